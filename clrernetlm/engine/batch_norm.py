@@ -1,0 +1,44 @@
+"""Batch normalisation over all processes, on any device."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d whose training statistics are those of the global batch.
+
+    (B, C, H, W) -> (B, C, H, W). Every process must hold the same number of images. The sums travel through a
+    differentiable all-reduce, so gradients equal those of one process with the whole batch. PyTorch's own
+    SyncBatchNorm refuses CPU tensors; on CUDA the trainer uses that one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+            return super().forward(input)
+        x = input.float()
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = all_reduce(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        # Two passes instead of E[x^2] - mean^2: the latter loses the last digits that make N processes equal to one.
+        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                momentum = 0.1 if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.detach(), momentum)
+                self.running_var.lerp_(variance.detach() * (count / max(count - 1, 1)), momentum)
+                if self.num_batches_tracked is not None:
+                    self.num_batches_tracked += 1
+        normalised = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        return (normalised * self.weight[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+def synchronise_batch_norm(module: nn.Module) -> nn.Module:
+    """Turn every BatchNorm2d of `module` into SyncedBatchNorm2d in place; weights and names stay."""
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            child.__class__ = SyncedBatchNorm2d
+    return module

@@ -1,0 +1,58 @@
+"""Callbacks of the training engine."""
+
+from __future__ import annotations
+
+import sys
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+    TQDMProgressBar,
+)
+
+from clrernetlm.config import TrainingConfig
+
+
+class EpochSeed(Callback):
+    """Reseeds every epoch from (seed, epoch, rank), so that a resumed run draws the same dropout as an unbroken one."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
+
+
+def progress_bar() -> Callback:
+    """A live bar on a terminal; elsewhere (logs, CI) a plain one that prints now and then."""
+    return RichProgressBar(leave=True) if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=20)
+
+
+def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
+    """Everything that watches a training run, in the order it must act."""
+    callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), progress_bar()]
+    if settings.ema_momentum:
+        callbacks.append(EMAWeightAveraging(decay=1 - settings.ema_momentum))
+    # Every epoch, the last few kept: a killed run loses one epoch at most.
+    callbacks.append(
+        ModelCheckpoint(
+            filename="epoch_{epoch:04d}",
+            auto_insert_metric_name=False,
+            monitor="epoch",
+            mode="max",
+            save_top_k=settings.keep_checkpoints,
+            save_on_train_epoch_end=True,
+        )
+    )
+    if validates:
+        callbacks.append(
+            ModelCheckpoint(
+                filename="best", monitor="val/F1@50", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
+            )
+        )
+    return callbacks

@@ -1,0 +1,45 @@
+"""Training checkpoints: written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from clrernetlm.errors import UserError
+from clrernetlm.files import replacing
+
+LAST_PATTERN = "epoch_*.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, through a temporary file and a rename.
+
+    A full disk or a killed process leaves the previous checkpoint untouched; a full disk raises UserError naming the
+    file. Reading accepts tensors and plain values only (`weights_only`).
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        # torch.save straight to a full disk raises an opaque RuntimeError; bytes written by us raise OSError.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with replacing(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such checkpoint; check the path") from None
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path}: not a training checkpoint of this project ({reason})") from None
+
+
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint of the latest epoch in `work_dir/checkpoints`, or None."""
+    found = sorted((work_dir / "checkpoints").glob(LAST_PATTERN))
+    return found[-1] if found else None

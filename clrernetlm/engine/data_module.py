@@ -1,0 +1,77 @@
+"""The loaders of one experiment, the same for one process and for many."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import cv2
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+
+from clrernetlm.config import Config
+from clrernetlm.data import build_dataset, collate
+from clrernetlm.engine.sampling import EpochKeyedDataset, EpochSampler, ShardSampler
+from clrernetlm.errors import UserError
+
+
+def loader_workers(wanted: int) -> int:
+    """Worker processes to start: what the settings ask for, never more than the machine has cores."""
+    return min(wanted, os.cpu_count() or 1)
+
+
+def quiet_worker(worker: int) -> None:
+    """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def build_loader(config: Config, split: str, *, rank: int = 0, world: int = 1) -> DataLoader[Any]:
+    """Batches of validation or test images, each image exactly once over all processes."""
+    dataset = build_dataset(config, split)
+    return DataLoader(
+        dataset,
+        batch_size=max(1, config.data.batch_size // world),
+        sampler=ShardSampler(len(dataset), rank=rank, world=world),
+        collate_fn=collate,
+        num_workers=loader_workers(config.data.num_workers),
+        worker_init_fn=quiet_worker,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class CulaneDataModule(pl.LightningDataModule):
+    """Training and validation loaders of `config.data`.
+
+    `config.data.batch_size` counts images over all processes. Raises UserError when it cannot be shared equally.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        batch_size, workers = self.config.data.batch_size, loader_workers(self.config.data.num_workers)
+        if batch_size % world:
+            raise UserError(f"data.batch_size: {batch_size} images cannot be shared by {world} processes; use a multiple")
+        dataset = build_dataset(self.config, "train")
+        if not len(dataset):
+            raise UserError(f"{self.config.data.train_list}: no training image left; check the list and the diff filter")
+        return DataLoader(
+            EpochKeyedDataset(dataset),
+            batch_sampler=EpochSampler(
+                len(dataset), batch_size, seed=self.config.training.seed, rank=rank, world=world
+            ),
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=quiet_worker,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        return build_loader(self.config, "val", rank=self.trainer.global_rank, world=self.trainer.world_size)

@@ -1,0 +1,71 @@
+"""Which images each process sees, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from clrernetlm.data.culane import CulaneDataset
+
+Sample = dict[str, object]
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) for training, the same whatever the number of processes.
+
+    The order is a function of (seed, epoch) alone. Global batch k is rows k*G..(k+1)*G of the epoch's permutation, and
+    each of `world` processes takes an equal, contiguous share of it, so N processes together see exactly the batches
+    that one process would. The last, incomplete global batch is dropped (BatchNorm wants full batches) unless it is the
+    only one; then it is kept so that tiny data sets train.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+        self.length, self.batch_size = length, batch_size
+        self.seed, self.rank, self.world = seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training engine at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        if self.length < self.batch_size:  # one batch: every process needs a full share, so images repeat
+            order = np.resize(order, -(-self.length // self.world) * self.world)
+        share = min(self.batch_size, len(order)) // self.world
+        for batch in range(len(self)):
+            start = batch * self.batch_size + self.rank * share
+            yield [(self.epoch, int(index)) for index in order[start : start + share]]
+
+
+class ShardSampler(Sampler[int]):
+    """Every `world`-th image from `rank` on: each image exactly once over all processes, none repeated."""
+
+    def __init__(self, length: int, *, rank: int = 0, world: int = 1) -> None:
+        self.indices = range(rank, length, world)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+class EpochKeyedDataset(Dataset[Sample]):
+    """A `CulaneDataset` indexed by (epoch, index), so that long-lived loader workers need no message per epoch."""
+
+    def __init__(self, dataset: CulaneDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        self.dataset.set_epoch(epoch)
+        return self.dataset[index]

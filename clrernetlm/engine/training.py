@@ -1,0 +1,133 @@
+"""Training from a configuration to checkpoints: `clrernetlm train`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from clrernetlm.config import Config
+from clrernetlm.config.serialization import to_dict
+from clrernetlm.engine.batch_norm import synchronise_batch_norm
+from clrernetlm.engine.callbacks import training_callbacks
+from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
+from clrernetlm.engine.data_module import CulaneDataModule
+from clrernetlm.engine.detector_module import DetectorModule
+from clrernetlm.errors import UserError
+from clrernetlm.models.pretrained import load_pretrained
+
+
+def work_directory(config: Config) -> Path:
+    """Where a run leaves its checkpoints and logs."""
+    return Path(config.training.work_dir or Path("work_dirs") / (config.name or "unnamed"))
+
+
+def train(config: Config, resume: bool | str = False) -> Path:
+    """Train CLRerNet as `config` says and return the checkpoint to use: the best on validation, else the last.
+
+    `resume=True` goes on from the last checkpoint in the work directory, a path from that file; the result is the one
+    of a run that was never interrupted. Leaves `checkpoints/*.ckpt`, `metrics.csv` and TensorBoard events in the work
+    directory. Raises UserError when the directory already holds a run and `resume` is off, when a setting does not fit
+    the machine, or when a file cannot be read or written.
+    """
+    work_dir = work_directory(config)
+    start = starting_point(work_dir, resume)
+    if start is not None:
+        warn_about_changes(config, AtomicCheckpointIO().load_checkpoint(start).get("config", {}), start)
+    module = DetectorModule(config)
+    trainer = build_trainer(config, work_dir)
+    if config.model.backbone.pretrained and start is None:
+        load_pretrained(module.model.backbone, config.model.backbone)
+    if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+        synchronise_batch_norm(module.model)
+    trainer.fit(module, datamodule=CulaneDataModule(config), ckpt_path=start, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = work_dir / "checkpoints" / "best.ckpt"
+    last = last_checkpoint(work_dir)
+    result = best if best.exists() else last
+    if result is None:
+        raise UserError(f"{work_dir}: training ended before its first epoch; raise training.epochs or max_steps")
+    return result
+
+
+def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
+    """The checkpoint to resume from; None for a fresh run."""
+    if isinstance(resume, str) and resume:
+        if not Path(resume).is_file():
+            raise UserError(f"{resume}: no such checkpoint; check the path")
+        return Path(resume)
+    last = last_checkpoint(work_dir)
+    if resume:
+        if last is None:
+            raise UserError(f"{work_dir / 'checkpoints'}: nothing to resume from; run without --resume")
+        return last
+    # Rank 0 of a multi-process launch may have written already; only the first process decides.
+    if last is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another --training.work-dir")
+    return None
+
+
+def warn_about_changes(config: Config, saved: dict[str, Any], path: Path) -> None:
+    """Name the settings that differ from those the checkpoint was trained with."""
+    now, before = flatten(to_dict(config)), flatten(saved)
+    changed = [f"{key} ({before[key]} -> {now[key]})" for key in sorted(now) if key in before and now[key] != before[key]]
+    changed = [entry for entry in changed if not entry.startswith(("name", "training.work_dir", "training.device"))]
+    if changed:
+        warnings.warn(f"{path}: resuming with other settings than it was trained with: {', '.join(changed)}", stacklevel=3)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings -> {dotted name: value}."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
+    """Lightning's trainer for `config.training`; raises UserError for a device or precision the machine lacks."""
+    settings = config.training
+    validates = settings.validate_every > 0
+    check_device(settings.device)
+    torch.set_float32_matmul_precision("high")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(settings.device, settings.device),
+        devices=settings.num_devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip_norm,
+        check_val_every_n_epoch=settings.validate_every if validates else None,
+        limit_val_batches=None if validates else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        deterministic=settings.deterministic,
+        sync_batchnorm=settings.sync_batch_norm and settings.device in ("cuda", "auto") and torch.cuda.is_available(),
+        use_distributed_sampler=False,  # EpochSampler and ShardSampler share the images out themselves
+        default_root_dir=work_dir,
+        callbacks=training_callbacks(settings, validates),
+        plugins=[AtomicCheckpointIO()],
+        logger=[CSVLogger(work_dir, name="", version=""), TensorBoardLogger(work_dir, name="", version="tensorboard")],
+        enable_model_summary=False,
+    )
+
+
+def check_device(device: str) -> None:
+    """Raise UserError when PyTorch cannot use `device` here."""
+    available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device not in available:
+        raise UserError(f"device: '{device}' is not known; use one of {', '.join(available)}")
+    if not available[device]:
+        raise UserError(f"device: PyTorch finds no {device} device on this machine; use --device cpu")

@@ -1,0 +1,55 @@
+"""Labels: lane lines as an annotator would click them, and the masks drawn from them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.data.synth.camera import Camera
+from clrernetlm.data.synth.road import Road
+
+Points = NDArray[np.float64]
+
+ROW_STEP = 10  # pixels between two points of a label
+MASK_WIDTH = 16 / 1640  # of the image's width
+_MIN_POINTS = 3
+
+
+def lane_points(camera: Camera, road: Road, offset: float, farthest: float) -> Points:
+    """(N, 2) x, y in pixels of the line at `offset` metres, from the bottom up, a point every `ROW_STEP` rows.
+
+    The line is followed through whatever stands on it, to `farthest` metres, the first crest or the side of the
+    image (a few pixels beyond, as annotators do). Empty when less than three points are left.
+    """
+    z = road.visible_distances
+    jump = np.flatnonzero(np.diff(z) > 0.05 * z[:-1] + 1)  # behind a crest the line is not followed
+    z = z[: jump[0] + 1] if len(jump) else z
+    z = z[z <= farthest]
+    x, y, valid = camera.project(road.world(offset, z))
+    x, y = x[valid], y[valid]
+    turn = np.flatnonzero(np.diff(y) >= 0)
+    if len(turn):
+        x, y = x[: turn[0] + 1], y[: turn[0] + 1]
+    if len(y) < 2:
+        return np.zeros((0, 2))
+    rows = np.arange(camera.height, -1, -ROW_STEP, dtype=np.float64)
+    rows = rows[(rows <= y[0]) & (rows >= y[-1])]
+    points = np.stack([np.interp(rows, y[::-1], x[::-1]), rows], 1)
+    margin = 20 * camera.width / 1640
+    inside = (points[:, 0] >= -margin) & (points[:, 0] <= camera.width - 1 + margin)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(np.int8), [0]])))
+    if not len(edges):
+        return np.zeros((0, 2))
+    runs = edges.reshape(-1, 2)
+    first, last = runs[np.argmax(runs[:, 1] - runs[:, 0])]
+    return points[first:last] if last - first >= _MIN_POINTS else np.zeros((0, 2))
+
+
+def draw_mask(lanes: list[Points], ids: list[int], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) uint8: the id of each lane on a band `MASK_WIDTH` of the image wide, 0 elsewhere."""
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    thickness = max(1, round(MASK_WIDTH * size[0]))
+    for points, number in zip(lanes, ids, strict=True):
+        cv2.polylines(mask, [np.round(points * 16).astype(np.int32)], False, number, thickness, cv2.LINE_8, 4)
+    return mask

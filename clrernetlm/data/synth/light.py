@@ -1,0 +1,122 @@
+"""Light: what falls on the ground by day and by night, and what shines into the lens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clrernetlm.data.synth.camera import Camera
+from clrernetlm.data.synth.road import Road
+from clrernetlm.data.synth.sensor import LIGHT_STEP, light_map_shape
+
+Colour = tuple[float, float, float]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """A street lamp at `offset`, `distance` and `height` (m); `power` lights the road, `colour` is BGR, 1 = white."""
+
+    offset: float
+    distance: float
+    height: float
+    power: float
+    colour: Colour
+
+
+@dataclass(frozen=True)
+class Light:
+    """Linear light, 1 = daylight as painted. `sun` is X/Z, Y/Z of the sun's direction; it dazzles by `glare`."""
+
+    night: bool = False
+    ambient: Colour = (1.0, 1.0, 1.0)
+    headlight: float = 0.0
+    headlight_colour: Colour = (1.0, 0.97, 0.92)
+    headlight_reach: float = 18.0  # metres
+    headlight_width: float = 1.8
+    lamps: tuple[Lamp, ...] = ()
+    sun: tuple[float, float] = (0.0, 0.3)
+    glare: float = 0.0
+    glare_colour: Colour = (0.75, 0.9, 1.0)
+    veil: float = 0.0  # stray light over the whole picture
+    bloom: float = 1.0
+    wet: float = 0.0  # how much the road mirrors, 0..1
+
+
+def light_at(light: Light, offset: ArrayLike, distance: ArrayLike) -> Floats:
+    """Offsets and distances (...) in metres -> (..., 3) linear light on the ground there."""
+    u, z = np.broadcast_arrays(np.asarray(offset, np.float32), np.asarray(distance, np.float32))
+    result = np.empty((*u.shape, 3), np.float32)
+    result[:] = light.ambient
+    if light.headlight > 0:
+        width = light.headlight_width + 0.1 * z
+        near = np.clip((z - 2.0) / 4, 0.05, 1)
+        beam = near * np.exp(-(((u - 0.2) / width) ** 4)) / (1 + (z / light.headlight_reach) ** 2.4)
+        spill = 0.1 / (1 + (u / 6) ** 2) / (1 + (z / 12) ** 2)
+        result += (light.headlight * (beam + spill))[..., None] * np.asarray(light.headlight_colour, np.float32)
+    for lamp in light.lamps:
+        away = (u - lamp.offset * 0.75) ** 2 + (z - lamp.distance) ** 2
+        fall = lamp.power * (1 + away / lamp.height**2) ** -1.5
+        result += fall[..., None] * np.asarray(lamp.colour, np.float32)
+    return result
+
+
+def gain_map(light: Light, camera: Camera, road: Road) -> Floats:
+    """(rows, columns, 3) linear light on what each pixel of the light map shows of the ground."""
+    shape = light_map_shape(camera.height, camera.width)
+    if not light.night:
+        return np.broadcast_to(np.asarray(light.ambient, np.float32), (*shape, 3)).copy()
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]] * float(LIGHT_STEP)
+    right, up, _ = camera.rays(x, y)
+    table, lowest, per_slope = road.table(camera)
+    at = np.clip((up - road.bank * right - lowest) * per_slope, 0, len(table) - 1).astype(np.int32)
+    z = np.minimum(table[at, 2], 90)
+    u = (right.astype(np.float32) - table[at, 0]) / np.maximum(table[at, 1], 1 / 90)
+    return light_at(light, u, z)
+
+
+def bloom(emission: Floats, strength: float) -> Floats:
+    """(h, w, 3) light of lamps and lights -> the same with the halos that lens and windscreen add."""
+    if not emission.any():
+        return emission
+    small = cv2.resize(emission, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    size = (emission.shape[1], emission.shape[0])
+    near = cv2.resize(cv2.GaussianBlur(small, (0, 0), 2.0), size)
+    far = cv2.resize(cv2.GaussianBlur(smaller, (0, 0), 6.0), size)
+    wide = cv2.resize(cv2.blur(smaller, (41, 41)), size)
+    glow = cv2.GaussianBlur(emission, (3, 3), 0) + strength * (0.35 * near + 0.35 * far + 0.15 * wide)
+    return glow.astype(np.float32)
+
+
+def glare_map(light: Light, camera: Camera) -> Floats:
+    """(rows, columns, 3) light added by the veil and by a sun in or near the picture."""
+    shape = light_map_shape(camera.height, camera.width)
+    glow = np.full((*shape, 3), light.veil, np.float32)
+    if light.glare > 0:
+        x, y, _ = camera.project([light.sun[0], light.sun[1], 1.0])
+        rows = (np.arange(shape[0], dtype=np.float32)[:, None] * LIGHT_STEP - float(y)) / camera.width
+        columns = (np.arange(shape[1], dtype=np.float32)[None] * LIGHT_STEP - float(x)) / camera.width
+        r2 = rows**2 + columns**2
+        disc = 6 * np.exp(-r2 / 0.0009) + 0.9 * np.exp(-r2 / 0.012) + 0.35 / (1 + r2 / 0.03)
+        angle = np.arctan2(rows, columns)
+        disc *= 1 + 0.12 * np.cos(7 * angle + 1) * np.exp(-r2 / 0.05)
+        below = np.clip(rows * 6, 0, 1) * np.exp(-((columns / (0.05 + 0.25 * np.abs(rows))) ** 2))
+        glow += (light.glare * (disc + 0.35 * below))[..., None] * np.asarray(light.glare_colour, np.float32)
+    return glow
+
+
+def mirror(lit: Floats, horizon_row: float, wet: float) -> Floats:
+    """(h, w, 3) light of the scene -> what a wet road under `horizon_row` (light map row) adds by mirroring it."""
+    h, w = lit.shape[:2]
+    rows = np.arange(h, dtype=np.float32)[:, None]
+    source = np.broadcast_to(np.clip(2 * horizon_row - rows * 0.9 - 0.1 * horizon_row, 0, h - 1), (h, w))
+    columns = np.broadcast_to(np.arange(w, dtype=np.float32)[None], (h, w))
+    streaks = cv2.blur(lit, (3, 15))
+    seen = cv2.remap(streaks, columns, np.ascontiguousarray(source, np.float32), cv2.INTER_LINEAR)
+    depth = (rows - horizon_row) / max(h - horizon_row, 1)
+    strength = np.where(depth > 0, wet * (0.08 + 0.55 * np.clip(1 - depth, 0, 1) ** 3), 0).astype(np.float32)
+    return (seen * strength[..., None]).astype(np.float32)

@@ -1,0 +1,105 @@
+"""CLRerHead: anchors refined in stages, coarse pyramid level first. No losses, no decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clrernetlm.config.schema import HeadConfig
+from clrernetlm.errors import UserError
+from clrernetlm.models.anchors import CLRerNetAnchorGenerator, row_heights, sample_heights, sample_rows
+from clrernetlm.models.roi_gather import ROIGather
+from clrernetlm.models.segmentation import SegmentationDecoder
+
+PYRAMID_LEVELS = 3
+Stage = dict[str, Tensor]
+
+
+def pool_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """Bilinear values of a map (B, C, h, w) at xs (B, Np, S), ys (S,), fractions of the map -> (B, C, S, Np).
+
+    Fractions 0 and 1 are the centres of the outer pixels; outside the map there is zero.
+    """
+    batch, anchors, samples = xs.shape
+    grid = torch.stack([xs.transpose(1, 2), ys[:, None].expand(batch, samples, anchors)], dim=-1)  # (B, S, Np, 2)
+    return F.grid_sample(level.to(grid.dtype), grid * 2 - 1, mode="bilinear", align_corners=True)
+
+
+class CLRerHead(nn.Module):
+    """Pyramid levels (B, C, h_i, w_i), fine first -> one dict per stage, coarse level first.
+
+    `cls_logits` (B, Np, 2): background, lane. `anchor_params` (B, Np, 3): y0, x0 as fractions of height and width,
+    theta / pi. `lengths` (B, Np, 1): fraction of the rows. `xs` (B, Np, num_points): x per row, bottom first, as a
+    fraction of the width. Raises UserError for a number of stages that the pyramid does not have.
+
+    CLRNet (Zheng et al., CVPR 2022), section 3; CLRerNet (Honda and Uchida, WACV 2024).
+    """
+
+    sample_x_indices: Tensor
+    prior_feat_ys: Tensor
+    prior_ys: Tensor
+
+    def __init__(self, config: HeadConfig, image_size: tuple[int, int], max_lanes: int) -> None:
+        super().__init__()
+        if not 1 <= config.refine_layers <= PYRAMID_LEVELS:
+            raise UserError(
+                f"model.head.refine_layers: {config.refine_layers} stages, but the pyramid has {PYRAMID_LEVELS} levels; use 1 to {PYRAMID_LEVELS}"
+            )
+        channels = config.feature_channels
+        self.stages = config.refine_layers
+        self.register_buffer("sample_x_indices", sample_rows(config.num_points, config.sample_points))
+        self.register_buffer("prior_feat_ys", sample_heights(config.num_points, config.sample_points))
+        self.register_buffer("prior_ys", row_heights(config.num_points))
+        self.anchor_generator = CLRerNetAnchorGenerator(config.num_priors, config.num_points, image_size)
+        self.attention = ROIGather(
+            num_priors=config.num_priors,
+            channels=channels,
+            roi_channels=config.roi_channels,
+            sample_points=config.sample_points,
+            stages=config.refine_layers,
+            attention_size=config.attention_size,
+            attention_dropout=config.attention_dropout,
+        )
+        self.reg_modules = _hidden_layers(channels, config.fc_layers)
+        self.cls_modules = _hidden_layers(channels, config.fc_layers)
+        self.reg_layers = nn.Linear(channels, 3 + 1 + config.num_points)
+        self.cls_layers = nn.Linear(channels, 2)
+        for layer in (self.reg_layers, self.cls_layers):  # the first predictions are the anchors themselves
+            nn.init.normal_(layer.weight, std=1e-3)
+            nn.init.normal_(layer.bias, std=1e-3)
+        self.seg_decoder = SegmentationDecoder(channels, PYRAMID_LEVELS, max_lanes + 1, image_size)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Stage]:
+        batch = features[0].shape[0]
+        draw = self.anchor_generator.lines
+        parameters = self.anchor_generator.prior_embeddings.weight.expand(batch, -1, -1)  # (B, Np, 3)
+        lines = draw(parameters, self.prior_ys)  # (B, Np, num_points)
+        points: list[Tensor] = []
+        stages: list[Stage] = []
+        for stage in range(self.stages):
+            level = features[-1 - stage]
+            xs = lines.detach().index_select(2, self.sample_x_indices)  # (B, Np, S)
+            points.append(self.attention.points(stage, pool_along(level, xs, self.prior_feat_ys)))
+            anchors = self.attention(points, level)  # (B, Np, C)
+
+            cls_logits = self.cls_layers(self.cls_modules(anchors)).to(parameters.dtype)  # (B, Np, 2)
+            update = self.reg_layers(self.reg_modules(anchors)).to(parameters.dtype)  # (B, Np, 4 + num_points)
+            # Every stage answers for its own update only, hence the detached start.
+            parameters = (parameters if stage == 0 else parameters.detach()) + update[..., :3]
+            lines = draw(parameters, self.prior_ys)
+            stages.append(
+                {
+                    "cls_logits": cls_logits,
+                    "anchor_params": parameters,
+                    "lengths": update[..., 3:4],
+                    "xs": lines + update[..., 4:],
+                }
+            )
+        return stages
+
+
+def _hidden_layers(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(layer for _ in range(count) for layer in (nn.Linear(channels, channels), nn.ReLU())))

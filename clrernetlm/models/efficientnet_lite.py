@@ -1,0 +1,121 @@
+"""EfficientNet-Lite0: mobile inverted bottlenecks without squeeze-and-excitation, ReLU6 throughout.
+
+Tan and Le, EfficientNet (ICML 2019), in the variant without swish for edge devices. Names, padding, input scale and
+the epsilon of the norms are those of the published ImageNet weights, which were trained with TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clrernetlm.models.layers import RgbInput, initialise_convolutions
+
+NORM_EPSILON = 1e-3
+INPUT_MEAN = (127 / 255,) * 3
+INPUT_STD = (128 / 255,) * 3
+
+
+class Stage(NamedTuple):
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    depth: int
+
+
+STEM_CHANNELS = 32
+STAGES = (
+    Stage(3, 1, 1, 16, 1),
+    Stage(3, 2, 6, 24, 2),
+    Stage(5, 2, 6, 40, 2),
+    Stage(3, 2, 6, 80, 3),
+    Stage(5, 1, 6, 112, 3),
+    Stage(5, 2, 6, 192, 4),
+    Stage(3, 1, 6, 320, 1),
+)
+OUTPUT_BLOCKS = (2, 4, 10, 15)  # the last block of each stride: 4, 8, 16, 32
+
+
+class SameConv2d(nn.Conv2d):
+    """(B, in, h, w) -> (B, out, h/stride, w/stride) with TensorFlow's "SAME" padding, for h, w divisible by stride.
+
+    With stride 2 the odd row and column of padding stand at the bottom and right, not at the top and left.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+        before = (kernel - stride) // 2
+        after = kernel - stride - before
+        self.margins = (before, after, before, after)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.pad(input, self.margins))
+
+
+class InvertedBottleneck(nn.Module):
+    """(B, in, h, w) -> (B, out, h/stride, w/stride): expand 1x1, depth-wise, project 1x1; a residual if shapes agree."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = in_channels * expansion
+        self.has_residual = stride == 1 and in_channels == out_channels
+        self._expand_conv: nn.Module | None = None
+        if expansion > 1:
+            self._expand_conv = nn.Conv2d(in_channels, inner, 1, bias=False)
+            self._bn0 = _norm(inner)
+        self._depthwise_conv = SameConv2d(inner, inner, kernel, stride, groups=inner)
+        self._bn1 = _norm(inner)
+        self._project_conv = nn.Conv2d(inner, out_channels, 1, bias=False)
+        self._bn2 = _norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = x
+        if self._expand_conv is not None:
+            inner = F.relu6(self._bn0(self._expand_conv(x)), inplace=True)
+        inner = F.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
+        out = self._bn2(self._project_conv(inner))
+        return out + x if self.has_residual else out
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=NORM_EPSILON)
+
+
+class EfficientNetLite0(nn.Module):
+    """(B, 3, H, W) BGR in [0, 1] -> four maps, strides 4, 8, 16, 32, with `out_channels` channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = RgbInput(INPUT_MEAN, INPUT_STD)
+        self._conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
+        self._bn0 = _norm(STEM_CHANNELS)
+        blocks: list[InvertedBottleneck] = []
+        widths = [STEM_CHANNELS]
+        for kernel, stride, expansion, channels, depth in STAGES:
+            for position in range(depth):
+                step = stride if position == 0 else 1
+                blocks.append(InvertedBottleneck(widths[-1], channels, kernel, step, expansion))
+                widths.append(channels)
+        self._blocks = nn.ModuleList(blocks)
+        self.out_channels = tuple(widths[block + 1] for block in OUTPUT_BLOCKS)
+        initialise_convolutions(self)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        x = F.relu6(self._bn0(self._conv_stem(self.input(images))), inplace=True)  # (B, 32, H/2, W/2)
+        levels = []
+        for number, block in enumerate(self._blocks):
+            x = block(x)
+            if number in OUTPUT_BLOCKS:
+                levels.append(x)  # (B, C, H/stride, W/stride), stride 4, 8, 16, 32
+        return tuple(levels)
+
+    def imagenet_module(self) -> nn.Module:
+        """The module whose names are those of the published ImageNet weights."""
+        return self
+
+
+def efficientnet_lite0() -> EfficientNetLite0:
+    return EfficientNetLite0()

@@ -1,0 +1,104 @@
+"""ROIGather: what an anchor knows, from the points along it and from the whole map (CLRNet, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clrernetlm.models.layers import NORM_MOMENTUM, ConvBlock
+
+TAPS = 9  # points along the anchor that one convolution sees
+
+
+class AnchorScale(nn.Module):
+    """(B, Np, C) -> (B, Np, C): one weight and one bias per anchor, the same for all channels.
+
+    The weights keep the shape of the depth-wise Conv1d over anchors that they are in the published checkpoints.
+    """
+
+    def __init__(self, num_priors: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_priors, 1, 1).uniform_(-1, 1))
+        self.bias = nn.Parameter(torch.empty(num_priors).uniform_(-1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight[:, 0] + self.bias[:, None]
+
+
+class AnchorAttention(nn.Module):
+    """Anchors (B, Np, C) look at a map (B, C, h, w), resized to `size` (rows, columns) -> (B, Np, C) to be added.
+
+    The output scale starts at zero, so training starts from the pooled features alone.
+    """
+
+    def __init__(self, num_priors: int, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.scale = channels**-0.5
+        self.f_key = ConvBlock(channels, channels, 1, norm=True)
+        self.f_query = nn.Sequential(AnchorScale(num_priors), nn.ReLU())
+        self.f_value = nn.Conv2d(channels, channels, 1)
+        self.W = AnchorScale(num_priors)
+        nn.init.zeros_(self.W.weight)
+        nn.init.zeros_(self.W.bias)
+
+    def forward(self, anchors: Tensor, level: Tensor) -> Tensor:
+        small = F.interpolate(level, size=self.size, mode="nearest")  # (B, C, rows, columns)
+        if self.f_key.training:  # the norm's batch statistics are those of the whole level
+            key = F.interpolate(self.f_key(level), size=self.size, mode="nearest")
+        else:  # 1x1 convolutions and nearest resizing commute, and the small map is cheaper
+            key = self.f_key(small)
+        key = key.flatten(2)  # (B, C, rows * columns)
+        value = self.f_value(small).flatten(2).transpose(1, 2)  # (B, rows * columns, C)
+        attention = torch.softmax(self.f_query(anchors) @ key * self.scale, dim=-1)  # (B, Np, rows * columns)
+        return self.W(attention @ value)
+
+
+class ROIGather(nn.Module):
+    """One feature vector per anchor; one instance serves every refinement stage.
+
+    `points(stage, pooled)` is called once per stage on the map values along the anchors, `forward` joins the results
+    of all stages so far. Pooled values are (B, C, S, Np), S points along each of Np anchors: the anchors stand
+    innermost, so that convolutions along S run over long rows of memory.
+    """
+
+    def __init__(
+        self,
+        num_priors: int,
+        channels: int,
+        roi_channels: int,
+        sample_points: int,
+        stages: int,
+        attention_size: tuple[int, int],
+        attention_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.attention = AnchorAttention(num_priors, channels, attention_size)
+        taps = (TAPS, 1)
+        # CLRNet convolves the pooled values of a stage again in every later stage. The results are the same, so once is
+        # enough; k equal updates of a running statistic weigh 1 - (1 - momentum)^k together.
+        self.convs = nn.ModuleList(
+            ConvBlock(channels, roi_channels, taps, norm=True, momentum=1 - (1 - NORM_MOMENTUM) ** (stages - stage))
+            for stage in range(stages)
+        )
+        self.catconv = nn.ModuleList(
+            ConvBlock(roi_channels * (stage + 1), channels, taps, norm=True) for stage in range(stages)
+        )
+        self.fc = nn.Linear(sample_points * channels, channels)
+        self.fc_norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(attention_dropout)
+        for block in (self.attention.f_key, *self.convs, *self.catconv):
+            nn.init.kaiming_normal_(block.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def points(self, stage: int, pooled: Tensor) -> Tensor:
+        """(B, C, S, Np) values pooled at `stage` -> (B, roi_channels, S, Np)."""
+        return self.convs[stage](pooled)
+
+    def forward(self, points: list[Tensor], level: Tensor) -> Tensor:
+        """Results of `points` up to this stage, and the stage's map (B, C, h, w) -> (B, Np, C)."""
+        stage = len(points) - 1
+        joined = self.catconv[stage](torch.cat(points, dim=1))  # (B, C, S, Np)
+        anchors = self.fc(joined.flatten(1, 2).transpose(1, 2))  # (B, Np, C)
+        anchors = F.relu(self.fc_norm(anchors))
+        return anchors + self.dropout(self.attention(anchors, level))

@@ -1,0 +1,125 @@
+"""Weights by name: the published checkpoints' names, and why a set of weights does not fit a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clrernetlm.config.schema import BackboneConfig, ClrernetConfig
+from clrernetlm.errors import UserError
+from clrernetlm.models.backbones import BACKBONES, build_backbone
+
+# The published files hold the class weights of the segmentation loss among the head's buffers, before these layers.
+CLASS_WEIGHTS = "bbox_head.loss_seg.criterion.weight"
+AFTER_CLASS_WEIGHTS = "bbox_head.reg_modules."
+PARTS = ("backbone.", "neck.", "bbox_head.")
+SEGMENTATION = "bbox_head.seg_decoder."
+# What training engines put in front of every name: DDP, torch.compile, Lightning modules.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+# Entries of other engines that are no weights of the network: input scaling, flattened running averages, step counters.
+FOREIGN = ("data_preprocessor.", "ema_", "steps", CLASS_WEIGHTS)
+SETTING_OF = {
+    "bbox_head.anchor_generator.prior_embeddings.weight": "model.head.num_priors",
+    "bbox_head.prior_ys": "model.head.num_points",
+    "bbox_head.prior_feat_ys": "model.head.sample_points",
+    "neck.fpn_convs.0.conv.bias": "model.head.feature_channels",
+    "bbox_head.attention.convs.0.bn.weight": "model.head.roi_channels",
+}
+
+
+def official_state_dict(model: nn.Module, config: ClrernetConfig) -> dict[str, Tensor]:
+    """Names, shapes, dtypes and order of the published checkpoints; tensors share memory with the model."""
+    class_weights = torch.ones(config.max_lanes + 1)
+    class_weights[0] = config.loss.seg_background_weight
+    official: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if name.startswith(AFTER_CLASS_WEIGHTS):
+            official.setdefault(CLASS_WEIGHTS, class_weights)
+        official[name] = value
+    return official
+
+
+def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Any state dict that holds the network -> its weights under our names.
+
+    Takes the published names, those of a training engine (a prefix on every name) and a dict with `state_dict` in
+    it. Raises UserError when there are no tensors.
+    """
+    inner = state.get("state_dict", state)
+    tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
+    if not tensors:
+        raise UserError("state_dict: no weights in it; expected names such as backbone.model.base_layer.0.weight")
+    wrapper = _wrapper(tensors)
+    while wrapper is not None:
+        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
+        wrapper = _wrapper(tensors)
+    return {
+        name: value
+        for name, value in tensors.items()
+        if not name.startswith(FOREIGN) and name not in (CLASS_WEIGHTS, "steps")
+    }
+
+
+def _wrapper(names: Mapping[str, Tensor]) -> str | None:
+    """The prefix that stands in front of the network's names, or None when they stand bare."""
+    if any(name.startswith(PARTS) for name in names):
+        return None
+    return next((prefix for prefix in WRAPPERS if any(name.startswith(prefix) for name in names)), None)
+
+
+def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy `weights` into `model`, all or nothing; raises UserError that names what does not fit and why.
+
+    The segmentation decoder alone may be missing or made for another number of lanes: detection does not use it, so
+    the model keeps its own and warns.
+    """
+    own = model.state_dict()
+    weights = dict(weights)
+    decoder = [name for name in own if name.startswith(SEGMENTATION)]
+    if any(name not in weights or weights[name].shape != own[name].shape for name in decoder):
+        for name in decoder:
+            weights[name] = own[name]
+        warnings.warn(
+            f"{SEGMENTATION}*: the weights have no segmentation decoder for this number of lanes; it starts afresh "
+            "(only training uses it)",
+            stacklevel=3,
+        )
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    shapes = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    if missing or unexpected or shapes:
+        problems = [
+            f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            if names
+        ]
+        raise UserError(f"state_dict: weights {', '.join(problems)}; {_reason(own, weights)}")
+    model.load_state_dict(weights)
+
+
+def _reason(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """The likely reason why `weights` do not fit, and the setting to change."""
+    stored, wanted = _backbone_name(weights), _backbone_name(own)
+    if stored is None:
+        return "these are not the weights of a CLRerNet, or the file is incomplete"
+    if stored != wanted:
+        return f"they belong to model.backbone.name={stored}, the configuration says {wanted}"
+    for name, setting in SETTING_OF.items():
+        if name in weights and weights[name].shape != own[name].shape:
+            return f"they belong to {setting}={weights[name].shape[0]}, the configuration says {own[name].shape[0]}"
+    return "they belong to another configuration of model.head, or the file is incomplete"
+
+
+def _backbone_name(weights: Mapping[str, Tensor]) -> str | None:
+    """The backbone whose names and shapes are among `weights`."""
+    stored = {name: value.shape for name, value in weights.items()}
+    with torch.device("meta"):
+        for name in BACKBONES:
+            shapes = build_backbone(BackboneConfig(name=name)).state_dict().items()
+            if all(stored.get(f"backbone.{key}") == value.shape for key, value in shapes):
+                return name
+    return None

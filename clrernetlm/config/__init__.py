@@ -1,3 +1,4 @@
+from clrernetlm.config.loading import load_config
 from clrernetlm.config.schema import (
     AssignerConfig,
     AugmentationConfig,
@@ -11,6 +12,7 @@ from clrernetlm.config.schema import (
     LossConfig,
     TrainingConfig,
 )
+from clrernetlm.config.serialization import from_dict, to_dict
 
 __all__ = [
     "AssignerConfig",
@@ -24,4 +26,7 @@ __all__ = [
     "HeadConfig",
     "LossConfig",
     "TrainingConfig",
+    "from_dict",
+    "load_config",
+    "to_dict",
 ]

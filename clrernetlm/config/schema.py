@@ -1,4 +1,7 @@
-"""Every setting of the project, as typed dataclasses with the published values as defaults."""
+"""Every setting of the project, as typed dataclasses with the published values as defaults.
+
+They have slots: assigning a name that is no setting (`config.training.lr = ...`) is an AttributeError, not a silent no-op.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from clrernetlm.geometry import Viewport
 BackboneName = Literal["dla34", "dla46_c", "resnet18", "resnet34", "resnet50", "efficientnet_lite0"]
 
 
-@dataclass
+@dataclass(slots=True)
 class BackboneConfig:
     name: BackboneName = "dla34"
     # Start training from ImageNet weights (DLA: the authors' server; EfficientNet-Lite0: the extra `pretrained`).
@@ -18,9 +21,11 @@ class BackboneConfig:
     pretrained: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class HeadConfig:
-    num_priors: int = 192  # anchors; a eighth starts at the left edge, three quarters at the bottom, an eighth right
+    num_priors: int = (
+        192  # anchors: an eighth starts at the left edge, three quarters at the bottom, an eighth at the right
+    )
     num_points: int = 72  # rows of a lane, bottom first
     sample_points: int = 36  # points pooled along an anchor
     refine_layers: int = 3  # stages, coarse pyramid level first
@@ -31,7 +36,7 @@ class HeadConfig:
     attention_dropout: float = 0.1
 
 
-@dataclass
+@dataclass(slots=True)
 class AssignerConfig:
     min_topk: int = 1
     max_topk: int = 4
@@ -43,7 +48,7 @@ class AssignerConfig:
     rescue_unmatched: bool = False  # second pass for a lane that lost its only anchor in a conflict
 
 
-@dataclass
+@dataclass(slots=True)
 class LossConfig:
     cls_weight: float = 2.0
     focal_alpha: float = 0.25
@@ -56,14 +61,14 @@ class LossConfig:
     length_target: Literal["corrected", "official"] = "corrected"
 
 
-@dataclass
+@dataclass(slots=True)
 class DecodeConfig:
     conf_threshold: float = 0.41
     nms_threshold: float = 50.0  # mean distance in network pixels below which two lanes are one
     extend_bottom: bool = True
 
 
-@dataclass
+@dataclass(slots=True)
 class ClrernetConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -75,7 +80,7 @@ class ClrernetConfig:
     max_lanes: int = 4
 
 
-@dataclass
+@dataclass(slots=True)
 class AugmentationConfig:
     """Probabilities and strengths of the training augmentations; 0 switches one off."""
 
@@ -90,7 +95,7 @@ class AugmentationConfig:
     affine_shift: float = 0.1  # fraction of width and height, both directions
 
 
-@dataclass
+@dataclass(slots=True)
 class DataConfig:
     root: str = "dataset"
     train_list: str = "list/train_gt.txt"  # relative to root, or absolute
@@ -105,7 +110,7 @@ class DataConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 
-@dataclass
+@dataclass(slots=True)
 class TrainingConfig:
     epochs: int = 15
     max_steps: int = -1  # stops earlier than `epochs` when positive
@@ -128,7 +133,7 @@ class TrainingConfig:
     work_dir: str | None = None  # default: work_dirs/<config name>
 
 
-@dataclass
+@dataclass(slots=True)
 class EvaluationConfig:
     semantics: Literal["clrernet", "official"] = "clrernet"
     lane_width: int = 30  # pixels the lanes are drawn wide at `image_size`
@@ -136,7 +141,7 @@ class EvaluationConfig:
     thresholds: tuple[float, ...] = (0.1, 0.5, 0.75)
 
 
-@dataclass
+@dataclass(slots=True)
 class Config:
     """One experiment: what `clrernetlm train|test|detect CONFIG` reads."""
 

@@ -1,0 +1,124 @@
+"""Finding config files by path or name, and running them."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import clrernetlm
+from clrernetlm.config.mmdetection import import_mmdetection, is_mmdetection
+from clrernetlm.config.overrides import apply_overrides
+from clrernetlm.config.schema import Config
+from clrernetlm.config.serialization import from_dict, setting_types, to_dict
+from clrernetlm.config.suggestions import closest, did_you_mean
+from clrernetlm.config.validation import validate
+from clrernetlm.errors import UserError
+
+# The config files that are being run, outermost first.
+_running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
+
+
+def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The Config of a file, with `overrides` such as `--training.epochs 3` or `training.epochs=3` applied.
+
+    `path_or_name` is a path, or the name of a config of this project: `clrernet_culane_dla34`, with or without folder
+    and `.py`. A config file is Python that defines `config = Config(...)`. It can build on another file by calling
+    `load_config` itself; paths then start at its own folder. An MMDetection config of CLRerNet is read without being
+    run (`clrernetlm.config.mmdetection`), and a warning names what has no counterpart.
+
+    Raises UserError of one line for an unknown name, a file that fails (with its line), and a wrong name, type or range
+    of a setting.
+    """
+    path = find_config(path_or_name)
+    if path in _running.get():
+        raise UserError(f"{path}: builds on itself; follow its load_config calls")
+    if is_mmdetection(path):
+        imported = import_mmdetection(path)
+        imported.warn()
+        config = imported.config
+    else:
+        config = _run(path)
+    config = apply_overrides(config, overrides)
+    if not _running.get():
+        config.name = config.name or path.stem
+        validate(config)
+    return config
+
+
+def find_config(path_or_name: str | Path) -> Path:
+    """The file behind a path or name; raises UserError with the closest names.
+
+    Looked up in this order: beside the config file that asks, in the working directory, among the project's configs.
+    """
+    wanted = Path(path_or_name)
+    if wanted.suffix not in ("", ".py") and wanted.is_file():
+        raise UserError(f"{wanted}: not a config; a config is a Python file (.py)")
+    relative = Path(*wanted.parts[1:]) if wanted.parts[:1] == ("configs",) else wanted
+    folders = [path.parent for path in _running.get()[-1:]] + [Path.cwd()]
+    candidates = [folder / wanted for folder in folders] + [config_folder() / relative]
+    for candidate in candidates:
+        for path in (candidate, candidate.with_name(candidate.name + ".py")):
+            if path.suffix == ".py" and path.is_file():
+                return path.resolve()
+    shipped = {path.stem: path for path in sorted(config_folder().rglob("*.py"))}
+    stem = wanted.name.removesuffix(".py")
+    if len(wanted.parts) == 1 and stem in shipped:
+        return shipped[stem]
+    near = closest(stem, shipped, count=3, cutoff=0.6)
+    hint = f"did you mean {', '.join(near)}?" if near else f"configs of this project: {', '.join(shipped)}"
+    raise UserError(f"{path_or_name}: no such config; {hint}")
+
+
+def config_folder() -> Path:
+    """The project's config files: inside an installed package, beside the package in a checkout."""
+    package = Path(clrernetlm.__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _run(path: Path) -> Config:
+    with _entering(path):
+        try:
+            names = runpy.run_path(str(path), run_name=path.stem)
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{path}{_line_of(error, path)}: {_explain(error)}") from None
+    config = names.get("config")
+    if not isinstance(config, Config):
+        defined = "defines no `config`" if config is None else f"`config` is a {type(config).__name__}, not a Config"
+        raise UserError(f"{path}: {defined}; end the file with `config = Config(...)`")
+    return from_dict(to_dict(config), str(path))
+
+
+@contextmanager
+def _entering(path: Path) -> Iterator[None]:
+    token = _running.set((*_running.get(), path))
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """`, line N` of `path` where `error` came up; empty when it did not pass through the file."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _explain(error: BaseException) -> str:
+    """One line for what a config file raised, with the right name for a wrong one."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, SyntaxError):
+        return f"not valid Python ({error.msg})"
+    text = " ".join(str(error).split())
+    quoted = re.search(r"(?:argument|attribute|name) '(\w+)'", text)
+    names = {name.rpartition(".")[2] for name in setting_types()} | set(clrernetlm.config.__all__)
+    hint = did_you_mean(quoted[1], names) if quoted else ""
+    return f"{type(error).__name__}: {text}{hint}" if text else f"{type(error).__name__}"

@@ -1,0 +1,115 @@
+"""Config <-> plain values: what checkpoints hold, and the type check behind every way of giving a setting."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from clrernetlm.config.schema import Config
+from clrernetlm.config.suggestions import did_you_mean
+from clrernetlm.errors import UserError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dict of plain values (None, bool, int, float, str, list), fit for JSON and `weights_only` checkpoints."""
+    return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
+
+
+def from_dict(tree: dict[str, Any], source: str = "") -> Config:
+    """The inverse of `to_dict`. Settings that `tree` lacks (files of an older version) take their defaults.
+
+    Raises UserError that names the setting (after `source`, e.g. the file) when it is unknown or of a wrong type.
+    """
+    try:
+        return decode(Config, tree, "")
+    except UserError as error:
+        raise UserError(f"{source}: {error}" if source else str(error)) from None
+
+
+def setting_types() -> dict[str, Any]:
+    """{dotted name: type} of every setting, in the order of the schema."""
+    return dict(_leaf_types(Config, ""))
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """{dotted name: value} of every setting, in the order of the schema."""
+    return {name: get_setting(config, name) for name in setting_types()}
+
+
+def get_setting(config: Config, name: str) -> Any:
+    """The value behind a dotted name; the name must exist."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def describe(annotation: Any) -> str:
+    """A type in words that follow "is not ": `an int`, `one of a, b`, `2 ints`, `a float or None`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join("None" if option is type(None) else describe(option) for option in arguments)
+    if origin is tuple:
+        count = "a list of" if Ellipsis in arguments else str(len(arguments))
+        return f"{count} {arguments[0].__name__}s"
+    if annotation is bool:
+        return "True or False"
+    return {int: "an int", float: "a number", str: "a text"}.get(annotation, f"a {annotation.__name__}")
+
+
+def decode(annotation: Any, value: Any, name: str) -> Any:
+    """`value` of plain types as an instance of `annotation`; `name` is the dotted name for the message.
+
+    Ints pass as floats, lists as tuples, and nothing else is converted. Raises UserError.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if is_dataclass(annotation):
+        return _decode_dataclass(annotation, value, name)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (annotation,) = (option for option in arguments if option is not type(None))
+        return decode(annotation, value, name)
+    if origin is Literal and value in arguments and type(value) in map(type, arguments):
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        variadic = Ellipsis in arguments
+        if variadic or len(arguments) == len(value):
+            kinds = [arguments[0]] * len(value) if variadic else arguments
+            return tuple(decode(kind, item, name) for kind, item in zip(kinds, value, strict=True))
+    if annotation is float and type(value) in (int, float):
+        return float(value)
+    if annotation in (bool, int, str) and type(value) is annotation:
+        return value
+    raise UserError(f"{name}: {value!r} is not {describe(annotation)}")
+
+
+def _decode_dataclass(cls: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise UserError(f"{name or 'config'}: {value!r} is not a group of settings ({cls.__name__})")
+    hints = get_type_hints(cls)
+    prefix = f"{name}." if name else ""
+    for key in value:
+        if key not in hints:
+            raise UserError(f"{prefix}{key}: no such setting{did_you_mean(str(key), hints, prefix)}")
+    return cls(**{key: decode(hints[key], item, prefix + key) for key, item in value.items()})
+
+
+def _leaf_types(cls: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, annotation in get_type_hints(cls).items():
+        if is_dataclass(annotation):
+            yield from _leaf_types(annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, annotation
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

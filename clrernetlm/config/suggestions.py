@@ -1,0 +1,37 @@
+"""The right name for a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+
+def closest(wrong: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Up to `count` of `names` that resemble `wrong`, best first; of dotted names the last part weighs most."""
+    ranked = sorted(((_likeness(wrong, name), name) for name in names), key=lambda pair: (-pair[0], pair[1]))
+    return [name for score, name in ranked[:count] if score >= cutoff]
+
+
+def did_you_mean(wrong: str, names: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean X?` or nothing, to append to a message; `prefix` is put before the suggestion."""
+    return "".join(f"; did you mean {prefix}{name}?" for name in closest(wrong, names))
+
+
+def _likeness(wrong: str, name: str) -> float:
+    """0..1; the group of a dotted name counts a tenth, so that `training.lr` finds `training.learning_rate`."""
+    wrong_group, _, wrong_leaf = _normalised(wrong).rpartition(".")
+    group, _, leaf = _normalised(name).rpartition(".")
+    return 0.9 * _leaf_likeness(wrong_leaf, leaf) + 0.1 * SequenceMatcher(None, wrong_group, group).ratio()
+
+
+def _leaf_likeness(wrong: str, leaf: str) -> float:
+    initials = "".join(word[:1] for word in leaf.split("_"))
+    if wrong == initials:
+        return 0.9  # lr -> learning_rate
+    if len(wrong) > 2 and set(wrong.split("_")) & set(leaf.split("_")):
+        return max(0.75, SequenceMatcher(None, wrong, leaf).ratio())  # conf -> conf_threshold
+    return SequenceMatcher(None, wrong, leaf).ratio()
+
+
+def _normalised(name: str) -> str:
+    return name.lower().replace("-", "_")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from clrernetlm.config.schema import ClrernetConfig
+from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.errors import UserError
 from clrernetlm.models.backbones import build_backbone
+from clrernetlm.models.checkpoint import PathLike, load_weights
 from clrernetlm.models.clrer_head import PYRAMID_LEVELS, CLRerHead, Stage
+from clrernetlm.models.device import select_device
 from clrernetlm.models.fpn import CLRerNetFPN
 from clrernetlm.models.state_dict import load_network_weights, network_weights, official_state_dict
 
@@ -66,3 +69,22 @@ class CLRerNet(nn.Module):
         Raises UserError that names the first misfits and the likely reason; the model is then as it was.
         """
         load_network_weights(self, network_weights(state))
+
+
+def init_detector(
+    config: Config | ClrernetConfig | PathLike, checkpoint: PathLike | None = None, device: str = "cpu"
+) -> CLRerNet:
+    """A CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
+
+    `config` is a configuration, a config file or the name of one. Without a checkpoint the weights are random; nothing
+    is ever downloaded. Raises UserError for an unknown config, an unfit checkpoint and an absent device.
+    """
+    if not isinstance(config, Config | ClrernetConfig):
+        from clrernetlm.config import load_config
+
+        config = load_config(os.fspath(config))
+    target = select_device(device)
+    model = CLRerNet(config.model if isinstance(config, Config) else config)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    return model.to(target).eval()

@@ -56,7 +56,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """(B, in, h, w) -> (B, out, h/stride, w/stride): expand 1x1, depth-wise, project 1x1; a residual if shapes agree."""
+    """(B, in, h, w) -> (B, out, h/stride, w/stride): expand, depth-wise, project; a residual if shapes agree."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-
 NORM_MOMENTUM = 0.1  # weight of the newest batch in the running statistics
 
 

@@ -1,0 +1,109 @@
+"""Checkpoint files: read without running anything in them, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from clrernetlm import __version__
+from clrernetlm.errors import UserError
+from clrernetlm.files import replacing
+from clrernetlm.models import inert_pickle
+from clrernetlm.models.state_dict import load_network_weights, network_weights
+
+if TYPE_CHECKING:
+    from clrernetlm.models.clrernet import CLRerNet
+
+PathLike = str | os.PathLike[str]
+NOT_A_CHECKPOINT = "not a checkpoint, or cut short; get the file again"
+
+
+def read_checkpoint(path: PathLike) -> dict[str, Any]:
+    """The dictionary in a `.pth`, `.ckpt` or `.safetensors` file, its tensors on the CPU.
+
+    Weights come as the file has them: under `state_dict` in published and training checkpoints (and from
+    safetensors), at the top level otherwise. No file can run code: objects other than tensors, numbers, strings and
+    plain containers come back as `inert_pickle.Inert`. Raises UserError for anything that is no checkpoint.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such checkpoint; check the path")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a checkpoint; name the .pth, .ckpt or .safetensors file in it")
+    try:
+        checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds no dictionary of weights; save model.state_dict(), not the model itself")
+    return checkpoint
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return {"state_dict": load_file(path)}
+    except SafetensorError:
+        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever bytes can make an unpickler raise
+        if not isinstance(error, pickle.UnpicklingError) and "TorchScript" not in str(error):
+            raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+    if _is_program(path):
+        raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
+    except Exception:
+        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+
+
+def _is_program(path: Path) -> bool:
+    """Whether torch.load would hand the file over to the TorchScript loader: asked of the reader it uses itself."""
+    try:
+        return "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records()
+    except RuntimeError:
+        return False  # no zip archive at all
+
+
+def load_weights(model: CLRerNet, path: PathLike) -> dict[str, Any]:
+    """Fill `model` from a published, training or safetensors checkpoint; returns what else the file holds.
+
+    Raises UserError that names the file, the first entries that do not fit and the likely reason; the model is then
+    as it was.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        load_network_weights(model, network_weights(checkpoint))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return {key: value for key, value in checkpoint.items() if key != "state_dict" and not isinstance(value, Tensor)}
+
+
+def save_official(model: CLRerNet, path: PathLike, meta: dict[str, Any] | None = None) -> None:
+    """Write the weights under the published names, as `{"state_dict": ..., "meta": ...}`; atomic.
+
+    The original implementation reads the file. Raises UserError when it cannot be written.
+    """
+    weights = {name: value.detach().cpu().clone() for name, value in model.official_state_dict().items()}
+    # torch.save straight to a full disk raises an opaque RuntimeError; bytes written here raise OSError.
+    buffer = io.BytesIO()
+    torch.save({"meta": {"clrernetlm_version": __version__, **(meta or {})}, "state_dict": weights}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())

@@ -1,6 +1,6 @@
 """Every setting of the project, as typed dataclasses with the published values as defaults.
 
-They have slots: assigning a name that is no setting (`config.training.lr = ...`) is an AttributeError, not a silent no-op.
+They have slots: assigning a name that is no setting (`config.training.lr = ...`) is an AttributeError.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ class BackboneConfig:
 
 @dataclass(slots=True)
 class HeadConfig:
-    num_priors: int = (
-        192  # anchors: an eighth starts at the left edge, three quarters at the bottom, an eighth at the right
-    )
+    num_priors: int = 192  # anchors: 1/8 start at the left edge, 3/4 at the bottom, 1/8 at the right edge
     num_points: int = 72  # rows of a lane, bottom first
     sample_points: int = 36  # points pooled along an anchor
     refine_layers: int = 3  # stages, coarse pyramid level first

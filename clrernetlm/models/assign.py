@@ -130,7 +130,7 @@ class DynamicTopkAssigner:
         return (params[..., None, 2] - targets[..., None, :, 4]).abs() * 180
 
     def _rescue(self, matched: Tensor, cost: Tensor, valid: Tensor) -> Tensor:
-        """(N, Np), (N, G, Np), (N, G) -> (N, Np): lanes without an anchor get their cheapest free one, in slot order."""
+        """(N, Np), (N, G, Np), (N, G) -> (N, Np): a lane without anchors gets its cheapest free one."""
         for lane in range(cost.shape[1]):
             missing = valid[:, lane] & ~(matched == lane).any(-1)  # (N,)
             free = cost[:, lane].masked_fill(matched >= 0, torch.inf).argmin(-1, keepdim=True)  # (N, 1)
@@ -141,6 +141,6 @@ class DynamicTopkAssigner:
 
 
 def _similarity(distance: Tensor, valid: Tensor) -> Tensor:
-    """(N, Np, G) distances, (N, 1, G) bool -> (N, Np, G) in [0.01, 1.01]: 1.01 at no distance, by the image's largest."""
+    """(N, Np, G) distances, (N, 1, G) bool -> (N, Np, G) similarities, 1.01 at no distance, 0.01 at the largest."""
     largest = distance.masked_fill(~valid, -torch.inf).amax((-2, -1), keepdim=True)
     return 1 - distance / largest + 0.01

@@ -9,14 +9,14 @@ from clrernetlm.models.lane_iou import CULANE_CROP, EPSILON, pairwise_iou, rows_
 
 
 def rows_between(start: Tensor, end: Tensor, rows: int) -> Tensor:
-    """(...) relative start and end, 0 = bottom -> (..., rows) bool: the rows from floor(start) up to, without, floor(end)."""
+    """(...) relative start and end, 0 = bottom -> (..., rows) bool: the rows floor(start), ..., floor(end) - 1."""
     row = torch.arange(rows, device=start.device)
     strips = rows - 1
     return (row >= (start * strips).floor().unsqueeze(-1)) & (row < (end * strips).floor().unsqueeze(-1))
 
 
 class CLRNetIoUCost:
-    """(..., P, R) predicted and (..., G, R) target x, relative to the image width -> (..., P, G) LineIoU times `weight`.
+    """(..., P, R) predicted, (..., G, R) target x, relative to the image width -> (..., P, G) LineIoU times `weight`.
 
     Higher is better. With `start` and `end` (..., P), relative heights from the bottom, a prediction exists only
     between them and inside the image, and rows of one lane alone enlarge the union; without, only the target's rows
@@ -80,7 +80,7 @@ class FocalCost:
 
 
 class DistanceCost:
-    """(..., P, R) predicted and (..., G, R) target x -> (..., P, G) mean distance over the target's rows, in their unit.
+    """(..., P, R) predicted, (..., G, R) target x -> (..., P, G) mean distance over the target's rows, in that unit.
 
     A target without a row inside [0, 1) costs 0. Source: CLRNet, arXiv 2203.10350.
     """

@@ -20,12 +20,12 @@ LengthTarget = Literal["corrected", "official"]
 
 
 class CLRerNetCriterion(nn.Module):
-    """Predictions of the stages and targets (B, G, 78) -> dict of scalars `loss_cls, loss_reg_xytl, loss_iou[, loss_seg]`.
+    """Stages and targets (B, G, 78) -> dict of scalars `loss_cls, loss_reg_xytl, loss_iou[, loss_seg]`.
 
     `stages` are dicts of `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, 72) in
     relative units. `loss_seg` appears when `seg_logits` (B, C, H, W) and `masks` (B, H, W) are given and its weight is
-    not 0; mask labels beyond the classes, 255 among them, do not count. The scalars are weighted: their sum is the loss.
-    Computed in float32 whatever the autocast; without a device sync.
+    not 0; mask labels beyond the classes, 255 among them, do not count. The scalars are weighted: the loss is their
+    sum. Computed in float32 whatever the autocast; without a device sync.
 
     Every image and stage is normalised by its own lanes, then averaged: with batches of equal size per process, the
     mean that DDP takes of the gradients is exact, so no normaliser has to be reduced over processes.
@@ -123,7 +123,7 @@ class CLRerNetCriterion(nn.Module):
 def build_assigner(
     config: AssignerConfig, image_size: tuple[int, int], crop_size: tuple[int, int] = CULANE_CROP
 ) -> DynamicTopkAssigner:
-    """The assigner a configuration describes; with `cost_combination` 0 the dynamic k counts LineIoU, as CLRNet does."""
+    """The assigner of a configuration; with `cost_combination` 0 the dynamic k counts LineIoU, as CLRNet does."""
     width = config.dynamick_lane_width
     return DynamicTopkAssigner(
         iou_dynamick=(

@@ -1,0 +1,40 @@
+"""Data sets: read, augmented, packed for training. Names load on first use, because torch is slow to import."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clrernetlm.data.culane import CulaneDataset, build_dataset, collate
+    from clrernetlm.data.formatting import PackCLRNetInputs
+    from clrernetlm.data.inspection import check_data
+    from clrernetlm.data.transforms import Alaug, Compose, CropResize
+
+_HOME = {
+    "Alaug": "transforms",
+    "Compose": "transforms",
+    "CropResize": "transforms",
+    "CulaneDataset": "culane",
+    "PackCLRNetInputs": "formatting",
+    "build_dataset": "culane",
+    "check_data": "inspection",
+    "collate": "culane",
+}
+
+__all__ = [
+    "Alaug",
+    "Compose",
+    "CropResize",
+    "CulaneDataset",
+    "PackCLRNetInputs",
+    "build_dataset",
+    "check_data",
+    "collate",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

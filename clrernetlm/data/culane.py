@@ -1,0 +1,211 @@
+"""CulaneDataset: images, lanes and masks of a data set in CULane's layout."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, default_collate
+
+from clrernetlm.config.schema import Config
+from clrernetlm.data.formatting import OffImage, PackCLRNetInputs
+from clrernetlm.data.images import Scratch, read_frame, read_mask
+from clrernetlm.data.lists import ImageList, load_differences, read_image_list
+from clrernetlm.data.transforms import Alaug, Compose, CropResize, Sample, Transform
+from clrernetlm.errors import UserError
+from clrernetlm.lane import read_lines
+
+_ATTEMPTS = 20  # images tried before a training item is given up
+
+Split = Literal["train", "val", "test"]
+
+
+class CulaneDataset(Dataset[Sample]):
+    """Images of `list_file` under `root`, passed through `pipeline(sample, rng)`.
+
+    Training items (`test_mode=False`) carry lanes and, with `use_masks` and a list that names masks, masks. Images that
+    differ less than `diff_threshold` (mean absolute difference, 0..255) from the previous frame are left out where
+    `diff_file` is given. An item whose pipeline returns None, because no lane of it is usable after augmentation, is
+    replaced by another image; so is a training image that cannot be decoded, with a warning naming it. Test items carry
+    the image only, and no label file is touched.
+
+    Item i of epoch e is a function of (seed, e, i): neither the number of workers nor a resume changes it.
+
+    Raises UserError naming the file, and line, of a list, label, mask or image that is missing or broken.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        list_file: str | os.PathLike[str],
+        pipeline: Transform,
+        *,
+        diff_file: str | os.PathLike[str] | None = None,
+        diff_threshold: float = 15.0,
+        test_mode: bool = False,
+        use_masks: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.root = Path(root)
+        self.pipeline = pipeline
+        self.test_mode = test_mode
+        self.seed = seed
+        self.epoch = 0
+        list_path = self.root / list_file
+        listed = read_image_list(list_path)
+        if diff_file is not None and not test_mode:
+            differences = load_differences(self.root / diff_file, expected=len(listed), list_file=list_path)
+            listed = listed.select(differences >= diff_threshold)
+        self.listed = listed
+        self.has_masks = use_masks and not test_mode and listed.masks is not None
+        self._scratch = Scratch()
+        self._broken: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the augmentations of the next items."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        index %= len(self)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        if self.test_mode:
+            packed = self.pipeline(self._load(index), rng)
+            assert packed is not None, "a test pipeline keeps every image"
+            return packed
+        candidate = index
+        for _ in range(_ATTEMPTS):
+            packed = self._prepare(candidate, rng)
+            if packed is not None:
+                return packed
+            candidate = int(rng.integers(len(self)))
+        raise UserError(
+            f"{self.root / self.image_path(index).lstrip('/')}: no usable lane in it nor in {_ATTEMPTS - 1} others "
+            "tried instead; run `clrernetlm check-data` and check the viewport"
+        )
+
+    def image_path(self, index: int) -> str:
+        """Path of an image as the list writes it (`/driver_.../00000.jpg`)."""
+        return os.fsdecode(self.listed.images[index])
+
+    def _prepare(self, index: int, rng: np.random.Generator) -> Sample | None:
+        try:
+            sample = self._load(index)
+        except UnreadableImage as error:
+            if error.path not in self._broken:
+                self._broken.add(error.path)
+                warnings.warn(f"{error}; another image takes its place", stacklevel=2)
+            return None
+        return self.pipeline(sample, rng)
+
+    def _load(self, index: int) -> Sample:
+        listed = self.image_path(index)
+        path = os.path.join(self.root, listed.lstrip("/"))
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: no such image; check data.root ({self.root}) or remove the line from the list")
+        try:
+            image = read_frame(path, self._scratch)
+        except UserError as error:
+            raise (error if self.test_mode else UnreadableImage(path, str(error))) from None
+        metainfo = {"path": listed, "frame_size": (image.shape[1], image.shape[0]), "index": index}
+        sample: Sample = {"image": image, "metainfo": metainfo}
+        if not self.test_mode:
+            sample["lanes"] = read_labels(path)
+        if self.has_masks:
+            sample["mask"] = self._load_mask(index, image.shape[:2])
+        return sample
+
+    def _load_mask(self, index: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        assert self.listed.masks is not None
+        path = os.path.join(self.root, os.fsdecode(self.listed.masks[index]).lstrip("/"))
+        mask = read_mask(path)
+        if mask.shape != shape:
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, but its image is {shape[1]}x{shape[0]}"
+            raise UserError(f"{path}: the mask is {sizes}; masks and images need the same size")
+        return mask
+
+
+class UnreadableImage(UserError):
+    """An image that exists and cannot be decoded: training goes on without it."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def label_path(image_path: str) -> str:
+    """`.../00000.jpg` -> `.../00000.lines.txt`."""
+    return os.path.splitext(image_path)[0] + ".lines.txt"
+
+
+def read_labels(image_path: str) -> list[NDArray[np.float64]]:
+    """Lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
+
+    Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
+    """
+    path = label_path(image_path)
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no label file; write one, empty if the image shows no lane, or use a test list")
+    lanes = [points for points in read_lines(path) if len(points) > 1]
+    return [points if _descends(points[:, 1]) else _bottom_first(points) for points in lanes]
+
+
+def _descends(ys: NDArray[np.float64]) -> bool:
+    return bool((ys[1:] < ys[:-1]).all())
+
+
+def _bottom_first(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sorted by y, descending; of several points on one row the first of the file stays."""
+    ordered = points[np.argsort(-points[:, 1], kind="stable")]
+    return ordered[np.diff(ordered[:, 1], prepend=math.inf) < 0]
+
+
+def build_dataset(config: Config, split: Split, *, off_image: OffImage = "geometry") -> CulaneDataset:
+    """The data set of one split as an experiment's config describes it.
+
+    `off_image` chooses the targets of lanes that leave at the top or come back in: "geometry" keeps their rows in
+    place, "official" reproduces the published ones (see `PackCLRNetInputs`).
+    """
+    data, model = config.data, config.model
+    pack = PackCLRNetInputs(
+        max_lanes=model.max_lanes,
+        width=model.viewport.width,
+        height=model.viewport.height,
+        num_points=model.head.num_points,
+        off_image=off_image,
+    )
+    if split == "train":
+        return CulaneDataset(
+            data.root,
+            data.train_list,
+            Compose([Alaug(data.augmentation, model.viewport), pack]),
+            diff_file=data.diff_file,
+            diff_threshold=data.diff_threshold,
+            use_masks=data.use_masks and model.loss.seg_weight > 0,
+            seed=config.training.seed,
+        )
+    list_file = data.val_list if split == "val" else data.test_list
+    return CulaneDataset(data.root, list_file, Compose([CropResize(model.viewport), pack]), test_mode=True)
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Samples of one kind -> batch: tensors stacked along a new first axis, `metainfo` a list."""
+    batch: dict[str, Any] = {"metainfo": [sample["metainfo"] for sample in samples]}
+    for key, value in samples[0].items():
+        if isinstance(value, torch.Tensor):
+            batch[key] = default_collate([sample[key] for sample in samples])
+    return batch
+
+
+__all__ = ["CulaneDataset", "ImageList", "build_dataset", "collate", "label_path", "read_labels"]

@@ -1,0 +1,153 @@
+"""Packing: lanes become the head's regression targets, images become tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import splev, splrep
+
+Sample = dict[str, Any]
+FloatArray = NDArray[np.float64]
+OffImage = Literal["official", "geometry"]
+
+EMPTY = -1e5  # stands for "no x on this row" and fills unused slots
+HEADER = 6  # numbers before the rows: 1 - valid, valid, y0, x0, theta, length
+IGNORED_LABEL = 255  # mask value the segmentation loss leaves out
+_FAR = 1e6  # pixels; beyond this a coordinate is a mistake, and splines would overflow
+_SAME_ROW = 1e-6  # pixels; points closer than this along y are one point
+
+
+@dataclass(frozen=True)
+class PackCLRNetInputs:
+    """Last step of a pipeline: sample of network pixels -> `inputs`, `lanes`, `masks`, `metainfo`.
+
+    `width, height` are the network input in pixels; `num_points` rows run from the bottom edge to the top edge.
+
+    `off_image` says what happens to rows whose x is off the image. "official" stores them all below the visible ones,
+    which is right for a lane that enters from the side and wrong for one that leaves at the top: its visible rows are
+    shifted upwards. These are the published targets. "geometry" leaves every row where it is; the lane starts at its
+    first visible row and reaches to its last. Both agree for lanes that only leave at the bottom.
+    """
+
+    max_lanes: int = 4
+    width: int = 800
+    height: int = 320
+    num_points: int = 72
+    off_image: OffImage = "official"
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
+        """Pack one sample; None when it had lanes and none of them is usable any more.
+
+        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and where there are labels `lanes`, a list of (N, 2) network
+        pixels, and `mask` (H, W) uint8. Returns `inputs` (3, H, W) uint8, `lanes` (max_lanes, 6 + num_points) float32,
+        `masks` (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled without any lane is a
+        valid sample: it teaches what is not a lane.
+        """
+        packed: Sample = {"inputs": _planes(sample["image"]), "metainfo": sample["metainfo"]}
+        if "lanes" in sample:
+            targets = self.lane_targets(sample["lanes"])
+            if sample["lanes"] and not targets[:, 1].any():
+                return None
+            packed["lanes"] = torch.from_numpy(targets)
+        if "mask" in sample:
+            mask = sample["mask"]
+            packed["masks"] = torch.from_numpy(np.where(mask > self.max_lanes, np.uint8(IGNORED_LABEL), mask))
+        return packed
+
+    def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
+        """Lanes as (N, 2) x, y in network pixels, bottom first -> (max_lanes, 6 + num_points) float32 targets.
+
+        A row is [1 - valid, valid, y0, x0, theta, length, x per row]: y0 is 1 at the bottom edge and 0 at the top, x0
+        and the x's are pixels, theta is the mean direction / pi, length counts rows; -1e5 means none. Lanes that show
+        on fewer than two rows leave their slot invalid; lanes of fewer than two points use no slot. Of more than
+        `max_lanes` usable lanes, those that show on most rows are kept, in their order.
+
+        Nothing raises: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
+        the first counts. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
+        """
+        targets = np.full((self.max_lanes, HEADER + self.num_points), EMPTY, np.float32)
+        targets[:, :2] = 1, 0
+        candidates = [points for points in map(_ordered, lanes) if len(points) > 1]
+        if not candidates:
+            return targets
+        rows = np.arange(self.height, -1, -self._spacing)[: self.num_points]
+        with np.errstate(all="ignore"):
+            encoded, visible = self._encode(np.stack([_x_on_rows(points, rows) for points in candidates]))
+        if len(encoded) > self.max_lanes:
+            most_visible = np.argsort(-visible, kind="stable")[: self.max_lanes]
+            kept = np.sort(most_visible[visible[most_visible] > 1])
+            encoded, visible = encoded[kept], visible[kept]
+        slots = np.flatnonzero(visible > 1)
+        targets[slots] = encoded[slots]
+        return targets
+
+    @property
+    def _spacing(self) -> float:
+        """Network pixels between two rows."""
+        return self.height / (self.num_points - 1)
+
+    def _encode(self, xs: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+        """x on the rows (L, num_points), NaN = none -> targets (L, 6 + num_points) and visible rows (L,) of each."""
+        lanes = np.arange(len(xs))
+        inside = (xs >= 0) & (xs < self.width)
+        visible = inside.sum(axis=1)
+        first = inside.argmax(axis=1)
+        if self.off_image == "official":
+            start, length = np.isfinite(xs).sum(axis=1) - visible, visible
+            steps = inside.cumsum(axis=1) - 1
+        else:
+            last = xs.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+            start, length = first, last - first + 1
+            steps = np.arange(xs.shape[1]) - first[:, None]
+        x0 = xs[lanes, first]
+        angles = np.arctan(steps * self._spacing / (xs - x0[:, None] + 1e-5)) / np.pi
+        angles = np.where(angles > 0, angles, 1 - np.abs(angles))
+        theta = np.where(inside & (steps > 0), angles, 0).sum(axis=1) / (visible - 1)
+        if self.off_image == "official":  # rows off the image first, then the visible ones, then the empty ones
+            order = np.where(np.isfinite(xs), inside, 2).argsort(axis=1, kind="stable")
+            xs = xs[lanes[:, None], order]
+        y0 = 1 - start / (self.num_points - 1)
+        header = (np.zeros_like(x0), np.ones_like(x0), y0, x0, theta, length)
+        return np.column_stack((*header, np.where(np.isfinite(xs), xs, EMPTY))), visible
+
+
+def _ordered(lane: ArrayLike) -> FloatArray:
+    """Any (N, 2) -> (M, 2) finite float64 points, y strictly descending."""
+    points = np.asarray(lane, np.float64).reshape(-1, 2)
+    ys = points[:, 1]
+    if np.isfinite(points).all() and np.abs(points).max(initial=0) <= _FAR and (np.diff(ys) < -_SAME_ROW).all():
+        return points
+    points = points[np.isfinite(points).all(axis=1)].clip(-_FAR, _FAR)
+    points = points[np.argsort(-points[:, 1], kind="stable")]
+    first_of_row = np.diff(points[:, 1], prepend=np.inf) < -_SAME_ROW
+    return points[first_of_row]
+
+
+def _x_on_rows(points: FloatArray, rows: FloatArray) -> FloatArray:
+    """(N, 2) points and descending (R,) rows -> x on the rows (R,), NaN above the lane's end.
+
+    Between the points an interpolating spline of degree min(3, N - 1) in y; below them the straight line through the
+    two lowest. All NaN when no row lies between the points.
+    """
+    xs, ys = points[::-1, 0], points[::-1, 1]
+    found = np.full(len(rows), np.nan)
+    below, end = int((rows > ys[-1]).sum()), int((rows >= ys[0]).sum())
+    if below == end:
+        return found
+    found[below:end] = splev(rows[below:end], splrep(ys, xs, k=min(3, len(points) - 1), s=0))
+    if below:
+        found[:below] = np.polyval(np.polyfit(points[:2, 1], points[:2, 0], deg=1), rows[:below])
+    return found
+
+
+def _planes(image: NDArray[np.uint8]) -> torch.Tensor:
+    """(H, W, 3) -> (3, H, W) tensor. Splitting channels is eight times faster than copying a transposed view."""
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))
+    return torch.from_numpy(planes)

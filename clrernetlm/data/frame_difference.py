@@ -1,0 +1,94 @@
+"""How much each frame differs from the one before it: `train_diffs.npz`, which thins out nearly identical frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.data.images import read_image
+from clrernetlm.data.lists import read_image_list
+from clrernetlm.files import replacing
+
+FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
+_RUN = 64  # frames one task compares; it decodes one more, the frame before its first
+
+Frames = list[tuple[int, str]]  # (line of the list, image path) in the order of time
+Run = tuple[str | None, Frames]  # path of the frame before, frames to compare
+
+
+def frame_differences(
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str],
+    *,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float64]:
+    """(N,) mean absolute difference, 0..255, of each image of a list to the frame before it.
+
+    The frame before is the preceding one of the same folder in the order of frame names, whatever the order of the
+    list; the first frame of a folder, or one of another size, gets 255. `workers` 0 uses every core; `progress` is
+    called with (images done, images).
+
+    Raises UserError naming the list or image that cannot be read.
+    """
+    listed = read_image_list(Path(root) / list_file)
+    images = [os.fsdecode(path) for path in listed.images]
+    runs = list(_runs(str(root), images))
+    differences = np.full(len(images), FIRST_FRAME)
+    done = 0
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(runs) == 1:
+        results: Iterator[list[tuple[int, float]]] = map(_compare, runs)
+        pool = None
+    else:
+        pool = ProcessPoolExecutor(min(workers, len(runs)))
+        results = pool.map(_compare, runs)
+    try:
+        for result in results:
+            for line, difference in result:
+                differences[line] = difference
+            done += len(result)
+            if progress is not None:
+                progress(done, len(images))
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+    return differences
+
+
+def write_differences(path: str | os.PathLike[str], differences: NDArray[np.float64]) -> None:
+    """Write the array `data` of a `train_diffs.npz` file in one step."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, data=differences.astype(np.float32))
+
+
+def _runs(root: str, images: list[str]) -> Iterator[Run]:
+    """Frames of each folder in the order of time, cut into runs."""
+    clips: dict[str, Frames] = {}
+    for line, image in enumerate(images):
+        path = os.path.join(root, image.lstrip("/"))
+        clips.setdefault(str(PurePosixPath(image).parent), []).append((line, path))
+    for frames in clips.values():
+        frames.sort(key=lambda frame: (len(os.path.basename(frame[1])), frame[1]))  # 9.jpg before 10.jpg
+        for start in range(0, len(frames), _RUN):
+            yield frames[start - 1][1] if start else None, frames[start : start + _RUN]
+
+
+def _compare(run: Run) -> list[tuple[int, float]]:
+    """(line, difference) of each frame of a run."""
+    cv2.setNumThreads(1)
+    before, frames = run
+    previous = None if before is None else read_image(before, cv2.IMREAD_COLOR)
+    results: list[tuple[int, float]] = []
+    for line, path in frames:
+        frame = read_image(path, cv2.IMREAD_COLOR)
+        comparable = previous is not None and previous.shape == frame.shape
+        results.append((line, cv2.norm(frame, previous, cv2.NORM_L1) / frame.size if comparable else FIRST_FRAME))
+        previous = frame
+    return results

@@ -1,0 +1,110 @@
+"""Image files: reading them fast, and noticing the broken ones."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.errors import UserError
+
+Image = NDArray[np.uint8]
+
+_REUSES_BUFFERS = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 11)
+_TAIL = 1024  # bytes searched for the end-of-image marker; some cameras pad their files
+_SENTINEL = [83, 19, 211]  # written to the last pixel before decoding; still there afterwards: nothing was decoded
+
+
+class Scratch(threading.local):
+    """Image buffers that are used again and again, because touching fresh memory costs as much as decoding into it.
+
+    Every thread and process has its own; pickling carries none along.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Image] = {}
+
+    def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
+        return Scratch, ()
+
+    def image(self, name: str, width: int, height: int) -> Image:
+        """The (height, width, 3) uint8 buffer called `name`, with whatever it held before."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape[:2] != (height, width):
+            buffer = self._buffers[name] = np.empty((height, width, 3), np.uint8)
+        return buffer
+
+
+def read_frame(path: str, scratch: Scratch) -> Image:
+    """(H, W, 3) uint8 BGR of an image file, valid until the next call with the same `scratch`.
+
+    Raises UserError naming the file when it is missing, not an image, or a JPEG that was cut off.
+    """
+    size = require_complete(path)
+    if size is not None and _REUSES_BUFFERS:
+        buffer = scratch.image("frame", *size)
+        buffer[-1, -1] = _SENTINEL
+        # An image that EXIF turns does not fit the buffer; anything that leaves the sentinel is read again below.
+        with suppress(cv2.error):
+            cv2.imread(path, buffer, cv2.IMREAD_COLOR)
+        if buffer[-1, -1].tolist() != _SENTINEL:
+            return buffer
+    return read_image(path, cv2.IMREAD_COLOR)
+
+
+def read_image(path: str, flags: int) -> Image:
+    """Decode with OpenCV's `flags`. Raises UserError naming the file when it is missing or not an image."""
+    image = cv2.imread(path, flags) if os.path.isfile(path) else None
+    if image is None:
+        what = "not a readable image" if os.path.isfile(path) else "no such image"
+        raise UserError(f"{path}: {what}; restore the file or remove its line from the list")
+    return image.astype(np.uint8, copy=False)
+
+
+def read_mask(path: str) -> Image:
+    """(H, W) uint8 lane numbers of a mask file. Raises UserError naming the file when it cannot be read."""
+    mask = read_image(path, cv2.IMREAD_UNCHANGED)
+    return mask if mask.ndim == 2 else np.ascontiguousarray(mask[..., 0])
+
+
+def require_complete(path: str) -> tuple[int, int] | None:
+    """(width, height) of a JPEG from its header; None for other formats. A few small reads, no decoding.
+
+    Raises UserError naming the file when it is missing, or a JPEG without its end-of-image marker (decoders would
+    fill the missing part with grey and say nothing).
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(_TAIL)
+            if not head.startswith(b"\xff\xd8"):
+                return None
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _TAIL))
+            if b"\xff\xd9" not in file.read(_TAIL):
+                raise UserError(f"{path}: the JPEG is cut off; copy it again or remove its line from the list")
+            return _jpeg_size(head, file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be read ({reason}); restore it or remove its line from the list") from None
+
+
+def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
+    """Walk the JPEG's segments to its frame header (SOF0..SOF15 without DHT, JPG and DAC)."""
+    position = 2
+    while True:
+        if position + 9 > len(head):  # behind the part already read: large EXIF blocks
+            file.seek(position)
+            segment = file.read(9)
+        else:
+            segment = head[position : position + 9]
+        if len(segment) < 9 or segment[0] != 0xFF:
+            return None
+        marker = segment[1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
+        position += 2 + int.from_bytes(segment[2:4], "big")

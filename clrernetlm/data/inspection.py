@@ -1,0 +1,320 @@
+"""Validation of a data set in CULane's layout: every broken file and line by name, and a sheet of pictures to look at."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from clrernetlm.data.contact_sheet import write_contact_sheet
+from clrernetlm.data.culane import label_path
+from clrernetlm.data.images import read_image, read_mask, require_complete
+from clrernetlm.data.lists import ImageList, load_differences, read_image_list
+from clrernetlm.errors import UserError
+
+_IGNORED_LABEL = 255  # mask value that means "do not learn from this pixel"
+_SERIAL = 64  # images up to which starting processes costs more than it saves
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to fix. `line` counts from 1 and is None where the whole file is meant."""
+
+    path: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        where = self.path if self.line is None else f"{self.path}, line {self.line}"
+        return f"{where}: {self.message}"
+
+
+@dataclass
+class DataReport:
+    """What `check_data` found: problems, images per list, images per number of lanes, frames per size."""
+
+    root: str
+    problems: list[Problem] = field(default_factory=list)
+    lists: dict[str, int] = field(default_factory=dict)
+    lane_counts: Counter[int] = field(default_factory=Counter)
+    frame_sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    contact_sheet: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing is wrong, 1 otherwise."""
+        return 1 if self.problems else 0
+
+    def print(self, console: Console | None = None, *, limit: int = 50) -> None:
+        """Problems, at most `limit` of them, then a summary."""
+        console = console or Console()
+        for problem in self.problems[:limit]:
+            console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
+        if len(self.problems) > limit:
+            console.print(f"... and {len(self.problems) - limit} more problems", style="red")
+        table = Table(title=self.root, title_justify="left", show_header=False)
+        for name, count in self.lists.items():
+            table.add_row(name, f"{count} images")
+        for (width, height), count in self.frame_sizes.most_common(5):
+            table.add_row(f"{width}x{height}", f"{count} images")
+        for lanes, count in sorted(self.lane_counts.items()):
+            table.add_row("1 lane" if lanes == 1 else f"{lanes} lanes", f"{count} images")
+        if self.contact_sheet:
+            table.add_row("contact sheet", self.contact_sheet)
+        table.add_row("problems", str(len(self.problems)), style="red" if self.problems else "green")
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image as the lists mention it; `labelled` says that a label file must exist."""
+
+    image: str
+    mask: str | None
+    lanes_flagged: int | None
+    labelled: bool
+    listed: str  # list file and line, for the message
+
+
+@dataclass(frozen=True)
+class _Finding:
+    problems: list[Problem]
+    lanes: int | None
+    size: tuple[int, int] | None
+
+
+def check_data(
+    root: str | os.PathLike[str],
+    lists: Sequence[str] | None = None,
+    *,
+    contact_sheet: str | os.PathLike[str] | None = "contact_sheet.jpg",
+    workers: int = 0,
+    sample: int = 24,
+    max_lanes: int = 4,
+    decode: bool = False,
+) -> DataReport:
+    """Validate a data set: lists, images, labels, masks, existence flags and frame differences.
+
+    `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by header
+    and end marker, with `decode` by decoding them. Masks are always decoded. A list of which no image has a label file
+    and which names neither masks nor flags counts as unlabelled. `contact_sheet` is the picture to write, with up to
+    `sample` images and their lanes; None writes none. `workers` 0 uses every core.
+
+    Raises UserError when `root` is no folder or holds no list; everything else ends up in the report.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        raise UserError(f"{root}: no such folder; give the folder that holds `list/`")
+    report = DataReport(str(root))
+    entries = list(_entries(folder, lists if lists is not None else _find_lists(folder), report))
+    inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
+    for finding in track(_run(inspect, entries, workers), "checking", total=len(entries), transient=True):
+        report.problems.extend(finding.problems)
+        if finding.lanes is not None:
+            report.lane_counts[finding.lanes] += 1
+        if finding.size is not None:
+            report.frame_sizes[finding.size] += 1
+    if contact_sheet is not None and entries:
+        chosen = np.unique(np.linspace(0, len(entries) - 1, min(sample, len(entries))).astype(int))
+        paths = [_path(str(folder), entries[i].image) for i in chosen]
+        report.contact_sheet = write_contact_sheet(contact_sheet, paths)
+    return report
+
+
+def _run(inspect: partial[_Finding], entries: list[_Entry], workers: int) -> Iterator[_Finding]:
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(entries) <= _SERIAL:
+        yield from map(inspect, entries)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(inspect, entries, chunksize=32)
+
+
+def _find_lists(root: Path) -> list[str]:
+    found = [*sorted((root / "list").glob("*.txt")), *sorted((root / "list" / "test_split").glob("*.txt"))]
+    if not found:
+        raise UserError(f"{root / 'list'}: no image list (*.txt) in it; write list/train_gt.txt or name your lists")
+    return [str(path.relative_to(root)) for path in found]
+
+
+def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_Entry]:
+    """Each listed image once, from the list that says most about it; problems of the lists go to the report."""
+    entries: dict[str, _Entry] = {}
+    for name in lists:
+        try:
+            listed = read_image_list(root / name)
+        except UserError as error:
+            report.problems.append(_from_error(str(root / name), error))
+            continue
+        report.lists[name] = len(listed)
+        _check_duplicates(str(root / name), listed, report)
+        _check_differences(root, name, len(listed), report)
+        labelled = listed.masks is not None or listed.flags is not None or _has_label(root, listed)
+        for entry in _list_entries(str(root / name), listed, labelled):
+            known = entries.get(entry.image)
+            if known is None or (known.mask is None and entry.mask is not None):
+                entries[entry.image] = entry
+    return iter(entries.values())
+
+
+def _list_entries(path: str, listed: ImageList, labelled: bool) -> Iterator[_Entry]:
+    for i in range(len(listed)):
+        yield _Entry(
+            image=os.fsdecode(listed.images[i]),
+            mask=None if listed.masks is None else os.fsdecode(listed.masks[i]),
+            lanes_flagged=None if listed.flags is None else int(listed.flags[i].sum()),
+            labelled=labelled,
+            listed=f"{path}, line {listed.lines[i]}",
+        )
+
+
+def _has_label(root: Path, listed: ImageList) -> bool:
+    return any(os.path.isfile(label_path(_path(str(root), os.fsdecode(image)))) for image in listed.images)
+
+
+def _check_duplicates(path: str, listed: ImageList, report: DataReport) -> None:
+    _, first, inverse = np.unique(listed.images, return_index=True, return_inverse=True)
+    for i in np.flatnonzero(first[inverse] != np.arange(len(listed))):
+        again = (
+            f"{os.fsdecode(listed.images[i])} is already on line {listed.lines[first[inverse[i]]]}; remove one of them"
+        )
+        report.problems.append(Problem(path, int(listed.lines[i]), again))
+
+
+def _check_differences(root: Path, name: str, images: int, report: DataReport) -> None:
+    path = root / "list" / "train_diffs.npz"
+    if Path(name).stem == "train_gt" and path.exists():
+        try:
+            load_differences(path, expected=images, list_file=root / name)
+        except UserError as error:
+            report.problems.append(_from_error(str(path), error))
+
+
+def _inspect(root: str, entry: _Entry, *, max_lanes: int, decode: bool) -> _Finding:
+    """Everything about one image. Runs in a worker process, and never raises for a broken file."""
+    problems: list[Problem] = []
+    path = _path(root, entry.image)
+    size = _inspect_image(path, entry.listed, decode, problems)
+    lanes = _inspect_labels(label_path(path), size, max_lanes, entry.labelled, problems)
+    if entry.lanes_flagged is not None and lanes is not None and entry.lanes_flagged != lanes:
+        message = f"{lanes} lanes, but {entry.listed} flags {entry.lanes_flagged}; make them agree"
+        problems.append(Problem(label_path(path), None, message))
+    if entry.mask is not None:
+        _inspect_mask(_path(root, entry.mask), entry.listed, size, max_lanes, problems)
+    return _Finding(problems, lanes, size)
+
+
+def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
+    """(width, height), or None for an image that cannot be read."""
+    if not os.path.isfile(path):
+        problems.append(Problem(path, None, f"no such image ({listed}); restore it or remove that line"))
+        return None
+    try:
+        size = require_complete(path)
+        if size is None or decode:
+            image = read_image(path, cv2.IMREAD_COLOR)
+            size = (image.shape[1], image.shape[0])
+    except UserError as error:
+        problems.append(_from_error(path, error))
+        return None
+    return size
+
+
+def _inspect_labels(
+    path: str, size: tuple[int, int] | None, max_lanes: int, labelled: bool, problems: list[Problem]
+) -> int | None:
+    """Number of usable lanes in a label file; None without one."""
+    if not os.path.isfile(path):
+        if labelled:
+            problems.append(Problem(path, None, "no label file; write one, empty if the image shows no lane"))
+        return None
+    lanes = 0
+    for number, line in enumerate(Path(path).read_text(encoding="ascii", errors="replace").splitlines(), start=1):
+        message, usable = _inspect_lane(line, size)
+        lanes += usable
+        if message:
+            problems.append(Problem(path, number, message))
+    if lanes > max_lanes:
+        message = f"{lanes} lanes, but max_lanes is {max_lanes}; set model.max_lanes={lanes} or remove lanes"
+        problems.append(Problem(path, None, message))
+    return lanes
+
+
+def _inspect_lane(line: str, size: tuple[int, int] | None) -> tuple[str | None, bool]:
+    """What is wrong with one line of a label file, and whether it still counts as a lane."""
+    try:
+        values = np.array(line.split(), np.float64)
+    except ValueError:
+        return "not a list of numbers; expected `x0 y0 x1 y1 ...`", False
+    if len(values) % 2:
+        return f"{len(values)} values; x and y must come in pairs", False
+    if not np.isfinite(values).all():
+        return "NaN or infinite coordinate; remove that point", False
+    points = values.reshape(-1, 2)
+    if len(points) < 2:
+        return f"a lane of {len(points)} points; it needs two, or remove the line", False
+    return _inspect_points(points, size), True
+
+
+def _inspect_points(points: NDArray[np.float64], size: tuple[int, int] | None) -> str | None:
+    if len(np.unique(points, axis=0)) < len(points):
+        return "the same point twice; remove one"
+    steps = np.diff(points[:, 1])
+    if (steps == 0).any():
+        return f"two points on row y = {points[:-1][steps == 0][0, 1]:g}; keep one"
+    if (steps > 0).all():
+        return "y ascends; write points from the bottom of the image upwards"
+    if (steps > 0).any():
+        return f"y goes down and up again at y = {points[:-1][steps > 0][0, 1]:g}; sort the points by y, bottom first"
+    if size is not None:
+        width, height = size
+        if (points[:, 1] < 0).any() or (points[:, 1] > height).any():
+            return f"y outside the frame of {width}x{height}; cut the lane at the edge"
+        if not ((points[:, 0] >= 0) & (points[:, 0] < width)).any():
+            return f"the whole lane is outside the frame of {width}x{height}; remove the line"
+    return None
+
+
+def _inspect_mask(
+    path: str, listed: str, size: tuple[int, int] | None, max_lanes: int, problems: list[Problem]
+) -> None:
+    if not os.path.isfile(path):
+        problems.append(Problem(path, None, f"no such mask ({listed}); restore it or use a list without masks"))
+        return
+    try:
+        mask = read_mask(path)
+    except UserError as error:
+        problems.append(_from_error(path, error))
+        return
+    height, width = mask.shape
+    if size is not None and (width, height) != size:
+        message = f"{width}x{height}, but its image is {size[0]}x{size[1]}; masks need the size of their image"
+        problems.append(Problem(path, None, message))
+    highest = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:_IGNORED_LABEL])[-1:]
+    if len(highest) and highest[0] > max_lanes:
+        message = f"lane number {highest[0]}, but max_lanes is {max_lanes}; set model.max_lanes or renumber the mask"
+        problems.append(Problem(path, None, message))
+
+
+def _from_error(path: str, error: UserError) -> Problem:
+    """A UserError as a problem; its message starts with the path already, perhaps with a line."""
+    message = str(error).removeprefix(path)
+    if message.startswith(", line "):
+        number, _, message = message.removeprefix(", line ").partition(":")
+        return Problem(path, int(number), message.strip())
+    return Problem(path, None, message.removeprefix(":").strip())
+
+
+def _path(root: str, listed: str) -> str:
+    return os.path.join(root, listed.lstrip("/"))

@@ -1,0 +1,94 @@
+"""Image lists of a data set in CULane's layout, and the frame differences that go with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.errors import UserError
+
+Paths = NDArray[np.bytes_]
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The lines of a list: arrays instead of Python strings, so that worker processes share their memory.
+
+    `images` (N,) and `masks` (N,) or None are paths relative to the data set, as bytes; `flags` (N, k) uint8 or None
+    says which of k lanes exist; `lines` (N,) are the line numbers in the file, from 1.
+    """
+
+    images: Paths
+    masks: Paths | None
+    flags: NDArray[np.uint8] | None
+    lines: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, keep: NDArray[np.bool_]) -> ImageList:
+        """The lines where `keep` (N,) is true."""
+        return ImageList(
+            self.images[keep],
+            None if self.masks is None else self.masks[keep],
+            None if self.flags is None else self.flags[keep],
+            self.lines[keep],
+        )
+
+
+def read_image_list(path: str | os.PathLike[str]) -> ImageList:
+    """Read `/image.jpg [/mask.png] [e1 e2 ...]` lines, all of the same form; blank lines are skipped.
+
+    Raises UserError naming the file, and the line that differs from the first.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: the image list cannot be read ({reason}); check data.root and the list") from None
+    rows = [(number, row) for number, line in enumerate(text.splitlines(), start=1) if (row := line.split())]
+    if not rows:
+        raise UserError(f"{path}: the image list is empty; write one image path per line")
+    columns = len(rows[0][1])
+    has_mask = columns > 1 and not rows[0][1][1].isdigit()
+    first_flag = 2 if has_mask else 1
+    for number, row in rows:
+        if len(row) != columns or not all(flag in (b"0", b"1") for flag in row[first_flag:]):
+            form = "/image" + " /mask" * has_mask + f" and {columns - first_flag} existence flags (0 or 1)"
+            raise UserError(f"{path}, line {number}: expected `{form}` as on the first line; correct that line")
+    flags = np.array([row[first_flag:] for _, row in rows]).astype(np.uint8) if columns > first_flag else None
+    return ImageList(
+        images=np.array([row[0] for _, row in rows]),
+        masks=np.array([row[1] for _, row in rows]) if has_mask else None,
+        flags=flags,
+        lines=np.array([number for number, _ in rows]),
+    )
+
+
+def load_differences(
+    path: str | os.PathLike[str], *, expected: int, list_file: str | os.PathLike[str]
+) -> NDArray[np.float64]:
+    """(N,) mean absolute difference of each listed image to the previous frame, from `train_diffs.npz`.
+
+    The array is called `data`; a file with one array under any name is accepted too. Raises UserError naming the file
+    when it is unreadable or does not belong to a list of `expected` lines.
+    """
+    fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
+            if name is None:
+                raise UserError(f"{path}: holds {', '.join(arrays.files) or 'nothing'}, not `data`; {fix}")
+            differences = np.asarray(arrays[name], np.float64).ravel()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {fix}") from None
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+        raise UserError(f"{path}: not a readable .npz file ({type(error).__name__}); {fix}") from None
+    if len(differences) != expected:
+        raise UserError(f"{path}: {len(differences)} differences for the {expected} images of {list_file}; {fix}")
+    return differences

@@ -1,0 +1,42 @@
+"""Write `list/train_diffs.npz` of a data set: `python tools/calculate_frame_diff.py dataset/culane`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from clrernetlm.data.frame_difference import frame_differences, write_differences
+from clrernetlm.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="How much every training image differs from the frame before.")
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--list", default="list/train_gt.txt", help="image list, relative to ROOT (%(default)s)")
+    parser.add_argument("--out", default="list/train_diffs.npz", help="file to write, relative to ROOT (%(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
+    options = parser.parse_args(arguments)
+    columns = (TextColumn("comparing frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns) as bar:
+            task = bar.add_task("", total=None)
+            differences = frame_differences(
+                options.root,
+                options.list,
+                workers=options.workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        write_differences(options.root / options.out, differences)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    similar = int((differences < 15).sum())
+    print(f"{options.root / options.out}: {len(differences)} images, {similar} differ by less than 15 (left out)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,9 +4,7 @@ A segment of width `width` between two whole pixels is three things in OpenCV: t
 outline of that quadrilateral, and a disc on either end. Geometry is in 16.16 fixed point (`ONE` is one pixel). Only the
 outline depends on the image's border: its four lines are clipped first and drawn with the slope of what is left.
 
-Everything is produced as runs (row, first column, last column), so that the same code serves the two ways to hold a
-lane: `merge_runs` keeps one interval per row, which is enough for nearly every lane and fast to compare;
-`paint_runs` sets bits of a full mask, which always works.
+Everything is produced as runs (row, first column, last column) inside the image.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from clrernetlm.evaluation.jit import kernel
 SHIFT = 16
 ONE = 1 << SHIFT
 HALF = ONE >> 1
-EMPTY_LEFT, EMPTY_RIGHT = 1 << 24, -(1 << 24)  # interval of a row without pixels
 
 
 @kernel
@@ -216,25 +213,3 @@ def segment_runs(runs, x0, y0, x1, y1, width, profile, image_width, image_height
         x0, y0, x1, y1 = corners[i - 1, 0], corners[i - 1, 1], corners[i, 0], corners[i, 1]
         count = _add_outline(runs, count, x0, y0, x1, y1, image_width, image_height)
     return count
-
-
-@kernel
-def merge_runs(left, right, runs, count):
-    """Join runs into one interval per row (`left`, `right`: (H,) int32); False when a row falls into two parts."""
-    joined = True
-    for i in range(count):
-        row, a, b = runs[i, 0], runs[i, 1], runs[i, 2]
-        if left[row] > right[row]:
-            left[row], right[row] = a, b
-        else:
-            if a > right[row] + 1 or b < left[row] - 1:
-                joined = False
-            left[row], right[row] = min(left[row], a), max(right[row], b)
-    return joined
-
-
-@kernel
-def paint_runs(mask, runs, count):
-    """Set the runs' pixels in `mask` (H, W) bool."""
-    for i in range(count):
-        mask[runs[i, 0], runs[i, 1] : runs[i, 2] + 1] = True

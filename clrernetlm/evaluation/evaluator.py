@@ -1,0 +1,214 @@
+"""A whole data set evaluated: files in, counts out, on all cores, in one pass and in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
+from clrernetlm.evaluation.image_lists import lines_file, read_categories, read_images
+from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
+from clrernetlm.files import replacing
+
+Path = str | os.PathLike[str]
+Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
+CHUNK = 64  # images a worker takes at a time
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know."""
+
+    pred_dir: Path
+    gt_dir: Path
+    semantics: Semantics
+    width: int
+    image_size: tuple[int, int]
+    thresholds: tuple[float, ...]  # asked for
+    per_image: bool
+
+    @property
+    def counted(self) -> tuple[float, ...]:
+        """All thresholds that are counted: the ones asked for and those of mF1."""
+        return tuple(sorted({*self.thresholds, *MF1_THRESHOLDS}))
+
+
+@dataclass
+class ChunkResult:
+    total: Tally
+    categories: dict[str, Tally]
+    lines: list[str]  # JSON, one per image, when asked for
+
+
+def evaluate(
+    pred_dir: Path,
+    gt_dir: Path,
+    list_file: Path,
+    *,
+    categories: Path | None = None,
+    semantics: Semantics = "clrernet",
+    width: int = 30,
+    image_size: tuple[int, int] = (1640, 590),
+    thresholds: Sequence[float] = (0.1, 0.5, 0.75),
+    workers: int = 0,
+    per_image: Path | None = None,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Compare `<pred_dir>/<image>.lines.txt` with `<gt_dir>/<image>.lines.txt` for every image of a list.
+
+    `list_file`: one image a line, first column, leading `/` or not. `categories`: a folder of such lists
+    (`test0_normal.txt`, ...); a category counts those of its images that are in `list_file`. `width` in pixels of
+    `image_size` (width, height). `workers`: processes, 0 = one per core. `per_image`: a JSON-lines file with the
+    counts, hits and IoUs of every image, in the order of the list.
+
+    A missing prediction file means no lanes. Raises UserError for a missing label file, for a malformed file (naming
+    the line), for an empty list and for settings that make no sense.
+    """
+    check_settings(semantics, width, image_size)
+    _check_thresholds(thresholds)
+    for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder}: no such folder of {name}; check the path")
+    job = Job(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
+    names = read_categories(categories) if categories is not None else {}
+    total = Tally(job.counted)
+    by_category = {name: Tally(job.counted) for name in names}
+    chunks = _chunks(_entries(list_file, names))
+    with replacing(per_image) if per_image is not None else nullcontext() as temporary:
+        with open(temporary or os.devnull, "w", encoding="utf-8") as lines:
+            for result in _progress(_run(job, chunks, workers), progress):
+                total.add(result.total)
+                for name, tally in result.categories.items():
+                    by_category[name].add(tally)
+                lines.writelines(result.lines)
+        if total.images == 0:
+            raise UserError(f"{list_file}: no images; expected one image path a line")
+    settings = {"semantics": semantics, "width": width, "image_size": list(image_size)}
+    return EvaluationResult(job.thresholds, total, by_category, settings)
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
+    if not thresholds or not all(0 <= threshold < 1 for threshold in thresholds):
+        raise UserError(f"thresholds: {list(thresholds)} are not IoU thresholds; use numbers in [0, 1), e.g. 0.5")
+
+
+def _entries(list_file: Path, categories: dict[str, list[str]]) -> Iterator[Entry]:
+    members: dict[str, tuple[str, ...]] = {}
+    for name, images in categories.items():
+        for image in images:
+            members[image] = (*members.get(image, ()), name)
+    for image in read_images(list_file):
+        yield image, members.get(image, ())
+
+
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    iterator = iter(entries)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[ChunkResult]:
+    """Results of the chunks in order; at most four chunks per worker are on their way at any time."""
+    workers = workers or available_cores()
+    first = list(islice(chunks, 2))
+    if workers == 1 or len(first) < 2:  # not worth a process
+        for chunk in (*first, *chunks):
+            yield evaluate_chunk(job, chunk)
+        return
+    yield evaluate_chunk(job, first[0])  # compiles the kernels once, before the workers need them
+    # Forked workers start at once, with the compiled kernels, and need no `if __name__ == "__main__"` in the caller.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        pending: deque[Future[ChunkResult]] = deque(pool.submit(evaluate_chunk, job, chunk) for chunk in first[1:])
+        try:
+            for chunk in chunks:
+                pending.append(pool.submit(evaluate_chunk, job, chunk))
+                if len(pending) >= 4 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResult]:
+    if not shown:
+        yield from results
+        return
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("images"), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("Evaluating", total=None)
+        for result in results:
+            bar.advance(task, result.total.images)
+            yield result
+
+
+def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
+    """Tallies of a few images (image, categories); runs in a worker."""
+    counted = job.counted
+    matches: dict[str, list[FloatArray]] = {"": []}
+    sizes: dict[str, list[int]] = {"": [0, 0, 0]}  # predictions, labels, images
+    lines = []
+    for image, categories in entries:
+        ious = image_ious(job, image)
+        rows, columns = match_lanes(ious, job.semantics)
+        matched = ious[rows, columns]
+        for name in ("", *categories):
+            matches.setdefault(name, []).append(matched)
+            size = sizes.setdefault(name, [0, 0, 0])
+            size[0] += ious.shape[0]
+            size[1] += ious.shape[1]
+            size[2] += 1
+        if job.per_image:
+            lines.append(json.dumps(_image_line(image, ious, rows, matched, job.thresholds)) + "\n")
+    tallies = {}
+    for name, found in matches.items():
+        tallies[name] = Tally(counted)
+        tallies[name].count(np.concatenate([np.zeros(0), *found]), *sizes[name])
+    return ChunkResult(tallies.pop(""), tallies, lines)
+
+
+def image_ious(job: Job, image: str) -> FloatArray:
+    """(n_pred, n_gt) IoU of one image's files."""
+    from clrernetlm.evaluation.lane_files import read_points
+
+    label_file = lines_file(job.gt_dir, image)
+    predicted, stops = read_points(lines_file(job.pred_dir, image), missing_is_empty=True)
+    labelled, label_stops = read_points(label_file)
+    points = np.concatenate((predicted, labelled))
+    stops = np.concatenate((stops, label_stops[1:] + len(predicted)))
+    predictions = len(stops) - len(label_stops)
+    return ious_of_points(points, stops, predictions, job.semantics, job.width, job.image_size)
+
+
+def _image_line(
+    image: str, ious: FloatArray, rows: Any, matched: FloatArray, thresholds: tuple[float, ...]
+) -> dict[str, Any]:
+    line: dict[str, Any] = {"path": "/" + image, "tp": {}, "fp": {}, "fn": {}, "hits": {}}
+    for threshold in thresholds:
+        hits = np.zeros(ious.shape[0], bool)
+        hits[rows] = matched > threshold
+        tp, key = int(hits.sum()), f"{threshold:g}"
+        line["tp"][key], line["fp"][key], line["fn"][key] = tp, ious.shape[0] - tp, ious.shape[1] - tp
+        line["hits"][key] = hits.astype(int).tolist()
+    return {**line, "ious": ious.tolist()}

@@ -1,0 +1,57 @@
+"""Which images are evaluated, and in which categories they count."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from clrernetlm.errors import UserError
+
+
+def read_images(list_file: str | os.PathLike[str]) -> Iterator[str]:
+    """Image paths of a list file, one by one, without the leading `/`; further columns (mask, flags) are ignored.
+
+    Raises UserError when the file cannot be read.
+    """
+    try:
+        with open(list_file, encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                columns = line.split(maxsplit=1)
+                if columns:
+                    yield columns[0].lstrip("/")
+    except OSError as error:
+        raise UserError(f"{list_file}: cannot be read ({error.strerror}); give a file with one image a line") from None
+
+
+def category_name(path: Path) -> str:
+    """`test0_normal.txt` -> `normal`; other names: the stem."""
+    return re.sub(r"^test\d+_", "", path.stem)
+
+
+def read_categories(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Category name -> its images, for every `*.txt` of a folder, ordered as CULane numbers them.
+
+    Raises UserError when there is none, or when two files have the same name of category.
+    """
+
+    def order(path: Path) -> tuple[int, str]:
+        number = re.match(r"test(\d+)_", path.name)
+        return (int(number[1]) if number else 1 << 30, path.name)
+
+    files = sorted(Path(folder).glob("*.txt"), key=order)
+    if not files:
+        raise UserError(f"{folder}: no category lists; expected a folder with test0_normal.txt, test1_crowd.txt, ...")
+    categories: dict[str, list[str]] = {}
+    for path in files:
+        name = category_name(path)
+        if name in categories:
+            raise UserError(f"{path}: a second list of the category {name}; keep one of them")
+        categories[name] = list(read_images(path))
+    return categories
+
+
+def lines_file(folder: str | os.PathLike[str], image: str) -> str:
+    """Where the lanes of an image are: `folder/<image path without its extension>.lines.txt`."""
+    return os.path.join(folder, os.path.splitext(image.lstrip("/"))[0] + ".lines.txt")

@@ -33,7 +33,7 @@ def decode_lanes(
 ) -> list[list[Lane]]:
     """Last stage of a batch -> per image at most `max_lanes` lanes in pixels of its own frame, best first.
 
-    `stage`: `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, 72), relative units.
+    `stage`: `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, 72), all relative.
     `frame_sizes`: (width, height) of the B original frames. A prediction with a value that is not finite is no lane.
     The `max_lanes` places go to predictions, as published: one that has no points after all leaves its place empty.
     """
@@ -73,7 +73,7 @@ def lane_nms(
     start below the bottom row counts as the bottom row. Source: Line-CNN NMS as in LaneATT, arXiv 2010.12035.
     """
     xs, start_rows, length_rows, scores = (_float32(a) for a in (xs_px, start_rows, length_rows, scores))
-    last_row = xs.shape[1] - 1 if xs.ndim == 2 else 0
+    last_row = xs.shape[-1] - 1
     start, end = _row_span(start_rows, length_rows, last_row)
     rows = np.arange(last_row + 1)
     left = np.argsort(-scores, kind="stable")  # lanes not yet kept or suppressed, best first
@@ -84,7 +84,7 @@ def lane_nms(
         first, last = np.maximum(start[left], start[best]), np.minimum(end[left], end[best])
         common = (rows >= first[:, None]) & (rows <= last[:, None])
         distance = np.where(common, np.abs(xs[left] - xs[best]), np.float32(0))
-        total = np.cumsum(distance, axis=1, dtype=np.float32)[:, -1:].sum(axis=1)  # in row order, as a loop would
+        total = np.cumsum(distance, axis=1, dtype=np.float32)[:, -1]  # in row order, as a loop would
         near = total < np.float32(threshold) * (last - first + 1).astype(np.float32)
         left = left[~(near & (last >= first))]
     return np.array(kept, np.int64)

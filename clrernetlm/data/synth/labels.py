@@ -23,7 +23,7 @@ def lane_points(camera: Camera, road: Road, offset: float, farthest: float) -> P
     image (a few pixels beyond, as annotators do). Empty when less than three points are left.
     """
     z = road.visible_distances
-    jump = np.flatnonzero(np.diff(z) > 0.05 * z[:-1] + 1)  # behind a crest the line is not followed
+    jump = np.flatnonzero(np.diff(z) > 0.03 * z[:-1] + 0.5)  # behind a crest the line is not followed
     z = z[: jump[0] + 1] if len(jump) else z
     z = z[z <= farthest]
     x, y, valid = camera.project(road.world(offset, z))
@@ -51,5 +51,5 @@ def draw_mask(lanes: list[Points], ids: list[int], size: tuple[int, int]) -> NDA
     mask = np.zeros((size[1], size[0]), np.uint8)
     thickness = max(1, round(MASK_WIDTH * size[0]))
     for points, number in zip(lanes, ids, strict=True):
-        cv2.polylines(mask, [np.round(points * 16).astype(np.int32)], False, number, thickness, cv2.LINE_8, 4)
+        cv2.polylines(mask, [np.round(points * 16).astype(np.int32)], False, [number], thickness, cv2.LINE_8, 4)
     return mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -95,7 +96,7 @@ def sample_layout(rng: np.random.Generator, place: Place, wear: float, strength:
         road.lines.append(edge(outer_left, yellow if rng.random() < 0.4 else white))
     road.ego = len(road.borders) + ego_lane
     road.borders += forward
-    road.lanes += [(a, b, 1) for a, b in zip(forward[:-1], forward[1:], strict=True)]
+    road.lanes += [(a, b, 1) for a, b in pairwise(forward)]
     road.lines += [inner(offset) for offset in forward[1:-1]]
     if lanes > 1 and ego_lane < lanes - 1 and place == "urban" and rng.random() < 0.25:
         road.borders.pop()  # kerb without an edge line on the right
@@ -140,6 +141,8 @@ def _bound(road: Layout, rng: np.random.Generator, left: float, right: float, tw
         "tunnel": ["pavement"],
     }[place]
     sides = [kinds[int(rng.integers(len(kinds)))] for _ in range(2)]
+    if "snow" in sides or rng.random() < 0.6:
+        sides = [min(sides, key=lambda kind: kind != "snow")] * 2
     far_kind = "grass" if sides[0] == "pavement" else sides[0]
     zones = [verge(-60, far_kind, rng)]
     kerb = (150.0, 152.0, 154.0)

@@ -48,6 +48,8 @@ class Light:
 
 def light_at(light: Light, offset: ArrayLike, distance: ArrayLike) -> Floats:
     """Offsets and distances (...) in metres -> (..., 3) linear light on the ground there."""
+    if isinstance(offset, float) and isinstance(distance, float):
+        return light_at(light, np.array([offset]), np.array([distance]))[0]
     u, z = np.broadcast_arrays(np.asarray(offset, np.float32), np.asarray(distance, np.float32))
     result = np.empty((*u.shape, 3), np.float32)
     result[:] = light.ambient
@@ -74,8 +76,10 @@ def gain_map(light: Light, camera: Camera, road: Road) -> Floats:
     table, lowest, per_slope = road.table(camera)
     at = np.clip((up - road.bank * right - lowest) * per_slope, 0, len(table) - 1).astype(np.int32)
     z = np.minimum(table[at, 2], 90)
-    u = (right.astype(np.float32) - table[at, 0]) / np.maximum(table[at, 1], 1 / 90)
-    return light_at(light, u, z)
+    u = (right.astype(np.float32) - table[at, 0]) * np.minimum(table[at, 1], 90)
+    lit = light_at(light, u, z)
+    lit[at >= len(table) - 1] = light.ambient
+    return lit
 
 
 def bloom(emission: Floats, strength: float) -> Floats:
@@ -109,14 +113,18 @@ def glare_map(light: Light, camera: Camera) -> Floats:
     return glow
 
 
-def mirror(lit: Floats, horizon_row: float, wet: float) -> Floats:
-    """(h, w, 3) light of the scene -> what a wet road under `horizon_row` (light map row) adds by mirroring it."""
+def mirror(lit: Floats, horizon: tuple[float, float], step: int, wet: float) -> Floats:
+    """(h, w, 3) light of the scene -> what a wet road below the `horizon` adds by mirroring it.
+
+    `horizon` is its row (picture pixels) at the left and right side; a pixel of `lit` spans `step` of them.
+    """
     h, w = lit.shape[:2]
+    level = np.linspace(horizon[0] / step, horizon[1] / step, w, dtype=np.float32)[None]
     rows = np.arange(h, dtype=np.float32)[:, None]
-    source = np.broadcast_to(np.clip(2 * horizon_row - rows * 0.9 - 0.1 * horizon_row, 0, h - 1), (h, w))
+    below = rows - level
+    source = np.clip(level - 0.9 * below, 0, h - 1).astype(np.float32)
     columns = np.broadcast_to(np.arange(w, dtype=np.float32)[None], (h, w))
-    streaks = cv2.blur(lit, (3, 15))
-    seen = cv2.remap(streaks, columns, np.ascontiguousarray(source, np.float32), cv2.INTER_LINEAR)
-    depth = (rows - horizon_row) / max(h - horizon_row, 1)
-    strength = np.where(depth > 0, wet * (0.08 + 0.55 * np.clip(1 - depth, 0, 1) ** 3), 0).astype(np.float32)
+    seen = cv2.remap(cv2.blur(lit, (3, 15)), np.ascontiguousarray(columns), source, cv2.INTER_LINEAR)
+    depth = np.clip(below / np.maximum(h - level, 1), 0, 1)
+    strength = wet * np.clip(below / 3, 0, 1) * (0.05 + 0.4 * np.power(1 - depth, 3))
     return (seen * strength[..., None]).astype(np.float32)

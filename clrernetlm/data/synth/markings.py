@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.camera import Camera
+from clrernetlm.data.synth.projection import Projector
 from clrernetlm.data.synth.road import Road
 
 Array = NDArray[np.float64]
@@ -57,24 +59,25 @@ def draw_decals(
     decals: list[Decal], paint: NDArray[np.uint8], shade: NDArray[np.uint8], camera: Camera, road: Road
 ) -> None:
     """Project the polygons into the (H, W) masks that the ground shader reads."""
-    nearest = max(1.3, float(road.visible_distances[0]))
+    nearest = 1.3
+    project = Projector(camera, road)
+    reach = 5 * max(camera.width, camera.height)
     for decal in decals:
         mask = paint if decal.target == "paint" else shade
         for outline in decal.outlines:
-            offsets, distances = outline[:, 0], np.maximum(outline[:, 1], nearest)
+            distances = np.maximum(outline[:, 1], nearest)
             if distances.max() <= nearest + 0.05:
                 continue
-            x, y, valid = camera.project(road.world(offsets, distances))
-            if valid.all() and np.abs(x).max() < 20000 and np.abs(y).max() < 20000:
-                fixed = np.round(np.stack([x, y], 1) * 16).astype(np.int32)
-                cv2.fillPoly(mask, [fixed], decal.value, cv2.LINE_AA, 4)
+            pixels = project(outline[:, 0], distances)
+            if np.abs(pixels).max() < reach:
+                cv2.fillPoly(mask, [(pixels * 16).astype(np.int32)], [decal.value], cv2.LINE_AA, 4)
 
 
-def _densify(outline: Array, step: float = 0.8) -> Array:
+def _densify(outline: Array, step: float = 1.5) -> Array:
     """Insert points so that long edges follow the curved road."""
     closed = np.vstack([outline, outline[:1]])
     pieces = []
-    for a, b in zip(closed[:-1], closed[1:], strict=True):
+    for a, b in pairwise(closed):
         count = max(1, int(np.hypot(*(b - a)) / step))
         pieces.append(a + (b - a) * np.linspace(0, 1, count, endpoint=False)[:, None])
     return np.vstack(pieces)
@@ -96,7 +99,7 @@ def arrow(kind: int, offset: float, distance: float) -> Decal:
     """A lane arrow of 6 m; `kind` 0 straight, 1 right, 2 left, 3 straight and right, 4 straight and left."""
     flip = np.array([-1.0, 1.0])
     shapes = ([_STRAIGHT], [_TURN], [_TURN * flip], [_STRAIGHT, _SIDE], [_STRAIGHT, _SIDE * flip])[kind]
-    return Decal(tuple(_densify(shape) + (offset, distance) for shape in shapes))
+    return Decal(tuple(_densify(shape) + np.array([offset, distance]) for shape in shapes))
 
 
 def lettering(offset: float, distance: float, rng: np.random.Generator) -> Decal:
@@ -148,7 +151,7 @@ def patches(left: float, right: float, rng: np.random.Generator) -> list[Decal]:
         steps = int(rng.integers(5, 14))
         x, z = rng.uniform(left, right), rng.uniform(3, 40)
         walk = np.cumsum(rng.normal(0, [0.12, 0.25], (steps, 2)) + ([0, 1.3] if along else [0.7, 0]), 0)
-        middle = walk + (x, z)
+        middle = walk + np.array([x, z])
         half = rng.uniform(0.015, 0.05)
         side = np.array([half, 0.0]) if along else np.array([0.0, half * 2])
         outline = np.vstack([middle - side, (middle + side)[::-1]])

@@ -48,6 +48,11 @@ class Road:
         rise = np.sin(wave + self.hill_phase) - np.sin(self.hill_phase) - wave * np.cos(self.hill_phase)
         return shift, np.cos(heading[1:]), self.hill_height * rise - self.camera_height
 
+    @property
+    def course(self) -> Array:
+        """(4, M) metres ahead, sideways shift, cosine of the heading and height of the road."""
+        return np.stack([_AHEAD, *self._course])
+
     def shift(self, distance: ArrayLike) -> Array:
         """Metres the centre line lies to the right at `distance`."""
         return np.interp(distance, _AHEAD, self._course[0])
@@ -81,21 +86,23 @@ class Road:
         return float(self.visible[0][-1])
 
     def table(self, camera: Camera, visibility: float = np.inf) -> tuple[NDArray[np.float32], float, float]:
-        """(T, 5) float32 by slope, with the lowest slope and entries per unit of slope: what a ray of this slope hits.
+        """(T, 7) float32 by slope, with the lowest slope and entries per unit of slope: what a ray of this slope hits.
 
-        Columns: shift / Z, 1 / (Z cos heading), Z, metres of Z per pixel row, and the light that the air lets through
-        over Z for a `visibility` in metres (5 % are left there).
+        Columns: shift / Z, Z cos heading, Z, metres of Z per pixel row, the light that the air lets through over Z for
+        a `visibility` in metres (5 % are left there), and how much of fine and of coarse texture a pixel resolves.
         """
         slopes, seen = self.visible
         grid = np.linspace(slopes[0], slopes[-1], TABLE_SIZE)
         per_slope = (TABLE_SIZE - 1) / (slopes[-1] - slopes[0])
         shift, cosine, _ = (values[seen] for values in self._course)
         z = self.visible_distances
-        at = np.interp(grid, slopes, z)
-        table = np.empty((TABLE_SIZE, 5), np.float32)
+        inverse = np.interp(grid, slopes, 1 / z)  # linear in the slope on a plane
+        table = np.empty((TABLE_SIZE, 7), np.float32)
         table[:, 0] = np.interp(grid, slopes, shift / z)
-        table[:, 1] = np.interp(grid, slopes, 1 / (z * cosine))
-        table[:, 2] = at
-        table[:, 3] = np.clip(np.gradient(at) * per_slope / camera.focal, 1e-3, 50)
-        table[:, 4] = np.exp(-3 * at / visibility)
+        table[:, 1] = np.interp(grid, slopes, cosine) / inverse
+        table[:, 2] = 1 / inverse
+        step = np.clip(np.gradient(1 / inverse) * per_slope / camera.focal, 1e-3, 50)
+        table[:, 3] = step
+        table[:, 4] = np.exp(-3 / inverse / visibility)
+        table[:, 5], table[:, 6] = 1 / (1 + 20 * step), 1 / (1 + 4 * step)
         return table, float(slopes[0]), float(per_slope)

@@ -73,7 +73,7 @@ def develop(
         np.ascontiguousarray(canvas).reshape(height, width * 3),
         gain.astype(np.float32).reshape(rows, columns * 3),
         glow.astype(np.float32).reshape(rows, columns * 3),
-        np.concatenate([noise[:, 3 * shift[0] :], noise[:, : 3 * shift[0]]], 1),
+        np.roll(noise, 3 * int(shift[0]), 1),
         int(shift[1]),
         np.array([sensor.contrast, sensor.shot_noise, sensor.read_noise, sensor.saturation], np.float32),
         out.reshape(height, width * 3),
@@ -82,12 +82,22 @@ def develop(
 
 
 @njit(cache=True, fastmath=True, nogil=True)
+def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
+    """Stretch one row of a light map to the width of the picture."""
+    for j in range(row.shape[0] // 3 - 1):
+        for c in range(3):
+            left, right = row[3 * j + c], row[3 * j + 3 + c]
+            for k in range(LIGHT_STEP):
+                out[(j * LIGHT_STEP + k) * 3 + c] = left + np.float32(k / LIGHT_STEP) * (right - left)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
 def _develop(canvas, gain, glow, noise, shift, look, out) -> None:  # type: ignore[no-untyped-def]
     height, width3 = canvas.shape
     step = LIGHT_STEP
-    columns = gain.shape[1] // 3
-    wide = (columns - 1) * step * 3
-    full_gain, full_glow = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    wide = (gain.shape[1] // 3 - 1) * step * 3
+    gain0, gain1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    glow0, glow1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
     row = np.empty(wide, np.float32)
     contrast, shot, read, saturation = look[0], look[1], look[2], look[3]
     one, half = np.float32(1), np.float32(0.5)
@@ -95,20 +105,16 @@ def _develop(canvas, gain, glow, noise, shift, look, out) -> None:  # type: igno
     for y in range(height):
         i = y // step
         t = np.float32(y - i * step) / np.float32(step)
-        for j in range(columns - 1):
-            for c in range(3):
-                a0, a1 = 3 * j + c, 3 * j + 3 + c
-                left = gain[i, a0] + t * (gain[i + 1, a0] - gain[i, a0])
-                right = gain[i, a1] + t * (gain[i + 1, a1] - gain[i, a1])
-                left2 = glow[i, a0] + t * (glow[i + 1, a0] - glow[i, a0])
-                right2 = glow[i, a1] + t * (glow[i + 1, a1] - glow[i, a1])
-                for k in range(step):
-                    f = np.float32(k) / np.float32(step)
-                    full_gain[(j * step + k) * 3 + c] = left + f * (right - left)
-                    full_glow[(j * step + k) * 3 + c] = left2 + f * (right2 - left2)
+        if y == i * step:
+            _widen(gain[i], gain0)
+            _widen(gain[i + 1], gain1)
+            _widen(glow[i], glow0)
+            _widen(glow[i + 1], glow1)
         for x in range(width3):
             v = np.float32(canvas[y, x]) * np.float32(1 / 255)
-            row[x] = np.sqrt(max(v * v * full_gain[x] + full_glow[x], np.float32(0)))
+            light = gain0[x] + t * (gain1[x] - gain0[x])
+            added = glow0[x] + t * (glow1[x] - glow0[x])
+            row[x] = np.sqrt(max(v * v * light + added, np.float32(0)))
         if saturation != one:
             for x in range(0, width3, 3):
                 grey = row[x] * np.float32(0.15) + row[x + 1] * np.float32(0.55) + row[x + 2] * np.float32(0.3)

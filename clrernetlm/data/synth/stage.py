@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clrernetlm.data.synth.camera import Camera
 from clrernetlm.data.synth.light import Light, gain_map, light_at
+from clrernetlm.data.synth.projection import Projector
 from clrernetlm.data.synth.road import Road
 from clrernetlm.data.synth.sensor import LIGHT_STEP
 
@@ -34,24 +37,19 @@ class Stage:
     def __post_init__(self) -> None:
         self.gain = gain_map(self.light, self.camera, self.road)
         self.emission = np.zeros_like(self.gain)
-        self.limit = 8.0 * self.camera.width
+        self.project = Projector(self.camera, self.road)
 
-    def project(self, offset: ArrayLike, distance: ArrayLike, height: ArrayLike = 0.0) -> Array:
-        """Offsets, distances, heights above ground (m) -> (..., 2) x, y in pixels; far outside when behind."""
-        x, y, valid = self.camera.project(self.road.world(offset, distance, height))
-        x, y = np.where(valid, x, -self.limit), np.where(valid, y, self.limit)
-        return np.clip(np.stack([x, y], -1), -self.limit, self.limit)
-
-    def air(self, colour: ArrayLike, distance: float) -> tuple[float, float, float]:
+    def air(self, colour: Sequence[float] | Array, distance: float) -> tuple[float, float, float]:
         """A colour as seen through `distance` metres of air."""
-        clear = float(np.exp(-3 * distance / self.visibility))
-        b, g, r = (f + clear * (c - f) for c, f in zip(np.asarray(colour, np.float64), self.fog, strict=True))
-        return float(b), float(g), float(r)
+        clear = math.exp(-3 * distance / self.visibility)
+        b, g, r = self.fog
+        return b + clear * (colour[0] - b), g + clear * (colour[1] - g), r + clear * (colour[2] - r)
 
-    def fill(self, outline: Array, colour: ArrayLike, distance: float) -> None:
-        """Fill an outline (N, 2) in pixels with a colour at `distance` metres."""
-        fixed = np.round(outline * 16).astype(np.int32)
-        cv2.fillPoly(self.canvas, [fixed], self.air(colour, distance), cv2.LINE_AA, 4)
+    def fill(self, outline: Array, colour: Sequence[float] | Array, distance: float, shade: float = 1.0) -> None:
+        """Fill an outline (N, 2) in pixels with `shade` times a colour at `distance` metres."""
+        fixed = (outline * 16).astype(np.int32)
+        tone = (min(colour[0] * shade, 255.0), min(colour[1] * shade, 255.0), min(colour[2] * shade, 255.0))
+        cv2.fillPoly(self.canvas, [fixed], self.air(tone, distance), cv2.LINE_AA, 4)
 
     def cover(self, outline: Array, offset: float, distance: float, share: float = 0.6) -> None:
         """Light an outline (N, 2) in pixels like the ground at its foot, times `share`, and hide lights behind it."""
@@ -74,3 +72,34 @@ class Stage:
         cv2.circle(
             self.emission, centre, round(reach * 16), [float(v) * share for v in np.asarray(colour)], -1, cv2.LINE_8, 4
         )
+
+    def hang(self, texture: NDArray[np.uint8], corners: Array, distance: float, tint: float = 1.0) -> None:
+        """Hang a texture (h, w, 3) on the corners (4, 2) in pixels: top left, top right, bottom right, bottom left."""
+        height, width = self.canvas.shape[:2]
+        low = np.clip(np.floor(corners.min(0)), 0, (width - 1, height - 1)).astype(int)
+        high = np.clip(np.ceil(corners.max(0)) + 1, 0, (width, height)).astype(int)
+        if (high - low < 1).any():
+            return
+        clear = math.exp(-3 * distance / self.visibility)
+        wide = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[2] - corners[1]))
+        shrink = min(1.0, 1.2 * max(wide) / max(texture.shape[:2]))
+        if shrink < 0.7:
+            size = (max(2, int(texture.shape[1] * shrink)), max(2, int(texture.shape[0] * shrink)))
+            texture = cv2.resize(texture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        seen = texture.astype(np.float32) * (clear * tint) + np.asarray(self.fog, np.float32) * (1 - clear)
+        h, w = texture.shape[:2]
+        source = np.array([[0, 0], [w - 1, 0], [w - 1, h - 1], [0, h - 1]], np.float32)
+        target = (corners - low).astype(np.float32)
+        size = (int(high[0] - low[0]), int(high[1] - low[1]))
+        matrix = cv2.getPerspectiveTransform(source, target)
+        warped = cv2.warpPerspective(
+            np.clip(seen, 0, 255).astype(np.uint8),
+            matrix,
+            size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        mask = np.zeros((size[1], size[0]), np.uint8)
+        cv2.fillConvexPoly(mask, np.round(target * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+        view = self.canvas[low[1] : high[1], low[0] : high[0]]
+        cv2.copyTo(warped, mask, view)

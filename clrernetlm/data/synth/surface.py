@@ -45,6 +45,7 @@ class Surface:
     dapple_size: float = 1.0
     dapple_threshold: float = 0.0
     shadow_colour: tuple[float, float, float] = (0.55, 0.47, 0.42)
+    paint_colour: tuple[float, float, float] = (222.0, 226.0, 228.0)
     texture_shift: NDArray[np.int32] = field(default_factory=lambda: np.zeros(8, np.int32))
 
 
@@ -55,16 +56,17 @@ def paint_ground(
     camera: Camera,
     road: Road,
     s: Surface,
+    rows: int | None = None,
 ) -> None:
-    """Paint every pixel of `canvas` (H, W, 3) that sees the ground; the others stay.
+    """Paint every pixel of the first `rows` (default all) of `canvas` (H, W, 3) that sees the ground.
 
-    `paint` (H, W) is further road paint in the colour of the first line, `shade` (H, W) the cast shadows, both 0..255.
+    `paint` (H, W) is further road paint in `paint_colour`, `shade` (H, W) the cast shadows, both 0..255.
     """
     table, lowest, per_slope = road.table(camera, s.visibility)
     cx, cy = camera.centre
     lens = np.array([cx, cy, 1 / camera.focal, camera.k1, road.bank, lowest, per_slope], np.float32)
     dapple = np.array([s.dapple, s.dapple_from, s.dapple_to, s.dapple_slant, s.dapple_size, s.dapple_threshold])
-    air = np.array([*s.fog, *s.shadow_colour, *s.cross])
+    air = np.array([*s.fog, *s.shadow_colour, *s.cross, *s.paint_colour])
     lines = s.lines[np.argsort(s.lines[:, 0])].astype(np.float32)
     _shade(
         canvas,
@@ -80,6 +82,7 @@ def paint_ground(
         s.texture_shift.astype(np.int32),
         air.astype(np.float32),
         dapple.astype(np.float32),
+        canvas.shape[0] if rows is None else rows,
     )
 
 
@@ -103,9 +106,9 @@ def _cover(distance: float, half: float, pixel: float) -> float:
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _shade(  # type: ignore[no-untyped-def]
-    canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple
+    canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows
 ) -> None:
-    height, width = canvas.shape[:2]
+    height, width = rows, canvas.shape[1]
     one, zero, byte = np.float32(1), np.float32(0), np.float32(1 / 42)
     cx, cy, inverse, k1, bank, lowest, per_slope = lens[0], lens[1], lens[2], lens[3], lens[4], lens[5], lens[6]
     reach, per_step = np.float32(PROFILE_REACH), np.float32(1 / PROFILE_STEP)
@@ -128,11 +131,11 @@ def _shade(  # type: ignore[no-untyped-def]
             at = max(at, zero)
             i = int(at)
             t = at - np.float32(i)
-            scale = table[i, 1] + t * (table[i + 1, 1] - table[i, 1])
-            u = (right - table[i, 0] - t * (table[i + 1, 0] - table[i, 0])) / scale
+            reach_u = table[i, 1] + t * (table[i + 1, 1] - table[i, 1])
+            u = (right - table[i, 0] - t * (table[i + 1, 0] - table[i, 0])) * reach_u
             z = table[i, 2] + t * (table[i + 1, 2] - table[i, 2])
             pixel_z, clear = table[i, 3], table[i, 4]
-            pixel_u = inverse / scale
+            pixel_u = inverse * reach_u
             # Textures: repeated tiles at 1.6 cm, 4 cm and 0.25 m x 0.08 m per texel, faded where a pixel spans them.
             n1 = (
                 np.float32(
@@ -161,8 +164,7 @@ def _shade(  # type: ignore[no-untyped-def]
                 )
                 * byte
             )
-            fade1 = one / (one + pixel_z * np.float32(20))
-            fade3 = one / (one + pixel_z * np.float32(4))
+            fade1, fade3 = table[i, 5], table[i, 6]
             which = 1 if (z > air[6] and z < air[7]) else 0
             f = (u + reach) * per_step
             f = min(max(f, zero), np.float32(far_entry))
@@ -217,9 +219,9 @@ def _shade(  # type: ignore[no-untyped-def]
                 worn = n3 * fade3 + np.float32(0.8) * n2 + np.float32(1.9)
                 cover = np.float32(extra) * np.float32(1 / 255) * min(max(worn, np.float32(0.1)), one)
                 tone = one + np.float32(0.07) * n1 * fade1
-                blue += cover * (lines[0, 5] * tone - blue)
-                green += cover * (lines[0, 6] * tone - green)
-                red += cover * (lines[0, 7] * tone - red)
+                blue += cover * (air[8] * tone - blue)
+                green += cover * (air[9] * tone - green)
+                red += cover * (air[10] * tone - red)
             dark = np.float32(shade[y, x]) * np.float32(1 / 255)
             if dapple[0] > 0:
                 edge = min(u - dapple[1], dapple[2] - u) + n2 * np.float32(1.2)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 TILE = 512  # pixels a side; a power of two, so that the shader wraps by a bit mask
 
 
+@lru_cache(32)
 def fractal_tile(seed: int, slope: float, size: int = TILE) -> NDArray[np.float32]:
     """(size, size) float32 tileable noise of mean 0 and deviation 1 whose amplitude falls as frequency^-slope."""
     rng = np.random.default_rng([20240, seed])
@@ -32,7 +33,7 @@ def ground_tiles() -> NDArray[np.int8]:
     grain = fractal_tile(1, 0.35)
     grain = np.where(grain > 1.4, grain * 1.5, grain)  # bright stones
     foliage = cv2.GaussianBlur(np.tile(fractal_tile(4, 1.0), (3, 3)), (0, 0), 1.5)[TILE : 2 * TILE, TILE : 2 * TILE]
-    foliage /= foliage.std()
+    foliage = foliage / foliage.std()
     return np.stack([_to_bytes(t) for t in (grain, fractal_tile(2, 1.5), fractal_tile(3, 1.0), foliage)])
 
 

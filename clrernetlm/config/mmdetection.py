@@ -1,8 +1,9 @@
 """MMDetection configs of CLRerNet, mapped setting by setting to ours.
 
 The files are parsed, never run (`mmdetection_file`). Lists of typed dicts (pipelines, hooks, schedulers) are keyed by
-their type, so every value has a dotted name, such as `train_dataloader.dataset.pipeline.albumentation.HorizontalFlip.p`.
-`mmdetection_tables` says what each name becomes; a name in no table is reported as not understood.
+their type, so every value has a dotted name, such as
+`train_dataloader.dataset.pipeline.albumentation.HorizontalFlip.p`. `mmdetection_tables` says what each name becomes;
+a name in no table is reported as not understood.
 """
 
 from __future__ import annotations
@@ -194,10 +195,9 @@ class _Translation:
         value = self.left[theirs]
         if theirs in tables.FIXED:
             del self.left[theirs]
-            if value not in tables.FIXED[theirs]:
-                self._refuse(
-                    theirs, f"{_short(value)} is not supported; it is always {_short(tables.FIXED[theirs][0])} here"
-                )
+            supported = tables.FIXED[theirs]
+            if value not in supported:
+                self._refuse(theirs, f"{_short(value)} is not supported; it is always {_short(supported[0])} here")
         elif any(re.fullmatch(pattern, theirs) for pattern in tables.IGNORED):
             del self.left[theirs]
 

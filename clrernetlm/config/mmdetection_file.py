@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,11 +166,14 @@ class _Reader:
             if target.id != "_base_":
                 self.names[target.id] = value
             return
+        if isinstance(target, ast.Tuple) and isinstance(value, list | tuple) and len(target.elts) == len(value):
+            for part, item in zip(target.elts, value, strict=True):
+                self._assign(part, item, node)
+            return
         if isinstance(target, ast.Subscript):
             container, key = self._value(target.value), self._value(target.slice)
-            if isinstance(container, dict) or (
-                isinstance(container, list) and type(key) is int and key < len(container)
-            ):
+            in_list = isinstance(container, list) and type(key) is int and -len(container) <= key < len(container)
+            if isinstance(container, dict) or in_list:
                 container[key] = value
                 return
         self._remark(node, "assigns to something that is not understood")
@@ -188,15 +191,15 @@ class _Reader:
         if isinstance(node, ast.Constant):
             return self._fill_in(node.value) if isinstance(node.value, str) else node.value
         if isinstance(node, ast.List):
-            return [self._value(item) for item in node.elts]
+            return self._items(node.elts)
         if isinstance(node, ast.Tuple):
-            return tuple(self._value(item) for item in node.elts)
+            return tuple(self._items(node.elts))
         if isinstance(node, ast.Dict):
-            return self._dict(zip(node.keys, node.values, strict=True))
+            return self._dict(list(zip(node.keys, node.values, strict=True)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-            positional: list[tuple[ast.expr | None, ast.expr]] = [(None, argument) for argument in node.args]
-            keywords = [(ast.Constant(word.arg) if word.arg else None, word.value) for word in node.keywords]
-            return self._dict(iter(positional + keywords))
+            items: list[tuple[ast.expr | None, ast.expr]] = [(None, argument) for argument in node.args]
+            items += [(ast.Constant(word.arg) if word.arg else None, word.value) for word in node.keywords]
+            return self._dict(items)
         if isinstance(node, ast.Name):
             return self._name(node.id)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd | ast.Not):
@@ -219,7 +222,16 @@ class _Reader:
             raise _Unknown(f"`{_source(node)}` is not known")
         return value
 
-    def _dict(self, items: Iterator[tuple[ast.expr | None, ast.expr]]) -> dict[Any, Any]:
+    def _items(self, nodes: list[ast.expr]) -> list[Any]:
+        items: list[Any] = []
+        for node in nodes:
+            if isinstance(node, ast.Starred):
+                items += self._understood(node.value)
+            else:
+                items.append(self._value(node))
+        return items
+
+    def _dict(self, items: list[tuple[ast.expr | None, ast.expr]]) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         for key, value in items:
             if key is None:

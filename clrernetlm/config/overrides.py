@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 import tyro
@@ -18,51 +19,63 @@ from clrernetlm.errors import UserError
 ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z]\w*(\.[\w-]+)+)=(?P<value>.*)", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class _Override:
+    name: str  # dotted
+    values: tuple[str, ...]
+    words: tuple[str, ...]  # as given
+
+
 def apply_overrides(config: Config, words: Sequence[str]) -> Config:
     """A new Config with the settings in `words` replaced; the last one wins.
 
     Raises UserError for a word that is no setting (with the closest name) and for a value of a wrong type.
     """
-    settings, rest = split_overrides(words)
-    for word in rest:
-        find_setting(word.partition("=")[0])
     tree = to_dict(config)
-    for name, values in settings:
-        *groups, leaf = name.split(".")
+    for item in _scan(words):
+        if isinstance(item, str):
+            raise unknown_setting(item.partition("=")[0])
+        *groups, leaf = item.name.split(".")
         branch = tree
         for group in groups:
             branch = branch[group]
-        branch[leaf] = parse_value(name, values)
+        branch[leaf] = parse_value(item.name, item.values)
     return from_dict(tree)
 
 
-def split_overrides(words: Sequence[str]) -> tuple[list[tuple[str, list[str]]], list[str]]:
-    """Words of a command line -> ([(dotted name, its values)], all other words), order kept.
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a command line -> (words for `apply_overrides`, all others), order kept.
 
-    A word with a dot in its option name is a setting and takes as many words as its type has values, so options and
-    positional words of a command may stand before and after it. Raises UserError for unknown settings.
+    A setting is an option with a dot in its name, or `name=value`. It takes as many words as its type has values, so
+    other options and positional words may stand before and after it. Raises UserError for unknown settings.
     """
+    overrides: list[str] = []
+    others: list[str] = []
+    for item in _scan(words):
+        if isinstance(item, str):
+            others.append(item)
+        else:
+            overrides += item.words
+    return overrides, others
+
+
+def _scan(words: Sequence[str]) -> Iterator[_Override | str]:
     known = setting_types()
-    settings: list[tuple[str, list[str]]] = []
-    rest: list[str] = []
     position = 0
     while position < len(words):
         word = words[position]
-        position += 1
-        assignment = ASSIGNMENT.fullmatch(word)
         option, equals, value = word.partition("=")
-        if assignment and not word.startswith("-"):
-            settings.append((find_setting(assignment["name"]), [assignment["value"]]))
-        elif not _is_setting(option, known):
-            rest.append(word)
-        elif equals:
-            settings.append((find_setting(option), [value]))
-        else:
+        count = 0
+        if ASSIGNMENT.fullmatch(word) or (_is_setting(option, known) and equals):
+            yield _Override(find_setting(option), (value,), (word,))
+        elif _is_setting(option, known):
             name = find_setting(option)
-            count = _count_values(known[name], words[position:])
-            settings.append((name, list(words[position : position + count])))
-            position += count
-    return settings, rest
+            count = _count_values(known[name], words[position + 1 :])
+            values = tuple(words[position + 1 : position + 1 + count])
+            yield _Override(name, values, (word, *values))
+        else:
+            yield word
+        position += 1 + count
 
 
 def find_setting(word: str) -> str:
@@ -74,19 +87,23 @@ def find_setting(word: str) -> str:
     inside = [other for other in known if other.startswith(name + ".")]
     if inside:
         raise UserError(f"{word}: a group of settings, not one; for example {inside[0]}")
-    hint = did_you_mean(name, known) or "; `clrernetlm config CONFIG` lists them, write --training.epochs 3"
-    raise UserError(f"{word}: no such setting{hint}")
+    raise unknown_setting(word)
+
+
+def unknown_setting(word: str) -> UserError:
+    """The error for `word`, with the closest setting."""
+    hint = did_you_mean(word.removeprefix("--"), setting_types())
+    return UserError(f"{word}: no such setting{hint or '; `clrernetlm config CONFIG` lists all of them'}")
 
 
 def parse_value(name: str, values: Sequence[str]) -> Any:
     """Words -> the value of setting `name`, by tyro; raises UserError that says what was expected."""
     annotation = setting_types()[name]
     words = [_python_spelling(word, annotation) for word in _separate(values, annotation)]
+    markers = (tyro.conf.FlagConversionOff, tyro.conf.Positional)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            value: Any = tyro.cli(
-                annotation, args=["--", *words], config=(tyro.conf.FlagConversionOff, tyro.conf.Positional)
-            )
+            value: Any = tyro.cli(annotation, args=["--", *words], config=markers)
     except SystemExit:
         given = " ".join(values)
         if not values:

@@ -1,0 +1,6 @@
+"""`python -m clrernetlm` is `clrernetlm`."""
+
+from clrernetlm.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

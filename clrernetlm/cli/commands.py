@@ -1,0 +1,281 @@
+"""The commands: what each one takes, and the function of the package that it calls.
+
+The functions are imported when their command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, Suppress, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from clrernetlm.errors import UserError
+
+if TYPE_CHECKING:
+    from clrernetlm.config import Config
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1640x590` -> (1640, 590): width, height; raises ValueError."""
+    width, separator, height = text.lower().partition("x")
+    if not separator or min(int(width), int(height)) < 1:
+        raise ValueError(f"{text} is not WIDTHxHEIGHT")
+    return int(width), int(height)
+
+
+_SIZE = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="WxH",
+    instance_from_str=lambda words: parse_size(words[0]),
+    is_instance=lambda value: isinstance(value, tuple),
+    str_from_instance=lambda size: [f"{size[0]}x{size[1]}"],
+)
+
+Size = Annotated[tuple[int, int], _SIZE]
+Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
+Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
+
+
+@dataclass(kw_only=True)
+class Command:
+    """One command; `run` returns the exit code."""
+
+    def run(self) -> int:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class WithConfig(Command):
+    """A command that reads a config; any setting can follow it."""
+
+    config: Annotated[Positional[str], arg(metavar="CONFIG", help="config file or name; any setting may follow it")]
+    overrides: Suppress[tuple[str, ...]] = ()
+
+    def load(self, *more: str) -> Config:
+        from clrernetlm.config import load_config
+
+        return load_config(self.config, (*self.overrides, *more))
+
+
+@dataclass(kw_only=True)
+class WithCheckpoint(WithConfig):
+    """A command that runs a trained model."""
+
+    checkpoint: Annotated[
+        Positional[str], arg(metavar="CHECKPOINT", help=".ckpt of a training, or a released .pth or .safetensors")
+    ]
+    device: Device = "auto"
+
+
+@dataclass(kw_only=True)
+class Train(WithConfig):
+    """Train a model; the checkpoints and logs go to work_dirs/NAME."""
+
+    # Go on from the last checkpoint of the work directory.
+    resume: bool = False
+    resume_from: Annotated[str | None, arg(metavar="FILE", help="go on from this checkpoint")] = None
+    device: Annotated[str | None, arg(metavar="DEVICE", help="auto, cpu, cuda or mps")] = None
+
+    def run(self) -> int:
+        config = self.load(*([f"--training.device={self.device}"] if self.device else []))
+        from clrernetlm.engine.training import train
+
+        train(config, resume=self.resume_from or self.resume)
+        return 0
+
+
+@dataclass(kw_only=True)
+class Test(WithCheckpoint):
+    """Detect lanes on a whole split and score them: table, JSON and HTML report."""
+
+    split: Annotated[Literal["val", "test"], arg(help="the list to use")] = "test"
+    out: Annotated[str | None, arg(metavar="DIR", help="keep the predicted .lines.txt files here")] = None
+    json: Annotated[str | None, arg(metavar="FILE", help="write the scores here")] = None
+    report: Annotated[str | None, arg(metavar="FILE", help="write an HTML report here")] = None
+
+    def run(self) -> int:
+        config = self.load()
+        from clrernetlm.engine.testing import test
+
+        test(
+            config,
+            self.checkpoint,
+            out=self.out,
+            json=self.json,
+            report=self.report,
+            split=self.split,
+            device=self.device,
+        )
+        return 0
+
+
+@dataclass(kw_only=True)
+class Detect(WithCheckpoint):
+    """Detect lanes in images and folders: text, JSON and overlays."""
+
+    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...", help="images and folders")]
+    out: Annotated[str, arg(metavar="DIR", help="folder for the results")]
+    conf: Annotated[float | None, arg(metavar="0..1", help="confidence threshold; default: the config's")] = None
+
+    def run(self) -> int:
+        if self.conf is not None and not 0 <= self.conf <= 1:
+            raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
+        config = self.load()
+        from clrernetlm.detection import detect
+
+        detect(config, self.checkpoint, self.inputs, self.out, conf=self.conf, device=self.device)
+        return 0
+
+
+@dataclass(kw_only=True)
+class Evaluate(Command):
+    """Score predicted .lines.txt files with the CULane metric."""
+
+    pred: Annotated[str, arg(metavar="DIR", help="predictions; a missing file means no lanes")]
+    gt: Annotated[str, arg(metavar="DIR", help="labels, in the same layout")]
+    list_file: Annotated[str, arg(name="list", metavar="FILE", help="images to score, one a line")] = field(
+        metadata={"option": "list"}
+    )
+    json: Annotated[str, arg(metavar="FILE", help="write the scores here")]
+    categories: Annotated[str | None, arg(metavar="DIR", help="folder of test*_NAME.txt lists")] = None
+    semantics: Annotated[
+        Literal["clrernet", "official"], arg(help="reading of the metric: published CLRerNet figures, or CULane's C++")
+    ] = "clrernet"
+    image_size: Annotated[Size, arg(help="frame the lanes are drawn on")] = (1640, 590)
+    width: Annotated[int, arg(metavar="PIXELS", help="lane width")] = 30
+    per_image: Annotated[str | None, arg(metavar="FILE", help="write one JSON line per image here")] = None
+    workers: Workers = 0
+
+    def run(self) -> int:
+        from clrernetlm.evaluation.command import evaluate_command
+
+        evaluate_command(
+            self.pred,
+            self.gt,
+            self.list_file,
+            categories=self.categories,
+            semantics=self.semantics,
+            image_size=self.image_size,
+            width=self.width,
+            json=self.json,
+            per_image=self.per_image,
+            workers=self.workers,
+        )
+        return 0
+
+
+@dataclass(kw_only=True)
+class Synth(Command):
+    """Generate road scenes with exact lanes in CULane's layout."""
+
+    out: Annotated[Positional[str], arg(metavar="OUT", help="folder for the data set")]
+    train: Annotated[int, arg(metavar="N", help="training images")]
+    val: Annotated[int, arg(metavar="N", help="validation images")]
+    test: Annotated[int, arg(metavar="N", help="test images")]
+    seed: Annotated[int, arg(help="the same seed gives the same bytes")] = 0
+    size: Annotated[Size, arg(help="image size")] = (1640, 590)
+    workers: Workers = 0
+
+    def run(self) -> int:
+        from clrernetlm.data.synth import generate_dataset
+
+        generate_dataset(
+            self.out, self.train, self.val, self.test, seed=self.seed, size=self.size, workers=self.workers
+        )
+        return 0
+
+
+@dataclass(kw_only=True)
+class CheckData(Command):
+    """Check a data set: name every broken file and line, draw a contact sheet."""
+
+    root: Annotated[Positional[str], arg(metavar="ROOT", help="folder of the data set")]
+
+    def run(self) -> int:
+        from clrernetlm.data.inspection import check_data
+
+        return 1 if check_data(self.root) else 0
+
+
+@dataclass(kw_only=True)
+class Speed(WithConfig):
+    """Measure images per second, decoding included."""
+
+    checkpoint: Annotated[
+        Positional[str | None], arg(metavar="CHECKPOINT", help="weights; without them random ones are timed")
+    ] = None
+    device: Device = "auto"
+    batch: Annotated[int, arg(metavar="N", help="images at a time")] = 1
+    iterations: Annotated[int, arg(metavar="N", help="timed batches")] = 50
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+
+    def run(self) -> int:
+        if min(self.batch, self.iterations) < 1:
+            raise UserError("--batch and --iterations: use 1 or more")
+        config = self.load()
+        from clrernetlm.engine.speed import speed
+
+        speed(
+            config,
+            self.checkpoint,
+            device=self.device,
+            batch=self.batch,
+            iterations=self.iterations,
+            precision=self.precision,
+        )
+        return 0
+
+
+@dataclass(kw_only=True)
+class ShowConfig(WithConfig):
+    """Print every setting of a config; translate one from MMDetection."""
+
+    save: Annotated[str | None, arg(metavar="FILE", help="write it as a config file of this project")] = None
+
+    def run(self) -> int:
+        from clrernetlm.config.loading import find_config
+        from clrernetlm.config.mmdetection import import_mmdetection, is_mmdetection
+        from clrernetlm.config.serialization import flatten
+
+        config = self.load()
+        if self.save:
+            from clrernetlm.config.source import to_source
+            from clrernetlm.files import write_text_atomically
+
+            write_text_atomically(self.save, to_source(config))
+        path = find_config(self.config)
+        if is_mmdetection(path):
+            for theirs, ours, _ in import_mmdetection(path).mapped:
+                print(f"# {theirs} -> {ours}")
+        for name, value in flatten(config).items():
+            print(f"{name} = {value!r}")
+        return 0
+
+
+@dataclass(kw_only=True)
+class Demo(Command):
+    """Generate roads, train, evaluate and draw, in minutes on a plain CPU."""
+
+    out: Annotated[str, arg(metavar="DIR", help="folder for everything")] = "demo"
+    device: Device = "cpu"
+
+    def run(self) -> int:
+        from clrernetlm.demo import demo
+
+        demo(self.out, device=self.device)
+        return 0
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "train": Train,
+    "test": Test,
+    "detect": Detect,
+    "evaluate": Evaluate,
+    "speed": Speed,
+    "config": ShowConfig,
+    "synth": Synth,
+    "check-data": CheckData,
+}

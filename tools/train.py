@@ -1,0 +1,11 @@
+"""Train CLRerNet: `python tools/train.py CONFIG ...` is `clrernetlm train CONFIG ...`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout that is not installed
+
+from clrernetlm.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    raise SystemExit(main(["train", *sys.argv[1:]]))

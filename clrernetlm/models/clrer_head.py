@@ -46,7 +46,8 @@ class CLRerHead(nn.Module):
         super().__init__()
         if not 1 <= config.refine_layers <= PYRAMID_LEVELS:
             raise UserError(
-                f"model.head.refine_layers: {config.refine_layers} stages; use 1 to {PYRAMID_LEVELS}, the pyramid's levels"
+                f"model.head.refine_layers: {config.refine_layers} stages on {PYRAMID_LEVELS} pyramid levels; "
+                f"use 1 to {PYRAMID_LEVELS}"
             )
         channels = config.feature_channels
         self.stages = config.refine_layers

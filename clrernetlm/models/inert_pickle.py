@@ -2,7 +2,8 @@
 
 A pickle names the functions it wants called. Here only the few that rebuild tensors exist; every other name,
 `os.system` as well as a harmless class of a training engine, becomes `Inert`: nothing is imported, nothing is run, and
-the rest of the file can still be read. The module has the face of `pickle` that `torch.load(pickle_module=...)` asks for.
+the rest of the file can still be read. The module has the face of `pickle` that `torch.load(pickle_module=...)`
+asks for.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def compose(second: Matrix, first: Matrix) -> Matrix:
     return np.column_stack((second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]))
 
 
-def apply_matrix(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def apply_matrix(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
     """(N, 2) points -> (N, 2) mapped points."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
@@ -82,7 +82,7 @@ def shift_hsv(image: Image, hue: int, saturation: int, value: int, scratch: Imag
     if hue < 0:
         forward, back = cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB
     hsv = cv2.cvtColor(image, forward, dst=scratch)
-    cv2.add(hsv, (float(abs(hue)), float(saturation), float(value), 0.0), dst=hsv)
+    cv2.add(hsv, np.array([abs(hue), saturation, value, 0.0]), dst=hsv)
     return _uint8(cv2.cvtColor(hsv, back, dst=image))
 
 
@@ -93,7 +93,7 @@ def motion_blur(image: Image, size: int, degrees: float) -> Image:
     dx, dy = reach * math.cos(math.radians(degrees)), reach * math.sin(math.radians(degrees))
     start = (round(centre - dx), round(centre - dy))
     end = (round(centre + dx), round(centre + dy))
-    cv2.line(kernel, start, end, 1.0)
+    cv2.line(kernel, start, end, [1.0])
     return _uint8(cv2.filter2D(image, -1, kernel / kernel.sum(), dst=image))
 
 

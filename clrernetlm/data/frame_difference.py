@@ -88,7 +88,9 @@ def _compare(run: Run) -> list[tuple[int, float]]:
     results: list[tuple[int, float]] = []
     for line, path in frames:
         frame = read_image(path, cv2.IMREAD_COLOR)
-        comparable = previous is not None and previous.shape == frame.shape
-        results.append((line, cv2.norm(frame, previous, cv2.NORM_L1) / frame.size if comparable else FIRST_FRAME))
+        difference = FIRST_FRAME
+        if previous is not None and previous.shape == frame.shape:
+            difference = cv2.norm(frame, previous, cv2.NORM_L1) / frame.size
+        results.append((line, difference))
         previous = frame
     return results

@@ -1,4 +1,4 @@
-"""Validation of a data set in CULane's layout: every broken file and line by name, and a sheet of pictures to look at."""
+"""Validation of a data set in CULane's layout: every broken file and line by name, and a sheet of pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.table import Table
 from clrernetlm.data.contact_sheet import write_contact_sheet
 from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import read_image, read_mask, require_complete
-from clrernetlm.data.lists import ImageList, load_differences, read_image_list
+from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
 from clrernetlm.errors import UserError
 
 _IGNORED_LABEL = 255  # mask value that means "do not learn from this pixel"
@@ -106,10 +106,10 @@ def check_data(
 ) -> DataReport:
     """Validate a data set: lists, images, labels, masks, existence flags and frame differences.
 
-    `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by header
-    and end marker, with `decode` by decoding them. Masks are always decoded. A list of which no image has a label file
-    and which names neither masks nor flags counts as unlabelled. `contact_sheet` is the picture to write, with up to
-    `sample` images and their lanes; None writes none. `workers` 0 uses every core.
+    `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by
+    header and end marker, with `decode` by decoding them. Masks are always decoded. A list of which no image has a
+    label file and which names neither masks nor flags counts as unlabelled. `contact_sheet` is the picture to write,
+    with up to `sample` images and their lanes; None writes none. `workers` 0 uses every core.
 
     Raises UserError when `root` is no folder or holds no list; everything else ends up in the report.
     """
@@ -152,11 +152,13 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
     """Each listed image once, from the list that says most about it; problems of the lists go to the report."""
     entries: dict[str, _Entry] = {}
     for name in lists:
+        faults: list[ListFault] = []
         try:
-            listed = read_image_list(root / name)
+            listed = read_image_list(root / name, faults)
         except UserError as error:
             report.problems.append(_from_error(str(root / name), error))
             continue
+        report.problems.extend(Problem(str(root / name), line, message) for line, message in faults)
         report.lists[name] = len(listed)
         _check_duplicates(str(root / name), listed, report)
         _check_differences(root, name, len(listed), report)
@@ -186,10 +188,8 @@ def _has_label(root: Path, listed: ImageList) -> bool:
 def _check_duplicates(path: str, listed: ImageList, report: DataReport) -> None:
     _, first, inverse = np.unique(listed.images, return_index=True, return_inverse=True)
     for i in np.flatnonzero(first[inverse] != np.arange(len(listed))):
-        again = (
-            f"{os.fsdecode(listed.images[i])} is already on line {listed.lines[first[inverse[i]]]}; remove one of them"
-        )
-        report.problems.append(Problem(path, int(listed.lines[i]), again))
+        image, line = os.fsdecode(listed.images[i]), listed.lines[first[inverse[i]]]
+        report.problems.append(Problem(path, int(listed.lines[i]), f"{image} is already on line {line}; remove one"))
 
 
 def _check_differences(root: Path, name: str, images: int, report: DataReport) -> None:

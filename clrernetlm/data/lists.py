@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clrernetlm.errors import UserError
 
 Paths = NDArray[np.bytes_]
+ListFault = tuple[int, str]  # line number, what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class ImageList:
         )
 
 
-def read_image_list(path: str | os.PathLike[str]) -> ImageList:
+def read_image_list(path: str | os.PathLike[str], faults: list[ListFault] | None = None) -> ImageList:
     """Read `/image.jpg [/mask.png] [e1 e2 ...]` lines, all of the same form; blank lines are skipped.
 
-    Raises UserError naming the file, and the line that differs from the first.
+    Raises UserError naming the file, and the line that differs from the first. With `faults`, such lines are left out
+    and (line, message) is appended for each.
     """
     try:
         text = Path(path).read_bytes()
@@ -57,10 +59,18 @@ def read_image_list(path: str | os.PathLike[str]) -> ImageList:
     columns = len(rows[0][1])
     has_mask = columns > 1 and not rows[0][1][1].isdigit()
     first_flag = 2 if has_mask else 1
-    for number, row in rows:
-        if len(row) != columns or not all(flag in (b"0", b"1") for flag in row[first_flag:]):
-            form = "/image" + " /mask" * has_mask + f" and {columns - first_flag} existence flags (0 or 1)"
-            raise UserError(f"{path}, line {number}: expected `{form}` as on the first line; correct that line")
+    wrong = [
+        number
+        for number, row in rows
+        if len(row) != columns or not all(flag in (b"0", b"1") for flag in row[first_flag:])
+    ]
+    if wrong:
+        form = "/image" + " /mask" * has_mask + " 0|1" * (columns - first_flag)
+        message = f"expected `{form}`, the form of the first line; correct that line"
+        if faults is None:
+            raise UserError(f"{path}, line {wrong[0]}: {message}")
+        faults.extend((number, message) for number in wrong)
+        rows = [(number, row) for number, row in rows if number not in set(wrong)]
     flags = np.array([row[first_flag:] for _, row in rows]).astype(np.uint8) if columns > first_flag else None
     return ImageList(
         images=np.array([row[0] for _, row in rows]),

@@ -1,0 +1,62 @@
+"""Frame differences: the right neighbour, the right number, every core the same."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm.data import frame_difference
+from clrernetlm.data.frame_difference import frame_differences
+from clrernetlm.data.lists import load_differences
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_clips(root: Path) -> None:
+    """Uniform PNG frames, so that differences are exact; listed out of order."""
+    for clip, levels in {"a": [10, 30, 25], "b": [200]}.items():
+        (root / clip).mkdir()
+        for number, level in enumerate(levels, start=9):  # 9, 10, 11: names of different length
+            cv2.imwrite(str(root / clip / f"{number}.png"), np.full((20, 30, 3), level, np.uint8))
+    (root / "list").mkdir()
+    (root / "list/train_gt.txt").write_text("/a/11.png\n/b/9.png\n/a/9.png\n/a/10.png\n")
+
+
+@pytest.mark.parametrize(("workers", "run"), [(1, 64), (2, 64), (2, 1), (1, 2)])
+def test_difference_to_the_frame_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, run: int
+) -> None:
+    monkeypatch.setattr(frame_difference, "_RUN", run)
+    write_clips(tmp_path)
+    seen: list[tuple[int, int]] = []
+    differences = frame_differences(
+        tmp_path, "list/train_gt.txt", workers=workers, progress=lambda *done: seen.append(done)
+    )
+    assert differences.tolist() == [5, 255, 255, 20]
+    assert seen[-1] == (4, 4)
+
+
+def test_frames_of_another_size_are_kept(tmp_path: Path) -> None:
+    write_clips(tmp_path)
+    cv2.imwrite(str(tmp_path / "a/10.png"), np.zeros((10, 10, 3), np.uint8))
+    assert frame_differences(tmp_path, "list/train_gt.txt", workers=1).tolist() == [255, 255, 255, 255]
+
+
+def test_the_tool_writes_what_the_data_set_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("calculate_frame_diff", ROOT / "tools/calculate_frame_diff.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    write_clips(tmp_path)
+    assert tool.main([str(tmp_path), "--workers", "1"]) == 0
+    assert "4 images, 1 differ by less than 15" in capsys.readouterr().out
+    loaded = load_differences(tmp_path / "list/train_diffs.npz", expected=4, list_file="list/train_gt.txt")
+    assert loaded.tolist() == [5, 255, 255, 20]
+    (tmp_path / "a/10.png").unlink()
+    assert tool.main([str(tmp_path)]) == 2
+    assert "10.png: no such image" in capsys.readouterr().err

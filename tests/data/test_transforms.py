@@ -1,0 +1,138 @@
+"""Augmentation: labels stay on what they label, nothing random happens unseeded, no augmentation changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm.config import AugmentationConfig
+from clrernetlm.data import Alaug, Compose, CropResize, alaug
+from clrernetlm.geometry import Viewport
+from tests.data.test_formatting import GOLDEN
+
+NOTHING = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)
+EVERYTHING = AugmentationConfig(flip=1, channel_shuffle=1, brightness_contrast=1, hsv=1, blur=1, affine=1)
+
+
+def golden_frame() -> np.ndarray:
+    noise = np.random.Generator(np.random.PCG64(77)).integers(0, 256, (590, 1640, 3), np.uint8)
+    return cv2.blur(noise, (9, 9))
+
+
+def marked_sample() -> dict:
+    """A black frame with one bright marking, its lane, and its mask with number 2."""
+    lane = np.stack([np.linspace(500, 900, 30), np.linspace(580, 300, 30)], axis=1)
+    image, mask = np.zeros((590, 1640, 3), np.uint8), np.zeros((590, 1640), np.uint8)
+    cv2.polylines(image, [lane.round().astype(np.int32)], False, (255, 255, 255), 13)
+    cv2.polylines(mask, [lane.round().astype(np.int32)], False, [2], 13)
+    return {"image": image, "lanes": [lane], "mask": mask, "metainfo": {}}
+
+
+def test_without_augmentation_the_image_is_the_golden_one() -> None:
+    frame = golden_frame()
+    assert frame.sum() == GOLDEN["img_src_sum"]
+    for transform in (CropResize(), Alaug(NOTHING)):
+        image = transform({"image": frame}, np.random.default_rng(0))["image"]
+        planes = image.transpose(2, 0, 1)
+        assert planes.shape == tuple(GOLDEN["img_shape"])
+        assert planes.sum() == GOLDEN["img_sum"]
+        np.testing.assert_array_equal(planes.ravel()[GOLDEN["img_idx"]], GOLDEN["img_val"])
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+@pytest.mark.parametrize("affine", [0, 1])
+@pytest.mark.parametrize("seed", range(5))
+def test_lane_and_mask_follow_the_marking(flip: float, affine: float, seed: int) -> None:
+    transform = Alaug(replace(NOTHING, flip=flip, affine=affine))
+    result = transform(marked_sample(), np.random.default_rng(seed))
+    image, mask = result["image"][..., 0], result["mask"]
+    xs, ys = result["lanes"][0].T
+    visible = (xs > 8) & (xs < 792) & (ys > 8) & (ys < 312)
+    assert visible.sum() > 10
+    assert set(np.unique(mask)) == {0, 2}
+    rows = np.round(ys[visible][1:-1]).astype(int)
+    truth = np.interp(rows, ys[::-1], xs[::-1])
+    for marked in (image[rows] > 127, mask[rows] == 2):
+        error = np.array([np.flatnonzero(row).mean() for row in marked]) - truth
+        assert np.abs(error).max() < 1.5  # markings and labels are drawn on whole pixels
+        assert abs(error.mean()) < 0.7  # a mirror that is one pixel off would show
+
+
+def test_flip_mirrors_pixels_and_points_alike() -> None:
+    plain = CropResize()(marked_sample(), np.random.default_rng(0))
+    flipped = Alaug(replace(NOTHING, flip=1))(marked_sample(), np.random.default_rng(0))
+    np.testing.assert_array_equal(flipped["image"], plain["image"][:, ::-1])
+    np.testing.assert_array_equal(flipped["mask"], plain["mask"][:, ::-1])
+    np.testing.assert_allclose(flipped["lanes"][0][:, 0], 799 - plain["lanes"][0][:, 0])
+
+
+def test_one_warp_equals_resizing_when_nothing_moves() -> None:
+    still = replace(NOTHING, affine=1, affine_scale=(1, 1), affine_rotate=(0, 0), affine_shift=0)
+    frame = cv2.GaussianBlur(golden_frame(), (0, 0), 3)
+    warped = Alaug(still)({"image": frame}, np.random.default_rng(0))["image"].astype(int)
+    difference = np.abs(warped - CropResize()({"image": frame}, np.random.default_rng(0))["image"])
+    assert difference[1:-1, 1:-1].max() <= 2  # OpenCV warps in 1/32 pixel
+
+
+def test_points_that_turn_down_after_a_rotation_are_left_out() -> None:
+    lane = np.array([[200.0, 580.0], [400.0, 420.0], [700.0, 400.0], [1200.0, 395.0]])  # nearly horizontal at its end
+    tilt = replace(NOTHING, affine=1, affine_scale=(1, 1), affine_rotate=(10, 10), affine_shift=0)
+    moved = Alaug(tilt)({"image": np.zeros((590, 1640, 3), np.uint8), "lanes": [lane]}, np.random.default_rng(0))
+    assert 1 < len(moved["lanes"][0]) < 4
+    assert (np.diff(moved["lanes"][0][:, 1]) < 0).all()
+
+
+def test_everything_is_drawn_from_the_given_generator() -> None:
+    transform, frame = Alaug(EVERYTHING), golden_frame()
+    images = [transform({"image": frame}, np.random.default_rng(seed))["image"].copy() for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert (images[0] != images[2]).any()
+
+
+def test_any_camera() -> None:
+    viewport = Viewport(width=640, height=256, left=0.1, top=0.4, right=0.9, bottom=0.95)
+    sample = {"image": np.full((1080, 1920, 3), 90, np.uint8), "lanes": [np.array([[960.0, 1000.0], [960.0, 500.0]])]}
+    result = Alaug(replace(NOTHING, affine=1), viewport)(sample, np.random.default_rng(0))
+    assert result["image"].shape == (256, 640, 3)
+
+
+def test_compose_stops_at_none() -> None:
+    calls: list[str] = []
+    pipeline = Compose([lambda sample, rng: None, lambda sample, rng: calls.append("reached")])
+    assert pipeline({}, np.random.default_rng(0)) is None
+    assert not calls
+
+
+def reference_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(int) + np.array([hue, saturation, value])
+    hsv[..., 0] %= 180
+    return cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2BGR)
+
+
+@pytest.mark.parametrize("shift", [(10, 5, -4), (-10, 10, 10), (-1, 0, 0), (0, -10, 3), (0, 0, 0)])
+def test_hsv_shift_is_the_textbook_one(shift: tuple[int, int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    difference = np.abs(alaug.shift_hsv(image.copy(), *shift).astype(int) - reference_hsv(image, *shift))
+    assert difference.mean() < 0.5
+    assert difference.max() <= 10  # one step of hue in the most saturated pixels
+
+
+def test_contrast_and_brightness_round_and_clip() -> None:
+    image = np.array([[[0, 100, 250]]], np.uint8)
+    assert alaug.adjust_contrast(image.copy(), 1.1, -5.0).tolist() == [[[0, 105, 255]]]
+
+
+@pytest.mark.parametrize("degrees", [0, 45, 90, 135])
+@pytest.mark.parametrize("size", [3, 5])
+def test_motion_blur_smears_along_its_direction_and_keeps_the_light(size: int, degrees: float) -> None:
+    image = np.zeros((31, 31, 3), np.uint8)
+    image[15, 15] = 250
+    blurred = alaug.motion_blur(image, size, degrees)[..., 0]
+    assert abs(int(blurred.sum()) - 250) <= size
+    ys, xs = np.nonzero(blurred)
+    assert len(xs) == size
+    across = np.cos(np.radians(degrees)) * (ys - 15) - np.sin(np.radians(degrees)) * (xs - 15)
+    assert np.abs(across).max() < 1

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clrernetlm.data.synth.labels import draw_mask
-from clrernetlm.data.synth.scene import CATEGORIES, Category, lane_slots, render, sample_scene
+from clrernetlm.data.synth.picture import lane_slots, render
+from clrernetlm.data.synth.scene import CATEGORIES, Category, sample_scene
 from clrernetlm.data.synth.sensor import encode
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing, write_text_atomically

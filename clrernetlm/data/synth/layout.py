@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from clrernetlm.data.synth.markings import Line
+from clrernetlm.data.synth.markings import Colour, Line
 from clrernetlm.data.synth.section import Zone, asphalt, verge
 
 Place = Literal["highway", "urban", "rural", "tunnel"]
@@ -38,6 +39,11 @@ class Layout:
     parked: tuple[bool, bool] = (False, False)
 
 
+def _tinted(colour: np.ndarray) -> Colour:
+    b, g, r = (float(value) for value in colour)
+    return b, g, r
+
+
 def sample_layout(rng: np.random.Generator, place: Place, wear: float, strength: float) -> Layout:
     """Draw a road for a `place`; `wear` and `strength` set how well its paint can be seen."""
     count = {"highway": (2, 6), "urban": (1, 5), "rural": (1, 2), "tunnel": (2, 4)}[place]
@@ -55,20 +61,20 @@ def sample_layout(rng: np.random.Generator, place: Place, wear: float, strength:
     dash, period = DASHES[int(rng.integers(len(DASHES)))]
     phase = float(rng.uniform(0, 100))
     thick = float(rng.uniform(0.1, 0.2))
-    yellow = tuple(float(c * rng.uniform(0.85, 1.1)) for c in YELLOW)
-    white = tuple(float(c) for c in np.asarray(WHITE) * rng.uniform(0.86, 1.08) - (rng.uniform(0, 22), 4, 0))
-    common = {"width": thick, "wear": wear, "strength": strength}
+    yellow = _tinted(np.asarray(YELLOW) * rng.uniform(0.85, 1.1, 3))
+    white = _tinted(np.asarray(WHITE) * rng.uniform(0.86, 1.08) - (rng.uniform(0, 22), 4, 0))
+    common = partial(Line, width=thick, wear=wear, strength=strength)
     solid_inner = place == "tunnel" or rng.random() < 0.12
 
     def inner(offset: float) -> Line:
         jitter = phase + float(rng.uniform(0, 1.2))
         if solid_inner and rng.random() < 0.8:
-            return Line(offset, colour=white, **common)  # type: ignore[arg-type]
-        return Line(offset, dash=dash, period=period, phase=jitter, colour=white, **common)  # type: ignore[arg-type]
+            return common(offset, colour=white)
+        return common(offset, dash=dash, period=period, phase=jitter, colour=white)
 
-    def edge(offset: float, colour: tuple[float, ...], twin: float = 0.0, broken: bool = False) -> Line:
+    def edge(offset: float, colour: Colour, twin: float = 0.0, broken: bool = False) -> Line:
         pattern = {"dash": dash, "period": period, "phase": phase} if broken else {}
-        return Line(offset, twin=twin, colour=colour, **pattern, **common)  # type: ignore[arg-type]
+        return common(offset, twin=twin, colour=colour, **pattern)
 
     oncoming: list[float] = []
     if two_way:
@@ -104,13 +110,8 @@ def sample_layout(rng: np.random.Generator, place: Place, wear: float, strength:
         road.lines.append(edge(forward[-1], white, broken=True))
         bend = float(rng.uniform(0.0004, 0.002))
         ramp = float(rng.uniform(3.0, 4.0))
-        road.lines.append(
-            Line(forward[-1] + ramp, colour=white, bend=bend, bend_from=float(rng.uniform(10, 60)), **common)
-        )  # type: ignore[arg-type]
-        forward.append(forward[-1] + ramp)
-        road.borders.append(forward[-1])
-        road.lanes.append((forward[-2], forward[-1], 1))
-        road.borders.pop()  # it leaves: annotators disagree about such lines, so the lanes beside it carry the label
+        road.lines.append(common(forward[-1] + ramp, colour=white, bend=bend, bend_from=float(rng.uniform(10, 60))))
+        forward.append(forward[-1] + ramp)  # that line leads away, so it is no border of a lane
     else:
         road.lines.append(edge(forward[-1], white))
     _bound(road, rng, outer_left, forward[-1], two_way)
@@ -123,7 +124,7 @@ def _bound(road: Layout, rng: np.random.Generator, left: float, right: float, tw
     concrete = rng.random() < (0.22 if place == "highway" else 0.08)
     grey = float(rng.uniform(118, 165) if concrete else rng.uniform(62, 122))
     tint = rng.normal(0, 2.5, 3) + ((-7, 0, 6) if concrete else (2, 0, -1))
-    base = tuple(float(grey + t) for t in tint)
+    base = _tinted(grey + tint)
     grain = float(rng.uniform(0.03, 0.1))
     mottle = float(rng.uniform(0.02, 0.08))
     shoulder = {"highway": (0.6, 3.2), "urban": (0.2, 1.0), "rural": (0.1, 1.2), "tunnel": (0.3, 0.9)}[place]
@@ -154,7 +155,7 @@ def _bound(road: Layout, rng: np.random.Generator, left: float, right: float, tw
     if not two_way and place in ("highway", "urban") and rng.random() < 0.7:  # the other carriageway
         road.median = road.left_edge
         strip = float(rng.uniform(0.6, 5.0))
-        other = asphalt(road.left_edge - strip - 12, base, grain, mottle)  # type: ignore[arg-type]
+        other = asphalt(road.left_edge - strip - 12, base, grain, mottle)
         zones = [verge(-60, far_kind, rng), other, verge(road.left_edge - strip, far_kind, rng)]
         first = road.left_edge - strip - 0.6
         road.lanes = [(first - 3.6 * k - 3.6, first - 3.6 * k, -1) for k in range(3)][::-1] + road.lanes
@@ -163,10 +164,10 @@ def _bound(road: Layout, rng: np.random.Generator, left: float, right: float, tw
             Line(first - 3.6, dash=6, period=15, wear=1.0),
             Line(first - 10.8, wear=1),
         ]
-    zones.append(asphalt(road.left_edge, base, grain, mottle))  # type: ignore[arg-type]
+    zones.append(asphalt(road.left_edge, base, grain, mottle))
     if room[1] > 0.8 and rng.random() < 0.4:  # the shoulder was paved another year
         shade = float(rng.uniform(0.8, 1.15))
-        zones.append(asphalt(right + 0.25, tuple(c * shade for c in base), grain * 1.3, mottle))  # type: ignore[arg-type]
+        zones.append(asphalt(right + 0.25, _tinted(shade * np.asarray(base)), grain * 1.3, mottle))
     if sides[1] == "pavement":
         zones += [Zone(road.right_edge, kerb), verge(road.right_edge + 0.3, "pavement", rng)]
         zones.append(verge(road.right_edge + walk, "grass", rng))

@@ -84,8 +84,13 @@ def _densify(outline: Array, step: float = 1.5) -> Array:
 
 
 def rectangle(left: float, right: float, near: float, far: float) -> Array:
-    """(N, 2) outline of a rectangle on the road."""
-    return _densify(np.array([[left, near], [right, near], [right, far], [left, far]], np.float64))
+    """(N, 2) outline of a rectangle on the road, with points along its length to follow curves."""
+    count = max(2, min(40, int((far - near) / 1.5) + 1))
+    outline = np.empty((2 * count, 2))
+    outline[:count, 0], outline[count:, 0] = left, right
+    outline[:count, 1] = near + (far - near) / (count - 1) * np.arange(count)
+    outline[count:, 1] = outline[count - 1 :: -1, 1]
+    return outline
 
 
 _STRAIGHT = np.array([[-0.08, 0], [0.08, 0], [0.08, 3.6], [0.3, 3.6], [0, 6], [-0.3, 3.6], [-0.08, 3.6]])

@@ -55,14 +55,15 @@ class Road:
 
     def shift(self, distance: ArrayLike) -> Array:
         """Metres the centre line lies to the right at `distance`."""
-        return np.interp(distance, _AHEAD, self._course[0])
+        return np.interp(np.asarray(distance, np.float64), _AHEAD, self._course[0])
 
     def world(self, offset: ArrayLike, distance: ArrayLike, height: ArrayLike = 0.0) -> Array:
         """Offset u, distance Z and height above the ground (m) -> (..., 3) X, Y, Z seen from the camera."""
-        shift, cosine, level = (np.interp(distance, _AHEAD, values) for values in self._course)
+        z = np.asarray(distance, np.float64)
+        shift, cosine, level = (np.interp(z, _AHEAD, values) for values in self._course)
         right = shift + np.asarray(offset, np.float64) / cosine
-        up = level + self.bank * right + height
-        return np.stack(np.broadcast_arrays(right, up, np.asarray(distance, np.float64)), -1)
+        up = level + self.bank * right + np.asarray(height, np.float64)
+        return np.stack(np.broadcast_arrays(right, up, z), -1)
 
     @cached_property
     def visible(self) -> tuple[Array, NDArray[np.bool_]]:

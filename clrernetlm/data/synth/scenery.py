@@ -24,12 +24,12 @@ def paint_sky(
     rng: np.random.Generator,
 ) -> None:
     """Fill the rows above `bottom` of `canvas` (H, W, 3): a gradient from `haze` at the horizon up to `zenith`, with
-    `clouds` (0..1) on a flat layer overhead. Drawn at a quarter of the size."""
+    `clouds` (0..1) on a flat layer overhead. Drawn at a sixth of the size."""
     width = canvas.shape[1]
     bottom = max(8, min(bottom, canvas.shape[0]))
-    shape = (max(2, bottom // 4), max(2, width // 4))
+    shape = (max(2, bottom // 6), max(2, width // 6))
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
-    right, up, _ = camera.rays(x * 4 + 1.5, y * 4 + 1.5)
+    right, up, _ = camera.rays(x * 6 + 2.5, y * 6 + 2.5)
     height = np.clip(up, 0, 1).astype(np.float32)
     mix = 1 - np.exp(-height * 4.0)
     sky = np.asarray(haze, np.float32) + mix[..., None] * (
@@ -43,7 +43,9 @@ def paint_sky(
         u = ((right * far * stretch + shift[0]) % TILE).astype(np.float32)
         v = ((far * stretch * 1.2 + shift[1]) % TILE).astype(np.float32)
         noise = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        noise += 0.35 * cv2.remap(tile, (u * 3) % TILE, (v * 3) % TILE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        noise = noise + 0.35 * cv2.remap(
+            tile, (u * 3) % TILE, (v * 3) % TILE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        )
         cover = np.clip((noise - 1.6 + 3.0 * clouds) * 0.8, 0, 1) * np.clip(height * 9, 0.15, 1)
         shaded = np.asarray(cloud_colour, np.float32) * (1 - 0.16 * np.clip(noise - 0.5, 0, 1.5))[..., None]
         sky += cover[..., None] * (shaded - sky)
@@ -94,7 +96,7 @@ def paint_skyline(
     _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, look)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 def _paint_band(canvas, first, last, top, foot, texture, shift, shades, look) -> None:  # type: ignore[no-untyped-def]
     for y in range(first, last):
         row = texture[(int(y * look[4]) + shift[0]) & 255]

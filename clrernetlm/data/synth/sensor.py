@@ -73,7 +73,8 @@ def develop(
         np.ascontiguousarray(canvas).reshape(height, width * 3),
         gain.astype(np.float32).reshape(rows, columns * 3),
         glow.astype(np.float32).reshape(rows, columns * 3),
-        np.roll(noise, 3 * int(shift[0]), 1),
+        noise,
+        int(shift[0]),
         int(shift[1]),
         np.array([sensor.contrast, sensor.shot_noise, sensor.read_noise, sensor.saturation], np.float32),
         out.reshape(height, width * 3),
@@ -81,7 +82,7 @@ def develop(
     return out
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
     """Stretch one row of a light map to the width of the picture."""
     for j in range(row.shape[0] // 3 - 1):
@@ -91,8 +92,8 @@ def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
                 out[(j * LIGHT_STEP + k) * 3 + c] = left + np.float32(k / LIGHT_STEP) * (right - left)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
-def _develop(canvas, gain, glow, noise, shift, look, out) -> None:  # type: ignore[no-untyped-def]
+@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+def _develop(canvas, gain, glow, noise, shift_x, shift_y, look, out) -> None:  # type: ignore[no-untyped-def]
     height, width3 = canvas.shape
     step = LIGHT_STEP
     wide = (gain.shape[1] // 3 - 1) * step * 3
@@ -120,15 +121,18 @@ def _develop(canvas, gain, glow, noise, shift, look, out) -> None:  # type: igno
                 grey = row[x] * np.float32(0.15) + row[x + 1] * np.float32(0.55) + row[x + 2] * np.float32(0.3)
                 for c in range(3):
                     row[x + c] = max(grey + saturation * (row[x + c] - grey), np.float32(0))
-        grain = noise[(y + shift) % noise.shape[0]]
-        for first in range(0, width3, tile_width):
-            for x in range(first, min(first + tile_width, width3)):
-                o = row[x]
+        grain = noise[(y + shift_y) % noise.shape[0]]
+        first, start = 0, 3 * shift_x
+        while first < width3:
+            count = min(tile_width - start, width3 - first)
+            for k in range(count):
+                o = row[first + k]
                 over = max(o - np.float32(0.75), np.float32(0)) * np.float32(2.5)
                 o = min(o, np.float32(0.75)) + np.float32(0.27) * over / (one + over)
                 o += contrast * o * (one - o) * (o - half)
-                o += grain[x - first] * (shot + read / (o + np.float32(0.08)))
-                out[y, x] = np.uint8(min(max(o, np.float32(0)), one) * np.float32(255) + half)
+                o += grain[start + k] * (shot + read / (o + np.float32(0.08)))
+                out[y, first + k] = np.uint8(min(max(o, np.float32(0)), one) * np.float32(255) + half)
+            first, start = first + count, 0
 
 
 def encode(picture: NDArray[np.uint8], quality: int) -> bytes:

@@ -19,7 +19,7 @@ _TREE_SIZE = 192
 
 
 def _tree(rng: np.random.Generator) -> Image:
-    """(S, S, 4) one tree: trunk, clumps of leaves lit from above, ragged edges. Colours are relative, 128 = as given."""
+    """(S, S, 4) one tree: trunk, clumps of leaves lit from above, ragged edges. Colours are shares of 128."""
     size = _TREE_SIZE
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     style = rng.random()
@@ -149,7 +149,7 @@ def stamp(
     _stamp(canvas, pyramid[level], np.array(box, np.float32), colours, flip)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 def _stamp(canvas, sprite, box, colours, flip) -> None:  # type: ignore[no-untyped-def]
     rows, columns = sprite.shape[:2]
     step_x = np.float32(columns) / (box[2] - box[0])

@@ -80,6 +80,9 @@ class Stage:
         high = np.clip(np.ceil(corners.max(0)) + 1, 0, (width, height)).astype(int)
         if (high - low < 1).any():
             return
+        if corners[:, 1].max() - corners[:, 1].min() < 14:
+            self.fill(corners, texture.mean((0, 1)), distance, tint)
+            return
         clear = math.exp(-3 * distance / self.visibility)
         wide = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[2] - corners[1]))
         shrink = min(1.0, 1.2 * max(wide) / max(texture.shape[:2]))
@@ -100,6 +103,6 @@ class Stage:
             borderMode=cv2.BORDER_REPLICATE,
         )
         mask = np.zeros((size[1], size[0]), np.uint8)
-        cv2.fillConvexPoly(mask, np.round(target * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+        cv2.fillConvexPoly(mask, np.round(target * 16).astype(np.int32), [255], cv2.LINE_8, 4)
         view = self.canvas[low[1] : high[1], low[0] : high[0]]
         cv2.copyTo(warped, mask, view)

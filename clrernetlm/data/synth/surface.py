@@ -97,14 +97,14 @@ def _lines_near(lines: Floats) -> NDArray[np.int16]:
     return np.stack([first, np.where(close.any(1), last, first)], 1).astype(np.int16)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
-def _cover(distance: float, half: float, pixel: float) -> float:
+@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+def _cover(distance, half, pixel):  # type: ignore[no-untyped-def]
     """Share of a pixel (metres) that a bar of half width `half` covers, `distance` from its middle."""
     share = (half + pixel * np.float32(0.5) - abs(distance)) / pixel
     return min(max(share, np.float32(0)), min(np.float32(1), np.float32(2) * half / pixel))
 
 
-@njit(cache=True, fastmath=True, nogil=True)
+@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
 def _shade(  # type: ignore[no-untyped-def]
     canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows
 ) -> None:
@@ -174,9 +174,8 @@ def _shade(  # type: ignore[no-untyped-def]
                 f = min(max(f, zero), np.float32(far_entry))
             j = int(f)
             g = f - np.float32(j)
-            low, high = profiles[which, j], profiles[which, j + 1]
             n4 = zero
-            leaf = low[6]
+            leaf = profiles[which, j, 6]
             if leaf > 0:
                 n4 = (
                     np.float32(
@@ -187,33 +186,40 @@ def _shade(  # type: ignore[no-untyped-def]
                     )
                     * byte
                 )
-            light = one + low[3] * n1 * fade1 + low[4] * n2 + low[5] * n3 * fade3 + leaf * n4 * fade3
-            blue = (low[0] + g * (high[0] - low[0])) * light
-            green = (low[1] + g * (high[1] - low[1])) * light
-            red = (low[2] + g * (high[2] - low[2])) * light
+            light = (
+                one
+                + profiles[which, j, 3] * n1 * fade1
+                + profiles[which, j, 4] * n2
+                + profiles[which, j, 5] * n3 * fade3
+                + leaf * n4 * fade3
+            )
+            blue = (profiles[which, j, 0] + g * (profiles[which, j + 1, 0] - profiles[which, j, 0])) * light
+            green = (profiles[which, j, 1] + g * (profiles[which, j + 1, 1] - profiles[which, j, 1])) * light
+            red = (profiles[which, j, 2] + g * (profiles[which, j + 1, 2] - profiles[which, j, 2])) * light
             j = int(min(max((u + reach) * per_step, zero), np.float32(far_entry)))
             for k in range(near[j, 0], near[j, 1]):
-                line = lines[k]
-                middle = line[0]
-                if z > line[13]:
-                    middle += line[12] * (z - line[13]) * (z - line[13])
+                middle = lines[k, 0]
+                if z > lines[k, 13]:
+                    middle += lines[k, 12] * (z - lines[k, 13]) * (z - lines[k, 13])
                 away = u - middle
-                if abs(away) > line[1] + pixel_u or z < line[10] or z > line[11]:
+                if abs(away) > lines[k, 1] + pixel_u or z < lines[k, 10] or z > lines[k, 11]:
                     continue
-                cover = _cover(away, line[1], pixel_u)
-                dash, period = line[2], line[3]
+                cover = _cover(away, lines[k, 1], pixel_u)
+                dash, period = lines[k, 2], lines[k, 3]
                 if dash < period:
-                    phase = z + line[4]
+                    phase = z + lines[k, 4]
                     phase -= period * np.floor(phase / period)
                     off = abs(phase - dash * np.float32(0.5))
                     off = min(off, period - off)
                     cover *= _cover(off, dash * np.float32(0.5), min(pixel_z, period))
-                worn = (n3 * fade3 + np.float32(0.8) * n2 + np.float32(0.5) * n1 * fade1 + np.float32(2.2)) - line[9]
-                cover *= line[8] * min(max(worn * np.float32(0.8) + np.float32(0.15), np.float32(0.04)), one)
+                worn = (n3 * fade3 + np.float32(0.8) * n2 + np.float32(0.5) * n1 * fade1 + np.float32(2.2)) - lines[
+                    k, 9
+                ]
+                cover *= lines[k, 8] * min(max(worn * np.float32(0.8) + np.float32(0.15), np.float32(0.04)), one)
                 tone = one + np.float32(0.07) * n1 * fade1 + np.float32(0.05) * n2
-                blue += cover * (line[5] * tone - blue)
-                green += cover * (line[6] * tone - green)
-                red += cover * (line[7] * tone - red)
+                blue += cover * (lines[k, 5] * tone - blue)
+                green += cover * (lines[k, 6] * tone - green)
+                red += cover * (lines[k, 7] * tone - red)
             extra = paint[y, x]
             if extra > 0:
                 worn = n3 * fade3 + np.float32(0.8) * n2 + np.float32(1.9)

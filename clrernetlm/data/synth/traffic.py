@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -125,7 +126,7 @@ def sample_traffic(rng: np.random.Generator, layout: Layout, density: float) -> 
 def shadows(vehicles: list[Vehicle], lean: float, strength: int) -> list[Decal]:
     """Shadows on the road: dark beneath, and cast sideways by `lean` metres per metre of height."""
     decals = []
-    for v in vehicles:
+    for v in (vehicle for vehicle in vehicles if vehicle.distance < 90):
         half, length, height = v.shape.width / 2, v.shape.length, v.shape.height
         near, far = v.distance - 0.15, v.distance + length
         if strength and abs(lean) > 0.05:
@@ -152,10 +153,15 @@ def _side(points: list[tuple[float, float]], x: float) -> Array:
     return np.array([(x, y, z) for z, y in points])
 
 
-def _polygons(v: Vehicle, right_side: bool, rng: np.random.Generator) -> list[Polygon]:
-    s, front = v.shape, v.oncoming
+@lru_cache(256)
+def _polygons(
+    kind: str, front: bool, right_side: bool, variant: int
+) -> tuple[Array, list[tuple[int, int, str, float, int]]]:
+    """All corners (N, 3) of a kind of vehicle, and its polygons: first, last corner, role, shade, detail level."""
+    rng = np.random.default_rng(variant)
+    s = SHAPES[kind]
     belt, x = s.belt, 1.0 if right_side else -1.0
-    deck = 0.25 if front and s.deck < 0.2 and not s.box and v.kind != "van" else s.deck
+    deck = 0.25 if front and s.deck < 0.2 and not s.box and kind != "van" else s.deck
     roof = deck + 0.15 if front and not s.box else s.roof
     end_deck, end_roof = (0.86, 0.7) if not front else (1 - s.deck, 1 - s.roof)
     polygons: list[Polygon] = [(_bar(-0.9, 0.9, 0.06, 0.3, 0.06), "black", 1, 0)]
@@ -166,7 +172,7 @@ def _polygons(v: Vehicle, right_side: bool, rng: np.random.Generator) -> list[Po
     )
     polygons.append((_side([(0, belt - 0.1), (0, belt), (1, belt), (1, belt - 0.1)], x * 1.001), "body", 0.86, 1))
     polygons.append((_side([(0, 0.16), (0, 0.24), (1, 0.24), (1, 0.16)], x * 1.002), "black", 1.0, 1))
-    if v.kind != "truck":
+    if kind != "truck":
         top = 0.95 if not s.box else 0.8
         span = [(deck + 0.045, belt + 0.02), (roof + 0.02, top), (end_roof - 0.02, top), (end_deck - 0.05, belt + 0.02)]
         polygons.append((_side(span, x * 1.003), "glass", 0.9, 0))
@@ -197,7 +203,7 @@ def _polygons(v: Vehicle, right_side: bool, rng: np.random.Generator) -> list[Po
     depth = lambda y: deck + (roof - deck) * (y - belt) / (1 - belt)  # noqa: E731
     half = np.array([(px, py, depth(py)) for px, py in cabin])
     polygons.append((np.vstack([half, half[::-1] * (-1, 1, 1)]), "body", 0.95, 0))
-    if v.kind == "truck" and not front:
+    if kind == "truck" and not front:
         polygons.append((_outline([(0.97, 0.27), (0.97, 0.985)]), "body", 0.95, 1))
         polygons.append((_bar(-0.01, 0.01, 0.27, 0.98), "body", 0.5, 1))
         polygons.append((_bar(-0.97, 0.97, 0.255, 0.275), "red", 0.6, 1))
@@ -205,10 +211,10 @@ def _polygons(v: Vehicle, right_side: bool, rng: np.random.Generator) -> list[Po
         low, high = belt + 0.04 * (1 - belt), 0.94
         if s.box:
             low, high = (0.36, 0.86) if front else (0.5, 0.85)
-        glass = np.array([(0.86, low, depth(low)), (0.8, high, depth(high))]) + (0, 0, -0.002)
+        glass = np.array([(0.88, low, depth(low) - 0.002), (0.87, high, depth(high) - 0.002)])
         polygons.append((np.vstack([glass, glass[::-1] * (-1, 1, 1)]), "glass", 0.75, 0))
         middle = (low + high) / 2
-        upper = np.array([(0.83, middle, depth(middle)), (0.8, high, depth(high))]) + (0, 0, -0.003)
+        upper = np.array([(0.87, middle, depth(middle) - 0.003), (0.86, high, depth(high) - 0.003)])
         polygons.append((np.vstack([upper, upper[::-1] * (-1, 1, 1)]), "glass", 1.25, 1))
     if deck > 0.01:
         polygons.append(
@@ -221,29 +227,33 @@ def _polygons(v: Vehicle, right_side: bool, rng: np.random.Generator) -> list[Po
     polygons.append((_outline([(0.96, 0.16), (0.99, 0.27)]), "body" if rng.random() < 0.5 else "black", 0.62, 1))
     polygons.append((_bar(-0.75, 0.75, 0.12, 0.19), "black", 1.0, 1))
     lamp_y = nose - (0.1 if not s.box else 0.2)
-    tall = 0.055 if v.kind in ("sedan", "hatch") or front else 0.1
+    tall = 0.055 if kind in ("sedan", "hatch") or front else 0.1
     if s.box:
         lamp_y, tall = 0.27, 0.03
     for side in (-1, 1):
         lamp = _bar(side * 0.97, side * (0.97 - rng.uniform(0.2, 0.42)), lamp_y - tall, lamp_y + tall)
         polygons.append((lamp, "front" if front else "rear", 1.0, 0))
-        polygons.append((lamp * (1, 1, 1) + (0, tall * 0.9, -0.001), "body", 0.9, 3))
     if front:
         polygons.append((_bar(-0.5, 0.5, nose - 0.22, nose - 0.1), "black", 1.1, 1))
     plate_y = nose - 0.27 if rng.random() < 0.5 and not s.box else 0.26
     plate = 0.26 / s.width * 2
     polygons.append((_bar(-plate / 2, plate / 2, plate_y - 0.035, plate_y + 0.035, -0.004), "plate", 1.0, 1))
-    return [p for p in polygons if p[3] < 3]
+    ends = np.cumsum([len(corners) for corners, _, _, _ in polygons])
+    parts = [
+        (int(end) - len(corners), int(end), role, shade, level)
+        for end, (corners, role, shade, level) in zip(ends, polygons, strict=True)
+    ]
+    return np.vstack([corners for corners, _, _, _ in polygons]), parts
 
 
-def paint_vehicle(stage: Stage, v: Vehicle) -> None:
+def paint_vehicle(stage: Stage, vehicle: Vehicle) -> None:
     """Paint one vehicle; its light hides those behind it, its lamps shine at night."""
+    v = vehicle
     rng = np.random.default_rng(v.seed)
     s = v.shape
     here, ahead = stage.road.shift([v.distance, v.distance + s.length])
     right_side = (here + v.offset) / v.distance < (ahead - here) / s.length
-    polygons = _polygons(v, right_side, rng)
-    points = np.vstack([p[0] for p in polygons])
+    points, parts = _polygons(v.kind, v.oncoming, bool(right_side), v.seed % 6)
     narrow = 1 - s.tuck * np.clip((points[:, 1] - s.belt) / (1 - s.belt), 0, 1)
     across = v.offset + points[:, 0] * narrow * s.width / 2
     pixels = stage.project(across, np.maximum(v.distance + points[:, 2] * s.length, 1.3), points[:, 1] * s.height)
@@ -265,12 +275,10 @@ def paint_vehicle(stage: Stage, v: Vehicle) -> None:
         "plate": np.array([215.0, 215, 215] if rng.random() < 0.5 else [150.0, 80, 35]),
     }
     detail = 0 if tall < 14 else 1 if tall < 45 else 2
-    start = 0
-    for shape, role, shade, level in polygons:
-        outline = pixels[start : start + len(shape)]
-        start += len(shape)
+    for start, end, role, shade, level in parts:
+        outline = pixels[start:end]
         if level <= detail:
-            stage.fill(outline, np.clip(roles[role] * shade, 0, 255), v.distance)
+            stage.fill(outline, roles[role], v.distance, shade)
         if role in ("rear", "front") and stage.light.night:
             middle = outline.mean(0)
             size = stage.camera.focal / max(v.distance, 3)
@@ -293,7 +301,7 @@ def _finish(stage: Stage, pixels: Array, rng: np.random.Generator) -> None:
     hull = cv2.convexHull(pixels.astype(np.float32))[:, 0] - low
     view = stage.canvas[low[1] : high[1], low[0] : high[0]]
     mask = np.zeros(view.shape[:2], np.uint8)
-    cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), 255, cv2.LINE_8, 4)
+    cv2.fillConvexPoly(mask, np.round(hull * 16).astype(np.int32), [255], cv2.LINE_8, 4)
     rows = np.linspace(0, 1, 12, dtype=np.float32)
     falls = np.interp(rows, [0, 0.15, 0.5, 0.8, 1], [1.12, 1.05, 1.0, 0.86, 0.68]).astype(np.float32)
     light = np.repeat(falls[:, None], 5, 1) + rng.normal(0, 0.03, (12, 5)).astype(np.float32)

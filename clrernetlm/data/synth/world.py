@@ -121,9 +121,8 @@ def sample_world(
     for side, edge in ((-1, left), (1, right)):
         wooded = rng.random()
         if place == "highway":
-            if side == 1 or layout.median is None:
-                if rng.random() < 0.75:
-                    things += barrier(rng, edge + side * 0.4, ("rail", "rail", "rail", "concrete", "panels", "fence"))
+            if (side == 1 or layout.median is None) and rng.random() < 0.75:
+                things += barrier(rng, edge + side * 0.4, ("rail", "rail", "rail", "concrete", "panels", "fence"))
             if wooded < 0.75:
                 things += woods(
                     rng,
@@ -204,7 +203,7 @@ def sample_world(
         )
     if night and rng.random() < 0.35:  # lit advertising
         side = int(rng.choice([-1, 1]))
-        colour = tuple(float(v) for v in rng.choice([[230, 170, 60], [60, 60, 235], [120, 230, 90], [235, 235, 235]]))
+        lit = tuple(float(v) for v in rng.choice([[230, 170, 60], [60, 60, 235], [120, 230, 90], [235, 235, 235]]))
         edge = right if side > 0 else left
         width = float(rng.uniform(3, 9))
         things.append(
@@ -214,7 +213,7 @@ def sample_world(
                 width,
                 6.0,
                 6.0 + width * 0.45,
-                (colour[0], colour[1], colour[2]),
+                (lit[0], lit[1], lit[2]),
                 int(rng.integers(2**31)),
                 (0.0,),
                 1.5,

@@ -1,0 +1,152 @@
+"""Data sets on disk: the layout, the bytes, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm.data.synth import CATEGORIES, generate_dataset
+from clrernetlm.data.synth import dataset as synth_dataset
+from clrernetlm.errors import UserError
+from clrernetlm.lane import read_lines
+
+SIZE = (328, 118)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("synth") / "roads"
+    generate_dataset(folder, 6, 3, 10, seed=4, size=SIZE, workers=1, progress=False)
+    return folder
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_lists_name_pictures_labels_and_masks_that_exist(root):
+    for name, count in (("train_gt", 6), ("val_gt", 3)):
+        rows = (root / "list" / f"{name}.txt").read_text().splitlines()
+        assert len(rows) == count
+        assert [row.split()[0] for row in rows] == (root / "list" / f"{name[:-3]}.txt").read_text().split()
+        for row in rows:
+            image, mask, *exist = row.split()
+            assert image.startswith("/driver_")
+            assert mask.startswith("/laneseg_label_w16/")
+            picture = cv2.imread(str(root / image[1:]))
+            assert picture.shape == (SIZE[1], SIZE[0], 3)
+            ids = cv2.imread(str(root / mask[1:]), cv2.IMREAD_UNCHANGED)
+            assert ids.shape == picture.shape[:2]
+            assert [int(number in ids) for number in (1, 2, 3, 4)] == [int(e) for e in exist]
+            lanes = read_lines(root / image[1:].replace(".jpg", ".lines.txt"))
+            assert len(lanes) == sum(int(e) for e in exist)
+            for points in lanes:
+                assert (np.diff(points[:, 1]) < 0).all()
+
+
+def test_test_split_holds_every_picture_once_and_every_category(root):
+    tests = (root / "list" / "test.txt").read_text().split()
+    assert len(tests) == 10
+    files = sorted((root / "list" / "test_split").iterdir())
+    assert [file.name for file in files] == [f"test{i}_{name}.txt" for i, name in enumerate(CATEGORIES)]
+    listed = [file.read_text().split() for file in files]
+    assert all(listed)
+    assert sorted(chain.from_iterable(listed)) == sorted(tests)
+    for image in listed[7]:  # crossroads
+        assert read_lines(root / image[1:].replace(".jpg", ".lines.txt")) == []
+
+
+def test_differences_let_every_training_picture_through(root):
+    data = np.load(root / "list" / "train_diffs.npz")["data"]
+    assert data.shape == (6,)
+    assert (data > 15).all()
+
+
+def test_two_processes_write_the_same_bytes_as_one(root, tmp_path):
+    generate_dataset(tmp_path / "again", 6, 3, 10, seed=4, size=SIZE, workers=2, progress=False)
+    assert _bytes(tmp_path / "again") == _bytes(root)
+
+
+def test_another_seed_gives_other_pictures(root, tmp_path):
+    generate_dataset(tmp_path / "other", 1, 0, 0, seed=5, size=SIZE, workers=1, progress=False)
+    first = "driver_01/00000.MP4/00000.jpg"
+    assert (tmp_path / "other" / first).read_bytes() != (root / first).read_bytes()
+
+
+def test_an_interrupted_run_is_completed_by_the_same_call(tmp_path, monkeypatch):
+    made = []
+
+    def stop_after_two(picture, **settings):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(picture)
+        return real(picture, **settings)
+
+    real = synth_dataset.make_picture
+    monkeypatch.setattr(synth_dataset, "make_picture", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        generate_dataset(tmp_path / "roads", 3, 0, 0, seed=1, size=SIZE, workers=1, progress=False)
+    assert not (tmp_path / "roads" / "list").exists()
+    monkeypatch.undo()
+    generate_dataset(tmp_path / "roads", 3, 0, 0, seed=1, size=SIZE, workers=1, progress=False)
+    generate_dataset(tmp_path / "whole", 3, 0, 0, seed=1, size=SIZE, workers=1, progress=False)
+    assert _bytes(tmp_path / "roads") == _bytes(tmp_path / "whole")
+
+
+def test_categories_follow_culane_and_none_is_left_out():
+    counts = Counter(synth_dataset.categories(2, 3468, 0))
+    assert set(counts) == set(CATEGORIES)
+    for name, images in CATEGORIES.items():
+        assert abs(counts[name] - images / 10) <= 2
+    assert sum(Counter(synth_dataset.categories(0, 5, 0)).values()) == 5
+    assert set(synth_dataset.categories(2, 9, 1)) == set(CATEGORIES)
+
+
+def test_a_folder_of_others_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        generate_dataset(tmp_path, 1, 0, 0, size=SIZE, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_data_set_of_other_settings_is_refused(root):
+    with pytest.raises(UserError, match="other settings"):
+        generate_dataset(root, 6, 3, 10, seed=99, size=SIZE, workers=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"train": 0, "val": 0, "test": 0},
+        {"train": -1, "val": 2, "test": 0},
+        {"train": 1, "val": 0, "test": 0, "size": (10, 590)},
+        {"train": 1, "val": 0, "test": 0, "quality": (95, 60)},
+        {"train": 1, "val": 0, "test": 0, "seed": -1},
+    ],
+)
+def test_impossible_requests_are_refused_before_anything_is_written(tmp_path, request_):
+    with pytest.raises(UserError):
+        generate_dataset(tmp_path / "new", **request_, progress=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="No space left"):
+        generate_dataset(tmp_path / "new", 1, 0, 0, size=SIZE, workers=1, progress=False)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_told_in_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot be"):
+        generate_dataset(tmp_path / "new", 1, 0, 0, size=SIZE, workers=1, progress=False)

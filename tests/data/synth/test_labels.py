@@ -1,0 +1,98 @@
+"""Labels lie on the painted lines, to a pixel, whatever the road and the camera."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clrernetlm.data.synth.camera import Camera
+from clrernetlm.data.synth.labels import ROW_STEP, draw_mask, lane_points
+from clrernetlm.data.synth.road import Road
+from clrernetlm.data.synth.section import Zone, profile
+from clrernetlm.data.synth.surface import Surface, paint_ground
+
+CASES = {
+    "plain": (Camera(1640, 590, 900, 0.04), Road(1.4)),
+    "curve": (Camera(1640, 590, 900, 0.04), Road(1.4, 1 / 150)),
+    "hills": (Camera(1640, 590, 1000, 0.04), Road(1.6, hill_height=1.5, hill_length=200, hill_phase=2.0)),
+    "bank": (Camera(1640, 590, 900, 0.04), Road(1.4, -1 / 300, bank=0.06)),
+    "roll and yaw": (Camera(1640, 590, 900, 0.04, 0.05, 0.04), Road(1.4, 1 / 500)),
+    "lens": (Camera(1640, 590, 900, 0.04, 0.02, -0.02, 0.12), Road(1.4, 1 / 400)),
+    "1280x720": (Camera(1280, 720, 800, 0.03), Road(1.4, 1 / 300)),
+}
+
+
+def _paint(camera: Camera, road: Road, offset: float) -> np.ndarray:
+    """A black road with one white line of 20 cm."""
+    line = [offset, 0.1, 1, 1, 0, 255, 255, 255, 1, -9, 0, 1e9, 0, 1e9]
+    black = profile([Zone(0, (0.0, 0.0, 0.0), 0, 0, 0)], [], 0, 0)
+    canvas = np.zeros((camera.height, camera.width, 3), np.uint8)
+    empty = np.zeros(canvas.shape[:2], np.uint8)
+    paint_ground(canvas, empty, empty, camera, road, Surface(np.stack([black, black]), np.array([line], np.float32)))
+    return canvas[..., 1]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("offset", [-1.8, 1.8, 5.3])
+def test_label_runs_through_the_middle_of_the_paint(case, offset):
+    camera, road = CASES[case]
+    points = lane_points(camera, road, offset, 60.0)
+    painted = _paint(camera, road, offset).astype(np.float64)
+    errors = []
+    for x, y in points:
+        if y > camera.height - 1 or not 60 < x < camera.width - 60:
+            continue
+        # The nearest stretch of paint in this row; its middle is compared where the line is not nearly level.
+        near = np.arange(max(0, round(x) - 55), min(camera.width, round(x) + 56))
+        light = painted[int(y), near]
+        assert light.sum() > 0, f"no paint in row {y} near {x}"
+        errors.append(abs((light * near).sum() / light.sum() - x))
+    assert len(errors) >= 4
+    assert np.max(errors) < 1.0
+    assert np.mean(errors) < 0.4
+
+
+def test_points_climb_from_the_bottom_in_steps_of_ten_rows():
+    camera, road = CASES["plain"]
+    points = lane_points(camera, road, 1.8, 100.0)
+    assert points[0, 1] == 590
+    assert (np.diff(points[:, 1]) == -ROW_STEP).all()
+
+
+def test_label_ends_where_it_is_told_and_at_the_side_of_the_picture():
+    camera, road = CASES["plain"]
+    near, far = lane_points(camera, road, 1.8, 30.0), lane_points(camera, road, 1.8, 120.0)
+    assert len(near) < len(far)
+    np.testing.assert_allclose(far[: len(near)], near)
+    side = lane_points(camera, road, 9.0, 120.0)
+    assert side[0, 1] < 590  # it enters at the side
+    assert side[:, 0].max() <= camera.width - 1 + 20
+
+
+def test_label_stops_at_a_crest():
+    camera = Camera(1640, 590, 1000, 0.04)
+    crest = Road(1.4, hill_height=5, hill_length=300, hill_phase=0.3)
+    hidden = np.flatnonzero(~crest.visible[1])
+    assert len(hidden)
+    points = lane_points(camera, crest, 1.8, 170.0)
+    nearest_hidden = crest.course[0][hidden[0]]
+    _, y, _ = camera.project(crest.world(1.8, nearest_hidden - 0.5))
+    assert points[-1, 1] >= float(y) - 1
+
+
+def test_a_line_behind_the_camera_has_no_label():
+    camera = Camera(1640, 590, 900, pitch=-0.6)  # looks into the sky
+    assert lane_points(camera, Road(1.4), 1.8, 100.0).shape == (0, 2)
+
+
+def test_mask_shows_each_lane_under_its_id_and_sixteen_pixels_wide():
+    camera, road = CASES["plain"]
+    lanes = [np.zeros((0, 2)), *(lane_points(camera, road, u, 100.0) for u in (-1.8, 1.8))]
+    mask = draw_mask(lanes, [1, 2, 3], (1640, 590))
+    assert mask.shape == (590, 1640)
+    assert set(np.unique(mask)) == {0, 2, 3}
+    for number, points in ((2, lanes[1]), (3, lanes[2])):
+        x, y = points[5]
+        assert mask[int(y), round(x)] == number
+    upright = draw_mask([np.array([[800.0, 590], [800.0, 300]])], [1], (1640, 590))
+    assert 15 <= (upright[450] == 1).sum() <= 17

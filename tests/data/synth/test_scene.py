@@ -1,0 +1,101 @@
+"""Scenes: every category can be drawn at any size, is a picture, and is labelled by its own geometry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from clrernetlm.data.synth import CATEGORIES, lanes, render, sample_scene
+from clrernetlm.data.synth.picture import lane_slots
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_category_gives_a_picture_with_texture(category):
+    rng = np.random.default_rng(3)
+    scene = sample_scene(rng, category, (820, 295))
+    picture = render(scene, rng)
+    assert picture.shape == (295, 820, 3)
+    assert picture.dtype == np.uint8
+    assert picture.std() > 5
+    assert 3 < picture.mean() < 235
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (960, 540), (800, 288), (321, 179)])
+def test_any_size_works(size):
+    rng = np.random.default_rng(5)
+    scene = sample_scene(rng, "normal", size)
+    assert render(scene, rng).shape == (size[1], size[0], 3)
+    for points in lanes(scene):
+        assert points[0, 1] <= size[1]
+        assert (points[:, 0] > -0.05 * size[0]).all()
+        assert (points[:, 0] < 1.05 * size[0]).all()
+
+
+def test_crossroads_have_no_lanes_and_worn_roads_keep_theirs():
+    counts = {"cross": [], "noline": []}
+    for seed in range(20):
+        for category, found in counts.items():
+            found.append(len(lanes(sample_scene(np.random.default_rng(seed), category))))
+    assert max(counts["cross"]) == 0
+    assert np.mean(counts["noline"]) >= 2
+
+
+def test_lanes_two_and_three_lie_left_and_right_of_the_car():
+    for seed in range(30):
+        scene = sample_scene(np.random.default_rng(seed), "normal")
+        slots = lane_slots(scene)
+        bottoms = [points[0, 0] if len(points) and points[0, 1] > 500 else None for points in slots]
+        present = [x for x in bottoms if x is not None]
+        assert present == sorted(present)
+        left, right = scene.layout.borders[scene.layout.ego], scene.layout.borders[scene.layout.ego + 1]
+        assert left < 0 < right
+        assert len(slots) == 4
+
+
+def test_six_lanes_can_be_labelled():
+    most = 0
+    for seed in range(40):
+        slots = lane_slots(sample_scene(np.random.default_rng(seed), "normal", max_lanes=6))
+        assert len(slots) == 6
+        most = max(most, sum(len(points) > 0 for points in slots))
+    assert most >= 5
+
+
+def test_curves_bend_more_than_ordinary_roads():
+    def bend(category: str) -> float:
+        scenes = [sample_scene(np.random.default_rng(seed), category) for seed in range(30)]
+        return float(np.mean([abs(scene.road.shift(60.0)) for scene in scenes]))
+
+    assert bend("curve") > 3 * bend("normal")
+
+
+def test_nights_are_dark_and_headlights_light_the_road_ahead():
+    day, night, ahead, aside = [], [], [], []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        scene = replace(sample_scene(rng, "night", (820, 295)), vehicles=[], things=[], bonnet=None)
+        picture = render(scene, rng)
+        night.append(picture.mean())
+        ahead.append(picture[200:280, 350:470].mean())
+        aside.append(picture[200:280, :100].mean())
+        rng = np.random.default_rng(seed)
+        day.append(render(sample_scene(rng, "normal", (820, 295)), rng).mean())
+    assert np.mean(night) < 0.5 * np.mean(day)
+    assert np.mean(ahead) > 1.3 * np.mean(aside)
+
+
+def test_traffic_is_denser_in_crowds():
+    def vehicles(category: str) -> float:
+        return float(np.mean([len(sample_scene(np.random.default_rng(s), category).vehicles) for s in range(30)]))
+
+    assert vehicles("crowd") > 1.3 * vehicles("normal")
+
+
+def test_same_seed_same_picture():
+    pictures = []
+    for _ in range(2):
+        rng = np.random.default_rng([1, 2])
+        pictures.append(render(sample_scene(rng, "crowd", (400, 160)), rng))
+    np.testing.assert_array_equal(*pictures)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout that is not installed
 
-from clrernetlm.cli import main  # noqa: E402
+from clrernetlm.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main(["speed", *sys.argv[1:]]))

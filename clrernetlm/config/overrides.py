@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -113,7 +113,7 @@ def parse_value(name: str, values: Sequence[str]) -> Any:
     return decode(annotation, value, name)
 
 
-def _is_setting(option: str, known: dict[str, Any]) -> bool:
+def _is_setting(option: str, known: Mapping[str, Any]) -> bool:
     if not option.startswith("--"):
         return False
     name = option.removeprefix("--").replace("-", "_")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from clrernetlm.config.schema import Config
@@ -30,9 +31,10 @@ def from_dict(tree: dict[str, Any], source: str = "") -> Config:
         raise UserError(f"{source}: {error}" if source else str(error)) from None
 
 
-def setting_types() -> dict[str, Any]:
+@cache
+def setting_types() -> Mapping[str, Any]:
     """{dotted name: type} of every setting, in the order of the schema."""
-    return dict(_leaf_types(Config, ""))
+    return MappingProxyType(dict(_leaf_types(Config, "")))
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def describe(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
-    if origin in (Union, types.UnionType):
+    if origin in (Union, UnionType):
         return " or ".join("None" if option is type(None) else describe(option) for option in arguments)
     if origin is tuple:
         count = "a list of" if Ellipsis in arguments else str(len(arguments))
@@ -71,7 +73,7 @@ def decode(annotation: Any, value: Any, name: str) -> Any:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if is_dataclass(annotation):
         return _decode_dataclass(annotation, value, name)
-    if origin in (Union, types.UnionType):
+    if origin in (Union, UnionType):
         if value is None and type(None) in arguments:
             return None
         (annotation,) = (option for option in arguments if option is not type(None))
@@ -93,7 +95,7 @@ def decode(annotation: Any, value: Any, name: str) -> Any:
 def _decode_dataclass(cls: Any, value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise UserError(f"{name or 'config'}: {value!r} is not a group of settings ({cls.__name__})")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     prefix = f"{name}." if name else ""
     for key in value:
         if key not in hints:
@@ -101,8 +103,14 @@ def _decode_dataclass(cls: Any, value: Any, name: str) -> Any:
     return cls(**{key: decode(hints[key], item, prefix + key) for key, item in value.items()})
 
 
+@cache
+def _hints(cls: Any) -> Mapping[str, Any]:
+    """{field: type} of a dataclass."""
+    return MappingProxyType(get_type_hints(cls))
+
+
 def _leaf_types(cls: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, annotation in get_type_hints(cls).items():
+    for name, annotation in _hints(cls).items():
         if is_dataclass(annotation):
             yield from _leaf_types(annotation, f"{prefix}{name}.")
         else:

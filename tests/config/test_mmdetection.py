@@ -1,0 +1,251 @@
+from pathlib import Path
+
+import pytest
+
+from clrernetlm.config import load_config
+from clrernetlm.config.mmdetection import MmdetectionImport, import_mmdetection
+from clrernetlm.errors import UserError
+
+FILES = Path(__file__).parent / "mmdetection" / "clrernet"
+
+HEADER = "model = dict(type='CLRerNet')\n"
+
+
+def translate(tmp_path: Path, text: str, header: str = HEADER) -> MmdetectionImport:
+    path = tmp_path / "theirs.py"
+    path.write_text(header + text, encoding="utf-8")
+    return import_mmdetection(path)
+
+
+@pytest.mark.parametrize("name", ["clrernet_culane_dla34", "clrernet_culane_dla34_ema"])
+def test_original_configs_become_exactly_ours(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config(FILES / "culane" / f"{name}.py")
+    assert config == load_config(name)
+    assert capsys.readouterr().err == ""
+    assert import_mmdetection(FILES / "culane" / f"{name}.py").not_understood == []
+
+
+def test_architecture_alone_is_ours_too() -> None:
+    assert import_mmdetection(FILES / "base_clrernet.py").config.model == load_config("base_clrernet").model
+
+
+def test_nothing_in_the_file_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    marker = tmp_path / "marker"
+    touch = f"open({str(marker)!r}, 'w')"
+    (tmp_path / "base.py").write_text(f"{touch}\nmodel = dict(type='CLRerNet', x={touch})\n")
+    path = tmp_path / "evil.py"
+    path.write_text(
+        f"""
+_base_ = ["base.py"]
+import os; os.system("touch {marker}")
+{touch}
+train_dataloader = dict(batch_size=__import__("os").system("touch {marker}"), num_workers=(lambda: {touch})())
+work_dir = f"{{{touch}}}"
+optim_wrapper = dict(optimizer=dict(lr=[{touch} for _ in range(2)][0], weight_decay="x".__class__))
+def hook():
+    {touch}
+if hook() is None:
+    {touch}
+class Config(metaclass=type({touch})): pass
+dict = lambda **_: {touch}
+data_root = {touch}.name
+""",
+        encoding="utf-8",
+    )
+    config = load_config(path)
+    assert not marker.exists()
+    warnings = capsys.readouterr().err
+    for name in (
+        "train_dataloader.batch_size",
+        "train_dataloader.num_workers",
+        "optim_wrapper.optimizer.lr",
+        "work_dir",
+    ):
+        assert f"warning: evil.py: {name}: " in warnings
+    assert "`import os` is never run" in warnings
+    assert "base.py, line 1" in warnings
+    assert config.training.learning_rate == 6e-4
+
+
+def test_signature_wins_over_a_variable_called_config(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    path = tmp_path / "both.py"
+    path.write_text(f"_base_ = []\nconfig = open({str(marker)!r}, 'w')\n{HEADER}")
+    load_config(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "ours", "value"),
+    [
+        ("train_dataloader = dict(batch_size=3 * 4)", "data.batch_size", 12),
+        ("train_dataloader = {'batch_size': 24 // 2}", "data.batch_size", 12),
+        ("n = 6\nn += 6\ntrain_dataloader = dict(batch_size=n)", "data.batch_size", 12),
+        ("a, b = 3, 12\ntrain_dataloader = dict(batch_size=b, num_workers=a)", "data.batch_size", 12),
+        ("x = [1, [12]]\ntrain_dataloader = dict(batch_size=x[-1][0])", "data.batch_size", 12),
+        ("x = dict(batch_size=12)\ntrain_dataloader = dict(num_workers=1, **x)", "data.batch_size", 12),
+        ("train_dataloader = dict()\ntrain_dataloader['batch_size'] = 12", "data.batch_size", 12),
+        ("train_dataloader: dict = dict(batch_size=12)", "data.batch_size", 12),
+        ("data = dict(samples_per_gpu=12)", "data.batch_size", 12),
+        ("total_epochs = 7", "training.epochs", 7),
+        ("total_epochs = 7\nevaluation = dict(interval=total_epochs)", "training.epochs", 7),
+        ("runner = dict(type='EpochBasedRunner', max_epochs=7)", "training.epochs", 7),
+        ("optimizer = dict(type='AdamW', lr=-(-1e-3))", "training.learning_rate", 1e-3),
+        ("optimizer = dict(lr=1e-3, weight_decay=0)", "training.weight_decay", 0.0),
+        ("optim_wrapper = dict(type='AmpOptimWrapper')", "training.precision", "16-mixed"),
+        ("optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))", "training.clip_norm", 35.0),
+        ("optim_wrapper = dict(accumulative_counts=4)", "training.accumulate", 4),
+        ("param_scheduler = [dict(type='LinearLR', by_epoch=False, end=500)]", "training.warmup_steps", 500),
+        ("custom_hooks = [dict(type='ExpMomentumEMAHook', momentum=2e-4)]", "training.ema_momentum", 2e-4),
+        ("default_hooks = dict(checkpoint=dict(max_keep_ckpts=5, interval=1))", "training.keep_checkpoints", 5),
+        ("randomness = dict(seed=3, deterministic=True)", "training.deterministic", True),
+        ("work_dir = 'runs'", "training.work_dir", "runs"),
+        ("model['bbox_head'] = dict(loss_seg=None)", "model.loss.seg_weight", 0.0),
+        ("model['backbone'] = dict(type='ResNet', depth=18)", "model.backbone.name", "resnet18"),
+        ("model['test_cfg'] = dict(ori_img_w=1280, ori_img_h=720, cut_height=360)", "model.viewport.top", 0.5),
+        ("model['test_cfg'] = dict(ori_img_w=1280, ori_img_h=720)", "evaluation.image_size", (1280, 720)),
+        ("model['test_cfg'] = dict(nms_topk=16)", "model.max_lanes", 16),
+        (
+            "train_dataloader = dict(dataset=dict(type='CulaneDataset', data_root='a/b', data_list='a/c.txt'))",
+            "data.train_list",
+            "../c.txt",
+        ),
+        (
+            "train_dataloader = dict(dataset=dict(type='CulaneDataset', data_list='/c.txt'))",
+            "data.train_list",
+            "/c.txt",
+        ),
+        ("train_dataloader = dict(dataset=dict(type='CulaneDataset', data_root='a'))", "data.diff_file", None),
+    ],
+)
+def test_forms_of_writing(text: str, ours: str, value: object, tmp_path: Path) -> None:
+    result = translate(tmp_path, text)
+    found: object = result.config
+    for part in ours.split("."):
+        found = getattr(found, part)
+    assert found == value
+    assert result.not_understood == []
+
+
+def test_pipeline_without_an_augmentation_switches_it_off(tmp_path: Path) -> None:
+    steps = "dict(type='HorizontalFlip', p=0.25), dict(type='ChannelShuffle')"
+    pipeline = f"[dict(type='albumentation', pipelines=[{steps}]), dict(type='PackCLRNetInputs')]"
+    result = translate(tmp_path, f"train_dataloader = dict(dataset=dict(type='CulaneDataset', pipeline={pipeline}))")
+    augmentation = result.config.data.augmentation
+    assert (augmentation.flip, augmentation.channel_shuffle) == (0.25, 0.5)
+    assert (augmentation.hsv, augmentation.blur, augmentation.affine, augmentation.brightness_contrast) == (0, 0, 0, 0)
+    assert (result.config.model.viewport.top, result.config.model.viewport.bottom) == (0, 1)
+    assert result.not_understood == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "reason"),
+    [
+        (
+            "optimizer = dict(type='SGD')",
+            "optim_wrapper.optimizer.type",
+            "'SGD' is not supported; it is always",
+        ),
+        ("lr_config = dict(policy='CosineAnnealing', min_lr=6e-4)", "lr_config.min_lr", "it is always 0 here"),
+        ("model['neck'] = dict(type='FPN')", "model.neck.type", "always 'CLRerNetFPN'"),
+        ("model['bbox_head'] = dict(new_trick=True)", "model.bbox_head.new_trick", "has no counterpart"),
+        (
+            "model['bbox_head'] = dict(num_fc='two')",
+            "model.bbox_head.num_fc",
+            "'two' is not an int",
+        ),
+        ("model['backbone'] = dict(dla='dla60')", "model.backbone.dla", "'dla60' is not one of dla34"),
+        (
+            "model.update(bbox_head=dict(loss_iou=dict(type='CLRNetIoULoss')))",
+            "line 2",
+            "is never run",
+        ),
+        ("custom_hooks = [dict(type='MyHook', x=1)]", "custom_hooks.MyHook.x", "has no counterpart"),
+        ("load_from = 'weights.pth'", "load_from", "is not supported"),
+        ("surprise = 3", "surprise", "has no counterpart"),
+        ("train_dataloader = dict(batch_size=N)", "train_dataloader.batch_size", "the name N is not defined above"),
+        ("train_dataloader = dict(batch_size=1 / 0)", "train_dataloader.batch_size", "line 2: `1 / 0` fails"),
+        ("train_dataloader = dict(batch_size=9 ** 9 ** 9)", "train_dataloader.batch_size", "too large a number"),
+        ("x = [0] * 10 ** 9\ntrain_dataloader = dict(batch_size=x[0])", "train_dataloader.batch_size", "not known"),
+        (
+            "train_cfg = dict(max_epochs=15)\nparam_scheduler = [dict(type='CosineAnnealingLR', T_max=9)]",
+            "param_scheduler.CosineAnnealingLR.T_max",
+            "9 has no counterpart",
+        ),
+        (
+            "model['test_cfg'] = dict(nms_topk=16)\nmodel['bbox_head'] = dict(loss_seg=dict(num_classes=5))",
+            "model.bbox_head.loss_seg.num_classes",
+            "4 differs from model.test_cfg.nms_topk = 16, which is used",
+        ),
+        ("model['test_cfg'] = dict(ori_img_h=590, cut_height=600)", "model.viewport", "CULane's is used"),
+    ],
+)
+def test_what_is_not_understood_is_named(text: str, name: str, reason: str, tmp_path: Path) -> None:
+    found = dict(translate(tmp_path, text).not_understood)
+    assert reason in found[name]
+
+
+def test_choice_of_other_augmentations_is_not_blur(tmp_path: Path) -> None:
+    choice = "dict(type='OneOf', transforms=[dict(type='RGBShift', p=1.0)], p=0.7)"
+    pipeline = f"[dict(type='albumentation', pipelines=[{choice}])]"
+    result = translate(tmp_path, f"train_dataloader = dict(dataset=dict(pipeline={pipeline}))")
+    assert result.config.data.augmentation.blur == 0
+    assert any("OneOf(RGBShift).p" in name for name, _ in result.not_understood)
+
+
+def test_validation_that_sees_other_images_is_named(tmp_path: Path) -> None:
+    def loader(width: int) -> str:
+        steps = f"[dict(type='albumentation', pipelines=[dict(type='Resize', width={width}, height=320)])]"
+        return f"dict(dataset=dict(pipeline={steps}))"
+
+    result = translate(tmp_path, f"train_dataloader = {loader(800)}\nval_dataloader = {loader(640)}")
+    assert [name for name, _ in result.not_understood] == ["val_dataloader.dataset.pipeline.albumentation.Resize.width"]
+
+
+def test_inheritance(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        HEADER + "size = (640, 256)\nmodel['test_cfg'] = dict(conf_threshold=0.3, nms_thres=40)\n"
+        "optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.2)\nrate = 2e-3"
+    )
+    result = translate(
+        tmp_path,
+        "_base_ = './a.py'\nmodel = dict(test_cfg=dict(nms_thres=30), bbox_head=dict(img_w=_base_.size[0], "
+        "img_h={{_base_.size}}[1]))\noptimizer = dict(_delete_=True, lr='{{_base_.rate}}')",
+        header="",
+    )
+    model = result.config.model
+    assert (model.decode.conf_threshold, model.decode.nms_threshold) == (0.3, 30)  # merged
+    assert (model.viewport.width, model.viewport.height) == (640, 256)
+    assert (result.config.training.learning_rate, result.config.training.weight_decay) == (2e-3, 0.01)  # deleted
+    assert result.not_understood == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("_base_ = ['gone.py']", "theirs.py, line 1: _base_ file gone.py not found"),
+        ("_base_ = ['theirs.py']", "is its own _base_"),
+        ("_base_ = [print()]", "line 1: _base_ is not a list of file names"),
+        ("_base_ = ['ours.py']", "is a config of clrernetlm"),
+        ("_base_ = []\nmodel = dict(type='LaneATT')", "model.type is 'LaneATT'; only CLRerNet"),
+        ("model = dict(type='CLRerNet', x=)", "theirs.py, line 1: not valid Python"),
+        ("model = dict(type='CLRerNet', x=[dict(type='A')])\nmodel['x'][0]['y'] = model['x']", "contains itself"),
+        ("model = dict(type='CLRerNet')\nmodel['x'] = model", "cannot be parsed (RecursionError)"),
+    ],
+)
+def test_files_that_cannot_be_imported(text: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text("from clrernetlm.config import Config\nconfig = Config()")
+    with pytest.raises(UserError) as caught:
+        translate(tmp_path, text, header="")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_our_configs_can_build_on_theirs(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(HEADER + "train_dataloader = dict(batch_size=12)")
+    ours = tmp_path / "ours.py"
+    ours.write_text(
+        "from clrernetlm.config import load_config\nconfig = load_config('theirs.py')\nconfig.data.num_workers = 1"
+    )
+    config = load_config(ours)
+    assert (config.data.batch_size, config.data.num_workers) == (12, 1)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clrernetlm.config import Config
+from clrernetlm.data.images import read_image
 from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing, write_text_atomically
@@ -48,8 +49,9 @@ def detect(
     warned: set[FrameSize] = set()
     progress = track(paths, "Detecting", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     for path in progress:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
+        try:
+            image = read_image(str(path), cv2.IMREAD_COLOR)
+        except UserError:
             unreadable.append(path)
             continue
         frame = (image.shape[1], image.shape[0])
@@ -97,8 +99,9 @@ def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSiz
     if frame not in warned and not 0.8 < ratio < 1.25:
         warned.add(frame)
         print(
-            f"warning: {frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones of this "
-            "configuration; if lanes look wrong, set --model.viewport.top to where the road begins (0 = top, 1 = bottom)",
+            f"warning: {frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones this "
+            "configuration is for; if lanes look wrong, set --model.viewport.top to the row where the road begins "
+            "(0 = top, 1 = bottom)",
             file=sys.stderr,
         )
 

@@ -75,7 +75,7 @@ def frame_size(image: Image) -> FrameSize:
     """(width, height) of a BGR image; raises UserError for anything else."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"image: {found}; expected a uint8 array of shape (height, width, 3), BGR as cv2.imread returns")
+        raise UserError(f"image: {found}; expected uint8 of shape (height, width, 3), BGR as cv2.imread returns")
     if 0 in image.shape:
         raise UserError(f"image: {image.shape[1]}x{image.shape[0]} has no pixels")
     return image.shape[1], image.shape[0]

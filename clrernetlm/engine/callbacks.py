@@ -52,7 +52,11 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
     if validates:
         callbacks.append(
             ModelCheckpoint(
-                filename="best", monitor="val/F1@50", mode="max", enable_version_counter=False, save_on_train_epoch_end=True
+                filename="best",
+                monitor="val/F1@50",
+                mode="max",
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,
             )
         )
     return callbacks

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from clrernetlm.config import Config
 from clrernetlm.data import build_dataset, collate
+from clrernetlm.data.culane import Split
 from clrernetlm.engine.sampling import EpochKeyedDataset, EpochSampler, ShardSampler
 from clrernetlm.errors import UserError
 
@@ -27,7 +28,7 @@ def quiet_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def build_loader(config: Config, split: str, *, rank: int = 0, world: int = 1) -> DataLoader[Any]:
+def build_loader(config: Config, split: Split, *, rank: int = 0, world: int = 1) -> DataLoader[Any]:
     """Batches of validation or test images, each image exactly once over all processes."""
     dataset = build_dataset(config, split)
     return DataLoader(
@@ -56,10 +57,10 @@ class CulaneDataModule(pl.LightningDataModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         batch_size, workers = self.config.data.batch_size, loader_workers(self.config.data.num_workers)
         if batch_size % world:
-            raise UserError(f"data.batch_size: {batch_size} images cannot be shared by {world} processes; use a multiple")
+            raise UserError(f"data.batch_size: {batch_size} is not a multiple of the {world} processes that share it")
         dataset = build_dataset(self.config, "train")
         if not len(dataset):
-            raise UserError(f"{self.config.data.train_list}: no training image left; check the list and the diff filter")
+            raise UserError(f"{self.config.data.train_list}: no image left to train on; check list and diff_threshold")
         return DataLoader(
             EpochKeyedDataset(dataset),
             batch_sampler=EpochSampler(

@@ -13,7 +13,7 @@ from torch import Tensor
 from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import to_dict
-from clrernetlm.engine.validation import HitCounter
+from clrernetlm.engine.validation import ValidationTally
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
@@ -43,7 +43,7 @@ class DetectorModule(pl.LightningModule):
             image_size=config.model.viewport.size,
             max_lanes=config.model.max_lanes,
         )
-        self.hits = HitCounter(config.evaluation)
+        self.validation = ValidationTally(config.evaluation)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         features = self.model.extract_feat(network_input(batch["inputs"]))
@@ -61,7 +61,7 @@ class DetectorModule(pl.LightningModule):
         return total
 
     def on_validation_epoch_start(self) -> None:
-        self.hits.reset()
+        self.validation.reset()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         stages = self.model(network_input(batch["inputs"]))
@@ -75,11 +75,13 @@ class DetectorModule(pl.LightningModule):
         )
         root = Path(self.config.data.root)
         for meta, found in zip(metas, lanes, strict=True):
-            self.hits.add(found, root / meta["path"].lstrip("/"), meta["frame_size"])
+            self.validation.add(found, root / meta["path"].lstrip("/"), meta["frame_size"])
 
     def on_validation_epoch_end(self) -> None:
-        counts = self.trainer.strategy.reduce(torch.tensor(self.hits.counts, device=self.device), reduce_op="sum")
-        for name, value in self.hits.scores(counts.cpu().numpy()).items():
+        def add_up(counts: Tensor) -> Tensor:
+            return self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
+
+        for name, value in self.validation.scores(add_up).items():
             self.log(f"val/{name}", value, prog_bar=name == "F1@50", rank_zero_only=True)
 
     def configure_optimizers(self) -> Any:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from clrernetlm.config import Config
-from clrernetlm.config.serialization import to_dict
+from clrernetlm.config.serialization import flatten, from_dict
 from clrernetlm.engine.batch_norm import synchronise_batch_norm
 from clrernetlm.engine.callbacks import training_callbacks
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -38,7 +37,8 @@ def train(config: Config, resume: bool | str = False) -> Path:
     work_dir = work_directory(config)
     start = starting_point(work_dir, resume)
     if start is not None:
-        warn_about_changes(config, AtomicCheckpointIO().load_checkpoint(start).get("config", {}), start)
+        saved = AtomicCheckpointIO().load_checkpoint(start).get("config", {})
+        warn_about_changes(config, from_dict(saved, source=str(start)), start)
     module = DetectorModule(config)
     trainer = build_trainer(config, work_dir)
     if config.model.backbone.pretrained and start is None:
@@ -73,21 +73,15 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
     return None
 
 
-def warn_about_changes(config: Config, saved: dict[str, Any], path: Path) -> None:
+def warn_about_changes(config: Config, saved: Config, path: Path) -> None:
     """Name the settings that differ from those the checkpoint was trained with."""
-    now, before = flatten(to_dict(config)), flatten(saved)
-    changed = [f"{key} ({before[key]} -> {now[key]})" for key in sorted(now) if key in before and now[key] != before[key]]
-    changed = [entry for entry in changed if not entry.startswith(("name", "training.work_dir", "training.device"))]
+    now, before = flatten(config), flatten(saved)
+    here = ("name", "training.work_dir", "training.device")  # may differ without changing what is trained
+    changed = [
+        f"{key} ({before[key]} -> {value})" for key, value in now.items() if value != before[key] and key not in here
+    ]
     if changed:
-        warnings.warn(f"{path}: resuming with other settings than it was trained with: {', '.join(changed)}", stacklevel=3)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> {dotted name: value}."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return leaves
+        warnings.warn(f"{path}: trained with other settings until here: {', '.join(changed)}", stacklevel=3)
 
 
 def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:

@@ -1,14 +1,51 @@
-"""The CULane metric during training: hit counts of one pass over the validation list."""
+"""The CULane metric during training: hits of one pass over the validation list, added up over processes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+import torch
+from torch import Tensor
 
 from clrernetlm.config import EvaluationConfig
-from clrernetlm.evaluation import lane_ious
+from clrernetlm.evaluation import lane_ious, match_lanes
+from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
 from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane, read_lines
+from clrernetlm.models.decode import prediction_points
+
+
+class ValidationTally:
+    """Counts hits, predictions and labels image by image."""
+
+    def __init__(self, settings: EvaluationConfig) -> None:
+        self.settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.tally = Tally(MF1_THRESHOLDS)
+
+    def add(self, lanes: Sequence[Lane], image: Path, frame: FrameSize) -> None:
+        """Compare predictions with the labels beside `image`; raises UserError when those cannot be read."""
+        settings = self.settings
+        labels = [points for points in read_lines(image.with_suffix(".lines.txt")) if len(points) > 1]
+        found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
+        ious = lane_ious(found, labels, settings.semantics, settings.lane_width, settings.image_size)
+        self.tally.count(ious[match_lanes(ious, settings.semantics)], len(found), len(labels))
+
+    def scores(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """F1@50, F1@75, mF1, precision and recall over all processes; `add_up` sums a tensor over them."""
+        tally = self.tally
+        counts = add_up(torch.tensor([*tally.hits, tally.predictions, tally.labels])).tolist()
+        total = Tally(MF1_THRESHOLDS, np.array(counts[:-2]), predictions=counts[-2], labels=counts[-1])
+        at_50 = total.at(0.5)
+        return {
+            "F1@50": at_50["f1"],
+            "F1@75": total.at(0.75)["f1"],
+            "mF1": total.mean_f1(),
+            "precision@50": at_50["precision"],
+            "recall@50": at_50["recall"],
+        }

@@ -1,0 +1,34 @@
+"""Settings under which the whole engine runs in seconds."""
+
+from pathlib import Path
+
+from clrernetlm.config import (
+    AugmentationConfig,
+    BackboneConfig,
+    ClrernetConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    HeadConfig,
+    TrainingConfig,
+)
+from clrernetlm.geometry import Viewport
+
+STILL = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)
+
+
+def small_config(root: Path, work_dir: Path, **training: object) -> Config:
+    """ResNet-18 at 200x96 on drawn roads, no augmentation, CPU."""
+    return Config(
+        model=ClrernetConfig(
+            backbone=BackboneConfig(name="resnet18"),
+            head=HeadConfig(attention_dropout=0.1),
+            viewport=Viewport(width=200, height=96, top=0.45),
+        ),
+        data=DataConfig(
+            root=str(root), diff_file=None, batch_size=8, num_workers=0, augmentation=STILL, categories="list/test_split"
+        ),
+        training=TrainingConfig(work_dir=str(work_dir), device="cpu", **training),
+        evaluation=EvaluationConfig(image_size=(410, 148), lane_width=8),
+        name="small",
+    )

@@ -57,21 +57,21 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever bytes can make an unpickler raise
-        if not isinstance(error, pickle.UnpicklingError) and "TorchScript" not in str(error):
-            raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
-    if _is_program(path):
-        raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickle protocols and archives; the outcome says it better
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # whatever bytes can make an unpickler raise
+            if not isinstance(error, pickle.UnpicklingError) and "TorchScript" not in str(error):
+                raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+        if _is_program(path):
+            raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead")
+        try:
             return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
-    except Exception:
-        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+        except Exception:
+            raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
 
 
 def _is_program(path: Path) -> bool:

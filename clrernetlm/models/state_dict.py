@@ -80,14 +80,9 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
     own = model.state_dict()
     weights = dict(weights)
     decoder = [name for name in own if name.startswith(SEGMENTATION)]
-    if any(name not in weights or weights[name].shape != own[name].shape for name in decoder):
-        for name in decoder:
-            weights[name] = own[name]
-        warnings.warn(
-            f"{SEGMENTATION}*: the weights have no segmentation decoder for this number of lanes; it starts afresh "
-            "(only training uses it)",
-            stacklevel=3,
-        )
+    new_decoder = any(name not in weights or weights[name].shape != own[name].shape for name in decoder)
+    if new_decoder:
+        weights |= {name: own[name] for name in decoder}
     missing = [name for name in own if name not in weights]
     unexpected = [name for name in weights if name not in own]
     shapes = [name for name in own if name in weights and weights[name].shape != own[name].shape]
@@ -98,6 +93,12 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
             if names
         ]
         raise UserError(f"state_dict: weights {', '.join(problems)}; {_reason(own, weights)}")
+    if new_decoder:
+        warnings.warn(
+            f"{SEGMENTATION}*: the weights have no segmentation decoder for this number of lanes; it starts afresh "
+            "(only training uses it)",
+            stacklevel=3,
+        )
     model.load_state_dict(weights)
 
 

@@ -64,9 +64,9 @@ def ious_of_points(
     """`lane_ious` without checks: lane i is points[stops[i]:stops[i + 1]], predictions first, then labels."""
     from clrernetlm.evaluation import overlap  # numba takes a moment to import; only comparing lanes needs it
 
-    profile, states, intervals = overlap.stencil_table(width)
-    official = semantics == "official"
-    return overlap.image_ious(points, stops, predictions, official, width, profile, states, intervals, *image_size)
+    pen = overlap.pen(int(width))
+    size = (int(image_size[0]), int(image_size[1]))
+    return overlap.image_ious(points, stops, predictions, semantics == "official", pen, size)
 
 
 def match_lanes(ious: FloatArray, semantics: Semantics = "clrernet") -> tuple[IntArray, IntArray]:

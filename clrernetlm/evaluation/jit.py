@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numba.core.config
+import numpy as np
+from numpy.typing import NDArray
+
+# Argument types of kernels; numba finds them out by itself, they are there for readers.
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Ints32 = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
 
 
 @lru_cache(maxsize=1)
@@ -19,8 +27,8 @@ def cache_folder() -> Path | None:
 
     Numba notices a change in a kernel's own file only, not in the kernels it calls; the hash covers all of them.
     """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    digest = hashlib.sha256(b"\0".join(text for text in sources if b"@kernel" in text)).hexdigest()[:12]
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(root) / "clrernetlm" / f"kernels-{digest}"
     try:
@@ -35,14 +43,15 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     No fast-math, so every bit is as written; a division by zero gives infinity or NaN as in numpy.
     """
-    options = {"nogil": True, "error_model": "numpy"}
-    chosen = numba.core.config.CACHE_DIR  # set by NUMBA_CACHE_DIR: the user's choice wins
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    config: Any = numba.config
+    chosen = config.CACHE_DIR  # set by NUMBA_CACHE_DIR: the user's choice wins
     folder = cache_folder()
     if not chosen and folder is None:
         return numba.njit(**options)(function)
     try:
         # Numba picks the place when it decorates, and would otherwise write beside the source file.
-        numba.core.config.CACHE_DIR = chosen or str(folder)
+        config.CACHE_DIR = chosen or str(folder)
         return numba.njit(cache=True, **options)(function)
     finally:
-        numba.core.config.CACHE_DIR = chosen
+        config.CACHE_DIR = chosen

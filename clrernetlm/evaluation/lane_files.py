@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clrernetlm.evaluation.jit import kernel
+from clrernetlm.evaluation.jit import Bytes, Floats, Ints, kernel
 from clrernetlm.lane import read_lines
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 POWERS_OF_TEN = 10.0 ** np.arange(23)  # all exact in float64
 MANTISSA_LIMIT = 1 << 53  # up to here a whole number / a power of ten is the float64 nearest to the decimal
 
 
 @kernel
-def _parse(text, powers):
+def _parse(text: Bytes, powers: Floats) -> tuple[bool, Floats, Ints]:
     """(bytes,) uint8 -> (understood, values (n,), values up to the end of each line (lines + 1,)).
 
     Understands plain decimals, blanks and line ends only. Everything else, right or wrong, is left to Python.
@@ -63,7 +60,7 @@ def _parse(text, powers):
     return True, values[:count], stops[: lines + 1]
 
 
-def read_points(path: str | os.PathLike[str], missing_is_empty: bool = False) -> tuple[FloatArray, IntArray]:
+def read_points(path: str | os.PathLike[str], missing_is_empty: bool = False) -> tuple[Floats, Ints]:
     """Lanes of one file as points (n, 2) x, y and stops (lanes + 1,): lane i is points[stops[i]:stops[i + 1]].
 
     `missing_is_empty`: a file that does not exist has no lanes. Raises UserError naming file and line otherwise, as

@@ -11,142 +11,175 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clrernetlm.evaluation.jit import kernel
-from clrernetlm.evaluation.raster import disc_profile, disc_radius, run_capacity, segment_runs
+from clrernetlm.evaluation.jit import Bools, Bytes, Floats, Ints, Ints32, kernel
+from clrernetlm.evaluation.raster import Size, disc_profile, disc_radius, run_capacity, segment_runs
 from clrernetlm.evaluation.splines import POINT_LIMIT, distinct_points, natural_curve, parametric_curve
 
-IntArray = NDArray[np.int64]
 REACH = 20  # steps of up to this many pixels along x and y have a stencil
-UNKNOWN, WHOLE, TORN = 0, 1, 2  # of a stencil: not drawn yet, one interval on every row, holes on some row
+UNKNOWN, DRAWN, UNFIT = 0, 1, 2  # of a stencil; UNFIT: a row in more than two parts
+FIRST, LAST, TORN, GAP, AFTER_GAP = range(5)  # of a stencil's row: see `Pen`
 EMPTY_LEFT, EMPTY_RIGHT = 1 << 24, -(1 << 24)  # interval of a row without pixels
 
 
-@lru_cache(maxsize=8)
-def stencil_table(width: int) -> tuple[IntArray, NDArray[np.uint8], NDArray[np.int32]]:
-    """Disc profile (2r + 1,), states (41, 41) and stencils (41, 41, 3, rows) for lines `width` pixels wide.
+class Pen(NamedTuple):
+    """What lines of one width look like.
 
-    A stencil's rows are first column, last column (relative to the segment's first point) and whether there is a hole
-    between them. Stencils are drawn when they are first needed; one table serves the whole process.
+    `profile` (2 * radius + 1,): half widths of the disc on a line's end. `stencils` (41, 41, 5, rows): a row of the
+    step (dx, dy) is its first and last column (relative to the step's first point), 1 if there is a gap between them,
+    and the first columns in and after that gap. Stencils are drawn when they are first needed, `states` (41, 41) says
+    which are.
     """
+
+    width: int
+    profile: Ints
+    states: Bytes
+    stencils: Ints32
+
+
+class Rows(NamedTuple):
+    """A drawn lane: first and last column of every row (H,), and `slots`: 0, or 1 + index of the torn row's pixels."""
+
+    left: Ints32
+    right: Ints32
+    slots: Ints32
+
+
+@lru_cache(maxsize=8)
+def pen(width: int) -> Pen:
+    """The pen of lines `width` pixels wide; its stencils serve the whole process."""
     profile = disc_profile(disc_radius(width))
     side = 2 * REACH + 1
-    return profile, np.zeros((side, side), np.uint8), np.zeros((side, side, 3, len(profile) + REACH), np.int32)
+    stencils = np.zeros((side, side, 5, len(profile) + REACH), np.int32)
+    return Pen(width, profile, np.zeros((side, side), np.uint8), stencils)
 
 
 @kernel
-def _make_stencil(states, stencils, dx, dy, width, profile):
+def _make_stencil(pen: Pen, dx: int, dy: int) -> None:
     """Draw the step (dx, dy) once, in an image large enough, and keep its rows relative to its first point."""
-    radius = len(profile) // 2
+    radius = len(pen.profile) // 2
     origin = radius + REACH + 2
-    size = 2 * origin + 1
-    pixels = np.zeros((size, size), np.bool_)
-    runs = np.empty((run_capacity(radius, size, size), 3), np.int64)
-    count = segment_runs(runs, origin, origin, origin + dx, origin + dy, width, profile, size, size)
+    side = 2 * origin + 1
+    size = (side, side)
+    pixels = np.zeros(size, np.bool_)
+    runs = np.empty((run_capacity(radius, size), 3), np.int64)
+    count = segment_runs(runs, origin, origin, origin + dx, origin + dy, pen.width, pen.profile, size)
     for i in range(count):
         pixels[runs[i, 0], runs[i, 1] : runs[i, 2] + 1] = True
-    state = WHOLE
+    state = DRAWN
     for row in range(2 * radius + 1 + abs(dy)):
-        columns = np.flatnonzero(pixels[origin + min(dy, 0) - radius + row])
-        hole = columns[-1] - columns[0] + 1 != len(columns)
-        stencils[dx + REACH, dy + REACH, 0, row] = columns[0] - origin
-        stencils[dx + REACH, dy + REACH, 1, row] = columns[-1] - origin
-        stencils[dx + REACH, dy + REACH, 2, row] = hole
-        if hole:
-            state = TORN
-    states[dx + REACH, dy + REACH] = state
+        stencil = pen.stencils[dx + REACH, dy + REACH, :, row]
+        line = pixels[origin + min(dy, 0) - radius + row]
+        parts = 0
+        for column in range(1, side):
+            if line[column] and not line[column - 1]:
+                parts += 1
+                if parts == 1:
+                    stencil[FIRST] = column - origin
+                stencil[AFTER_GAP] = column - origin
+            elif line[column - 1] and not line[column]:
+                if parts == 1:
+                    stencil[GAP] = column - origin
+                stencil[LAST] = column - 1 - origin
+        stencil[TORN] = parts > 1
+        if parts > 2:
+            state = UNFIT
+    pen.states[dx + REACH, dy + REACH] = state
 
 
 @kernel
-def _stencil_state(x0, y0, x1, y1, width, profile, states, stencils, image_width, image_height):
-    """State of the stencil a segment may be drawn with; UNKNOWN when it has none or comes near the border."""
-    margin = len(profile) // 2 + 1
+def _has_stencil(pen: Pen, x0: int, y0: int, x1: int, y1: int, size: Size) -> bool:
+    """Whether a segment may be drawn with a stencil: a short step, not near the border."""
+    margin = len(pen.profile) // 2 + 1
     if (
         abs(x1 - x0) > REACH
         or abs(y1 - y0) > REACH
         or min(x0, x1) < margin
-        or max(x0, x1) >= image_width - margin
+        or max(x0, x1) >= size[0] - margin
         or min(y0, y1) < margin
-        or max(y0, y1) >= image_height - margin
+        or max(y0, y1) >= size[1] - margin
     ):
-        return UNKNOWN
-    if states[x1 - x0 + REACH, y1 - y0 + REACH] == UNKNOWN:
-        _make_stencil(states, stencils, x1 - x0, y1 - y0, width, profile)
-    return states[x1 - x0 + REACH, y1 - y0 + REACH]
+        return False
+    if pen.states[x1 - x0 + REACH, y1 - y0 + REACH] == UNKNOWN:
+        _make_stencil(pen, x1 - x0, y1 - y0)
+    return pen.states[x1 - x0 + REACH, y1 - y0 + REACH] == DRAWN
 
 
 @kernel
-def _merge_runs(left, right, torn, runs, count):
-    """Join runs (row, first column, last column) into a lane's intervals; rows that fall apart are marked torn."""
+def _merge_runs(lane: Rows, runs: Ints, count: int) -> None:
+    """Join runs (row, first column, last column) into a lane's intervals; rows that fall apart get slot 1."""
     for i in range(count):
         row, a, b = runs[i, 0], runs[i, 1], runs[i, 2]
-        if left[row] <= right[row] and (a > right[row] + 1 or b < left[row] - 1):
-            torn[row] = 1
-        left[row], right[row] = min(left[row], a), max(right[row], b)
+        left, right = lane.left[row], lane.right[row]
+        if left <= right and (a > right + 1 or b < left - 1):
+            lane.slots[row] = 1
+        lane.left[row], lane.right[row] = min(left, a), max(right, b)
 
 
 @kernel
-def _merge_stencil(left, right, torn, stencil, x, top, rows):
-    """Join a stencil's intervals, moved by x columns and `top` rows, into a lane's; written to become SIMD code."""
+def _merge_stencil(lane: Rows, stencils: Ints32, dx: int, dy: int, x: int, top: int, rows: int) -> None:
+    """Join a stencil's intervals, moved by x columns and `top` rows, into a lane's; slots as in `_merge_runs`.
+
+    Unsigned indices (never counted from the end) and plain int32 let the compiler turn the loop into SIMD code.
+    """
     shift, one = np.int32(x), np.int32(1)
-    first, last, hole = stencil[0, :rows], stencil[1, :rows], stencil[2, :rows]
-    left, right, torn = left[top : top + rows], right[top : top + rows], torn[top : top + rows]
-    for row in range(rows):
-        a, b = first[row] + shift, last[row] + shift
-        known_left, known_right = left[row], right[row]
-        apart = (known_left <= known_right) & ((a - one > known_right) | (b + one < known_left))
-        torn[row] |= hole[row] | np.int32(apart)
-        left[row] = min(known_left, a)
-        right[row] = max(known_right, b)
+    i, j, first_row = np.uint64(dx + REACH), np.uint64(dy + REACH), np.uint64(top)
+    for k in range(np.uint64(rows)):
+        row = first_row + k
+        a, b = stencils[i, j, FIRST, k] + shift, stencils[i, j, LAST, k] + shift
+        left, right = lane.left[row], lane.right[row]
+        apart = (left <= right) & ((a - one > right) | (b + one < left))
+        lane.slots[row] |= stencils[i, j, TORN, k] | np.int32(apart)
+        lane.left[row] = min(left, a)
+        lane.right[row] = max(right, b)
 
 
 @kernel
-def draw_intervals(curve, left, right, torn, width, profile, states, stencils, runs, image_width):
-    """Draw a curve (n, 2) of pixels as one interval per row into left, right (H,); mark torn rows (H,) with 1."""
-    radius = len(profile) // 2
+def draw_intervals(pen: Pen, curve: Ints, lane: Rows, runs: Ints, size: Size) -> None:
+    """Draw a curve (n, 2) of pixels as one interval per row into an empty lane; torn rows get slot 1."""
+    radius = len(pen.profile) // 2
     for i in range(1, len(curve)):
         x0, y0, x1, y1 = curve[i - 1, 0], curve[i - 1, 1], curve[i, 0], curve[i, 1]
-        if _stencil_state(x0, y0, x1, y1, width, profile, states, stencils, image_width, len(left)) == UNKNOWN:
-            count = segment_runs(runs, x0, y0, x1, y1, width, profile, image_width, len(left))
-            _merge_runs(left, right, torn, runs, count)
+        if _has_stencil(pen, x0, y0, x1, y1, size):
+            dx, dy = x1 - x0, y1 - y0
+            _merge_stencil(lane, pen.stencils, dx, dy, x0, min(y0, y1) - radius, 2 * radius + 1 + abs(dy))
         else:
-            stencil = stencils[x1 - x0 + REACH, y1 - y0 + REACH]
-            _merge_stencil(left, right, torn, stencil, x0, min(y0, y1) - radius, 2 * radius + 1 + abs(y1 - y0))
+            _merge_runs(lane, runs, segment_runs(runs, x0, y0, x1, y1, pen.width, pen.profile, size))
 
 
 @kernel
-def paint_torn_rows(curve, slots, pixels, width, profile, states, stencils, runs):
-    """Draw a curve again, only the rows with slots[row] > 0, pixel by pixel into pixels[slots[row] - 1]."""
-    radius = len(profile) // 2
-    image_height, image_width = len(slots), pixels.shape[1]
+def paint_torn_rows(pen: Pen, curve: Ints, slots: Ints32, pixels: Bools, runs: Ints, size: Size) -> None:
+    """Draw a curve again, only the rows with slots[row] > 0, pixel by pixel into pixels[slots[row] - 1] (W,)."""
+    radius = len(pen.profile) // 2
     for i in range(1, len(curve)):
         x0, y0, x1, y1 = curve[i - 1, 0], curve[i - 1, 1], curve[i, 0], curve[i, 1]
-        if _stencil_state(x0, y0, x1, y1, width, profile, states, stencils, image_width, image_height) == WHOLE:
-            stencil = stencils[x1 - x0 + REACH, y1 - y0 + REACH]
-            top = min(y0, y1) - radius
-            for row in range(2 * radius + 1 + abs(y1 - y0)):
-                slot = slots[top + row]
+        if _has_stencil(pen, x0, y0, x1, y1, size):
+            for k in range(2 * radius + 1 + abs(y1 - y0)):
+                slot = slots[min(y0, y1) - radius + k]
                 if slot > 0:
-                    pixels[slot - 1, x0 + stencil[0, row] : x0 + stencil[1, row] + 1] = True
+                    stencil = pen.stencils[x1 - x0 + REACH, y1 - y0 + REACH, :, k]
+                    pixels[slot - 1, x0 + stencil[FIRST] : x0 + stencil[GAP]] = True
+                    pixels[slot - 1, x0 + stencil[AFTER_GAP] : x0 + stencil[LAST] + 1] = True
         else:
-            count = segment_runs(runs, x0, y0, x1, y1, width, profile, image_width, image_height)
-            for k in range(count):
+            for k in range(segment_runs(runs, x0, y0, x1, y1, pen.width, pen.profile, size)):
                 slot = slots[runs[k, 0]]
                 if slot > 0:
                     pixels[slot - 1, runs[k, 1] : runs[k, 2] + 1] = True
 
 
 @kernel
-def whole_pixel_curve(points, official):
+def whole_pixel_curve(points: Floats, official: bool) -> Ints:
     """(n, 2) float64 points of a lane, n >= 2 -> (m, 2) int64 pixels its thick line runs through, m >= 2.
 
     Pixels equal to the one before them are left out: they would draw the same disc again.
     """
-    distinct = distinct_points(points)
-    curve = natural_curve(distinct, 50) if official else parametric_curve(distinct, 5)
+    if official:
+        curve = natural_curve(distinct_points(points.astype(np.float32).astype(np.float64)), 50)
+    else:
+        curve = parametric_curve(distinct_points(points), 5)
     pixels = np.empty(curve.shape, np.int64)
     count = 0
     for i in range(len(curve)):
@@ -164,52 +197,53 @@ def whole_pixel_curve(points, official):
 
 
 @kernel
-def shared_pixels(left_a, right_a, slots_a, pixels_a, left_b, right_b, slots_b, pixels_b):
-    """Number of pixels that two lanes have in common."""
+def shared_pixels(a: Rows, a_pixels: Bools, b: Rows, b_pixels: Bools) -> int:
+    """Number of pixels that two lanes have in common; `a_pixels`, `b_pixels` are those of their torn rows."""
     shared = 0
-    for row in range(len(left_a)):
-        shared += max(min(right_a[row], right_b[row]) - max(left_a[row], left_b[row]) + 1, 0)
-    if len(pixels_a) + len(pixels_b) == 0:
+    for row in range(len(a.left)):
+        shared += max(min(a.right[row], b.right[row]) - max(a.left[row], b.left[row]) + 1, 0)
+    if len(a_pixels) + len(b_pixels) == 0:
         return shared
-    for row in range(len(left_a)):
-        slot_a, slot_b = slots_a[row], slots_b[row]
-        if slot_a == 0 and slot_b == 0:
+    for row in range(len(a.left)):
+        a_slot, b_slot = a.slots[row], b.slots[row]
+        if a_slot == 0 and b_slot == 0:
             continue
-        for column in range(max(left_a[row], left_b[row]), min(right_a[row], right_b[row]) + 1):
-            in_a = slot_a == 0 or pixels_a[slot_a - 1, column]
-            in_b = slot_b == 0 or pixels_b[slot_b - 1, column]
+        for column in range(max(a.left[row], b.left[row]), min(a.right[row], b.right[row]) + 1):
+            in_a = a_slot == 0 or a_pixels[a_slot - 1, column]
+            in_b = b_slot == 0 or b_pixels[b_slot - 1, column]
             if not (in_a and in_b):
                 shared -= 1
     return shared
 
 
 @kernel
-def image_ious(points, stops, predictions, official, width, profile, states, stencils, image_width, image_height):
+def image_ious(points: Floats, stops: Ints, predictions: int, official: bool, pen: Pen, size: Size) -> Floats:
     """(n_pred, n_gt) IoU of one image's lanes; lane i is points[stops[i]:stops[i + 1]], predictions first."""
     lengths = stops[1:] - stops[:-1]
-    lanes = np.arange(len(lengths)) if official else np.flatnonzero(lengths >= 2)
-    rows = np.count_nonzero(lanes < predictions)
-    left = np.full((len(lanes), image_height), EMPTY_LEFT, np.int32)
-    right = np.full((len(lanes), image_height), EMPTY_RIGHT, np.int32)
-    slots = np.zeros((len(lanes), image_height), np.int32)  # per row: 0, or 1 + index into the lane's torn pixels
-    pixels = []
-    areas = np.zeros(len(lanes), np.int64)
-    runs = np.empty((run_capacity(len(profile) // 2, image_width, image_height), 3), np.int64)
-    for i, lane in enumerate(lanes):
-        torn_rows = np.zeros(0, np.int64)
-        if lengths[lane] >= 2:
-            curve = whole_pixel_curve(points[stops[lane] : stops[lane + 1]], official)
-            draw_intervals(curve, left[i], right[i], slots[i], width, profile, states, stencils, runs, image_width)
-            torn_rows = np.flatnonzero(slots[i])
-        pixels.append(np.zeros((len(torn_rows), image_width), np.bool_))
-        if len(torn_rows):
-            slots[i, torn_rows] = np.arange(1, len(torn_rows) + 1)
-            paint_torn_rows(curve, slots[i], pixels[i], width, profile, states, stencils, runs)
-        areas[i] = shared_pixels(left[i], right[i], slots[i], pixels[i], left[i], right[i], slots[i], pixels[i])
-    ious = np.zeros((rows, len(lanes) - rows))
+    compared = np.arange(len(lengths)) if official else np.flatnonzero(lengths >= 2)
+    rows = np.count_nonzero(compared < predictions)
+    runs = np.empty((run_capacity(len(pen.profile) // 2, size), 3), np.int64)
+    lanes, pixels = [], []
+    areas = np.zeros(len(compared), np.int64)
+    for i, index in enumerate(compared):
+        left, right = np.full(size[1], EMPTY_LEFT, np.int32), np.full(size[1], EMPTY_RIGHT, np.int32)
+        lane = Rows(left, right, np.zeros(size[1], np.int32))
+        torn = np.zeros(0, np.int64)
+        if lengths[index] >= 2:
+            curve = whole_pixel_curve(points[stops[index] : stops[index + 1]], official)
+            draw_intervals(pen, curve, lane, runs, size)
+            torn = np.flatnonzero(lane.slots)
+        lane_pixels = np.zeros((len(torn), size[0]), np.bool_)
+        if len(torn):
+            lane.slots[torn] = np.arange(1, len(torn) + 1)
+            paint_torn_rows(pen, curve, lane.slots, lane_pixels, runs, size)
+        lanes.append(lane)
+        pixels.append(lane_pixels)
+        areas[i] = shared_pixels(lane, lane_pixels, lane, lane_pixels)
+    ious = np.zeros((rows, len(compared) - rows))
     for i in range(rows):
-        for j in range(rows, len(lanes)):
-            shared = shared_pixels(left[i], right[i], slots[i], pixels[i], left[j], right[j], slots[j], pixels[j])
+        for j in range(rows, len(compared)):
+            shared = shared_pixels(lanes[i], pixels[i], lanes[j], pixels[j])
             union = areas[i] + areas[j] - shared
             if union > 0:
                 ious[i, j - rows] = shared / union

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clrernetlm.evaluation.jit import kernel
-
+from clrernetlm.evaluation.jit import Floats, kernel
 
 POINT_LIMIT = float(1 << 30)  # coordinates are clamped to it, so that squares and fixed point cannot overflow
 
 
 @kernel
-def distinct_points(points):
+def distinct_points(points: Floats) -> Floats:
     """(n, 2) -> (m, 2): points that do not lead on from the one before them removed, but never below min(n, 2) points.
 
     A point leads on when it adds to the distance travelled in float64, which is what both curves divide by.
@@ -43,7 +43,7 @@ def distinct_points(points):
 
 
 @kernel
-def _basis(knots, degree, span, u, values):
+def _basis(knots: Floats, degree: int, span: int, u: float, values: Floats) -> None:
     """The degree + 1 B-splines that are not zero at `u` in knots[span] <= u < knots[span + 1] (de Boor's recursion)."""
     previous = np.empty(4)
     values[0] = 1.0
@@ -60,7 +60,7 @@ def _basis(knots, degree, span, u, values):
 
 
 @kernel
-def _cubic_basis(knots, span, u):
+def _cubic_basis(knots: Floats, span: int, u: float) -> tuple[float, float, float, float]:
     """`_basis` of degree 3 with the loops written out, as four numbers: most of a lane's time is spent here."""
     l2, l1, l0 = knots[span - 2], knots[span - 1], knots[span]
     r0, r1, r2 = knots[span + 1], knots[span + 2], knots[span + 3]
@@ -78,7 +78,7 @@ def _cubic_basis(knots, span, u):
 
 
 @kernel
-def _chord_parameters(points):
+def _chord_parameters(points: Floats) -> Floats:
     """(n, 2) -> (n,): distance travelled along the points, as a fraction of the whole."""
     u = np.zeros(len(points))
     for i in range(1, len(points)):
@@ -93,7 +93,7 @@ def _chord_parameters(points):
 
 
 @kernel
-def _interpolation_knots(u, degree):
+def _interpolation_knots(u: Floats, degree: int) -> Floats:
     """Knots of the interpolating spline: the data's parameters, or their middles for an even degree."""
     count = len(u)
     knots = np.empty(count + degree + 1)
@@ -109,7 +109,7 @@ def _interpolation_knots(u, degree):
 
 
 @kernel
-def _interpolation_coefficients(points, u, knots, degree):
+def _interpolation_coefficients(points: Floats, u: Floats, knots: Floats, degree: int) -> Floats:
     """Solve the banded collocation system by Givens rotations, one data point at a time, then back substitution.
 
     Same operations in the same order as FITPACK's `parcur` with s = 0 (Dierckx, Curve and Surface Fitting with
@@ -158,7 +158,7 @@ def _interpolation_coefficients(points, u, knots, degree):
 
 
 @kernel
-def parametric_curve(points, samples):
+def parametric_curve(points: Floats, samples: int) -> Floats:
     """(n, 2) -> ((n - 1) * samples + 1, 2): interpolating B-spline of degree min(3, n - 1) over chord length.
 
     Evaluated at uniform parameters. Points must differ from their neighbours, n >= 2; two equal points stay as they
@@ -202,8 +202,8 @@ def parametric_curve(points, samples):
 
 
 @kernel
-def _natural_moments(values, h):
-    """Second derivatives at the knots of the natural cubic spline; `values` float32 (n,), `h` (n - 1,) chord lengths."""
+def _natural_moments(values: NDArray[np.float32], h: Floats) -> Floats:
+    """Second derivatives at the knots of the natural cubic spline through `values` (n,), `h` (n - 1,) apart."""
     count = len(values)
     moments = np.zeros(count)
     upper = np.empty(count - 2)
@@ -223,7 +223,7 @@ def _natural_moments(values, h):
 
 
 @kernel
-def natural_curve(points, samples):
+def natural_curve(points: Floats, samples: int) -> Floats:
     """(n, 2) float64 -> ((n - 1) * samples + 1, 2): natural cubic spline over chord length, in float32 precision.
 
     Every segment is cut into `samples` equal steps of chord length, the last point is added as it is. Two points stay

@@ -1,0 +1,129 @@
+"""The evaluator against a plain re-statement of the Python tool behind the published numbers.
+
+Run: python benchmarks/evaluator.py. Both read the same generated tree (4 predicted and 4 labelled lanes per image,
+predictions every 2 rows, labels every 10) and are run in turns. The plain version does what that tool does, image by
+image: read both files, fit a parametric spline with scipy, draw every lane on a full-size mask with OpenCV, intersect
+every pair of masks, match with scipy. Its counts must equal ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import splev, splprep
+from scipy.optimize import linear_sum_assignment
+
+from clrernetlm.evaluation import evaluate
+from clrernetlm.lane import write_lines
+
+Points = NDArray[np.float64]
+WIDTH, HEIGHT, LANE_WIDTH, THRESHOLD = 1640, 590, 30, 0.5
+
+
+def plain_read(path: Path) -> list[list[tuple[float, float]]]:
+    lanes = []
+    for line in path.read_text().splitlines():
+        values = [float(value) for value in line.split()]
+        lanes.append([(values[i], values[i + 1]) for i in range(0, len(values), 2)])
+    return [lane for lane in lanes if len(lane) >= 2]
+
+
+def plain_mask(lane: list[tuple[float, float]]) -> NDArray[np.bool_]:
+    xs, ys = [x for x, _ in lane], [y for _, y in lane]
+    spline, u = splprep([xs, ys], s=0, k=min(3, len(lane) - 1))
+    curve = np.array(splev(np.linspace(0, 1, (len(u) - 1) * 5 + 1), spline)).T.astype(np.int32)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for start, end in pairwise(curve.tolist()):
+        cv2.line(mask, start, end, (255,), LANE_WIDTH)
+    return mask > 0
+
+
+def plain_evaluate(pred: Path, gt: Path, images: list[str]) -> tuple[int, int, int]:
+    """(tp, fp, fn) at IoU 0.5, the plain way."""
+    tp = predictions = labels = 0
+    for image in images:
+        masks = []
+        for folder in (pred, gt):
+            lanes = plain_read(folder / image.replace(".jpg", ".lines.txt"))
+            masks.append([plain_mask(lane) for lane in lanes])
+        ious = np.zeros((len(masks[0]), len(masks[1])))
+        for i, a in enumerate(masks[0]):
+            for j, b in enumerate(masks[1]):
+                ious[i, j] = (a & b).sum() / (a | b).sum()
+        rows, columns = linear_sum_assignment(1 - ious)
+        tp += int((ious[rows, columns] > THRESHOLD).sum())
+        predictions += len(masks[0])
+        labels += len(masks[1])
+    return tp, predictions - tp, labels - tp
+
+
+def make_lane(rng: np.random.Generator, foot: float, step: float) -> Points:
+    """A bent lane from the lower border towards a vanishing point, a point every `step` rows."""
+    y = np.arange(590.0, rng.uniform(250, 290), -step)
+    towards = (590 - y) / 340
+    return np.column_stack([foot + (820 - foot) * towards + rng.uniform(-60, 60) * towards**2, y])
+
+
+def make_tree(root: Path, count: int) -> list[str]:
+    """Write `count` images' labels and predictions; half of the predictions are good, half are off."""
+    rng = np.random.default_rng(0)
+    images = [f"drive_{i % 7}/{i:05d}.jpg" for i in range(count)]
+    for image in images:
+        feet = np.array([-700.0, 350, 1250, 2300]) + rng.uniform(-100, 100, 4)
+        seed = int(rng.integers(1 << 31))
+        for name, step in (("gt", 10.0), ("pred", 2.0)):
+            lanes = np.random.default_rng(seed)
+            shift = np.array([0, 10, 22, 60]) if name == "pred" else np.zeros(4)
+            points = [make_lane(lanes, foot + offset, step) for foot, offset in zip(feet, shift, strict=True)]
+            points = [lane[(lane[:, 0] >= 0) & (lane[:, 0] < WIDTH)] if name == "pred" else lane for lane in points]
+            write_lines(root / name / image.replace(".jpg", ".lines.txt"), points)
+    (root / "list.txt").write_text("".join(f"/{image}\n" for image in images))
+    return images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=2000, help="images in the tree; ours runs on all of them")
+    parser.add_argument("--plain", type=int, default=40, help="images per round of the plain version")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        images = make_tree(root, arguments.images)
+        (root / "check.txt").write_text("\n".join(images[: arguments.plain]))
+        ours = evaluate(root / "pred", root / "gt", root / "check.txt", workers=1).total.at(THRESHOLD)  # and warms up
+        plain = plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
+        if plain != (ours["tp"], ours["fp"], ours["fn"]):
+            sys.exit(f"the two disagree: {plain} and {ours}")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        rates: dict[str, list[float]] = {"plain": [], "one": [], "all": []}
+        for _ in range(arguments.rounds):
+            start = time.perf_counter()
+            plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
+            rates["plain"].append(arguments.plain / (time.perf_counter() - start))
+            for name, workers in (("one", 1), ("all", cores)):
+                start = time.perf_counter()
+                evaluate(root / "pred", root / "gt", root / "list.txt", workers=workers)
+                rates[name].append(len(images) / (time.perf_counter() - start))
+    middle = {name: float(np.median(values)) for name, values in rates.items()}
+    print(
+        f"{platform.processor() or platform.machine()}, {cores} cores, OpenCV {cv2.__version__}, counts equal: {plain}"
+    )
+    print(f"plain, 1 core : {middle['plain']:8.1f} images/s")
+    print(f"ours,  1 core : {middle['one']:8.1f} images/s   {middle['one'] / middle['plain']:.1f}x")
+    print(f"ours,  {cores} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`clrernetlm evaluate`: predictions on disk against labels on disk."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+
+from rich.console import Console
+
+from clrernetlm.evaluation.culane_metric import Semantics
+from clrernetlm.evaluation.evaluator import evaluate
+from clrernetlm.evaluation.table import result_table
+from clrernetlm.evaluation.tally import EvaluationResult
+from clrernetlm.files import write_text_atomically
+
+Path = str | os.PathLike[str]
+
+
+def evaluate_command(
+    pred: Path,
+    gt: Path,
+    list: Path,
+    categories: Path | None = None,
+    semantics: Semantics = "clrernet",
+    image_size: tuple[int, int] = (1640, 590),
+    width: int = 30,
+    json: Path | None = None,
+    per_image: Path | None = None,
+    workers: int = 0,
+) -> EvaluationResult:
+    """Evaluate, print the table, write `json` (the whole result) and `per_image` (a line per image), both atomically.
+
+    See `evaluate` for the arguments and the errors.
+    """
+    console = Console()
+    result = evaluate(
+        pred,
+        gt,
+        list,
+        categories=categories,
+        semantics=semantics,
+        width=width,
+        image_size=image_size,
+        workers=workers,
+        per_image=per_image,
+        progress=console.is_terminal,
+    )
+    document = result.to_dict()
+    console.print(result_table(document, title=f"CULane metric, {semantics} reading"))
+    if json is not None:
+        write_text_atomically(json, json_format.dumps(document, indent=2) + "\n")
+    return result

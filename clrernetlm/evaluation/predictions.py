@@ -1,0 +1,97 @@
+"""A model's predictions on disk: `.lines.txt` per image for the metric, `predictions.jsonl` with the scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.image_lists import lines_file
+from clrernetlm.files import replacing
+from clrernetlm.lane import Lane, write_lines
+
+PREDICTIONS_FILE = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's lanes; `path` as in the image list, without the leading `/`."""
+
+    path: str
+    lanes: list[Lane]
+
+
+class PredictionWriter:
+    """Context manager that writes predictions as they come, holding one image at a time.
+
+    `write(path, lanes)` makes `<folder>/<path without extension>.lines.txt`, and a line of
+    `<folder>/predictions.jsonl`: `{"path": "/a/b.jpg", "lanes": [{"score": s, "points": [[x, y], ...]}, ...]}`, points
+    in frame pixels with the same five digits as the text file. The JSON-lines file appears when the block ends without
+    an error. `min_score`: lanes below it are in the JSON-lines file only (what a confidence sweep needs).
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], min_score: float = 0.0) -> None:
+        self.folder = Path(folder)
+        self.min_score = min_score
+        self._stack = ExitStack()
+
+    @property
+    def predictions_file(self) -> Path:
+        """The JSON-lines file."""
+        return self.folder / PREDICTIONS_FILE
+
+    def __enter__(self) -> PredictionWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.predictions_file))
+            self._lines = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, path: str, lanes: Sequence[Lane]) -> None:
+        """Write one image's lanes. Raises UserError when the path would leave the folder."""
+        image = path.lstrip("/")
+        if ".." in Path(image).parts:
+            raise UserError(f"{path}: an image path with `..` would be written outside {self.folder}; use a plain path")
+        write_lines(lines_file(self.folder, image), [lane for lane in lanes if lane.score >= self.min_score])
+        rows = [{"score": float(lane.score), "points": np.round(lane.points, 5).tolist()} for lane in lanes]
+        self._lines.write(json.dumps({"path": "/" + image, "lanes": rows}) + "\n")
+
+
+def read_predictions(path: str | os.PathLike[str]) -> Iterator[Prediction]:
+    """Predictions of a JSON-lines file, one image at a time. Raises UserError naming file and line."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse(line, f"{path}, line {number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); expected a {PREDICTIONS_FILE}") from None
+
+
+def _parse(line: str, where: str) -> Prediction:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        lanes = [
+            Lane(np.asarray(lane["points"], np.float64).reshape(-1, 2), float(lane["score"])) for lane in row["lanes"]
+        ]
+        path = str(row["path"]).lstrip("/")
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f'{where}: not a prediction; expected {{"path": ..., "lanes": [{{"score": s, "points": [[x, y], ...]}}]}}'
+        ) from None
+    if not all(np.isfinite(lane.points).all() and np.isfinite(lane.score) for lane in lanes):
+        raise UserError(f"{where}: NaN or infinite number; remove that lane")
+    return Prediction(path, lanes)

@@ -1,0 +1,105 @@
+"""Which confidence threshold is best: F1 over the threshold, and the precision-recall curve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
+from clrernetlm.evaluation.image_lists import lines_file, read_images
+from clrernetlm.evaluation.predictions import read_predictions
+from clrernetlm.evaluation.tally import scores as scores_of
+from clrernetlm.lane import read_lines
+
+ScoredIous = tuple[FloatArray, FloatArray]  # (n_pred,) scores, (n_pred, n_gt) IoU
+CONFIDENCES = tuple(i / 100 for i in range(1, 100))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Counts at each confidence threshold (C,); a prediction counts when its score is at least the threshold."""
+
+    iou_threshold: float
+    confidences: tuple[float, ...]
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+
+    def points(self) -> list[dict[str, Any]]:
+        """confidence, tp, fp, fn, precision, recall, f1 per confidence threshold: both curves."""
+        return [
+            {"confidence": confidence, **scores_of(int(tp), int(fp), int(fn))}
+            for confidence, tp, fp, fn in zip(self.confidences, self.tp, self.fp, self.fn, strict=True)
+        ]
+
+    def best(self) -> dict[str, Any]:
+        """The point with the highest F1; of equal ones the lowest confidence."""
+        return max(self.points(), key=lambda point: point["f1"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON: the IoU threshold, the best point and all points."""
+        return {"iou_threshold": self.iou_threshold, "best": self.best(), "points": self.points()}
+
+
+def sweep_confidence(
+    images: Iterable[ScoredIous],
+    iou_threshold: float = 0.5,
+    confidences: Sequence[float] = CONFIDENCES,
+    semantics: Semantics = "clrernet",
+) -> Sweep:
+    """(n_pred,) scores and (n_pred, n_gt) IoU per image, streamed -> exact counts at every confidence threshold.
+
+    At every threshold the predictions that are left are matched anew, as evaluating their files would. An image's
+    counts only change where a prediction drops out, so it is matched at most n_pred times, whatever the grid.
+    """
+    grid = np.asarray(sorted(confidences), np.float64)
+    tp = np.zeros(len(grid), np.int64)
+    predictions = np.zeros(len(grid), np.int64)
+    labels = 0
+    for scores, ious in images:
+        labels += ious.shape[1]
+        # Threshold i keeps the predictions from rank first[i] on, ranked by score from below.
+        ranked = np.sort(scores)
+        first = np.searchsorted(ranked, grid, side="left")
+        predictions += len(scores) - first
+        hits = np.zeros(len(scores) + 1, np.int64)
+        for rank in np.unique(first):
+            if rank < len(scores) and ious.shape[1]:
+                kept = ious[scores >= ranked[rank]]
+                hits[rank] = np.count_nonzero(kept[match_lanes(kept, semantics)] > iou_threshold)
+        tp += hits[first]
+    return Sweep(iou_threshold, tuple(grid.tolist()), tp, predictions - tp, labels - tp)
+
+
+def scored_ious(
+    predictions_file: str | os.PathLike[str],
+    gt_dir: str | os.PathLike[str],
+    list_file: str | os.PathLike[str] | None = None,
+    semantics: Semantics = "clrernet",
+    width: int = 30,
+    image_size: tuple[int, int] = (1640, 590),
+) -> Iterator[ScoredIous]:
+    """Scores and IoUs of the images of a predictions file, one at a time, against `<gt_dir>/<image>.lines.txt`.
+
+    With `list_file` only its images count, and those without a prediction count as images without predicted lanes.
+    Raises UserError for a malformed or missing file.
+    """
+    check_settings(semantics, width, image_size)
+    missing = set(read_images(list_file)) if list_file is not None else None
+    for prediction in read_predictions(predictions_file):
+        if missing is not None:
+            if prediction.path not in missing:
+                continue
+            missing.remove(prediction.path)
+        labels = read_lines(lines_file(gt_dir, prediction.path))
+        # Lanes that the reading does not count must not keep their score either.
+        lanes = [lane for lane in prediction.lanes if semantics == "official" or len(lane) >= 2]
+        ious = lane_ious([lane.points for lane in lanes], labels, semantics, width, image_size)
+        yield np.array([lane.score for lane in lanes], np.float64), ious
+    for image in sorted(missing or ()):
+        yield np.zeros(0), lane_ious([], read_lines(lines_file(gt_dir, image)), semantics, width, image_size)

@@ -78,8 +78,8 @@ def _is_program(path: Path) -> bool:
     """Whether torch.load would hand the file over to the TorchScript loader: asked of the reader it uses itself."""
     try:
         return "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records()
-    except RuntimeError:
-        return False  # no zip archive at all
+    except (RuntimeError, UnicodeDecodeError):
+        return False  # no zip archive, or one that torch.load cannot list either
 
 
 def load_weights(model: CLRerNet, path: PathLike) -> dict[str, Any]:

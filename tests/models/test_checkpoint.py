@@ -172,7 +172,8 @@ def test_truncated_files_are_refused(model, tmp_path, save, kept):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    zipped=st.booleans(), damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8)
+    zipped=st.booleans(),
+    damage=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8),
 )
 def test_damaged_files_are_read_or_refused_and_never_crash(zipped, damage, tmp_path):
     file = tmp_path / "damaged.pth"

@@ -6,6 +6,7 @@ The functions are imported when their command runs, so that `--help` answers at 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, Suppress, arg
@@ -87,7 +88,7 @@ class Train(WithConfig):
 
 
 @dataclass(kw_only=True)
-class Test(WithCheckpoint):
+class ScoreSplit(WithCheckpoint):
     """Detect lanes on a whole split and score them: table, JSON and HTML report."""
 
     split: Annotated[Literal["val", "test"], arg(help="the list to use")] = "test"
@@ -133,19 +134,19 @@ class Detect(WithCheckpoint):
 class Evaluate(Command):
     """Score predicted .lines.txt files with the CULane metric."""
 
-    pred: Annotated[str, arg(metavar="DIR", help="predictions; a missing file means no lanes")]
-    gt: Annotated[str, arg(metavar="DIR", help="labels, in the same layout")]
-    list_file: Annotated[str, arg(name="list", metavar="FILE", help="images to score, one a line")] = field(
+    pred: Annotated[Path, arg(metavar="DIR", help="predictions; a missing file means no lanes")]
+    gt: Annotated[Path, arg(metavar="DIR", help="labels, in the same layout")]
+    list_file: Annotated[Path, arg(name="list", metavar="FILE", help="images to score, one a line")] = field(
         metadata={"option": "list"}
     )
-    json: Annotated[str, arg(metavar="FILE", help="write the scores here")]
-    categories: Annotated[str | None, arg(metavar="DIR", help="folder of test*_NAME.txt lists")] = None
+    json: Annotated[Path, arg(metavar="FILE", help="write the scores here")]
+    categories: Annotated[Path | None, arg(metavar="DIR", help="folder of test*_NAME.txt lists")] = None
     semantics: Annotated[
         Literal["clrernet", "official"], arg(help="reading of the metric: published CLRerNet figures, or CULane's C++")
     ] = "clrernet"
     image_size: Annotated[Size, arg(help="frame the lanes are drawn on")] = (1640, 590)
     width: Annotated[int, arg(metavar="PIXELS", help="lane width")] = 30
-    per_image: Annotated[str | None, arg(metavar="FILE", help="write one JSON line per image here")] = None
+    per_image: Annotated[Path | None, arg(metavar="FILE", help="write one JSON line per image here")] = None
     workers: Workers = 0
 
     def run(self) -> int:
@@ -191,12 +192,27 @@ class Synth(Command):
 class CheckData(Command):
     """Check a data set: name every broken file and line, draw a contact sheet."""
 
-    root: Annotated[Positional[str], arg(metavar="ROOT", help="folder of the data set")]
+    root: Annotated[Positional[str], arg(metavar="ROOT", help="folder of the data set, the one that holds list/")]
+    lists: Annotated[tuple[str, ...], arg(metavar="FILE...", help="lists under ROOT to check; default: all")] = ()
+    contact_sheet: Annotated[str, arg(metavar="FILE", help="picture of images with their lanes")] = "contact_sheet.jpg"
+    max_lanes: Annotated[int, arg(metavar="N", help="lanes an image may have")] = 4
+    # Decode every JPEG instead of checking its header and end.
+    decode: bool = False
+    workers: Workers = 0
 
     def run(self) -> int:
         from clrernetlm.data.inspection import check_data
 
-        return 1 if check_data(self.root) else 0
+        report = check_data(
+            self.root,
+            self.lists or None,
+            contact_sheet=self.contact_sheet,
+            workers=self.workers,
+            max_lanes=self.max_lanes,
+            decode=self.decode,
+        )
+        report.print()
+        return report.exit_code
 
 
 @dataclass(kw_only=True)
@@ -271,7 +287,7 @@ class Demo(Command):
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "train": Train,
-    "test": Test,
+    "test": ScoreSplit,
     "detect": Detect,
     "evaluate": Evaluate,
     "speed": Speed,

@@ -1,0 +1,202 @@
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import clrernetlm
+from clrernetlm.cli import main
+from clrernetlm.cli.arguments import parse
+from clrernetlm.cli.commands import COMMANDS, ScoreSplit, Train
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "clrernetlm", *words], capture_output=True, text=True, cwd=ROOT)
+
+
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err.removeprefix("error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code in (0, None)
+    assert f"usage: clrernetlm {name}" in capsys.readouterr().out
+
+
+def test_help_is_light() -> None:
+    code = "import sys; from clrernetlm.cli import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"torch", "lightning", "scipy", "numba"} & set(done.stdout.split())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"clrernetlm {clrernetlm.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("trian", "trian: no such command; did you mean train?"),
+        ("zzz", "zzz: no such command; use one of demo, train"),
+        ("train", "train: CONFIG missing; see clrernetlm train --help"),
+        ("test clrernet_culane_dla34", "test: CHECKPOINT missing"),
+        ("test", "test: CONFIG and CHECKPOINT missing"),
+        ("detect a b c", "detect: --out missing"),
+        ("evaluate --pred a", "evaluate: --gt and --list and --json missing"),
+        ("detect a b --out", "--out: a value is missing"),
+        ("detect a b c --out d --conf abc", "--conf: 'abc' is not a number"),
+        ("detect a b c --out d --conf 3", "--conf: 3 is out of range; use 0 to 1"),
+        ("evaluate --pred a --gt b --list c --json d --width x", "--width: 'x' is not an int"),
+        ("evaluate --pred a --gt b --list c --json d --image-size 10", "--image-size: 10 is not WIDTHxHEIGHT"),
+        ("evaluate --pred a --gt b --list c --json d --semantics x", "'x' is not one of 'clrernet', 'official'"),
+        ("train clrernet_culane_dla34 extra", "extra: not expected"),
+        (
+            "train clrernet_culane_dla34 --lr 3",
+            "--lr: train has no such option; did you mean --training.learning_rate?",
+        ),
+        ("train clrernet_culane_dla34 --resum", "--resum: train has no such option; did you mean --resume?"),
+        ("synth out --trian 3", "--trian: synth has no such option; did you mean --train?"),
+        ("synth out --training.epochs 3", "--training.epochs: synth has no such option"),
+        (
+            "train clrernet_culane_dla34 --training.lr 3",
+            "--training.lr: no such setting; did you mean training.learning",
+        ),
+        ("train clrernet_culane_dla34 --training.epochs abc", "training.epochs: 'abc' is not an int"),
+        ("train clrernet_culane_dla34 training.epochs=0", "training.epochs: 0 is out of range"),
+        ("train clrernet_culane_dla35", "clrernet_culane_dla35: no such config; did you mean clrernet_culane_dla34"),
+        ("train clrernet_culane_dla34 --device gpu", "training.device: 'gpu' is unknown"),
+        ("speed clrernet_culane_dla34 --batch 0", "--batch and --iterations: use 1 or more"),
+        ("check-data /no/such/folder", "/no/such/folder: no such folder"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(
+    words: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(words.split(), capsys)
+
+
+def test_options_settings_and_positional_words_mix() -> None:
+    words = "--device cpu cfg --model.head.attention-size 4 5 weights.pth training.epochs=3 --json=out.json"
+    command = parse("test", words.split())
+    assert isinstance(command, ScoreSplit)
+    assert asdict(command) == {
+        "config": "cfg",
+        "checkpoint": "weights.pth",
+        "device": "cpu",
+        "split": "test",
+        "out": None,
+        "json": "out.json",
+        "report": None,
+        "overrides": ("--model.head.attention-size", "4", "5", "training.epochs=3"),
+    }
+
+
+def test_underscores_and_hyphens_are_the_same() -> None:
+    for option in ("--resume-from", "--resume_from"):
+        command = parse("train", ["cfg", option, "a.ckpt"])
+        assert isinstance(command, Train)
+        assert command.resume_from == "a.ckpt"
+
+
+def test_config_prints_every_setting_ready_for_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "clrernet_culane_dla34_ema", "training.epochs=7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "training.epochs = 7" in lines
+    assert "training.ema_momentum = 0.0001" in lines
+
+
+def test_config_saves_what_it_translated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = tmp_path / "theirs.py"
+    theirs.write_text("model = dict(type='CLRerNet', odd=1)\ntrain_dataloader = dict(batch_size=12)")
+    saved = tmp_path / "saved.py"
+    assert main(["config", str(theirs), "--save", str(saved)]) == 0
+    captured = capsys.readouterr()
+    assert "# train_dataloader.batch_size -> data.batch_size" in captured.out
+    assert captured.err == "warning: theirs.py: model.odd: 1 has no counterpart here\n"
+    assert main(["config", str(saved)]) == 0
+    assert "data.batch_size = 12" in capsys.readouterr().out
+
+
+def test_evaluate_scores_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, shift in (("gt", 0), ("pred", 2)):
+        (tmp_path / folder).mkdir()
+        points = " ".join(f"{700 + shift + (590 - y) // 2} {y}" for y in range(590, 290, -10))
+        (tmp_path / folder / "a.lines.txt").write_text(points + "\n")
+    (tmp_path / "list.txt").write_text("/a.jpg\n")
+    words = ["evaluate", "--workers", "1", "--image-size", "1640x590"]
+    for option, name in {"pred": "pred", "gt": "gt", "list": "list.txt", "json": "out.json"}.items():
+        words += [f"--{option}", str(tmp_path / name)]
+    assert main(words) == 0
+    assert '"tp": 1' in (tmp_path / "out.json").read_text()
+
+
+def test_generated_data_passes_the_check_and_damage_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, sheet = str(tmp_path / "roads"), str(tmp_path / "sheet.jpg")
+    assert (
+        main(["synth", root, "--train", "2", "--val", "1", "--test", "1", "--size", "410x148", "--workers", "1"]) == 0
+    )
+    check = ["check-data", root, "--lists", "list/train_gt.txt", "--contact-sheet", sheet, "--workers", "1"]
+    assert main(check) == 0
+    image = (Path(root) / "list" / "train_gt.txt").read_text().split()[0]
+    Path(root + image).with_suffix(".lines.txt").write_text("1 2 3\n")
+    capsys.readouterr()
+    assert main(check) == 1
+    assert ".lines.txt, line 1: " in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_exit_code_reaches_the_shell() -> None:
+    done = run("train", "nope.py")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: nope.py: no such config")
+
+
+@pytest.mark.parametrize("script", ["train", "test", "speed_test"])
+def test_scripts_work_from_a_checkout_and_any_folder(script: str, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / f"{script}.py"), "nope", "weights.pth"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close differently")
+def test_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m clrernetlm config clrernet_culane_dla34 | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_interrupt_is_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS["config"], "run", interrupted)
+    assert main(["config", "clrernet_culane_dla34"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -80,7 +80,7 @@ def render(scene: SceneSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
     for skyline in scene.skylines:
         paint_skyline(canvas, skyline, rows, rng)
     stage = Stage(canvas, camera, scene.road, scene.light, weather.haze, weather.visibility)
-    if scene.light.night:
+    if scene.light.night and scene.layout.place != "tunnel":
         _scatter_lights(stage, rows, rng)
     draw_decals(scene.decals, paint, shade, camera, scene.road)
     shade = cv2.blur(shade, (5, 5)).astype(np.uint8, copy=False)

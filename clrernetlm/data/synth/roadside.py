@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.data.synth.light import light_at
 from clrernetlm.data.synth.sprites import (
     FACADE_CELL,
     FACADE_COLUMNS,
@@ -115,7 +116,7 @@ class Pole(_Upright):
             )
         if self.lamp is not None and stage.light.night:
             size = stage.camera.focal / self.distance
-            stage.shine(stage.project(tip, self.distance, self.height + 0.25)[0], 0.22 * size, self.lamp)
+            stage.shine(stage.project(tip, self.distance, self.height + 0.25)[0], 0.15 * size, self.lamp)
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,9 @@ class Board(_Upright):
                 self._plate(stage, left, right, base, base + 0.5 / rows, np.array([225.0, 228, 228]))
                 left = right + rng.uniform(0.03, 0.1)
         if self.glow > 0 and stage.light.night:
-            middle = stage.project(self.offset, self.distance, (self.low + self.high) / 2)[0]
-            colour = np.asarray(self.colour) / 255 * self.glow
-            stage.shine(
-                middle, min(self.width, self.high - self.low) * 0.4 * stage.camera.focal / self.distance, colour
-            )
+            u = self.offset + np.array([-0.48, 0.48, 0.48, -0.48]) * self.width
+            outline = stage.project(u, self.distance, np.array([self.low, self.low, self.high, self.high]))
+            stage.gleam(outline, np.asarray(self.colour) / 255 * 0.35 * self.glow)
 
     def _plate(self, stage: Stage, left: float, right: float, low: float, high: float, colour: Array) -> None:
         u = self.offset + np.array([left, right, right, left]) * self.width
@@ -213,11 +212,12 @@ class Tree(_Upright):
         if box[2] < 0 or box[0] > stage.camera.width or box[3] < 0:
             return
         clear = float(np.exp(-3 * self.distance / stage.visibility))
-        stamp(stage.canvas, trees()[self.kind], box, self.tint, stage.fog, clear, self.flip)
-        if stage.light.night and half > 4:
-            x = foot[0] + half * np.array([-0.75, 0.75, 0.75, -0.75])
-            y = np.array([foot[1], foot[1], head[1] + half * 0.3, head[1] + half * 0.3])
-            stage.cover(np.stack([x, y], 1), self.offset, self.distance, 0.45)
+        tint = np.asarray(self.tint)
+        if stage.light.night:  # the light map is too coarse for leaves: the light is painted in
+            level = light_at(stage.light, self.offset, self.distance) * 0.45
+            tint = tint * np.sqrt(level / np.asarray(stage.light.ambient))
+        colour = (float(tint[0]), float(tint[1]), float(tint[2]))
+        stamp(stage.canvas, trees()[self.kind], box, colour, stage.fog, clear, self.flip)
 
 
 @dataclass(frozen=True)
@@ -251,3 +251,44 @@ class House(_Upright):
         if stage.light.night:
             stage.cover(front, self.offset, self.distance, 0.5 + 0.8 * self.lit)
             stage.cover(along, self.offset, (self.distance + far) / 2, 0.5 + 0.8 * self.lit)
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """A tunnel all around the road: walls at two offsets, a ceiling, rows of lamps at its edges."""
+
+    left: float
+    right: float
+    height: float
+    colour: Colour
+    lamp: Colour
+    pitch: float
+    seed: int
+    distance: float = 400.0
+
+    @property
+    def depth_key(self) -> float:
+        return 1e9  # everything else stands in it
+
+    def paint(self, stage: Stage) -> None:
+        rng = np.random.default_rng(self.seed)
+        colour, top = self.colour, self.height
+        ends = np.concatenate([[0.6], np.arange(4.0, 44, 6), np.geomspace(46, self.distance, 14)])
+        u = np.array([self.left, self.right, self.right, self.left])
+        cap = stage.project(u, self.distance, np.array([0.0, 0.0, top, top]))
+        stage.fill(cap, (235.0, 238.0, 240.0) if rng.random() < 0.4 else colour, self.distance)
+        for near, far in zip(ends[-2::-1], ends[:0:-1], strict=True):
+            z, shade = np.array([near, far, far, near]), float(rng.uniform(0.93, 1.05))
+            stage.fill(stage.project(u, z[[0, 0, 1, 1]], top), colour, near, 0.42 * shade)
+            for wall in (self.left, self.right):
+                for low, high, tone in ((0.0, 0.9, 0.62), (0.9, 0.7 * top, 1.05), (0.7 * top, top, 0.7)):
+                    stage.fill(stage.project(wall, z, np.array([low, low, high, high])), colour, near, tone * shade)
+        rows = np.arange(3.0, 200, self.pitch)[::-1]
+        for offset in (self.left + 0.8, self.right - 0.8):
+            for row in rows:
+                size = stage.camera.focal / row
+                bar = stage.project(
+                    offset + np.array([-0.15, 0.15, 0.15, -0.15]), row + np.array([0, 0, 1.2, 1.2]), top - 0.1
+                )
+                stage.fill(bar, (250.0, 250.0, 250.0), row)
+                stage.shine(bar.mean(0), 0.16 * size, self.lamp)

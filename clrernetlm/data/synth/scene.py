@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,14 @@ from clrernetlm.data.synth.roadside import Pole, Thing
 from clrernetlm.data.synth.scenery import Skyline
 from clrernetlm.data.synth.sensor import Sensor
 from clrernetlm.data.synth.traffic import Vehicle, sample_traffic, shadows
-from clrernetlm.data.synth.weather import Weather, sample_lamp_colour, sample_light, sample_sensor, sample_weather
+from clrernetlm.data.synth.weather import (
+    Weather,
+    sample_lamp_colour,
+    sample_light,
+    sample_sensor,
+    sample_weather,
+    tunnel_light,
+)
 from clrernetlm.data.synth.world import sample_world
 
 Category = Literal["normal", "crowd", "hlight", "shadow", "noline", "arrow", "curve", "cross", "night"]
@@ -112,6 +119,8 @@ def sample_scene(
     if category in ("cross", "arrow"):
         place = "urban"
         night = rng.random() < 0.15
+    elif category in ("normal", "crowd", "curve") and rng.random() < 0.05:
+        place = "tunnel"
     wear, strength = float(rng.gamma(2.0, 0.45)), float(rng.uniform(0.6, 1.0))
     if category == "noline":
         wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))
@@ -123,6 +132,9 @@ def sample_scene(
     things = sample_world(rng, layout, season, night, lamp, rng.random() < 0.14)
     lamps = [(t.offset + t.arm, t.distance, t.height) for t in things if isinstance(t, Pole) and t.lamp is not None]
     light = sample_light(rng, weather, night, dazzle, lamps, lamp)
+    if place == "tunnel":
+        light = tunnel_light(rng)
+        weather = replace(weather, sunny=0.0, visibility=float(rng.uniform(300, 900)), haze=(120.0, 130.0, 135.0))
     density = {"crowd": float(rng.uniform(0.6, 1.0)), "cross": 0.3, "arrow": 0.3}.get(
         category, float(rng.beta(1.2, 3.5))
     )
@@ -174,7 +186,7 @@ def sample_scene(
         things=things,
         vehicles=vehicles,
         decals=decals,
-        skylines=_sample_skylines(rng, place, weather, season, night),
+        skylines=[] if place == "tunnel" else _sample_skylines(rng, place, weather, season),
         bonnet=bonnet,
         cross=cross,
         dapple=dapple,
@@ -194,9 +206,7 @@ def _sample_clock(rng: np.random.Generator, night: bool) -> str:
     return f"{rng.integers(2014, 2026)}-{rng.integers(1, 13):02d}-{day:02d} {hour:02d}:{minute:02d}:{second:02d}"
 
 
-def _sample_skylines(
-    rng: np.random.Generator, place: Place, weather: Weather, season: Colour, night: bool
-) -> list[Skyline]:
+def _sample_skylines(rng: np.random.Generator, place: Place, weather: Weather, season: Colour) -> list[Skyline]:
     """Hills, houses and trees at the horizon, far ones first and paler."""
 
     def pale(colour: tuple[float, ...], share: float) -> Colour:

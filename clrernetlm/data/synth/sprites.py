@@ -53,7 +53,7 @@ def _tree(rng: np.random.Generator) -> Image:
     trunk &= y > 0.45
     colour = np.repeat(leaf[..., None] * 128, 3, 2)
     under = trunk & (alpha < 0.5)
-    colour[under] = (52, 58, 66)
+    colour[under] = (72, 76, 82)
     alpha = np.maximum(alpha, trunk)
     return np.dstack([np.clip(colour, 0, 255), alpha * 255]).astype(np.uint8)
 
@@ -113,7 +113,9 @@ def _facade(rng: np.random.Generator, lit: float) -> Image:
         cells[:, y1 + 2 : y1 + 4, ::every] *= 0.6
     if rng.random() < 0.6:
         cells[:, :1] *= 0.82
-    cells[-1, :, :, :] = np.array([70, 70, 72]) * rng.uniform(0.7, 1.6, (1, columns, 1, 1))
+    cells[-1] = np.array([86, 84, 82]) * rng.uniform(0.6, 1.5, (1, columns, 1, 1))
+    cells[-1, :, :, ::6] = wall * 0.7
+    cells[-1, 12:, :, 8:14] *= rng.uniform(0.5, 1.0, (1, columns, 1, 1))
     cells[-1, :6] = np.clip(
         wall + rng.normal(0, 9, (1, columns, 1, 3)) + rng.normal(0, 22, (1, columns, 1, 1)), 20, 230
     )

@@ -60,6 +60,11 @@ class Stage:
         cv2.fillPoly(self.gain, [hull], [float(v) for v in level], cv2.LINE_8, 4)
         cv2.fillPoly(self.emission, [hull], (0.0, 0.0, 0.0), cv2.LINE_8, 4)
 
+    def gleam(self, outline: Array, colour: Array) -> None:
+        """Let an outline (N, 2) in pixels give light of a linear colour."""
+        hull = np.round(outline * (16 / LIGHT_STEP)).astype(np.int32)
+        cv2.fillPoly(self.emission, [hull], [float(v) for v in colour], cv2.LINE_8, 4)
+
     def shine(self, point: Array, radius: float, colour: ArrayLike) -> None:
         """Add a light of `radius` pixels at a point (2,) in pixels; `colour` is linear and may exceed 1."""
         x, y = point / LIGHT_STEP

@@ -109,6 +109,15 @@ def sample_weather(rng: np.random.Generator, night: bool, sunny: bool, dazzle: b
     )
 
 
+def tunnel_light(rng: np.random.Generator) -> Light:
+    """The even light of a tunnel, often yellowish or greenish."""
+    level, warm = float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.5, 1.0))
+    colour = (level * warm, level * float(rng.uniform(0.88, 1.0)), level)
+    return Light(
+        True, colour, float(rng.uniform(0.0, 0.4)), bloom=float(rng.uniform(0.4, 1.2)), wet=float(rng.uniform(0, 0.25))
+    )
+
+
 def sample_lamp_colour(rng: np.random.Generator) -> Colour | None:
     """Linear colour of the street lamps, or None where the road is dark."""
     if rng.random() < 0.3:

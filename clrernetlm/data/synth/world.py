@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clrernetlm.data.synth.layout import Layout
-from clrernetlm.data.synth.roadside import Board, Bridge, Colour, House, Pole, Thing, Tree, Wall
+from clrernetlm.data.synth.roadside import Board, Bridge, Colour, House, Pole, Thing, Tree, Tunnel, Wall
 from clrernetlm.data.synth.sprites import TREE_KINDS
 
 RAIL = ((0.0, 0.3, 0.85), (0.3, 0.5, 0.55), (0.5, 0.8, 0.95), (0.8, 1.0, 1.15))
@@ -18,8 +18,8 @@ SIGN_COLOURS: tuple[Colour, ...] = ((60.0, 110.0, 20.0), (150.0, 80.0, 20.0), (4
 
 def _steps(rng: np.random.Generator, far: float = 260.0) -> np.ndarray:
     """Distances at which pieces of a wall meet: every 4 m nearby, longer far off."""
-    start = 2.6
-    near = np.arange(start + float(rng.uniform(0, 1)), 42.0, 4.0)
+    start = 0.6
+    near = np.arange(3.0 + float(rng.uniform(0, 1)), 42.0, 4.0)
     return np.concatenate([[start], near, np.geomspace(46, far, 9)])
 
 
@@ -106,12 +106,25 @@ def lamps(rng: np.random.Generator, side: int, edge: float, colour: Colour | Non
     return [Pole(edge + side * 0.7, z, height, 0.16, arm, lamp=colour) for z in np.arange(start, 320, pitch)]
 
 
+def _tunnel(rng: np.random.Generator, layout: Layout) -> Tunnel:
+    """A tunnel around the whole road."""
+    grey, warm = float(rng.uniform(130, 215)), float(rng.uniform(-10, 40))
+    power = float(rng.uniform(3, 9))
+    lamp = (power * float(rng.uniform(0.4, 1.0)), power * 0.9, power)
+    left, right = layout.left_edge - 0.6, layout.right_edge + 0.6
+    colour = (grey - warm, grey, grey)
+    seed = int(rng.integers(2**31))
+    return Tunnel(left, right, float(rng.uniform(4.6, 6.5)), colour, lamp, float(rng.choice([4, 6, 10])), seed)
+
+
 def sample_world(
     rng: np.random.Generator, layout: Layout, season: Colour, night: bool, lamp: Colour | None, bridge: bool
 ) -> list[Thing]:
     """All that stands beside the road, in any order."""
-    things: list[Thing] = []
     place = layout.place
+    if place == "tunnel":
+        return [_tunnel(rng, layout)]
+    things: list[Thing] = []
     left, right = layout.left_edge, layout.right_edge
     if layout.median is not None:
         things += barrier(rng, layout.median, ("rail", "concrete", "fence", "rail"))

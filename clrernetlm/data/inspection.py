@@ -42,13 +42,17 @@ class Problem:
 
 @dataclass
 class DataReport:
-    """What `check_data` found: problems, images per list, images per number of lanes, frames per size."""
+    """What `check_data` found: problems, images per list, images per number of lanes, frames per size.
+
+    `top_first` counts lanes written from the top downwards: everything here reads them, other tools may not.
+    """
 
     root: str
     problems: list[Problem] = field(default_factory=list)
     lists: dict[str, int] = field(default_factory=dict)
     lane_counts: Counter[int] = field(default_factory=Counter)
     frame_sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    top_first: int = 0
     contact_sheet: str | None = None
 
     @property
@@ -70,6 +74,8 @@ class DataReport:
             table.add_row(f"{width}x{height}", f"{count} images")
         for lanes, count in sorted(self.lane_counts.items()):
             table.add_row("1 lane" if lanes == 1 else f"{lanes} lanes", f"{count} images")
+        if self.top_first:
+            table.add_row("top first", f"{self.top_first} lanes start at the top; fine here, unusual elsewhere")
         if self.contact_sheet:
             table.add_row("contact sheet", self.contact_sheet)
         table.add_row("problems", str(len(self.problems)), style="red" if self.problems else "green")
@@ -91,6 +97,7 @@ class _Entry:
 class _Finding:
     problems: list[Problem]
     lanes: int | None
+    top_first: int
     size: tuple[int, int] | None
 
 
@@ -121,6 +128,7 @@ def check_data(
     inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
     for finding in track(_run(inspect, entries, workers), "checking", total=len(entries), transient=True):
         report.problems.extend(finding.problems)
+        report.top_first += finding.top_first
         if finding.lanes is not None:
             report.lane_counts[finding.lanes] += 1
         if finding.size is not None:
@@ -206,13 +214,13 @@ def _inspect(root: str, entry: _Entry, *, max_lanes: int, decode: bool) -> _Find
     problems: list[Problem] = []
     path = _path(root, entry.image)
     size = _inspect_image(path, entry.listed, decode, problems)
-    lanes = _inspect_labels(label_path(path), size, max_lanes, entry.labelled, problems)
+    lanes, top_first = _inspect_labels(label_path(path), size, max_lanes, entry.labelled, problems)
     if entry.lanes_flagged is not None and lanes is not None and entry.lanes_flagged != lanes:
         message = f"{lanes} lanes, but {entry.listed} flags {entry.lanes_flagged}; make them agree"
         problems.append(Problem(label_path(path), None, message))
     if entry.mask is not None:
         _inspect_mask(_path(root, entry.mask), entry.listed, size, max_lanes, problems)
-    return _Finding(problems, lanes, size)
+    return _Finding(problems, lanes, top_first, size)
 
 
 def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
@@ -233,38 +241,40 @@ def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]
 
 def _inspect_labels(
     path: str, size: tuple[int, int] | None, max_lanes: int, labelled: bool, problems: list[Problem]
-) -> int | None:
-    """Number of usable lanes in a label file; None without one."""
+) -> tuple[int | None, int]:
+    """Number of usable lanes in a label file (None without one), and how many of them start at the top."""
     if not os.path.isfile(path):
         if labelled:
             problems.append(Problem(path, None, "no label file; write one, empty if the image shows no lane"))
-        return None
-    lanes = 0
+        return None, 0
+    lanes = top_first = 0
     for number, line in enumerate(Path(path).read_text(encoding="ascii", errors="replace").splitlines(), start=1):
-        message, usable = _inspect_lane(line, size)
-        lanes += usable
+        message, points = _inspect_lane(line, size)
+        if points is not None:
+            lanes += 1
+            top_first += bool(points[-1, 1] > points[0, 1])
         if message:
             problems.append(Problem(path, number, message))
     if lanes > max_lanes:
         message = f"{lanes} lanes, but max_lanes is {max_lanes}; set model.max_lanes={lanes} or remove lanes"
         problems.append(Problem(path, None, message))
-    return lanes
+    return lanes, top_first
 
 
-def _inspect_lane(line: str, size: tuple[int, int] | None) -> tuple[str | None, bool]:
-    """What is wrong with one line of a label file, and whether it still counts as a lane."""
+def _inspect_lane(line: str, size: tuple[int, int] | None) -> tuple[str | None, NDArray[np.float64] | None]:
+    """What is wrong with one line of a label file, and its points where it still counts as a lane."""
     try:
         values = np.array(line.split(), np.float64)
     except ValueError:
-        return "not a list of numbers; expected `x0 y0 x1 y1 ...`", False
+        return "not a list of numbers; expected `x0 y0 x1 y1 ...`", None
     if len(values) % 2:
-        return f"{len(values)} values; x and y must come in pairs", False
+        return f"{len(values)} values; x and y must come in pairs", None
     if not np.isfinite(values).all():
-        return "NaN or infinite coordinate; remove that point", False
+        return "NaN or infinite coordinate; remove that point", None
     points = values.reshape(-1, 2)
     if len(points) < 2:
-        return f"a lane of {len(points)} points; it needs two, or remove the line", False
-    return _inspect_points(points, size), True
+        return f"a lane of {len(points)} points; it needs two, or remove the line", None
+    return _inspect_points(points, size), points
 
 
 def _inspect_points(points: NDArray[np.float64], size: tuple[int, int] | None) -> str | None:
@@ -273,9 +283,7 @@ def _inspect_points(points: NDArray[np.float64], size: tuple[int, int] | None) -
     steps = np.diff(points[:, 1])
     if (steps == 0).any():
         return f"two points on row y = {points[:-1][steps == 0][0, 1]:g}; keep one"
-    if (steps > 0).all():
-        return "y ascends; write points from the bottom of the image upwards"
-    if (steps > 0).any():
+    if (steps > 0).any() and not (steps > 0).all():
         return f"y goes down and up again at y = {points[:-1][steps > 0][0, 1]:g}; sort the points by y, bottom first"
     if size is not None:
         width, height = size

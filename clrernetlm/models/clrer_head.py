@@ -82,14 +82,15 @@ class CLRerHead(nn.Module):
         stages: list[Stage] = []
         for stage in range(self.stages):
             level = features[-1 - stage]
-            xs = lines.detach().index_select(2, self.sample_x_indices)  # (B, Np, S)
+            if stage > 0:  # every stage answers for its own update only; the first one also for the anchors
+                parameters, lines = parameters.detach(), lines.detach()
+            xs = lines.index_select(2, self.sample_x_indices)  # (B, Np, S)
             points.append(self.attention.points(stage, pool_along(level, xs, self.prior_feat_ys)))
             anchors = self.attention(points, level)  # (B, Np, C)
 
             cls_logits = self.cls_layers(self.cls_modules(anchors)).to(parameters.dtype)  # (B, Np, 2)
             update = self.reg_layers(self.reg_modules(anchors)).to(parameters.dtype)  # (B, Np, 4 + num_points)
-            # Every stage answers for its own update only, hence the detached start.
-            parameters = (parameters if stage == 0 else parameters.detach()) + update[..., :3]
+            parameters = parameters + update[..., :3]
             lines = draw(parameters, self.prior_ys)
             stages.append(
                 {

@@ -98,9 +98,9 @@ class ScoreSplit(WithCheckpoint):
 
     def run(self) -> int:
         config = self.load()
-        from clrernetlm.engine.testing import test
+        from clrernetlm.engine.testing import score_detector
 
-        test(
+        score_detector(
             config,
             self.checkpoint,
             out=self.out,

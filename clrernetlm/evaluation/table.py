@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-CATEGORY_LABELS = {"hlight": "dazzle (hlight)", "noline": "no line", "cross": "crossroad"}  # CULane's short file names
+CATEGORY_LABELS = {"hlight": "dazzle", "noline": "no line", "cross": "crossroad"}  # CULane's short file names
 
 
 def category_label(name: str) -> str:
@@ -20,15 +20,18 @@ def has_labels(figures: dict[str, Any]) -> bool:
 
 
 def result_table(result: dict[str, Any], title: str = "") -> Table:
-    """A rich table of `EvaluationResult.to_dict()`: F1 in percent per category and IoU threshold, then the total."""
+    """A rich table of `EvaluationResult.to_dict()`: F1 in percent per category and IoU threshold, then the total.
+
+    P, R, TP, FP, FN: precision, recall and counts at IoU 0.5, or at the first threshold when that is not among them.
+    """
     table = Table(title=title or None)
     keys = list(result["total"])
     detail = "0.5" if "0.5" in keys else keys[0]
-    table.add_column("category")
+    table.add_column("category", no_wrap=True)
     for key in keys:
-        table.add_column(f"F1@{float(key) * 100:g}", justify="right")
-    for name in ("precision", "recall", "TP", "FP", "FN"):
-        table.add_column(f"{name}@{float(detail) * 100:g}", justify="right")
+        table.add_column(f"F1@{float(key) * 100:g}", justify="right", no_wrap=True)
+    for name in ("P", "R", "TP", "FP", "FN"):
+        table.add_column(f"{name}@{float(detail) * 100:g}", justify="right", no_wrap=True)
     rows = [(category_label(name), figures) for name, figures in result["categories"].items()]
     for label, figures in rows:
         table.add_row(label, *_cells(figures, keys, detail))

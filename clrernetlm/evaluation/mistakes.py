@@ -1,0 +1,87 @@
+"""The images with the most mistakes, found in the per-image file and drawn."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.image_lists import lines_file
+from clrernetlm.evaluation.predictions import Prediction
+from clrernetlm.evaluation.report import Image, draw_matches
+from clrernetlm.lane import Lane, Points, read_lines
+
+PathLike = str | os.PathLike[str]
+
+
+def worst_images(per_image: PathLike, count: int = 12, threshold: float = 0.5) -> list[dict[str, Any]]:
+    """The `count` lines of a per-image file with the most false positives and negatives, most first.
+
+    Among equals the one listed first; images without a mistake are left out. Reads line by line. Raises UserError when
+    the file is not a per-image file with that threshold.
+    """
+    key = f"{threshold:g}"
+
+    def ranked() -> Iterator[tuple[int, int, dict[str, Any]]]:
+        with open(per_image, encoding="utf-8") as lines:
+            for number, text in enumerate(lines):
+                line = json.loads(text)
+                mistakes = line["fp"][key] + line["fn"][key]
+                if mistakes:
+                    yield mistakes, -number, line
+
+    try:
+        return [line for _, _, line in heapq.nlargest(count, ranked(), key=lambda entry: entry[:2])]
+    except OSError as error:
+        raise UserError(f"{per_image}: cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{per_image}: not a per-image file with IoU threshold {key}; write it with evaluate") from None
+
+
+def mistake_pictures(
+    per_image: PathLike,
+    pred_dir: PathLike,
+    gt_dir: PathLike,
+    image_dir: PathLike,
+    count: int = 12,
+    threshold: float = 0.5,
+    scored: dict[str, Prediction] | None = None,
+) -> list[tuple[str, Image]]:
+    """Captions and BGR pictures of the worst images, for `write_report`: labels, hits and misses drawn.
+
+    Images are read from `<image_dir>/<path>`; one that cannot be read is drawn on black. `scored`: predictions by path
+    whose scores are written beside the lanes.
+    """
+    pictures = []
+    for line in worst_images(per_image, count, threshold):
+        key, path = f"{threshold:g}", line["path"].lstrip("/")
+        labels = read_lines(lines_file(gt_dir, path))
+        predicted_file = lines_file(pred_dir, path)
+        points = read_lines(predicted_file) if os.path.exists(predicted_file) else []
+        hits = line["hits"][key]
+        if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out
+            points = [lane for lane in points if len(lane) >= 2]
+        predictions: list[Lane | Points] = [*points]
+        image_file = Path(image_dir) / path
+        image = cv2.imread(str(image_file), cv2.IMREAD_COLOR) if image_file.is_file() else None
+        if image is None:
+            image = _black_frame([*labels, *points])
+        if scored and path in scored and len(scored[path].lanes) == len(predictions):
+            predictions = [*scored[path].lanes]
+        caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
+        pictures.append((caption, draw_matches(image.astype(np.uint8, copy=False), predictions, labels, hits)))
+    return pictures
+
+
+def _black_frame(lanes: list[Points]) -> Image:
+    """A black image that holds the lanes, at least of CULane's size."""
+    points = np.concatenate([np.array([[1640.0, 590.0]]), *lanes])
+    width, height = np.clip(points.max(axis=0), 1, 4096).astype(int)
+    return np.zeros((height, width, 3), np.uint8)

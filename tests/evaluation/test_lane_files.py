@@ -1,0 +1,51 @@
+"""The fast reader agrees with the plain one, on right and on wrong files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.lane_files import read_points
+from clrernetlm.lane import read_lines
+
+token = (
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=-99999, max_value=99999, places=5).map(str)
+    | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.sampled_from(
+        ["1", "-0", "+7", ".5", "5.", "007.250", "1e3", "123456789012345678901234567890", "0." + "1" * 30]
+    )
+    | st.sampled_from(["-", ".", "", "1-2", "1..2", "nan", "inf", "x", "1_0", "--1", "٣", "\x0b", "1\r2", "1,2"])
+)
+file_text = st.lists(st.lists(token, max_size=6).map(" ".join), max_size=5).map("\n".join)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(file_text, st.sampled_from(["", "\n", "\r\n", "  \n\n"]))
+def test_same_lanes_or_same_error(tmp_path: Path, text: str, end: str) -> None:
+    path = tmp_path / "x.lines.txt"
+    path.write_bytes((text + end).encode())
+    try:
+        expected = read_lines(path)
+    except UserError as error:
+        with pytest.raises(UserError) as ours:
+            read_points(path)
+        assert str(ours.value) == str(error)
+        return
+    points, stops = read_points(path)
+    lanes = [points[start:stop] for start, stop in zip(stops[:-1], stops[1:], strict=True)]
+    assert len(lanes) == len(expected)
+    for lane, other in zip(lanes, expected, strict=True):
+        np.testing.assert_array_equal(lane, other)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    points, stops = read_points(tmp_path / "none.lines.txt", missing_is_empty=True)
+    assert (points.shape, stops.tolist()) == ((0, 2), [0])
+    for path in (tmp_path / "none.lines.txt", tmp_path):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_points(path)

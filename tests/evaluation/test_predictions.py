@@ -1,0 +1,49 @@
+"""Prediction files: written as they come, read back the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.predictions import PredictionWriter, read_predictions
+from clrernetlm.lane import Lane, read_lines
+
+LANES = [Lane(np.array([[600.123456, 590.0], [610.0, 400.5]]), 0.75), Lane(np.array([[1.0, 2], [3, 4]]), 0.2)]
+
+
+def write_all(writer: PredictionWriter, *paths: str) -> None:
+    for path in paths:
+        writer.write(path, LANES)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path, min_score=0.5) as writer:
+        writer.write("/drive/x.jpg", LANES)
+        writer.write("drive/empty.jpg", [])
+    lanes = read_lines(tmp_path / "drive/x.lines.txt")
+    assert [lane.tolist() for lane in lanes] == [[[600.12346, 590.0], [610.0, 400.5]]]
+    assert read_lines(tmp_path / "drive/empty.lines.txt") == []
+    first, second = read_predictions(tmp_path / "predictions.jsonl")
+    assert (first.path, second.path, second.lanes) == ("drive/x.jpg", "drive/empty.jpg", [])
+    assert [lane.score for lane in first.lanes] == [0.75, 0.2]
+    np.testing.assert_array_equal(first.lanes[0].points, lanes[0])
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path) as writer:
+        writer.write("x.jpg", LANES)
+    before = writer.predictions_file.read_text()
+    with pytest.raises(RuntimeError), PredictionWriter(tmp_path) as writer:
+        writer.write("y.jpg", LANES)
+        raise RuntimeError
+    assert writer.predictions_file.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.jsonl", "x.lines.txt", "y.lines.txt"]
+
+
+def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path / "out") as writer, pytest.raises(UserError, match=r"\.\."):
+        writer.write("/../x.jpg", LANES)
+    assert not (tmp_path / "x.lines.txt").exists()

@@ -1,0 +1,73 @@
+"""The report holds the numbers and pictures it was given, in one file."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation import evaluate
+from clrernetlm.evaluation.mistakes import mistake_pictures, worst_images
+from clrernetlm.evaluation.report import Section, write_report
+from clrernetlm.evaluation.sweep import sweep_confidence
+
+
+@pytest.fixture(scope="module")
+def per_image(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("evaluation") / "images.jsonl"
+    evaluate(tree / "pred", tree / "gt", tree / "gt/list/test.txt", per_image=path, workers=1)
+    return path
+
+
+def test_report_is_one_file_with_everything(tree: Path, per_image: Path, tmp_path: Path) -> None:
+    result = evaluate(
+        tree / "pred", tree / "gt", tree / "gt/list/test.txt", categories=tree / "gt/list/test_split", workers=1
+    )
+    sweep = sweep_confidence([(np.array([0.9, 0.4]), np.array([[0.8, 0.0], [0.0, 0.6]]))])
+    pictures = mistake_pictures(per_image, tree / "pred", tree / "gt", tmp_path, count=3)
+    path = tmp_path / "report.html"
+    facts = {"checkpoint": "<best>.pth", "device": "cpu"}
+    extra = Section("Speed", "<p>41 images/s</p>")
+    write_report(
+        path,
+        result.to_dict(),
+        title="A & B",
+        sweep={"ours": sweep, "theirs": sweep},
+        images=pictures,
+        facts=facts,
+        sections=[extra],
+    )
+    html = path.read_text()
+    for text in ("A &amp; B", "&lt;best&gt;.pth", "41 images/s", "dazzle", "prefers-color-scheme", "ours", "theirs"):
+        assert text in html
+    for row in (result.total, *result.categories.values()):
+        assert f"<td>{100 * row.at(0.5)['f1']:.2f}</td>" in html
+    assert not re.search(r"(src|href)=\"(?!data:)|<script|@import|url\(", html)
+    assert len([ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", html)]) == 2
+    jpegs = re.findall(r"data:image/jpeg;base64,([^\"]+)", html)
+    assert len(jpegs) == 3
+    for data in jpegs:
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape[1] == 800
+
+
+def test_worst_images_come_first(per_image: Path, golden: dict) -> None:
+    worst = worst_images(per_image, count=5)
+    mistakes = [line["fp"]["0.5"] + line["fn"]["0.5"] for line in worst]
+    listed = [entry for entry in golden["per_image"] if "error" not in entry]
+    assert mistakes == sorted((entry["fp"][1] + entry["fn"][1] for entry in listed), reverse=True)[:5]
+    assert len(worst_images(per_image, count=1000)) < 62
+    with pytest.raises(UserError, match=r"not a per-image file with IoU threshold 0\.6"):
+        worst_images(per_image, threshold=0.6)
+
+
+def test_report_without_extras(tree: Path, tmp_path: Path) -> None:
+    result = evaluate(tree / "pred", tree / "gt", tree / "gt/list/nan.txt", workers=1)
+    write_report(tmp_path / "r.html", result.to_dict(), title="Empty")
+    assert "<svg" not in (tmp_path / "r.html").read_text()

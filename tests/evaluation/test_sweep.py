@@ -1,0 +1,73 @@
+"""The sweep equals evaluating the files of every threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation import evaluate, match_lanes
+from clrernetlm.evaluation.image_lists import lines_file, read_images
+from clrernetlm.evaluation.predictions import PredictionWriter
+from clrernetlm.evaluation.sweep import scored_ious, sweep_confidence
+from clrernetlm.lane import Lane, read_lines
+
+
+def random_images(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    shapes = rng.integers(0, 7, (count, 2))
+    return [(np.round(rng.uniform(0, 1, n), 2), rng.uniform(0, 1, (n, m))) for n, m in shapes]
+
+
+@pytest.mark.parametrize("semantics", ["clrernet", "official"])
+def test_equals_matching_every_subset(semantics: str) -> None:
+    images = random_images(200)
+    sweep = sweep_confidence(iter(images), 0.5, semantics=semantics)
+    for i, confidence in enumerate(sweep.confidences):
+        tp = predictions = labels = 0
+        for scores, ious in images:
+            kept = ious[scores >= confidence]
+            tp += int((kept[match_lanes(kept, semantics)] > 0.5).sum())
+            predictions += len(kept)
+            labels += ious.shape[1]
+        assert (sweep.tp[i], sweep.fp[i], sweep.fn[i]) == (tp, predictions - tp, labels - tp)
+    points = sweep.points()
+    assert sweep.best()["f1"] == max(point["f1"] for point in points)
+    assert sweep.to_dict()["points"] == points
+
+
+def test_no_images_and_no_predictions() -> None:
+    assert sweep_confidence([]).best()["f1"] == 0
+    point = sweep_confidence([(np.zeros(0), np.zeros((0, 3)))], confidences=(0.5,)).best()
+    assert (point["tp"], point["fp"], point["fn"]) == (0, 0, 3)
+
+
+def test_equals_the_evaluator_on_written_predictions(tree: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    listed = tree / "gt/list/test.txt"
+    images = list(read_images(listed))
+    with PredictionWriter(tmp_path / "pred", min_score=0.3) as writer:
+        for image in images[1:]:  # one image without a prediction
+            lanes = read_lines(lines_file(tree / "pred", image))
+            writer.write("/" + image, [Lane(points, float(rng.uniform(0.1, 1))) for points in lanes])
+    for semantics in ("clrernet", "official"):
+        rows = scored_ious(writer.predictions_file, tree / "gt", listed, semantics)
+        point = sweep_confidence(rows, confidences=(0.3,), semantics=semantics).best()
+        result = evaluate(tmp_path / "pred", tree / "gt", listed, semantics=semantics, workers=1)
+        assert {key: point[key] for key in ("tp", "fp", "fn", "f1")} == {
+            key: result.total.at(0.5)[key] for key in ("tp", "fp", "fn", "f1")
+        }
+
+
+def test_malformed_predictions_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    good = '{"path": "/a.jpg", "lanes": []}\n'
+    for bad in ("{", "[]", '{"path": "/b.jpg"}', '{"path": "/b.jpg", "lanes": [{"score": 1, "points": [[1, 2, 3]]}]}'):
+        path.write_text(good + bad + "\n")
+        (tmp_path / "a.lines.txt").write_text("")
+        with pytest.raises(UserError, match=r"predictions.jsonl, line 2: not a prediction"):
+            list(scored_ious(path, tmp_path))
+    with pytest.raises(UserError, match="cannot be read"):
+        list(scored_ious(tmp_path / "none.jsonl", tmp_path))

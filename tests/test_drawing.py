@@ -1,0 +1,48 @@
+"""Overlays: what is drawn where, and what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clrernetlm.drawing import GREEN, PALETTE, draw_lanes
+from clrernetlm.lane import Lane
+
+IMAGE = np.full((200, 400, 3), 40, np.uint8)
+UPRIGHT = np.array([[100.0, 199.0], [100.0, 20.0]])
+
+
+def test_lanes_are_drawn_in_their_colours_on_a_copy() -> None:
+    drawn = draw_lanes(IMAGE, [UPRIGHT, UPRIGHT + np.array([150, 0])], width=5)
+    assert (IMAGE == 40).all()
+    assert tuple(drawn[100, 100]) == PALETTE[0]
+    assert tuple(drawn[100, 250]) == PALETTE[1]
+    assert (drawn[:, 150:200] == 40).all()
+    assert tuple(draw_lanes(IMAGE, [UPRIGHT], GREEN, 5)[100, 100]) == GREEN
+    assert tuple(draw_lanes(IMAGE, [UPRIGHT] * 2, [PALETTE[3], GREEN], 5)[100, 100]) == GREEN
+
+
+def test_lines_are_smooth_and_scale_with_the_image() -> None:
+    slanted = np.array([[100.0, 199.0], [180.0, 20.0]])
+    shades = len(np.unique(draw_lanes(IMAGE, [slanted])[..., 0]))
+    assert shades > 10
+    large = np.zeros((1000, 2700, 3), np.uint8)
+    widths = [int((draw_lanes(image, [UPRIGHT])[100, :, 1] > 0).sum()) for image in (large, large[:500, :1350])]
+    assert widths[0] >= 1.6 * widths[1]
+
+
+def test_scores_are_written_inside_the_image() -> None:
+    plain = draw_lanes(IMAGE, [Lane(UPRIGHT, 0.87)])
+    scored = draw_lanes(IMAGE, [Lane(UPRIGHT, 0.87)], scores=True)
+    rows, columns = np.nonzero((plain != scored).any(axis=2))
+    assert len(rows) > 50
+    assert abs(columns.mean() - 100) < 5
+    off_image = Lane(UPRIGHT + np.array([5000, 0]), 0.5)
+    assert (draw_lanes(IMAGE, [off_image], scores=True) != IMAGE).any()
+
+
+def test_odd_lanes() -> None:
+    for lanes in ([], [np.zeros((0, 2))], [np.array([[np.nan, 5.0], [np.inf, 7.0]])]):
+        assert (draw_lanes(IMAGE, lanes) == IMAGE).all()
+    assert tuple(draw_lanes(IMAGE, [np.array([[50.0, 60.0]])])[60, 50]) == PALETTE[0]
+    far = draw_lanes(IMAGE, [np.array([[-1e12, 100.0], [1e12, 100.0]])], GREEN)
+    assert (np.abs(far[100].astype(int) - GREEN) < 10).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +76,6 @@ def make_picture(
     picture: Picture, root: Path, seed: int, size: tuple[int, int], quality: tuple[int, int], max_lanes: int
 ) -> Result:
     """Generate one picture with its lines and mask and write all three."""
-    cv2.setNumThreads(1)  # one process per core
     rng = np.random.default_rng([seed, picture.split, picture.index])
     scene = sample_scene(rng, picture.category, size, max_lanes)
     slots = lane_slots(scene)
@@ -121,13 +121,24 @@ def _claim(root: Path, request: dict[str, object]) -> None:
     write_text_atomically(marker, text)
 
 
+def _start_worker() -> None:
+    """One thread per process; Ctrl-C is for the parent, which ends the others."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _mapper(workers: int) -> Iterator[object]:
     """`map` over this process or over `workers` fresh ones, results in order."""
     if workers == 1:
-        yield map
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield map
+        finally:
+            cv2.setNumThreads(threads)
         return
-    pool = multiprocessing.get_context("spawn").Pool(workers)
+    pool = multiprocessing.get_context("spawn").Pool(workers, _start_worker)
     try:
         yield partial(pool.imap, chunksize=4)
         pool.close()
@@ -175,12 +186,9 @@ def generate_dataset(
         for index, category in enumerate(categories(split, count, seed))
     ]
     job = partial(make_picture, root=root, seed=seed, size=size, quality=quality, max_lanes=max_lanes)
-    workers = min(
-        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        len(pictures),
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     bar = Progress(TextColumn("roads"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not progress)
-    with bar, _mapper(workers) as mapper:
+    with bar, _mapper(min(workers or cores, len(pictures))) as mapper:
         results: list[Result] = list(bar.track(mapper(job, pictures), total=len(pictures)))  # type: ignore[operator]
     _write_lists(root, pictures, results)
 
@@ -203,8 +211,9 @@ def _write_lists(root: Path, pictures: list[Picture], results: list[Result]) -> 
 
 def _write_differences(path: Path, thumbnails: list[NDArray[np.uint8]]) -> None:
     """Mean |difference| of each picture to the one before, from thumbnails; the first has none before it: 255."""
-    stack = np.array(thumbnails, np.float32).reshape(len(thumbnails), -1)
+    stack = np.array(thumbnails, np.float32)
     differences = np.full(len(stack), 255.0)
-    differences[1:] = np.maximum(np.abs(np.diff(stack, axis=0)).mean(1), _NEW_SCENE)
+    if len(stack) > 1:
+        differences[1:] = np.maximum(np.abs(np.diff(stack, axis=0)).mean((1, 2, 3)), _NEW_SCENE)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, data=differences)

@@ -61,7 +61,8 @@ def light_at(light: Light, offset: ArrayLike, distance: ArrayLike) -> Floats:
         result += (light.headlight * (beam + spill))[..., None] * np.asarray(light.headlight_colour, np.float32)
     for lamp in light.lamps:
         away = (u - lamp.offset * 0.75) ** 2 + (z - lamp.distance) ** 2
-        fall = lamp.power * (1 + away / lamp.height**2) ** -1.5
+        near = 1 / (1 + away / lamp.height**2)
+        fall = lamp.power * near * np.sqrt(near)
         result += fall[..., None] * np.asarray(lamp.colour, np.float32)
     return result
 

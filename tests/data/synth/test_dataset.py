@@ -73,6 +73,13 @@ def test_two_processes_write_the_same_bytes_as_one(root, tmp_path):
     assert _bytes(tmp_path / "again") == _bytes(root)
 
 
+def test_a_split_may_be_empty(tmp_path):
+    generate_dataset(tmp_path / "test only", 0, 0, 1, seed=4, size=SIZE, workers=1, progress=False)
+    assert len(np.load(tmp_path / "test only" / "list" / "train_diffs.npz")["data"]) == 0
+    assert (tmp_path / "test only" / "list" / "train_gt.txt").read_text() == ""
+    assert len((tmp_path / "test only" / "list" / "test.txt").read_text().split()) == 1
+
+
 def test_another_seed_gives_other_pictures(root, tmp_path):
     generate_dataset(tmp_path / "other", 1, 0, 0, seed=5, size=SIZE, workers=1, progress=False)
     first = "driver_01/00000.MP4/00000.jpg"

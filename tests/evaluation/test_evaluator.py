@@ -14,6 +14,7 @@ from clrernetlm.evaluation.command import evaluate_command
 from clrernetlm.evaluation.evaluator import CHUNK
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
 
+CATEGORIES = ["normal", "crowd", "hlight", "shadow", "noline", "arrow", "curve", "cross", "night"]
 LANES = "600.0 590.0 610.0 500.0 620.0 400.0\n900 590 850 400\n"
 
 
@@ -64,17 +65,7 @@ def test_document_has_the_promised_keys(tree: Path) -> None:
     assert {"thresholds", "total", "categories", "mf1", "images"} <= set(document)
     assert document["thresholds"] == [0.5, 0.75]
     assert document["images"] == 62
-    assert list(document["categories"]) == [
-        "normal",
-        "crowd",
-        "hlight",
-        "shadow",
-        "noline",
-        "arrow",
-        "curve",
-        "cross",
-        "night",
-    ]
+    assert list(document["categories"]) == CATEGORIES
     for figures in (document["total"], *document["categories"].values()):
         assert list(figures) == ["0.5", "0.75"]
         assert all(list(row) == ["tp", "fp", "fn", "precision", "recall", "f1"] for row in figures.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,23 @@ from clrernetlm.lane import read_lines
 token = (
     st.decimals(allow_nan=False, allow_infinity=False, min_value=-99999, max_value=99999, places=5).map(str)
     | st.floats(allow_nan=False, allow_infinity=False).map(repr)
-    | st.sampled_from(
-        ["1", "-0", "+7", ".5", "5.", "007.250", "1e3", "123456789012345678901234567890", "0." + "1" * 30]
-    )
+    | st.sampled_from(["1", "-0", "+7", ".5", "5.", "007.250", "1e3", "1" * 30, "0." + "1" * 30])
     | st.sampled_from(["-", ".", "", "1-2", "1..2", "nan", "inf", "x", "1_0", "--1", "٣", "\x0b", "1\r2", "1,2"])
 )
 file_text = st.lists(st.lists(token, max_size=6).map(" ".join), max_size=5).map("\n".join)
+
+
+def fast_lanes(path: Path) -> list[np.ndarray]:
+    points, stops = read_points(path)
+    return [points[start:stop] for start, stop in pairwise(stops)]
+
+
+def outcome(read: Callable[[Path], list[np.ndarray]], path: Path) -> list | str:
+    """Every lane's coordinates, or the message of the error."""
+    try:
+        return [lane.tolist() for lane in read(path)]
+    except UserError as error:
+        return str(error)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -29,18 +42,7 @@ file_text = st.lists(st.lists(token, max_size=6).map(" ".join), max_size=5).map(
 def test_same_lanes_or_same_error(tmp_path: Path, text: str, end: str) -> None:
     path = tmp_path / "x.lines.txt"
     path.write_bytes((text + end).encode())
-    try:
-        expected = read_lines(path)
-    except UserError as error:
-        with pytest.raises(UserError) as ours:
-            read_points(path)
-        assert str(ours.value) == str(error)
-        return
-    points, stops = read_points(path)
-    lanes = [points[start:stop] for start, stop in zip(stops[:-1], stops[1:], strict=True)]
-    assert len(lanes) == len(expected)
-    for lane, other in zip(lanes, expected, strict=True):
-        np.testing.assert_array_equal(lane, other)
+    assert outcome(fast_lanes, path) == outcome(read_lines, path)
 
 
 def test_missing_files(tmp_path: Path) -> None:

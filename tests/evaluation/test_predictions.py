@@ -36,9 +36,8 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path) as writer:
         writer.write("x.jpg", LANES)
     before = writer.predictions_file.read_text()
-    with pytest.raises(RuntimeError), PredictionWriter(tmp_path) as writer:
-        writer.write("y.jpg", LANES)
-        raise RuntimeError
+    with pytest.raises(UserError), PredictionWriter(tmp_path) as writer:
+        write_all(writer, "y.jpg", "../z.jpg")
     assert writer.predictions_file.read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.jsonl", "x.lines.txt", "y.lines.txt"]
 

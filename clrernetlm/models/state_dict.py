@@ -15,7 +15,7 @@ from clrernetlm.models.backbones import BACKBONES, build_backbone
 
 # The published files hold the class weights of the segmentation loss among the head's buffers, before these layers.
 CLASS_WEIGHTS = "bbox_head.loss_seg.criterion.weight"
-AFTER_CLASS_WEIGHTS = "bbox_head.reg_modules."
+AFTER_CLASS_WEIGHTS = "bbox_head.reg_"
 PARTS = ("backbone.", "neck.", "bbox_head.")
 SEGMENTATION = "bbox_head.seg_decoder."
 # What training engines put in front of every name: DDP, torch.compile, Lightning modules.
@@ -46,8 +46,8 @@ def official_state_dict(model: nn.Module, config: ClrernetConfig) -> dict[str, T
 def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Any state dict that holds the network -> its weights under our names.
 
-    Takes the published names, those of a training engine (a prefix on every name) and a dict with `state_dict` in
-    it. Raises UserError when there are no tensors.
+    Takes the published names, those of a training engine (a prefix on the network's names) and a dict with
+    `state_dict` in it. Raises UserError when there are no tensors.
     """
     inner = state.get("state_dict", state)
     tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
@@ -55,13 +55,9 @@ def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
         raise UserError("state_dict: no weights in it; expected names such as backbone.model.base_layer.0.weight")
     wrapper = _wrapper(tensors)
     while wrapper is not None:
-        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
+        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items() if name.startswith(wrapper)}
         wrapper = _wrapper(tensors)
-    return {
-        name: value
-        for name, value in tensors.items()
-        if not name.startswith(FOREIGN) and name not in (CLASS_WEIGHTS, "steps")
-    }
+    return {name: value for name, value in tensors.items() if not name.startswith(FOREIGN)}
 
 
 def _wrapper(names: Mapping[str, Tensor]) -> str | None:

@@ -115,6 +115,8 @@ def test_prefixes_of_training_engines_are_taken_off(prefix):
     source, target = CLRerNet(small_config()), CLRerNet(small_config())
     weights = {prefix + name: value for name, value in source.official_state_dict().items()}
     weights |= {"ema_backbone_model_level0_0_weight": torch.zeros(1), "data_preprocessor.mean": torch.zeros(3)}
+    if prefix:
+        weights |= {"criterion.seg.weight": torch.ones(5), "steps": torch.tensor(7)}
     target.load_official_state_dict({"state_dict": weights, "meta": {}})
     for name, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[name], value), name

@@ -41,7 +41,9 @@ def main() -> None:
                 seconds[turn, index] = time.perf_counter() - start
         best, count = seconds.min(0), len(kinds)  # the best of each picture: other work on the machine only adds
         print(f"one process, {width}x{height}, {count} pictures, best of {arguments.repeats} runs of each:")
-        print(f"  {count / best.sum():.1f} images/s; {1e3 * best.mean():.1f} ms an image, slowest {1e3 * best.max():.0f}")
+        print(
+            f"  {count / best.sum():.1f} images/s: {1e3 * best.mean():.1f} ms each, slowest {1e3 * best.max():.0f} ms"
+        )
         print(f"  {count / seconds.mean(0).sum():.1f} images/s over all runs, with whatever else the machine did")
         for name in dict.fromkeys(kinds):
             chosen = np.array([kind == name for kind in kinds])

@@ -14,13 +14,14 @@ Points = NDArray[np.float64]
 ROW_STEP = 10  # pixels between two points of a label
 MASK_WIDTH = 16 / 1640  # of the image's width
 _MIN_POINTS = 3
+_LEVEL = 8.0  # pixels sideways per row at which a far line counts as level and is no longer followed
 
 
 def lane_points(camera: Camera, road: Road, offset: float, farthest: float) -> Points:
     """(N, 2) x, y in pixels of the line at `offset` metres, from the bottom up, a point every `ROW_STEP` rows.
 
     The line is followed through whatever stands on it, to `farthest` metres, the first crest or the side of the
-    image (a few pixels beyond, as annotators do). Empty when less than three points are left.
+    image (a few pixels beyond, as annotators do), or where it runs level. Empty when less than three points are left.
     """
     z = road.visible_distances
     jump = np.flatnonzero(np.diff(z) > 0.03 * z[:-1] + 0.5)  # behind a crest the line is not followed
@@ -36,6 +37,8 @@ def lane_points(camera: Camera, road: Road, offset: float, farthest: float) -> P
     rows = np.arange(camera.height, -1, -ROW_STEP, dtype=np.float64)
     rows = rows[(rows <= y[0]) & (rows >= y[-1])]
     points = np.stack([np.interp(rows, y[::-1], x[::-1]), rows], 1)
+    level = np.flatnonzero(np.abs(np.diff(points[:, 0])) > _LEVEL * ROW_STEP)
+    points = points[: level[0] + 1] if len(level) else points
     margin = 20 * camera.width / 1640
     inside = (points[:, 0] >= -margin) & (points[:, 0] <= camera.width - 1 + margin)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(np.int8), [0]])))

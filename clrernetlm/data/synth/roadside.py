@@ -69,7 +69,7 @@ class Wall:
 
     def paint(self, stage: Stage) -> None:
         colour, rise = self.colour, self.high - self.low
-        bands = self.bands if self.distance < 70 else ((0.0, 1.0, 1.0),)
+        bands = self.bands if self.distance < 50 else ((0.0, 1.0, 1.0),)
         shares = np.array([(low, low, high, high) for low, high, _ in bands])
         z = np.array([self.distance, self.far, self.far, self.distance])
         pixels = stage.project(self.offset, np.tile(z, len(bands)), (self.low + rise * shares).ravel())
@@ -103,7 +103,7 @@ class Pole(_Upright):
         u = np.array([-half, half, half * 0.6, -half * 0.6]) + self.offset
         stage.fill(stage.project(u, self.distance, np.array([0, 0, 1, 1]) * self.height), self.colour, self.distance)
         tip = self.offset + self.arm
-        if self.arm:
+        if self.arm and self.distance < 130:
             ends = np.array([self.offset, tip, tip, self.offset])
             heights = self.height + np.array([-0.06, 0.25, 0.37, 0.06])
             stage.fill(stage.project(ends, self.distance, heights), self.colour, self.distance)
@@ -173,7 +173,7 @@ class Bridge(_Upright):
     colour: Colour
 
     def paint(self, stage: Stage) -> None:
-        u, tint = np.array([-70.0, 70.0]), np.asarray(self.colour)
+        u, tint = np.array([-220.0, 220.0]), np.asarray(self.colour)
         far, low, high = self.distance + self.depth, self.clearance, self.clearance + self.thickness
         for pillar in self.pillars:
             for z in (far, self.distance + 0.5):

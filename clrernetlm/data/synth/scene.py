@@ -217,13 +217,17 @@ def _sample_skylines(rng: np.random.Generator, place: Place, weather: Weather, s
     lines = []
     if rng.random() < 0.3:
         lines.append(
-            Skyline(float(rng.uniform(15, 70)), pale((120, 100, 80), max(0.55, 1 - 0.4 * clear)), 0, 0.5, 0.02)
+            Skyline(float(rng.uniform(15, 70)), pale((120, 100, 80), max(0.55, 1 - 0.4 * clear)), 0, 0.5, 0.02 * clear)
         )
     if rng.random() < (0.75 if place == "urban" else 0.3):
-        lines.append(Skyline(float(rng.uniform(15, 90)), pale((140, 132, 125), max(0.35, 1 - 0.7 * clear)), 1, 1, 0.15))
+        lines.append(
+            Skyline(float(rng.uniform(15, 90)), pale((140, 132, 125), max(0.35, 1 - 0.7 * clear)), 1, 1, 0.15 * clear)
+        )
     if rng.random() < 0.9:
         leaf = tuple(0.75 * c for c in season)
         lines.append(
-            Skyline(float(rng.uniform(6, 34)), pale(leaf, 1 - 0.85 * clear), 0, float(rng.uniform(0.5, 1.4)), 0.16)
+            Skyline(
+                float(rng.uniform(6, 34)), pale(leaf, 1 - 0.85 * clear), 0, float(rng.uniform(0.5, 1.4)), 0.16 * clear
+            )
         )
     return lines

@@ -91,7 +91,7 @@ def paint_skyline(
         return
     texture = fractal_tile(7, 0.8, 256)
     shift = rng.integers(0, 256, 2)
-    shades = rng.uniform(0.75, 1.25, 97).astype(np.float32)
+    shades = rng.uniform(-1.7, 1.7, 97).astype(np.float32)
     look = np.array([*skyline.colour, skyline.texture, 1 / max(scale, 0.5), skyline.blocks > 0], np.float32)
     _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, look)
 
@@ -107,7 +107,9 @@ def _paint_band(canvas, first, last, top, foot, texture, shift, shades, look) ->
             noise = row[(int(x * look[4]) + shift[1]) & 255]
             tone = 1 + look[3] * noise
             if look[5] > 0:
-                tone = (1 + np.float32(0.05) * noise) * shades[int((foot[x] - top[x]) * 37) % 97]
+                tone = (1 + look[3] * np.float32(0.3) * noise) * (
+                    1 + look[3] * shades[int((foot[x] - top[x]) * 37) % 97]
+                )
                 if int(y * look[4]) % 5 < 2 and int(x * look[4]) % 6 < 3:
                     tone *= 1 - look[3]
             for c in range(3):

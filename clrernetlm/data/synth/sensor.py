@@ -42,7 +42,7 @@ def blur(canvas: NDArray[np.uint8], sensor: Sensor, vanishing: tuple[float, floa
     sigma = sensor.defocus * canvas.shape[1] / 1640
     if sigma > 0.25:
         canvas = cv2.GaussianBlur(canvas, (0, 0) if sigma > 1 else (5, 5), sigma).astype(np.uint8, copy=False)
-    for share in (sensor.motion, sensor.motion / 2) if sensor.motion > 0 else ():
+    for share in (sensor.motion / 2, sensor.motion / 4, sensor.motion / 8) if sensor.motion > 0 else ():
         zoom = np.array([[1 + share, 0, -share * vanishing[0]], [0, 1 + share, -share * vanishing[1]]])
         size = (canvas.shape[1], canvas.shape[0])
         moved = cv2.warpAffine(canvas, zoom, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

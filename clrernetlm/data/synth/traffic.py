@@ -82,7 +82,7 @@ def sample_traffic(rng: np.random.Generator, layout: Layout, density: float) -> 
         mean = 6 + 9 / max(density, 0.05)
         if not here and rng.random() < density * 0.35:
             z = float(rng.uniform(3.0, 8.0))
-        while z < 160:
+        while z < 130:
             if rng.random() < 0.25 + 0.75 * density:
                 z = place(middle + float(rng.normal(0, 0.22)), z, direction < 0)
             z += 4 + float(rng.exponential(mean))

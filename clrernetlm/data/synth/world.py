@@ -103,7 +103,7 @@ def lamps(rng: np.random.Generator, side: int, edge: float, colour: Colour | Non
     pitch, height = float(rng.uniform(22, 42)), float(rng.uniform(7, 11))
     arm = -side * float(rng.uniform(1.2, 3.0))
     start = float(rng.uniform(6, 6 + pitch))
-    return [Pole(edge + side * 0.7, z, height, 0.16, arm, lamp=colour) for z in np.arange(start, 320, pitch)]
+    return [Pole(edge + side * 0.7, z, height, 0.16, arm, lamp=colour) for z in np.arange(start, 260, pitch)]
 
 
 def _tunnel(rng: np.random.Generator, layout: Layout) -> Tunnel:

@@ -83,7 +83,7 @@ def make_tree(root: Path, count: int) -> list[str]:
         seed = int(rng.integers(1 << 31))
         for name, step in (("gt", 10.0), ("pred", 2.0)):
             lanes = np.random.default_rng(seed)
-            shift = np.array([0, 10, 22, 60]) if name == "pred" else np.zeros(4)
+            shift = np.array([0, 10, 45, 90]) if name == "pred" else np.zeros(4)
             points = [make_lane(lanes, foot + offset, step) for foot, offset in zip(feet, shift, strict=True)]
             points = [lane[(lane[:, 0] >= 0) & (lane[:, 0] < WIDTH)] if name == "pred" else lane for lane in points]
             write_lines(root / name / image.replace(".jpg", ".lines.txt"), points)

@@ -64,7 +64,7 @@ def ious_of_points(
     """`lane_ious` without checks: lane i is points[stops[i]:stops[i + 1]], predictions first, then labels."""
     from clrernetlm.evaluation import overlap  # numba takes a moment to import; only comparing lanes needs it
 
-    pen = overlap.pen(int(width))
+    pen = overlap.pen_of_width(int(width))
     size = (int(image_size[0]), int(image_size[1]))
     return overlap.image_ious(points, stops, predictions, semantics == "official", pen, size)
 

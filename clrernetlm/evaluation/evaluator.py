@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -77,7 +78,10 @@ def evaluate(
     the line), for an empty list and for settings that make no sense.
     """
     check_settings(semantics, width, image_size)
-    _check_thresholds(thresholds)
+    if not thresholds or not all(0 <= threshold < 1 for threshold in thresholds):
+        raise UserError(f"thresholds: {list(thresholds)} are not IoU thresholds; use numbers in [0, 1), e.g. 0.5")
+    if workers < 0:
+        raise UserError(f"workers: {workers} is not a number of processes; use 0 for one per core")
     for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder of {name}; check the path")
@@ -97,11 +101,6 @@ def evaluate(
             raise UserError(f"{list_file}: no images; expected one image path a line")
     settings = {"semantics": semantics, "width": width, "image_size": list(image_size)}
     return EvaluationResult(job.thresholds, total, by_category, settings)
-
-
-def _check_thresholds(thresholds: Sequence[float]) -> None:
-    if not thresholds or not all(0 <= threshold < 1 for threshold in thresholds):
-        raise UserError(f"thresholds: {list(thresholds)} are not IoU thresholds; use numbers in [0, 1), e.g. 0.5")
 
 
 def _entries(list_file: Path, categories: dict[str, list[str]]) -> Iterator[Entry]:
@@ -139,6 +138,8 @@ def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[Chun
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except BrokenProcessPool:
+            raise UserError("evaluate: a worker process was killed, often for memory; use fewer workers") from None
         finally:
             for future in pending:
                 future.cancel()

@@ -49,7 +49,7 @@ class Rows(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def pen(width: int) -> Pen:
+def pen_of_width(width: int) -> Pen:
     """The pen of lines `width` pixels wide; its stencils serve the whole process."""
     profile = disc_profile(disc_radius(width))
     side = 2 * REACH + 1
@@ -191,7 +191,7 @@ def whole_pixel_curve(points: Floats, official: bool) -> Ints:
         if count == 0 or pixels[count, 0] != pixels[count - 1, 0] or pixels[count, 1] != pixels[count - 1, 1]:
             count += 1
     if count == 1:
-        pixels[1] = pixels[0]
+        pixels[1, 0], pixels[1, 1] = pixels[0, 0], pixels[0, 1]
         count = 2
     return pixels[:count]
 
@@ -235,7 +235,8 @@ def image_ious(points: Floats, stops: Ints, predictions: int, official: bool, pe
             torn = np.flatnonzero(lane.slots)
         lane_pixels = np.zeros((len(torn), size[0]), np.bool_)
         if len(torn):
-            lane.slots[torn] = np.arange(1, len(torn) + 1)
+            for slot in range(len(torn)):
+                lane.slots[torn[slot]] = slot + 1
             paint_torn_rows(pen, curve, lane.slots, lane_pixels, runs, size)
         lanes.append(lane)
         pixels.append(lane_pixels)

@@ -37,7 +37,7 @@ def distinct_points(points: Floats) -> Floats:
         kept[count, 0], kept[count, 1] = x, y
         count += 1
     if count == 1 and len(points) > 1:
-        kept[1] = kept[0]
+        kept[1, 0], kept[1, 1] = kept[0, 0], kept[0, 1]
         count = 2
     return kept[:count]
 

@@ -243,14 +243,20 @@ class House(_Upright):
         near, far = max(self.distance, 3.0), self.distance + self.depth
         z = np.array([far, near, near, far]) if side > 0 else np.array([near, far, far, near])
         along = stage.project(self.offset, z, heights)
-        wall = facades(self.lit > 0)[self.seed % FACADE_KINDS]
-        high = wall.shape[0] - min(rows, FACADE_ROWS) * FACADE_CELL[1]
-        wide = [min(FACADE_COLUMNS, max(2, round(metres / 3))) * FACADE_CELL[0] for metres in (self.width, self.depth)]
-        stage.hang(wall[high:, : wide[0]], front, self.distance, self.tint)
-        stage.hang(wall[high:, : wide[1]], along, self.distance, self.tint * self.inner)
+        stage.hang(self._wall(self.width, rows, front), front, self.distance, self.tint)
+        stage.hang(self._wall(self.depth, rows, along), along, self.distance, self.tint * self.inner)
         if stage.light.night:
             stage.cover(front, self.offset, self.distance, 0.5 + 0.8 * self.lit)
             stage.cover(along, self.offset, (self.distance + far) / 2, 0.5 + 0.8 * self.lit)
+
+    def _wall(self, metres: float, rows: int, corners: Array) -> NDArray[np.uint8]:
+        """The lower left part of a facade, as fine as its corners (4, 2) in pixels can show."""
+        columns, rows = min(FACADE_COLUMNS, max(2, round(metres / 3))), min(rows, FACADE_ROWS)
+        size = max(float(np.hypot(*(corners[1] - corners[0]))) / columns, float(np.ptp(corners[:, 1])) / rows, 1.0)
+        level = int(np.clip(np.log2(FACADE_CELL[1] / size) + 0.3, 0, 3))
+        wall = facades(self.lit > 0)[self.seed % FACADE_KINDS][level]
+        high, wide = wall.shape[0] * rows // FACADE_ROWS, wall.shape[1] * columns // FACADE_COLUMNS
+        return wall[wall.shape[0] - high :, :wide]
 
 
 @dataclass(frozen=True)

@@ -126,10 +126,17 @@ def _facade(rng: np.random.Generator, lit: float) -> Image:
 
 
 @lru_cache(2)
-def facades(lit: bool) -> tuple[Image, ...]:
-    """`FACADE_KINDS` walls by day, or by night with some windows lit."""
+def facades(lit: bool) -> tuple[tuple[Image, ...], ...]:
+    """`FACADE_KINDS` walls by day, or by night with some windows lit, each halved three times."""
     rng = np.random.default_rng([20243, lit])
-    return tuple(_facade(rng, rng.uniform(0.04, 0.35) if lit else 0.0) for _ in range(FACADE_KINDS))
+    kinds = []
+    for _ in range(FACADE_KINDS):
+        levels = [_facade(rng, rng.uniform(0.04, 0.35) if lit else 0.0)]
+        for _ in range(3):
+            size = (levels[-1].shape[1] // 2, levels[-1].shape[0] // 2)
+            levels.append(cv2.resize(levels[-1], size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
+        kinds.append(tuple(levels))
+    return tuple(kinds)
 
 
 def stamp(

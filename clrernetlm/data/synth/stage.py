@@ -89,19 +89,15 @@ class Stage:
             self.fill(corners, texture.mean((0, 1)), distance, tint)
             return
         clear = math.exp(-3 * distance / self.visibility)
-        wide = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[2] - corners[1]))
-        shrink = min(1.0, 1.2 * max(wide) / max(texture.shape[:2]))
-        if shrink < 0.7:
-            size = (max(2, int(texture.shape[1] * shrink)), max(2, int(texture.shape[0] * shrink)))
-            texture = cv2.resize(texture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        seen = texture.astype(np.float32) * (clear * tint) + np.asarray(self.fog, np.float32) * (1 - clear)
+        tones = np.arange(256.0)[:, None] * (clear * tint) + np.asarray(self.fog) * (1 - clear)
+        texture = cv2.LUT(texture, np.clip(tones, 0, 255).astype(np.uint8)[None]).astype(np.uint8, copy=False)
         h, w = texture.shape[:2]
         source = np.array([[0, 0], [w - 1, 0], [w - 1, h - 1], [0, h - 1]], np.float32)
         target = (corners - low).astype(np.float32)
         size = (int(high[0] - low[0]), int(high[1] - low[1]))
         matrix = cv2.getPerspectiveTransform(source, target)
         warped = cv2.warpPerspective(
-            np.clip(seen, 0, 255).astype(np.uint8),
+            texture,
             matrix,
             size,
             flags=cv2.INTER_LINEAR,

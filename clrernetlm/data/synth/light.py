@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,13 +38,19 @@ class Light:
     headlight_colour: Colour = (1.0, 0.97, 0.92)
     headlight_reach: float = 18.0  # metres
     headlight_width: float = 1.8
-    lamps: tuple[Lamp, ...] = ()
+    lamps: tuple[Lamp, ...] = ()  # all of one colour
     sun: tuple[float, float] = (0.0, 0.3)
     glare: float = 0.0
     glare_colour: Colour = (0.75, 0.9, 1.0)
     veil: float = 0.0  # stray light over the whole picture
     bloom: float = 1.0
     wet: float = 0.0  # how much the road mirrors, 0..1
+
+
+def _fall(u: Floats, z: Floats, offset: Any, distance: Any, height: Any, power: Any) -> Floats:
+    """Light of lamps (numbers or arrays) on the ground at u, z: it falls with the cube of distance over height."""
+    near = 1 / (1 + ((u - offset * 0.75) ** 2 + (z - distance) ** 2) / height**2)
+    return np.asarray(power * near * np.sqrt(near), np.float32)
 
 
 def light_at(light: Light, offset: ArrayLike, distance: ArrayLike) -> Floats:
@@ -59,11 +66,13 @@ def light_at(light: Light, offset: ArrayLike, distance: ArrayLike) -> Floats:
         beam = near * np.exp(-(((u - 0.2) / width) ** 4)) / (1 + (z / light.headlight_reach) ** 2.4)
         spill = 0.1 / (1 + (u / 6) ** 2) / (1 + (z / 12) ** 2)
         result += (light.headlight * (beam + spill))[..., None] * np.asarray(light.headlight_colour, np.float32)
-    for lamp in light.lamps:
-        away = (u - lamp.offset * 0.75) ** 2 + (z - lamp.distance) ** 2
-        near = 1 / (1 + away / lamp.height**2)
-        fall = lamp.power * near * np.sqrt(near)
-        result += fall[..., None] * np.asarray(lamp.colour, np.float32)
+    if light.lamps and u.size == 1:  # all lamps at once: things ask for one place at a time
+        lamp = np.array([(v.offset, v.distance, v.height, v.power) for v in light.lamps], np.float32).T
+        result += np.sum(_fall(u, z, *lamp)) * np.asarray(light.lamps[0].colour, np.float32)
+        return result
+    for v in light.lamps:
+        fall = _fall(u, z, v.offset, v.distance, v.height, v.power)
+        result += fall[..., None] * np.asarray(v.colour, np.float32)
     return result
 
 

@@ -15,7 +15,7 @@ from clrernetlm.data.synth.markings import draw_decals
 from clrernetlm.data.synth.scene import Colour, SceneSettings
 from clrernetlm.data.synth.scenery import paint_sky, paint_skyline
 from clrernetlm.data.synth.section import profile
-from clrernetlm.data.synth.sensor import LIGHT_STEP, blur, develop
+from clrernetlm.data.synth.sensor import LIGHT_STEP, defocus, develop, smear
 from clrernetlm.data.synth.stage import Stage
 from clrernetlm.data.synth.surface import Surface, paint_ground
 from clrernetlm.data.synth.textures import TILE
@@ -99,10 +99,12 @@ def render(scene: SceneSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
         ground[: small.shape[0], : small.shape[1]] = (small == bare).all(2)
         reflected = mirror(lit * stage.gain + glow, rows, LIGHT_STEP, scene.light.wet)
         glow = glow + reflected * cv2.blur(ground, (3, 3))[..., None]
+    if scene.sensor.motion > 0:
+        canvas = smear(canvas, scene.sensor.motion, vanishing_point(scene))
     if scene.bonnet is not None:
         ambient = 0.06 + scene.light.ambient[0] if scene.light.night else scene.light.ambient[0]
         paint_bonnet(canvas, stage.gain, glow, scene.bonnet, ambient)
-    canvas = blur(canvas, scene.sensor, vanishing_point(scene))
+    canvas = defocus(canvas, scene.sensor.defocus)
     picture = develop(canvas, stage.gain, glow, scene.sensor, rng)
     if scene.clock:
         print_time(picture, scene.clock, (235, 235, 235), len(scene.clock) % 2 == 0)

@@ -37,17 +37,29 @@ def light_map_shape(height: int, width: int) -> tuple[int, int]:
     return -(-height // LIGHT_STEP) + 1, -(-width // LIGHT_STEP) + 1
 
 
-def blur(canvas: NDArray[np.uint8], sensor: Sensor, vanishing: tuple[float, float]) -> NDArray[np.uint8]:
-    """(H, W, 3): defocus and the smear of moving ahead, which grows away from the `vanishing` point (x, y)."""
-    sigma = sensor.defocus * canvas.shape[1] / 1640
-    if sigma > 0.25:
-        canvas = cv2.GaussianBlur(canvas, (0, 0) if sigma > 1 else (5, 5), sigma).astype(np.uint8, copy=False)
-    for share in (sensor.motion / 2, sensor.motion / 4, sensor.motion / 8) if sensor.motion > 0 else ():
-        zoom = np.array([[1 + share, 0, -share * vanishing[0]], [0, 1 + share, -share * vanishing[1]]])
-        size = (canvas.shape[1], canvas.shape[0])
-        moved = cv2.warpAffine(canvas, zoom, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        canvas = cv2.addWeighted(canvas, 0.5, moved, 0.5, 0).astype(np.uint8, copy=False)
+def smear(canvas: NDArray[np.uint8], share: float, vanishing: tuple[float, float]) -> NDArray[np.uint8]:
+    """(H, W, 3): the blur of moving ahead: each point smears along the ray from the `vanishing` point (x, y), over
+    `share` of its distance from there, as far inwards as outwards, so that labels stay in the middle."""
+    size = (canvas.shape[1], canvas.shape[0])
+
+    def zoomed(picture: NDArray[np.uint8], by: float) -> NDArray[np.uint8]:
+        zoom = np.array([[1 + by, 0, -by * vanishing[0]], [0, 1 + by, -by * vanishing[1]]])
+        moved = cv2.warpAffine(picture, zoom, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return moved.astype(np.uint8, copy=False)
+
+    # Eight instants, evenly spaced, by three times averaging with a shifted copy.
+    canvas = zoomed(canvas, -share / 2)
+    for step in (share * 4 / 7, share * 2 / 7, share / 7):
+        canvas = cv2.addWeighted(canvas, 0.5, zoomed(canvas, step), 0.5, 0).astype(np.uint8, copy=False)
     return canvas
+
+
+def defocus(canvas: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
+    """(H, W, 3): a lens out of focus by `sigma` pixels at a width of 1640."""
+    sigma *= canvas.shape[1] / 1640
+    if sigma <= 0.25:
+        return canvas
+    return cv2.GaussianBlur(canvas, (0, 0) if sigma > 1 else (5, 5), sigma).astype(np.uint8, copy=False)
 
 
 def develop(

@@ -185,5 +185,5 @@ def sample_sensor(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor
         noise,
         float(rng.uniform(0.0002, 0.0016)) * (1.6 if night else 1.0),
         float(rng.gamma(2.0, 0.3)) + 0.25,
-        float(rng.uniform(0.003, 0.02)) if rng.random() < (0.35 if night else 0.12) else 0.0,
+        float(rng.uniform(0.003, 0.02)) if rng.random() < (0.3 if night else 0.12) else 0.0,
     )

@@ -9,6 +9,7 @@ from clrernetlm.data.synth.camera import Camera
 from clrernetlm.data.synth.labels import ROW_STEP, draw_mask, lane_points
 from clrernetlm.data.synth.road import Road
 from clrernetlm.data.synth.section import Zone, profile
+from clrernetlm.data.synth.sensor import smear
 from clrernetlm.data.synth.surface import Surface, paint_ground
 
 CASES = {
@@ -96,3 +97,11 @@ def test_mask_shows_each_lane_under_its_id_and_sixteen_pixels_wide():
         assert mask[int(y), round(x)] == number
     upright = draw_mask([np.array([[800.0, 590], [800.0, 300]])], [1], (1640, 590))
     assert 15 <= (upright[450] == 1).sum() <= 17
+
+
+def test_motion_blur_leaves_the_middle_of_a_line_where_it_is():
+    canvas = np.zeros((590, 1640, 3), np.uint8)
+    canvas[:, 400:421] = 255
+    blurred = smear(canvas, 0.03, (820.0, 260.0))[400, :, 0].astype(np.float64)
+    assert (blurred > 10).sum() > 25  # it does smear
+    assert (blurred * np.arange(1640)).sum() / blurred.sum() == pytest.approx(410, abs=1.0)

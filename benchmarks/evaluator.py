@@ -24,7 +24,7 @@ from scipy.interpolate import splev, splprep
 from scipy.optimize import linear_sum_assignment
 
 from clrernetlm.evaluation import evaluate
-from clrernetlm.lane import write_lines
+from clrernetlm.lane import format_lines
 
 Points = NDArray[np.float64]
 WIDTH, HEIGHT, LANE_WIDTH, THRESHOLD = 1640, 590, 30, 0.5
@@ -86,14 +86,22 @@ def make_tree(root: Path, count: int) -> list[str]:
             shift = np.array([0, 10, 45, 90]) if name == "pred" else np.zeros(4)
             points = [make_lane(lanes, foot + offset, step) for foot, offset in zip(feet, shift, strict=True)]
             points = [lane[(lane[:, 0] >= 0) & (lane[:, 0] < WIDTH)] if name == "pred" else lane for lane in points]
-            write_lines(root / name / image.replace(".jpg", ".lines.txt"), points)
+            path = root / name / image.replace(".jpg", ".lines.txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(format_lines(points))
     (root / "list.txt").write_text("".join(f"/{image}\n" for image in images))
     return images
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of the workers that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=2000, help="images in the tree; ours runs on all of them")
+    parser.add_argument("--images", type=int, default=4000, help="images in the tree; ours runs on all of them")
     parser.add_argument("--plain", type=int, default=40, help="images per round of the plain version")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
@@ -108,14 +116,16 @@ def main() -> None:
             sys.exit(f"the two disagree: {plain} and {ours}")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         rates: dict[str, list[float]] = {"plain": [], "one": [], "all": []}
+        work: dict[str, list[float]] = {"one": [], "all": []}  # CPU milliseconds per image, all processes together
         for _ in range(arguments.rounds):
             start = time.perf_counter()
             plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
             rates["plain"].append(arguments.plain / (time.perf_counter() - start))
             for name, workers in (("one", 1), ("all", cores)):
-                start = time.perf_counter()
+                start, used = time.perf_counter(), cpu_seconds()
                 evaluate(root / "pred", root / "gt", root / "list.txt", workers=workers)
                 rates[name].append(len(images) / (time.perf_counter() - start))
+                work[name].append(1000 * (cpu_seconds() - used) / len(images))
     middle = {name: float(np.median(values)) for name, values in rates.items()}
     print(
         f"{platform.processor() or platform.machine()}, {cores} cores, OpenCV {cv2.__version__}, counts equal: {plain}"
@@ -123,6 +133,10 @@ def main() -> None:
     print(f"plain, 1 core : {middle['plain']:8.1f} images/s")
     print(f"ours,  1 core : {middle['one']:8.1f} images/s   {middle['one'] / middle['plain']:.1f}x")
     print(f"ours,  {cores} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
+    one, several = (float(np.median(work[name])) for name in ("one", "all"))
+    print(
+        f"CPU time per image: {one:.3f} ms in one process, {several:.3f} ms over {cores} ({one / several:.0%} efficient)"
+    )
 
 
 if __name__ == "__main__":

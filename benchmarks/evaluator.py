@@ -134,9 +134,7 @@ def main() -> None:
     print(f"ours,  1 core : {middle['one']:8.1f} images/s   {middle['one'] / middle['plain']:.1f}x")
     print(f"ours,  {cores} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
     one, several = (float(np.median(work[name])) for name in ("one", "all"))
-    print(
-        f"CPU time per image: {one:.3f} ms in one process, {several:.3f} ms over {cores} ({one / several:.0%} efficient)"
-    )
+    print(f"CPU per image : {one:.3f} ms in one process, {several:.3f} ms over {cores}: {one / several:.0%} efficient")
 
 
 if __name__ == "__main__":

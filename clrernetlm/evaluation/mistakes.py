@@ -15,7 +15,7 @@ import numpy as np
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
 from clrernetlm.evaluation.predictions import Prediction
-from clrernetlm.evaluation.report import Image, draw_matches
+from clrernetlm.evaluation.report import Image, draw_comparison
 from clrernetlm.lane import Lane, Points, read_lines
 
 PathLike = str | os.PathLike[str]
@@ -76,7 +76,7 @@ def mistake_pictures(
         if scored and path in scored and len(scored[path].lanes) == len(predictions):
             predictions = [*scored[path].lanes]
         caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
-        pictures.append((caption, draw_matches(image.astype(np.uint8, copy=False), predictions, labels, hits)))
+        pictures.append((caption, draw_comparison(image.astype(np.uint8, copy=False), predictions, labels, hits)))
     return pictures
 
 

@@ -79,7 +79,7 @@ def write_report(
     """Write `EvaluationResult.to_dict()` as one self-contained HTML file, atomically.
 
     `sweep`: one model's confidence sweep, or several by name, drawn into the same charts. `images`: captions and BGR
-    pictures (see `draw_matches`). `facts`: what was run, in the order given. `sections` are added after the charts.
+    pictures (see `draw_comparison`). `facts`: what was run, in the order given. `sections` are added after the charts.
     Raises UserError when the file cannot be written.
     """
     parts = [Section("F1 by category", result_html(result))]
@@ -185,7 +185,7 @@ def facts_html(facts: Mapping[str, Any]) -> str:
     return f'<table class="facts">{rows}</table>'
 
 
-def draw_matches(
+def draw_comparison(
     image: Image, predictions: Sequence[Lane | Points], labels: Sequence[Lane | Points], hits: Sequence[bool | int]
 ) -> Image:
     """(H, W, 3) BGR -> a copy with labels (green, wide) and predictions over them: blue where they hit, red else.

@@ -12,6 +12,7 @@ from clrernetlm.models.costs import CLRNetIoUCost, DistanceCost, FocalCost, Lane
 __all__ = ["CLRNetIoUCost", "DistanceCost", "DynamicTopkAssigner", "FocalCost", "LaneIoUCost"]
 
 Predictions = Mapping[str, Tensor]
+Slants = tuple[Tensor, Tensor] | None
 
 
 class DynamicTopkAssigner:
@@ -75,9 +76,12 @@ class DynamicTopkAssigner:
         if lanes == 0:
             return torch.full_like(predictions["xs"][..., 0], -1, dtype=torch.long)
         valid = targets[..., 1] == 1  # (N, G)
-        cost = self.costs(predictions, targets).mT  # (N, G, Np)
+        slants = None
+        if self.iou_cost.crop_size == self.iou_dynamick.crop_size:
+            slants = self.iou_cost.slants(predictions["xs"], self._relative(targets))
+        cost = self.costs(predictions, targets, slants).mT  # (N, G, Np)
         cost = cost.masked_fill(~valid.unsqueeze(-1), torch.inf)
-        k = self.dynamic_k(self.overlaps(predictions, targets).mT) * valid  # (N, G)
+        k = self.dynamic_k(self.overlaps(predictions, targets, slants).mT) * valid  # (N, G)
 
         cheapest = cost.topk(min(self.max_topk, anchors), dim=-1, largest=False).indices  # (N, G, max_topk)
         chosen = torch.arange(cheapest.shape[-1], device=cost.device) < k.unsqueeze(-1)
@@ -85,27 +89,27 @@ class DynamicTopkAssigner:
         claimants = claims.sum(1)  # (N, Np)
         only_claimant = (claims * torch.arange(lanes, device=cost.device).unsqueeze(-1)).sum(1)
         # The cheapest of all lanes, not only of those that claim the anchor: the published assignment does so.
-        matched = torch.where(claimants > 1, cost.argmin(1), only_claimant)
+        matched = torch.where(claimants > 1, cost.min(1).indices, only_claimant)
         matched = matched.masked_fill(claimants == 0, -1)
         return self._rescue(matched, cost, valid) if self.rescue_unmatched else matched
 
-    def overlaps(self, predictions: Predictions, targets: Tensor) -> Tensor:
+    def overlaps(self, predictions: Predictions, targets: Tensor, slants: Slants = None) -> Tensor:
         """(N, Np, ...), (N, G, 78) -> (N, Np, G): the IoU that decides how many anchors a lane gets."""
-        return self.iou_dynamick(predictions["xs"], self._relative(targets))
+        return self.iou_dynamick(predictions["xs"], self._relative(targets), slants=slants)
 
     def dynamic_k(self, overlaps: Tensor) -> Tensor:
         """(N, G, Np) IoU -> (N, G) int64: how many anchors each lane gets."""
         best = overlaps.clamp(min=0).topk(min(self.max_topk, overlaps.shape[-1]), dim=-1).values
         return best.sum(-1).long().clamp(self.min_topk, self.max_topk)
 
-    def costs(self, predictions: Predictions, targets: Tensor) -> Tensor:
+    def costs(self, predictions: Predictions, targets: Tensor, slants: Slants = None) -> Tensor:
         """(N, Np, ...), (N, G, 78) -> (N, Np, G): what each pair costs. Columns of invalid lanes mean nothing."""
         valid = (targets[..., 1] == 1).unsqueeze(-2)  # (N, 1, G)
         cls_cost = self.cls_cost(predictions["cls_logits"]) * self.cls_weight  # (N, Np, 1)
         if self.cost_combination:
             start = (1 - predictions["anchor_params"][..., 0]).clamp(0, 1)
             end = (start + predictions["lengths"][..., 0]).clamp(0, 1)
-            iou = self.iou_cost(predictions["xs"], self._relative(targets), start, end)
+            iou = self.iou_cost(predictions["xs"], self._relative(targets), start, end, slants)
             return cls_cost - _similarity(1 - iou, valid) * self.reg_weight
         similarity = (
             _similarity(self.reg_cost(predictions["xs"], self._relative(targets)), valid)

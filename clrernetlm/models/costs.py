@@ -5,40 +5,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lane_iou import CULANE_CROP, EPSILON, pairwise_iou, rows_inside, slanted_half_widths
-
-
-def rows_between(start: Tensor, end: Tensor, rows: int) -> Tensor:
-    """(...) relative start and end, 0 = bottom -> (..., rows) bool: the rows floor(start), ..., floor(end) - 1."""
-    row = torch.arange(rows, device=start.device)
-    strips = rows - 1
-    return (row >= (start * strips).floor().unsqueeze(-1)) & (row < (end * strips).floor().unsqueeze(-1))
+from clrernetlm.models.lane_iou import CULANE_CROP, EPSILON, pairwise_iou, rows_inside, slants
 
 
 class CLRNetIoUCost:
     """(..., P, R) predicted, (..., G, R) target x, relative to the image width -> (..., P, G) LineIoU times `weight`.
 
-    Higher is better. With `start` and `end` (..., P), relative heights from the bottom, a prediction exists only
-    between them and inside the image, and rows of one lane alone enlarge the union; without, only the target's rows
-    count. `lane_width` is the half width of a lane, relative. Source: CLRNet, arXiv 2203.10350.
+    Higher is better; at most one leading axis. With `start` and `end` (..., P), relative heights from the bottom, a
+    prediction exists only between them and inside the image, and rows of one lane alone enlarge the union; without,
+    only the target's rows count. `lane_width` is the half width of a lane, relative. `slants`, what the method of that
+    name gives, saves computing it again for a second cost. Source: CLRNet, arXiv 2203.10350.
     """
+
+    crop_size: tuple[int, int] | None = None  # None: lanes are as wide as if they were vertical
 
     def __init__(self, weight: float = 1.0, lane_width: float = 15 / 800) -> None:
         self.weight, self.lane_width = weight, lane_width
 
-    def half_widths(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Relative half widths, shaped as `pred` and `target`."""
-        return torch.full_like(pred, self.lane_width), torch.full_like(target, self.lane_width)
+    def slants(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """How many times wider than the lane each row is, shaped as `pred` and `target`."""
+        if self.crop_size is None:
+            return torch.ones_like(pred), torch.ones_like(target)
+        return slants(pred, self.crop_size), slants(target, self.crop_size, ignore_missing=True)
 
-    def __call__(self, pred: Tensor, target: Tensor, start: Tensor | None = None, end: Tensor | None = None) -> Tensor:
-        pred_rows = None
-        if start is not None and end is not None:
-            pred_rows = rows_inside(pred) & rows_between(start, end, pred.shape[-1])
-        return pairwise_iou(pred, target, *self.half_widths(pred, target), pred_rows) * self.weight
+    def __call__(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        start: Tensor | None = None,
+        end: Tensor | None = None,
+        slants: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        if pred.dim() == 2:  # one image
+            start, end = (None if value is None else value[None] for value in (start, end))
+            return self(pred[None], target[None], start, end)[0]
+        pred_slant, target_slant = slants or self.slants(pred, target)
+        return pairwise_iou(pred, target, pred_slant, target_slant, self.lane_width, start, end) * self.weight
 
 
 class LaneIoUCost(CLRNetIoUCost):
-    """As `CLRNetIoUCost`, with half widths that grow with the slope of each lane. CLRerNet, arXiv 2305.08366."""
+    """As `CLRNetIoUCost`, with lanes that are wider the more they slant, as road markings in a picture are.
+
+    `crop_size` is what the network sees, in pixels of the frame: the slope is measured there. Source: CLRerNet, arXiv
+    2305.08366.
+    """
 
     def __init__(
         self,
@@ -48,12 +58,6 @@ class LaneIoUCost(CLRNetIoUCost):
     ) -> None:
         super().__init__(weight, lane_width)
         self.crop_size = crop_size
-
-    def half_widths(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            slanted_half_widths(pred, self.lane_width, self.crop_size),
-            slanted_half_widths(target, self.lane_width, self.crop_size, ignore_missing=True),
-        )
 
 
 class FocalCost:

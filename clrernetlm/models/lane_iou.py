@@ -14,6 +14,7 @@ from torch import Tensor
 CULANE_CROP = (1640, 320)
 
 EPSILON = 1e-9  # keeps lanes without a common row at IoU 0 instead of 0/0
+CPU_SLICE = 1 << 18  # pairs x rows worked on at a time: 2 MB, which stays in the cache
 FAR = 1e4  # a step this long, in frame pixels, comes from a row where the lane does not exist
 
 
@@ -22,21 +23,24 @@ def rows_inside(xs: Tensor) -> Tensor:
     return (xs >= 0) & (xs < 1)
 
 
-def slanted_half_widths(
-    xs: Tensor, lane_width: float, crop_size: tuple[int, int] = CULANE_CROP, ignore_missing: bool = False
-) -> Tensor:
-    """(..., R) relative x -> (..., R) relative half widths of a marking that keeps its width across its own direction.
+@torch.no_grad()
+def slants(xs: Tensor, crop_size: tuple[int, int] = CULANE_CROP, ignore_missing: bool = False) -> Tensor:
+    """(..., R) relative x -> (..., R) how many times wider than the lane its horizontal cut is: 1 / cos of the slope.
 
     The slope is the central difference over two rows; the first and the last row copy their neighbour. With
-    `ignore_missing` a row beside a missing one (-1e5) counts as vertical. Source: LaneIoU.
+    `ignore_missing` a row beside a missing one (-1e5) counts as vertical. No gradients. Source: LaneIoU.
     """
     frame_width, frame_height = crop_size
     dy = 2.0 * frame_height / (xs.shape[-1] - 1)
-    dx = (xs[..., 2:] - xs[..., :-2]) * frame_width
+    dx = torch.zeros_like(xs)
+    dx[..., 1:-1] = xs[..., 2:]
+    dx[..., 1:-1] -= xs[..., :-2]
+    dx *= frame_width
     if ignore_missing:
-        dx = dx.masked_fill(dx.abs() > FAR, 0.0)
-    widths = (dx.square() + dy * dy).sqrt() * (lane_width / dy)
-    return torch.cat([widths[..., :1], widths, widths[..., -1:]], dim=-1)
+        dx.masked_fill_(dx.abs() > FAR, 0.0)
+    slant = dx.square_().add_(dy * dy).sqrt_().mul_(1 / dy)
+    slant[..., 0], slant[..., -1] = slant[..., 1], slant[..., -2]
+    return slant
 
 
 def paired_iou(pred: Tensor, target: Tensor, pred_width: Tensor | float, target_width: Tensor | float) -> Tensor:
@@ -55,31 +59,78 @@ def paired_iou(pred: Tensor, target: Tensor, pred_width: Tensor | float, target_
     return overlap / (union + EPSILON)
 
 
+@torch.no_grad()
 def pairwise_iou(
     pred: Tensor,
     target: Tensor,
-    pred_width: Tensor,
-    target_width: Tensor,
-    pred_rows: Tensor | None = None,
+    pred_slant: Tensor,
+    target_slant: Tensor,
+    lane_width: float,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
 ) -> Tensor:
-    """(..., P, R) and (..., G, R) relative x with half widths of the same shapes -> (..., P, G) IoU of every pair.
+    """(N, P, R) and (N, G, R) relative x with slants of the same shapes -> (N, P, G) IoU of every pair.
 
-    Without `pred_rows` the rows where the target is inside the image count, as in `paired_iou`. With `pred_rows`
-    (..., P, R), the rows where a prediction exists, rows of only one of the two lanes add that lane's width to the
-    union. Per row, overlap and union add up to both widths, so the union needs no (..., G, P, R) minimum and maximum of
-    its own. Sums instead of matrix products: reduced-precision products (TF32) would change assignments, and equal
-    targets must get equal columns on every device.
+    Without `start` and `end` the rows where the target is inside the image count, as in `paired_iou`. With them,
+    (N, P) relative heights, a prediction exists on the rows floor(start), ..., floor(end) - 1 whose x is inside the
+    image, and rows of only one of the two lanes add that lane's width to the union. `lane_width` is the half width of a
+    lane that does not slant. No gradients.
+
+    Per row, overlap and union add up to both widths, so the union needs no (N, G, P, R) minimum and maximum of its own.
+    Sums instead of matrix products: reduced-precision products (TF32) would change assignments, and equal targets must
+    get equal columns on every device.
     """
+    n, lanes = target.shape[:2]
     target_rows = rows_inside(target).to(pred.dtype)
-    # (..., G, P, R): the long axes last, so that every pass runs over contiguous memory.
-    overlap = torch.minimum((pred + pred_width).unsqueeze(-3), (target + target_width).unsqueeze(-2))
-    overlap -= torch.maximum((pred - pred_width).unsqueeze(-3), (target - target_width).unsqueeze(-2))
-    overlap *= target_rows.unsqueeze(-2)
-    widths = (target_rows * target_width).sum(-1).unsqueeze(-1)  # (..., G, 1)
-    if pred_rows is None:
-        widths = widths + (target_rows.unsqueeze(-2) * pred_width.unsqueeze(-3)).sum(-1)  # (..., G, P)
-    else:
-        overlap *= pred_rows.to(pred.dtype).unsqueeze(-3)
-        widths = widths + (pred_rows * pred_width).sum(-1).unsqueeze(-2)
-    overlap = overlap.sum(-1)
-    return (overlap / (2 * widths - overlap + EPSILON)).mT
+    target_width = target_slant * lane_width
+    exists = None if start is None or end is None else _RowSpans(start, end, pred)
+    # (N, G, P, R): the long axes last, so that every pass runs over contiguous memory. CPUs work in slices of N that
+    # stay in the cache, in two buffers that serve all slices; elsewhere one slice is everything.
+    step = max(1, CPU_SLICE // max(1, lanes * pred[:1].numel())) if pred.device.type == "cpu" else max(1, n)
+    buffers = pred.new_empty(2, min(step, n), lanes, *pred.shape[1:]).unbind()
+    overlaps, widths = [], []
+    for first, (xs, slant, target_right, target_left, valid) in enumerate(
+        zip(
+            pred.unsqueeze(1).split(step),
+            pred_slant.unsqueeze(1).split(step),
+            (target + target_width).unsqueeze(2).split(step),
+            (target - target_width).unsqueeze(2).split(step),
+            target_rows.unsqueeze(2).split(step),
+            strict=True,
+        )
+    ):
+        overlap, other = (buffer[: len(xs)] for buffer in buffers)
+        width = slant * lane_width
+        torch.minimum(xs + width, target_right, out=overlap)
+        overlap -= torch.maximum(xs - width, target_left, out=other)
+        overlap *= valid
+        if exists is None:
+            widths.append(torch.mul(width, valid, out=other).sum(-1))
+        else:
+            rows = exists.of_slice(xs, first * step)
+            overlap *= rows
+            widths.append((width * rows).sum(-1).expand(-1, lanes, -1))
+        overlaps.append(overlap.sum(-1))
+    total = torch.cat(overlaps)  # (N, G, P)
+    both = torch.cat(widths) + (target_rows * target_width).sum(-1, keepdim=True)
+    return (total / (2 * both - total + EPSILON)).mT
+
+
+class _RowSpans:
+    """Which rows of which prediction exist, given the relative heights (N, P) between which it does."""
+
+    def __init__(self, start: Tensor, end: Tensor, xs: Tensor) -> None:
+        strips = xs.shape[-1] - 1
+        self.first = (start * strips).floor().long()
+        self.end = torch.maximum((end * strips).floor().long(), self.first)
+        # Row k is 1 for the rows below row k: looking lanes up is faster than comparing rows with heights.
+        self.below = torch.ones(strips + 2, strips + 1, dtype=xs.dtype, device=xs.device).tril_(-1)
+
+    def of_slice(self, xs: Tensor, offset: int) -> Tensor:
+        """(n, 1, P, R) relative x of the predictions from `offset` on -> the same shape, 1 where they exist, else 0."""
+        part = slice(offset, offset + len(xs))
+        rows = self.below.index_select(0, self.end[part].flatten())
+        rows = rows.sub_(self.below.index_select(0, self.first[part].flatten())).view(xs.shape)
+        # Comparing floats is several times slower on CPUs than this: the floor is 0 just for x in [0, 1).
+        outside = xs.floor().abs_().clamp_(max=1)
+        return rows.addcmul_(rows, outside, value=-1)

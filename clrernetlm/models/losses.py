@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clrernetlm.errors import UserError
-from clrernetlm.models.lane_iou import CULANE_CROP, paired_iou, slanted_half_widths
+from clrernetlm.models.lane_iou import CULANE_CROP, paired_iou, slants
 
 IGNORED_LABEL = 255
 
@@ -72,8 +72,8 @@ class LaneIoULoss(CLRNetIoULoss):
         self.crop_size = crop_size
 
     def iou(self, pred: Tensor, target: Tensor) -> Tensor:
-        pred_width = slanted_half_widths(pred.detach(), self.lane_width, self.crop_size)
-        target_width = slanted_half_widths(target, self.lane_width, self.crop_size, ignore_missing=True)
+        pred_width = slants(pred, self.crop_size) * self.lane_width
+        target_width = slants(target, self.crop_size, ignore_missing=True) * self.lane_width
         return paired_iou(pred, target, pred_width, target_width)
 
 

@@ -1,19 +1,24 @@
-"""Augmentation: the random choices, and the image operations they need, written on OpenCV.
+"""Augmentation: the random choices, and the image operations they need.
 
-albumentations offers the same operations; calling OpenCV directly lets one warp do crop, resize, flip and affine map,
-which is what makes the loader fast (`benchmarks/data_pipeline.py` measures both).
+albumentations offers the same operations step by step; here one warp does crop, resize, flip and affine map, and one
+pass changes the colours, which is what makes the loader fast (`benchmarks/data_pipeline.py` measures both).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.data.images import Image
+from clrernetlm.data.images import Image, Scratch
 from clrernetlm.geometry import FrameSize
+
+if TYPE_CHECKING:
+    from clrernetlm.data.kernels import Packed  # numba is slow to import
 
 Matrix = NDArray[np.float64]  # (2, 3): maps pixel coordinates x, y
 
@@ -21,6 +26,8 @@ CONTRAST = 0.15  # factor 1 +- this
 BRIGHTNESS = 0.04  # of 255, added after the contrast
 HSV_SHIFT = 10  # +-; hue in OpenCV's half degrees, saturation and value of 255
 BLUR_SIZES = (3, 5)  # pixels
+IDENTITY: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+_SEXTANT = 30  # half degrees
 
 
 def flip_matrix(size: FrameSize) -> Matrix:
@@ -54,38 +61,60 @@ def resize_matrix(source: FrameSize, target: FrameSize) -> Matrix:
     return np.array([[scale_x, 0.0, scale_x / 2 - 0.5], [0.0, scale_y, scale_y / 2 - 0.5]])
 
 
-def warp(image: Image, matrix: Matrix, size: FrameSize, *, nearest: bool = False, out: Image | None = None) -> Image:
-    """(H, W[, C]) -> (height, width[, C]), into `out` if given; what lies outside the image is 0."""
-    interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    return _uint8(cv2.warpAffine(image, matrix, size, dst=out, flags=interpolation))
+def warp_mask(mask: Image, matrix: Matrix, size: FrameSize) -> Image:
+    """(H, W) -> (height, width), nearest pixel; what lies outside the mask is 0."""
+    return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
 
 
-def reorder_channels(image: Image, order: list[int]) -> Image:
-    """Channel c of the result is channel `order[c]` of the image."""
-    channels = cv2.split(image)
-    return _uint8(cv2.merge([channels[c] for c in order], dst=image))
+def warp(image: Image, matrix: Matrix, size: FrameSize, scratch: Scratch) -> Packed:
+    """(H, W, 3) -> (height, width) packed pixels, valid until the next call; what lies outside the image is 0."""
+    from clrernetlm.data.kernels import warp_packed
+
+    height, width = image.shape[:2]
+    framed = scratch.image("framed", width + 2, height + 2, 4)  # a black border lets the edges fade out
+    cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=framed[1:-1, 1:-1])
+    inverse = cv2.invertAffineTransform(matrix)
+    inverse[:, 2] += 1
+    target = _as_packed(scratch.image("packed", *size, 4))
+    warp_packed(_as_packed(framed), inverse, target)
+    return target
 
 
-def adjust_contrast(image: Image, factor: float, offset: float) -> Image:
-    """In place: image * factor + offset, rounded and clipped to 0..255."""
-    return _uint8(cv2.addWeighted(image, factor, image, 0.0, offset, dst=image))
+def pack(image: Image, scratch: Scratch) -> Packed:
+    """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
+    target = scratch.image("packed", image.shape[1], image.shape[0], 4)
+    return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
 
 
-def shift_hsv(image: Image, hue: int, saturation: int, value: int, scratch: Image | None = None) -> Image:
-    """In place: hue (half degrees, -75..75), saturation and value of a BGR image shifted; the latter two clip.
+def unpack(packed: Packed, scratch: Scratch) -> Image:
+    """(H, W) packed pixels -> (H, W, 3), valid until the next call."""
+    height, width = packed.shape
+    image = packed.view(np.uint8).reshape(height, width, 4)
+    return _uint8(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR, dst=scratch.image("network", width, height)))
 
-    Reading the channels in reverse order mirrors the hue circle, so a negative shift is a positive one of the mirrored
-    image. Hues stay below 256 that way, OpenCV wraps them itself, and no look-up table is needed. `scratch` is memory
-    for the HSV image.
+
+@dataclass(frozen=True)
+class Recolouring:
+    """A change of colours, pixel by pixel; the default changes nothing.
+
+    Channel c becomes channel `order[c]`, times `factor`, plus `offset`, clipped to 0..255. Then `hsv` is added to hue
+    (half degrees, -30 to 30), saturation and value (of 255); hue wraps, the latter two clip.
     """
-    forward, back = cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR
-    if hue < 0:
-        forward, back = cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB
-    hsv = cv2.cvtColor(image, forward, dst=scratch)
-    shift = np.array([abs(hue), saturation, value, 0.0])
-    cv2.add(hsv, shift.clip(min=0), dst=hsv)  # two unsigned steps: OpenCV is six times slower with a negative number
-    cv2.subtract(hsv, (-shift).clip(min=0), dst=hsv)
-    return _uint8(cv2.cvtColor(hsv, back, dst=image))
+
+    order: tuple[int, int, int] = (0, 1, 2)
+    factor: float = 1.0
+    offset: float = 0.0
+    hsv: tuple[int, int, int] = (0, 0, 0)
+
+    def apply(self, packed: Packed) -> None:
+        """In place."""
+        from clrernetlm.data.kernels import recolour_packed
+
+        hue, saturation, value = self.hsv
+        shifts = self.hsv != (0, 0, 0)
+        recolour_packed(
+            packed, self.order, self.factor, self.offset, hue / _SEXTANT, float(saturation), float(value), shifts
+        )
 
 
 def motion_blur(image: Image, size: int, degrees: float) -> Image:
@@ -102,6 +131,11 @@ def motion_blur(image: Image, size: int, degrees: float) -> Image:
 def median_blur(image: Image, size: int) -> Image:
     """In place: the median of size x size pixels."""
     return _uint8(cv2.medianBlur(image, size, dst=image))
+
+
+def _as_packed(image: Image) -> Packed:
+    """(H, W, 4) -> the same memory as (H, W) packed pixels."""
+    return image.view(np.uint32)[..., 0]
 
 
 def _uint8(image: cv2.typing.MatLike) -> Image:

@@ -20,6 +20,7 @@ from clrernetlm.data.images import Scratch, read_frame, read_mask
 from clrernetlm.data.lists import ImageList, load_differences, read_image_list
 from clrernetlm.data.transforms import Alaug, Compose, CropResize, Sample, Transform
 from clrernetlm.errors import UserError
+from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import read_lines
 
 _ATTEMPTS = 20  # images tried before a training item is given up
@@ -36,6 +37,9 @@ class CulaneDataset(Dataset[Sample]):
     replaced by another image; so is a training image that cannot be decoded, with a warning naming it. Test items carry
     the image only, and no label file is touched.
 
+    Training images at least `half_above` pixels wide are decoded at half size (JPEG only; the pipeline must know such
+    samples, as `Alaug` does): about 20 % faster, and a little less sharp.
+
     Item i of epoch e is a function of (seed, e, i): neither the number of workers nor a resume changes it.
 
     Raises UserError naming the file, and line, of a list, label, mask or image that is missing or broken.
@@ -51,11 +55,13 @@ class CulaneDataset(Dataset[Sample]):
         diff_threshold: float = 15.0,
         test_mode: bool = False,
         use_masks: bool = True,
+        half_above: float = math.inf,
         seed: int = 0,
     ) -> None:
         self.root = Path(root)
         self.pipeline = pipeline
         self.test_mode = test_mode
+        self.half_above = math.inf if test_mode else half_above
         self.seed = seed
         self.epoch = 0
         list_path = self.root / list_file
@@ -115,23 +121,25 @@ class CulaneDataset(Dataset[Sample]):
         if not os.path.isfile(path):
             raise UserError(f"{path}: no such image; check data.root ({self.root}) or remove the line from the list")
         try:
-            image = read_frame(path, self._scratch)
+            image, size = read_frame(path, self._scratch, self.half_above)
         except UserError as error:
             raise (error if self.test_mode else UnreadableImage(path, str(error))) from None
-        metainfo = {"path": listed, "frame_size": (image.shape[1], image.shape[0]), "index": index}
+        metainfo = {"path": listed, "frame_size": size, "index": index}
         sample: Sample = {"image": image, "metainfo": metainfo}
+        if size != (image.shape[1], image.shape[0]):
+            sample["frame_size"] = size
         if not self.test_mode:
             sample["lanes"] = read_labels(path)
         if self.has_masks:
-            sample["mask"] = self._load_mask(index, image.shape[:2])
+            sample["mask"] = self._load_mask(index, size)
         return sample
 
-    def _load_mask(self, index: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    def _load_mask(self, index: int, size: FrameSize) -> NDArray[np.uint8]:
         assert self.listed.masks is not None
         path = os.path.join(self.root, os.fsdecode(self.listed.masks[index]).lstrip("/"))
         mask = read_mask(path)
-        if mask.shape != shape:
-            sizes = f"{mask.shape[1]}x{mask.shape[0]}, but its image is {shape[1]}x{shape[0]}"
+        if mask.shape != (size[1], size[0]):
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, but its image is {size[0]}x{size[1]}"
             raise UserError(f"{path}: the mask is {sizes}; masks and images need the same size")
         return mask
 
@@ -193,10 +201,16 @@ def build_dataset(config: Config, split: Split, *, off_image: OffImage = "geomet
             diff_file=data.diff_file,
             diff_threshold=data.diff_threshold,
             use_masks=data.use_masks and model.loss.seg_weight > 0,
+            half_above=_half_above(model.viewport) if data.decode == "half" else math.inf,
             seed=config.training.seed,
         )
     list_file = data.val_list if split == "val" else data.test_list
     return CulaneDataset(data.root, list_file, Compose([CropResize(model.viewport), pack]), test_mode=True)
+
+
+def _half_above(viewport: Viewport) -> float:
+    """Width of the frames whose crop at half size still is as wide as the network input."""
+    return 2 * viewport.width / (viewport.right - viewport.left)
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def _x_on_rows(points: FloatArray, rows: FloatArray) -> FloatArray:
         return found
     found[below:end] = splev(rows[below:end], splrep(ys, xs, k=min(3, len(points) - 1), s=0))
     if below:
-        found[:below] = np.polyval(np.polyfit(points[:2, 1], points[:2, 0], deg=1), rows[:below])
+        slope = (xs[-1] - xs[-2]) / (ys[-1] - ys[-2])
+        found[:below] = xs[-1] + slope * (rows[:below] - ys[-1])
     return found
 
 

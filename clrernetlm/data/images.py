@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
+from clrernetlm.geometry import FrameSize
 
 Image = NDArray[np.uint8]
 
@@ -32,29 +34,35 @@ class Scratch(threading.local):
     def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
         return Scratch, ()
 
-    def image(self, name: str, width: int, height: int) -> Image:
-        """The (height, width, 3) uint8 buffer called `name`, with whatever it held before."""
+    def image(self, name: str, width: int, height: int, channels: int = 3) -> Image:
+        """The (height, width, channels) uint8 buffer called `name`: zeros, then what was written to it."""
         buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape[:2] != (height, width):
-            buffer = self._buffers[name] = np.empty((height, width, 3), np.uint8)
+        if buffer is None or buffer.shape != (height, width, channels):
+            buffer = self._buffers[name] = np.zeros((height, width, channels), np.uint8)
         return buffer
 
 
-def read_frame(path: str, scratch: Scratch) -> Image:
-    """(H, W, 3) uint8 BGR of an image file, valid until the next call with the same `scratch`.
+def read_frame(path: str, scratch: Scratch, half_above: float = math.inf) -> tuple[Image, FrameSize]:
+    """(H, W, 3) uint8 BGR of an image file, and the frame's width and height in pixels.
+
+    A JPEG at least `half_above` pixels wide is decoded at half size, ((H + 1) // 2, (W + 1) // 2, 3), straight from its
+    frequencies: each pixel is the mean of 2 x 2. The image is valid until the next call with the same `scratch`.
 
     Raises UserError naming the file when it is missing, not an image, or a JPEG that was cut off.
     """
     size = require_complete(path)
     if size is not None and _REUSES_BUFFERS:
-        buffer = scratch.image("frame", *size)
+        width, height = size
+        half = width >= half_above
+        buffer = scratch.image("frame", (width + 1) // 2, (height + 1) // 2) if half else scratch.image("frame", *size)
         buffer[-1, -1] = _SENTINEL
         # An image that EXIF turns does not fit the buffer; anything that leaves the sentinel is read again below.
         with suppress(cv2.error):
-            cv2.imread(path, buffer, cv2.IMREAD_COLOR)
+            cv2.imread(path, buffer, cv2.IMREAD_REDUCED_COLOR_2 if half else cv2.IMREAD_COLOR)
         if buffer[-1, -1].tolist() != _SENTINEL:
-            return buffer
-    return read_image(path, cv2.IMREAD_COLOR)
+            return buffer, size
+    image = read_image(path, cv2.IMREAD_COLOR)
+    return image, (image.shape[1], image.shape[0])
 
 
 def read_image(path: str, flags: int) -> Image:

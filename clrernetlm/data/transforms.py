@@ -2,14 +2,16 @@
 
 A transform takes `(sample, rng)` and returns a sample, or None when nothing usable is left. Before the viewport a
 sample holds `image` (H, W, 3) uint8 BGR and, where there are labels, `lanes` (list of (N, 2) float64 x, y, bottom
-first) and `mask` (H, W) uint8, all in frame pixels; after it they are in network pixels.
+first) and `mask` (H, W) uint8, all in frame pixels; after it they are in network pixels. A sample that also holds
+`frame_size` (width, height) was decoded at half size: its image has (W + 1) // 2 columns and (H + 1) // 2 rows, while
+lanes and mask keep the frame's pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,9 +19,12 @@ from numpy.typing import NDArray
 
 from clrernetlm.config.schema import AugmentationConfig
 from clrernetlm.data import alaug
-from clrernetlm.data.alaug import Matrix
+from clrernetlm.data.alaug import Matrix, Recolouring
 from clrernetlm.data.images import Image, Scratch
 from clrernetlm.geometry import FrameSize, Viewport
+
+if TYPE_CHECKING:
+    from clrernetlm.data.kernels import Packed
 
 Sample = dict[str, Any]
 Transform = Callable[[Sample, np.random.Generator], Sample | None]
@@ -47,7 +52,9 @@ class CropResize:
     viewport: Viewport = field(default_factory=Viewport)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        frame = _frame_size(sample["image"])
+        if "frame_size" in sample:
+            raise ValueError("CropResize takes images of full size; leave out `half_above`, or use Alaug")
+        frame = _frame_size(sample)
         result = sample | {"image": self.viewport.apply(sample["image"])}
         if "lanes" in sample:
             result["lanes"] = [self.viewport.to_network(points, frame) for points in sample["lanes"]]
@@ -57,13 +64,26 @@ class CropResize:
 
 
 @dataclass(frozen=True)
+class _Change:
+    """What was drawn for the geometry: maps of network pixels."""
+
+    flipped: bool
+    affine: Matrix | None
+
+    def matrix(self, size: FrameSize) -> Matrix:
+        """Flip, then affine map."""
+        first = alaug.flip_matrix(size) if self.flipped else alaug.IDENTITY
+        return first if self.affine is None else alaug.compose(self.affine, first)
+
+
+@dataclass(frozen=True)
 class Alaug:
     """Crop, resize and every training augmentation; image, lanes and mask stay on each other.
 
     Crop, resize, flip and affine map are one warp from the frame, so the image is interpolated once. What the affine
-    map brings in from outside the crop is black. A flip mirrors the mask but keeps its numbers, as published: after it
-    they count from the right. With every probability at 0 this is `CropResize`. The image of the result is overwritten
-    by the next call; `PackCLRNetInputs` copies it.
+    map brings in from outside the crop is black, before the colours change. A flip mirrors the mask but keeps its
+    numbers, as published: after it they count from the right. With every probability at 0 this is `CropResize`. The
+    image of the result is overwritten by the next call; `PackCLRNetInputs` copies it.
     """
 
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -71,61 +91,67 @@ class Alaug:
     _scratch: Scratch = field(default_factory=Scratch, repr=False, compare=False)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        moved = self._move(sample, rng)
-        return moved | {"image": self._recolour(moved["image"], rng)}
+        change = self._draw_change(rng)
+        recolouring = self._draw_recolouring(rng)
+        moved, packed = self._move(sample, change, rng)
+        if recolouring is not None:
+            packed = alaug.pack(moved["image"], self._scratch) if packed is None else packed
+            recolouring.apply(packed)
+        image = moved["image"] if packed is None else alaug.unpack(packed, self._scratch)
+        return moved | {"image": self._blur(image, rng)}
 
-    def _move(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        flipped = rng.random() < self.augmentation.flip
-        affine = self._draw_affine(rng)
-        if affine is None:
-            moved = CropResize(self.viewport)(sample, rng)
-            return _flip(moved, self.viewport.size) if flipped else moved
-        change = alaug.compose(affine, alaug.flip_matrix(self.viewport.size)) if flipped else affine
-        return self._warp(sample, change)
-
-    def _draw_affine(self, rng: np.random.Generator) -> Matrix | None:
+    def _draw_change(self, rng: np.random.Generator) -> _Change:
         settings = self.augmentation
+        flipped = bool(rng.random() < settings.flip)
         if rng.random() >= settings.affine:
-            return None
+            return _Change(flipped, None)
         scale, degrees = rng.uniform(*settings.affine_scale), rng.uniform(*settings.affine_rotate)
         shift = rng.uniform(-settings.affine_shift, settings.affine_shift, 2)
-        return alaug.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1]))
+        return _Change(flipped, alaug.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1])))
 
-    def _warp(self, sample: Sample, change: Matrix) -> Sample:
+    def _draw_recolouring(self, rng: np.random.Generator) -> Recolouring | None:
+        """Channel order, brightness and contrast, hue and saturation, each with its own probability; None: none."""
+        settings = self.augmentation
+        drawn: dict[str, Any] = {}
+        if rng.random() < settings.channel_shuffle:
+            drawn["order"] = tuple(rng.permutation(3).tolist())
+        if rng.random() < settings.brightness_contrast:
+            drawn["factor"] = 1 + rng.uniform(-alaug.CONTRAST, alaug.CONTRAST)
+            drawn["offset"] = 255 * rng.uniform(-alaug.BRIGHTNESS, alaug.BRIGHTNESS)
+        if rng.random() < settings.hsv:
+            drawn["hsv"] = tuple(rng.integers(-alaug.HSV_SHIFT, alaug.HSV_SHIFT, 3, endpoint=True).tolist())
+        return Recolouring(**drawn) if drawn else None
+
+    def _move(self, sample: Sample, change: _Change, rng: np.random.Generator) -> tuple[Sample, Packed | None]:
+        """The sample in network pixels; if it was warped, its image comes packed instead."""
+        if change.affine is None and "frame_size" not in sample:
+            moved = CropResize(self.viewport)(sample, rng)
+            return (_flip(moved, self.viewport.size) if change.flipped else moved), None
+        return self._warp(sample, change.matrix(self.viewport.size))
+
+    def _warp(self, sample: Sample, change: Matrix) -> tuple[Sample, Packed]:
         """Viewport, then `change` (a map of network pixels), in one interpolation."""
-        frame = _frame_size(sample["image"])
+        size, frame = self.viewport.size, _frame_size(sample)
         left, top, right, bottom = self.viewport.crop_box(frame)
-        matrix = alaug.compose(change, alaug.resize_matrix((right - left, bottom - top), self.viewport.size))
-        crop = sample["image"][top:bottom, left:right]
-        out = self._scratch.image("network", *self.viewport.size)
-        result = sample | {"image": alaug.warp(crop, matrix, self.viewport.size, out=out)}
+        matrix = alaug.compose(change, alaug.resize_matrix((right - left, bottom - top), size))
+        result = sample.copy()
         if "lanes" in sample:
             lanes = (self.viewport.to_network(points, frame) for points in sample["lanes"])
             result["lanes"] = [_climbing(alaug.apply_matrix(change, points)) for points in lanes]
         if "mask" in sample:
-            mask = sample["mask"][top:bottom, left:right]
-            result["mask"] = alaug.warp(mask, matrix, self.viewport.size, nearest=True)
-        return result
+            result["mask"] = alaug.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
+        if "frame_size" in sample:
+            view, to_crop = _half_view((left, top, right, bottom))
+            return result, alaug.warp(sample["image"][view], alaug.compose(matrix, to_crop), size, self._scratch)
+        return result, alaug.warp(sample["image"][top:bottom, left:right], matrix, size, self._scratch)
 
-    def _recolour(self, image: Image, rng: np.random.Generator) -> Image:
-        """Channel order, brightness and contrast, hue and saturation, blur: each with its own probability."""
-        settings = self.augmentation
-        if rng.random() < settings.channel_shuffle:
-            image = alaug.reorder_channels(image, rng.permutation(3).tolist())
-        if rng.random() < settings.brightness_contrast:
-            factor = 1 + rng.uniform(-alaug.CONTRAST, alaug.CONTRAST)
-            offset = 255 * rng.uniform(-alaug.BRIGHTNESS, alaug.BRIGHTNESS)
-            image = alaug.adjust_contrast(image, factor, offset)
-        if rng.random() < settings.hsv:
-            hue, saturation, value = rng.integers(-alaug.HSV_SHIFT, alaug.HSV_SHIFT, 3, endpoint=True).tolist()
-            image = alaug.shift_hsv(image, hue, saturation, value, self._scratch.image("hsv", *self.viewport.size))
-        if rng.random() < settings.blur:
-            size = alaug.BLUR_SIZES[rng.integers(len(alaug.BLUR_SIZES))]
-            if rng.random() < 0.5:
-                image = alaug.motion_blur(image, size, rng.uniform(0, 180))
-            else:
-                image = alaug.median_blur(image, size)
-        return image
+    def _blur(self, image: Image, rng: np.random.Generator) -> Image:
+        if rng.random() >= self.augmentation.blur:
+            return image
+        size = alaug.BLUR_SIZES[rng.integers(len(alaug.BLUR_SIZES))]
+        if rng.random() < 0.5:
+            return alaug.motion_blur(image, size, rng.uniform(0, 180))
+        return alaug.median_blur(image, size)
 
 
 def _flip(sample: Sample, size: FrameSize) -> Sample:
@@ -146,5 +172,16 @@ def _climbing(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points if higher.all() else points[higher]
 
 
-def _frame_size(image: Image) -> FrameSize:
-    return image.shape[1], image.shape[0]
+def _half_view(box: tuple[int, int, int, int]) -> tuple[tuple[slice, slice], Matrix]:
+    """A crop box in frame pixels -> the part of the half-size image that covers it, and the map from there to the crop.
+
+    Pixel i of the half-size image covers pixels 2i and 2i + 1 of the frame: its centre is at 2i + 0.5.
+    """
+    left, top, right, bottom = box
+    view = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+    return view, np.array([[2.0, 0.0, 0.5 - left % 2], [0.0, 2.0, 0.5 - top % 2]])
+
+
+def _frame_size(sample: Sample) -> FrameSize:
+    height, width = sample["image"].shape[:2]
+    return sample.get("frame_size", (width, height))

@@ -128,6 +128,31 @@ def test_data_sets_travel_to_spawned_workers(tmp_path: Path) -> None:
         assert torch.equal(pool.apply(dataset.__getitem__, (0,))["inputs"], expected["inputs"])
 
 
+# Decoding at half size
+
+
+def test_training_can_decode_at_half_size_and_validation_never_does(tmp_path: Path) -> None:
+    write_culane(tmp_path, images=3)
+    cv2.imwrite(str(tmp_path / "driver_1/clip_0.MP4/00001.jpg"), frame(1, (1280, 464)))  # too small to be halved
+    config = Config()
+    config.data.root, config.data.diff_file, config.data.decode = str(tmp_path), None, "half"
+    config.data.val_list = config.data.train_list
+    config.data.use_masks = False
+    for split, reduced in (("train", [True, False, True]), ("val", [False] * 3)):
+        dataset = build_dataset(config, split)
+        dataset.pipeline = keep
+        samples = [dataset[i] for i in range(3)]
+        assert ["frame_size" in sample for sample in samples] == reduced
+        assert [sample["metainfo"]["frame_size"] for sample in samples] == [(1640, 590), (1280, 464), (1640, 590)]
+    assert samples[0]["image"].shape == (590, 1640, 3)
+    whole, half = (
+        CulaneDataset(tmp_path, "list/train_gt.txt", TRAIN, half_above=above, use_masks=False)[2]
+        for above in (9999, 1640)
+    )
+    assert torch.equal(whole["lanes"], half["lanes"])
+    assert (whole["inputs"].float() - half["inputs"].float()).abs().mean() < 4
+
+
 # What is left out and what is replaced
 
 
@@ -236,15 +261,15 @@ def test_reused_buffers_hold_the_same_pixels(tmp_path: Path) -> None:
     for number, size in enumerate([(1640, 590), (1640, 590), (640, 480), (1640, 590)]):
         path = str(tmp_path / f"{number}.jpg")
         cv2.imwrite(path, frame(number, size))
-        np.testing.assert_array_equal(read_frame(path, scratch), read_image(path, cv2.IMREAD_COLOR))
+        np.testing.assert_array_equal(read_frame(path, scratch)[0], read_image(path, cv2.IMREAD_COLOR))
     cv2.imwrite(str(tmp_path / "a.png"), frame(9, (64, 48)))
-    np.testing.assert_array_equal(read_frame(str(tmp_path / "a.png"), scratch), frame(9, (64, 48)))
+    np.testing.assert_array_equal(read_frame(str(tmp_path / "a.png"), scratch)[0], frame(9, (64, 48)))
 
 
 def test_a_frame_ending_in_the_sentinel_is_still_read(tmp_path: Path) -> None:
     path = str(tmp_path / "uniform.jpg")
     cv2.imwrite(path, np.full((64, 64, 3), (83, 19, 211), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])
-    np.testing.assert_array_equal(read_frame(path, Scratch()), read_image(path, cv2.IMREAD_COLOR))
+    np.testing.assert_array_equal(read_frame(path, Scratch())[0], read_image(path, cv2.IMREAD_COLOR))
 
 
 # The config

@@ -1,0 +1,57 @@
+"""How number-crunching kernels are compiled: on first use, and kept between runs outside the source tree."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+# Argument types of kernels; numba finds them out by itself, they are there for readers.
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Ints32 = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept: `$XDG_CACHE_HOME/clrernetlm/kernels-<hash of the sources>`; None: nowhere.
+
+    Numba notices a change in a kernel's own file only, not in the kernels it calls; the hash covers all of them.
+    """
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    digest = hashlib.sha256(b"\0".join(text for text in sources if b"@kernel" in text)).hexdigest()[:12]
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(root) / "clrernetlm" / f"kernels-{digest}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Decorator: compile `function` with numba at its first call.
+
+    No fast-math, so every bit is as written; a division by zero gives infinity or NaN as in numpy.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    config: Any = numba.config
+    chosen = config.CACHE_DIR  # set by NUMBA_CACHE_DIR: the user's choice wins
+    folder = cache_folder()
+    if not chosen and folder is None:
+        return numba.njit(**options)(function)
+    try:
+        # Numba picks the place when it decorates, and would otherwise write beside the source file.
+        config.CACHE_DIR = chosen or str(folder)
+        return numba.njit(cache=True, **options)(function)
+    finally:
+        config.CACHE_DIR = chosen

@@ -121,6 +121,7 @@ class TrainingConfig:
     clip_norm: float | None = None
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     accumulate: int = 1  # batches per optimiser step
+    log_every: int = 10  # steps between logged losses
     validate_every: int = 1  # epochs between validations; 0: never
     seed: int = 0
     deterministic: bool = False

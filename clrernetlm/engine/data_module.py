@@ -45,12 +45,21 @@ def build_loader(config: Config, split: Split, *, rank: int = 0, world: int = 1)
 class CulaneDataModule(pl.LightningDataModule):
     """Training and validation loaders of `config.data`.
 
-    `config.data.batch_size` counts images over all processes. Raises UserError when it cannot be shared equally.
+    `config.data.batch_size` counts images over all processes. Raises UserError when it cannot be shared equally, and
+    for a list that is missing or leaves no image.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.train_dataset = build_dataset(config, "train")
+        if not len(self.train_dataset):
+            raise UserError(f"{config.data.train_list}: no image left to train on; check list and diff_threshold")
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether training batches carry `masks`."""
+        return self.train_dataset.has_masks
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
@@ -58,17 +67,22 @@ class CulaneDataModule(pl.LightningDataModule):
         batch_size, workers = self.config.data.batch_size, loader_workers(self.config.data.num_workers)
         if batch_size % world:
             raise UserError(f"data.batch_size: {batch_size} is not a multiple of the {world} processes that share it")
-        dataset = build_dataset(self.config, "train")
-        if not len(dataset):
-            raise UserError(f"{self.config.data.train_list}: no image left to train on; check list and diff_threshold")
         return DataLoader(
-            EpochKeyedDataset(dataset),
+            EpochKeyedDataset(self.train_dataset),
+            # A resumed run asks for its first batches before any epoch is announced.
             batch_sampler=EpochSampler(
-                len(dataset), batch_size, seed=self.config.training.seed, rank=rank, world=world
+                len(self.train_dataset),
+                batch_size,
+                seed=self.config.training.seed,
+                epoch=self.trainer.current_epoch,
+                rank=rank,
+                world=world,
             ),
             collate_fn=collate,
             num_workers=workers,
             worker_init_fn=quiet_worker,
+            # Its own generator: starting an iteration draws from it, and must not shift the dropout of an epoch.
+            generator=torch.Generator(),
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

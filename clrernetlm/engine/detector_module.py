@@ -33,10 +33,14 @@ class DetectorModule(pl.LightningModule):
     where the data has them, `masks` (B, H, W) uint8.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, segments: bool = True) -> None:
+        """`segments`: train the segmentation branch; it needs masks in the batches and a loss weight."""
         super().__init__()
         self.config = config
+        self.segments = segments and config.model.loss.seg_weight > 0
         self.model = CLRerNet(config.model)
+        # Distributed training waits for the gradient of every parameter that could have one.
+        self.model.bbox_head.seg_decoder.requires_grad_(self.segments)
         self.criterion = CLRerNetCriterion(
             loss=config.model.loss,
             assigner=config.model.assigner,
@@ -47,17 +51,17 @@ class DetectorModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         features = self.model.extract_feat(network_input(batch["inputs"]))
-        masks = batch.get("masks") if self.config.model.loss.seg_weight else None
         losses = self.criterion(
             self.model.bbox_head(features),
             batch["lanes"],
-            seg_logits=None if masks is None else self.model.segment(features),
-            masks=masks,
+            seg_logits=self.model.segment(features) if self.segments else None,
+            masks=batch["masks"] if self.segments else None,
         )
         total = torch.stack(list(losses.values())).sum()
         size = len(batch["inputs"])
-        self.log("loss", total, prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, batch_size=size)
+        parts = {f"train/{name}": value.detach() for name, value in losses.items()}
+        self.log("loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
+        self.log_dict(parts, batch_size=size, sync_dist=True)
         return total
 
     def on_validation_epoch_start(self) -> None:
@@ -86,9 +90,8 @@ class DetectorModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.config.training
-        optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = min(settings.warmup_steps, total - 1)
 

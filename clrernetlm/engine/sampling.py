@@ -21,13 +21,19 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     only one; then it is kept so that tiny data sets train.
     """
 
-    def __init__(self, length: int, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, *, seed: int = 0, epoch: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
         self.length, self.batch_size = length, batch_size
-        self.seed, self.rank, self.world = seed, rank, world
-        self.epoch = 0
+        self.seed, self.epoch, self.rank, self.world = seed, epoch, rank, world
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """Itself: Lightning announces epochs to `batch_sampler.sampler`."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the training engine at the start of every epoch."""
+        """The epoch that the next iteration draws."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json as jsonlib
 import sys
 import tempfile
@@ -12,10 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -26,7 +23,8 @@ from clrernetlm.engine.data_module import build_loader
 from clrernetlm.engine.detector_module import network_input
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
-from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter, lines_file
+from clrernetlm.evaluation.mistakes import mistake_pictures
+from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter
 from clrernetlm.evaluation.report import write_report
 from clrernetlm.evaluation.sweep import scored_ious, sweep_confidence
 from clrernetlm.evaluation.table import result_table
@@ -103,7 +101,7 @@ def score_detector(
                 result,
                 title=f"{config.name} on {images}",
                 sweep=sweep,
-                images=worst_images(per_image, folder, root),
+                images=mistake_pictures(per_image, folder, root, root, WORST_IMAGES),
                 facts={
                     "checkpoint": checkpoint,
                     "device": str(next(model.parameters()).device),
@@ -137,25 +135,3 @@ def predict_split(config: Config, model: CLRerNet, split: Split, folder: Path) -
             for meta, lanes in zip(metas, found, strict=True):
                 rows = [Lane(prediction_points(lane, meta["frame_size"]), lane.score) for lane in lanes]
                 writer.write(meta["path"], [lane for lane in rows if len(lane) > 1])
-
-
-def worst_images(per_image: Path, predictions: Path, root: Path) -> list[tuple[str, NDArray[np.uint8]]]:
-    """The images with the most wrong or missed lanes at IoU 0.5: (caption, BGR drawing), worst first."""
-    from clrernetlm.evaluation.report import draw_comparison
-    from clrernetlm.lane import read_lines
-
-    def mistakes(row: dict[str, Any]) -> int:
-        return int(row["fp"]["0.5"] + row["fn"]["0.5"])
-
-    with open(per_image, encoding="utf-8") as lines:
-        worst = heapq.nlargest(WORST_IMAGES, map(jsonlib.loads, lines), key=mistakes)
-    drawings = []
-    for row in worst:
-        image = cv2.imread(str(root / row["path"].lstrip("/")))
-        if image is not None and mistakes(row):
-            labels = read_lines((root / row["path"].lstrip("/")).with_suffix(".lines.txt"))
-            found = read_lines(lines_file(predictions, row["path"].lstrip("/")))
-            drawing = draw_comparison(image, found, labels, row["hits"]["0.5"])
-            caption = f"{row['path']}: {row['fn']['0.5']} missed, {row['fp']['0.5']} wrong"
-            drawings.append((caption, drawing))
-    return drawings

@@ -39,13 +39,15 @@ def train(config: Config, resume: bool | str = False) -> Path:
     if start is not None:
         saved = AtomicCheckpointIO().load_checkpoint(start).get("config", {})
         warn_about_changes(config, from_dict(saved, source=str(start)), start)
-    module = DetectorModule(config)
+    torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
+    data = CulaneDataModule(config)
+    module = DetectorModule(config, segments=data.has_masks)
     trainer = build_trainer(config, work_dir)
     if config.model.backbone.pretrained and start is None:
         load_pretrained(module.model.backbone, config.model.backbone)
     if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         synchronise_batch_norm(module.model)
-    trainer.fit(module, datamodule=CulaneDataModule(config), ckpt_path=start, weights_only=True)
+    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     best = work_dir / "checkpoints" / "best.ckpt"
@@ -106,7 +108,7 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
         check_val_every_n_epoch=settings.validate_every if validates else None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=settings.log_every,
         deterministic=settings.deterministic,
         sync_batchnorm=settings.sync_batch_norm and settings.device in ("cuda", "auto") and torch.cuda.is_available(),
         use_distributed_sampler=False,  # EpochSampler and ShardSampler share the images out themselves

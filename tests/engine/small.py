@@ -8,6 +8,7 @@ from clrernetlm.config import (
     ClrernetConfig,
     Config,
     DataConfig,
+    DecodeConfig,
     EvaluationConfig,
     HeadConfig,
     TrainingConfig,
@@ -18,16 +19,15 @@ STILL = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv
 
 
 def small_config(root: Path, work_dir: Path, **training: object) -> Config:
-    """ResNet-18 at 200x96 on drawn roads, no augmentation, CPU."""
+    """DLA-46-C and a quarter of the anchors at 160x64 on drawn roads, no augmentation, CPU."""
     return Config(
         model=ClrernetConfig(
-            backbone=BackboneConfig(name="resnet18"),
-            head=HeadConfig(attention_dropout=0.1),
-            viewport=Viewport(width=200, height=96, top=0.45),
+            backbone=BackboneConfig(name="dla46_c"),
+            head=HeadConfig(num_priors=48, roi_channels=12),
+            decode=DecodeConfig(nms_threshold=10),
+            viewport=Viewport(width=160, height=64, top=0.45),
         ),
-        data=DataConfig(
-            root=str(root), diff_file=None, batch_size=8, num_workers=0, augmentation=STILL, categories="list/test_split"
-        ),
+        data=DataConfig(root=str(root), diff_file=None, batch_size=8, num_workers=0, augmentation=STILL),
         training=TrainingConfig(work_dir=str(work_dir), device="cpu", **training),
         evaluation=EvaluationConfig(image_size=(410, 148), lane_width=8),
         name="small",

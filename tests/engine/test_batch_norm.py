@@ -31,7 +31,8 @@ def run_half(rank, folder):
     for gradient in gradients:  # as DistributedDataParallel averages them
         dist.all_reduce(gradient)
         gradient /= 2
-    torch.save({"output": output.detach(), "gradients": gradients, "buffers": list(network.buffers())}, f"{folder}/{rank}")
+    results = {"output": output.detach(), "gradients": gradients, "buffers": list(network.buffers())}
+    torch.save(results, f"{folder}/{rank}")
     dist.destroy_process_group()
 
 

@@ -1,0 +1,169 @@
+"""Training learns, survives kills and full disks, and does not depend on how many processes share it."""
+
+import csv
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from clrernetlm.config.serialization import from_dict
+from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
+from clrernetlm.engine.testing import score_detector
+from clrernetlm.engine.training import train
+from clrernetlm.errors import UserError
+from tests.drawn_roads import write_drawn_roads
+from tests.engine.small import small_config
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def roads(tmp_path_factory):
+    return write_drawn_roads(tmp_path_factory.mktemp("roads"), 8)
+
+
+def losses(metrics):
+    """Training losses of a run, in order."""
+    with open(metrics, newline="") as lines:
+        return [float(row["loss"]) for row in csv.DictReader(lines) if row["loss"]]
+
+
+def assert_same(a, b, **tolerance):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+
+
+EXACT = {"rtol": 0, "atol": 0}
+
+
+def test_eight_images_are_learned_to_the_last_lane(roads, tmp_path):
+    # One step an epoch, all images in each: batch statistics stay the same, which makes the goal exact.
+    config = small_config(roads, tmp_path, epochs=320, learning_rate=3e-3, warmup_steps=10, validate_every=0)
+    config.model.head.attention_dropout = 0
+    config.model.loss.seg_weight = 0
+    checkpoint = train(config)
+    scores = score_detector(config, str(checkpoint), device="cpu")
+    assert scores["total"]["0.5"]["f1"] == pytest.approx(1.0, abs=1e-6)
+
+
+# What a user runs, in a process of its own that can be killed.
+SCRIPT = """
+import sys
+sys.path.insert(0, {repository!r})
+from tests.engine.small import small_config
+from clrernetlm.engine.training import train
+config = small_config({root!r}, {work!r}, epochs=4, log_every=1, validate_every=2, ema_momentum=0.1, **{training!r})
+config.data.batch_size = 2
+{extra}
+train(config, resume={resume})
+"""
+
+
+def run_training(root, work, *, resume=False, extra="", **training):
+    script = work.with_suffix(".py")
+    script.write_text(
+        SCRIPT.format(
+            repository=str(REPOSITORY), root=str(root), work=str(work), resume=resume, extra=extra, training=training
+        )
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process):
+    output = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, output
+    return output
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, tmp_path):
+    finish(run_training(roads, tmp_path / "whole"))
+    process = run_training(roads, tmp_path / "killed")
+    deadline = time.monotonic() + 200
+    while last_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    interrupted_at = last_checkpoint(tmp_path / "killed")
+    assert interrupted_at is not None
+    assert interrupted_at.name != last_checkpoint(tmp_path / "whole").name, "killed too late to prove anything"
+    finish(run_training(roads, tmp_path / "killed", resume=True))
+    whole = torch.load(last_checkpoint(tmp_path / "whole"), weights_only=True)
+    resumed = torch.load(last_checkpoint(tmp_path / "killed"), weights_only=True)
+    assert whole["global_step"] == resumed["global_step"] == 16
+    for part in ("state_dict", "current_model_state"):  # averaged weights, trained weights
+        assert_same(whole[part], resumed[part], **EXACT)
+
+
+def test_two_processes_train_as_one(roads, tmp_path):
+    # Dropout draws per process and segmentation normalises per process; both are off here.
+    still = "config.model.head.attention_dropout = 0; config.model.loss.seg_weight = 0; config.data.batch_size = 4"
+    for name, training in {
+        "one": {},
+        "two": {"num_devices": 2, "strategy": "ddp", "sync_batch_norm": True},
+    }.items():
+        finish(run_training(roads, tmp_path / name, extra=still, **training))
+    one, two = (losses(tmp_path / name / "metrics.csv") for name in ("one", "two"))
+    assert len(one) == 8
+    # The second loss follows the first update, so gradients agree too. Later AdamW turns the rounding noise of tiny
+    # gradients into full steps, and any two runs that round differently drift apart.
+    assert two[:2] == pytest.approx(one[:2], rel=1e-4)
+    assert two == pytest.approx(one, rel=3e-2)
+
+
+def test_a_run_is_never_overwritten(roads, tmp_path):
+    config = small_config(roads, tmp_path, epochs=1, validate_every=0)
+    train(config)
+    with pytest.raises(UserError, match="already holds a run"):
+        train(config)
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(replace(config, training=replace(config.training, work_dir=str(tmp_path / "new"))), resume=True)
+
+
+def test_checkpoints_hold_the_configuration(roads, tmp_path):
+    config = small_config(roads, tmp_path, epochs=1, validate_every=0)
+    saved = torch.load(train(config), weights_only=True)
+    assert from_dict(saved["config"]) == config
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    target = tmp_path / "checkpoints" / "epoch_0001.ckpt"
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"state_dict": {"a": torch.zeros(3)}}, target)
+    before = target.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the system now refuses larger files
+    try:
+        with pytest.raises(UserError, match=r"epoch_0001\.ckpt: cannot be written"):
+            io.save_checkpoint({"state_dict": {"a": torch.zeros(100_000)}}, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert target.read_bytes() == before
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_checkpoint_that_is_none_is_named(tmp_path):
+    path = tmp_path / "epoch_0000.ckpt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match=r"epoch_0000\.ckpt: not a training checkpoint"):
+        AtomicCheckpointIO().load_checkpoint(path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has CUDA")
+def test_a_missing_device_is_one_line(roads, tmp_path):
+    config = small_config(roads, tmp_path, epochs=1)
+    config.training.device = "cuda"
+    with pytest.raises(UserError, match="use --device cpu"):
+        train(config)

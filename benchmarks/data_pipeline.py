@@ -1,14 +1,18 @@
 """Training data: images per second on one core, ours against a restatement of the original pipeline.
 
-`python benchmarks/data_pipeline.py` draws road-like JPEG files of CULane's size, then runs decoding, labels, the full
-augmentation and the targets through both, in turns. CPU seconds of one thread are counted, so that other programs on
-the machine disturb little; `--wall` counts wall time instead.
+`python benchmarks/data_pipeline.py` draws road-like JPEG files of CULane's size, in pixels and in bytes (real frames
+have 1.7 bits per pixel), then runs decoding, labels, the full augmentation and the targets through both, in turns.
+`--photos FOLDER` takes the JPEG files of a folder instead. CPU seconds of one thread are counted, so that other
+programs on the machine disturb little; `--wall` counts wall time instead. Last, it compares network inputs from frames
+decoded at half size with those from whole frames.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,11 +23,14 @@ import numpy as np
 import torch
 from data_pipeline_baseline import BaselinePipeline
 
-from clrernetlm.data import Alaug, Compose, CropResize, CulaneDataset, PackCLRNetInputs
+from clrernetlm.config import AugmentationConfig
+from clrernetlm.data import Alaug, Compose, CulaneDataset, PackCLRNetInputs
 from clrernetlm.data.images import Scratch, read_frame
 from clrernetlm.lane import write_lines
 
 WIDTH, HEIGHT = 1640, 590
+QUALITY = 86  # gives drawn files the size of real ones
+NOTHING = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)
 VANISHING_POINT = (820.0, 260.0)
 
 
@@ -39,62 +46,102 @@ def draw_image(rng: np.random.Generator, lanes: list[np.ndarray]) -> np.ndarray:
     return image
 
 
-def write_data_set(root: Path, images: int) -> list[str]:
-    """Images and labels of four lanes each, and `list.txt`; returns the paths."""
+def draw_lanes(rng: np.random.Generator) -> list[np.ndarray]:
+    """Four lanes in frame pixels, bottom first."""
+    ys = np.arange(HEIGHT, 275, -10.0)
+    feet = np.array([-500.0, 400.0, 1250.0, 2200.0]) + rng.uniform(-80, 80, 4)
+    way = (HEIGHT - ys) / (HEIGHT - VANISHING_POINT[1])
+    bend = rng.uniform(-120, 120) * way**2
+    return [np.stack([foot + (VANISHING_POINT[0] - foot) * way + bend, ys], axis=1) for foot in feet]
+
+
+def write_data_set(root: Path, images: int, photos: list[Path]) -> list[str]:
+    """Images, drawn or the given ones, labels of four lanes each, and `list.txt`; returns the images' paths."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(images):
-        ys = np.arange(HEIGHT, 275, -10.0)
-        feet = np.array([-500.0, 400.0, 1250.0, 2200.0]) + rng.uniform(-80, 80, 4)
-        way = (HEIGHT - ys) / (HEIGHT - VANISHING_POINT[1])
-        bend = rng.uniform(-120, 120) * way**2
-        lanes = [np.stack([foot + (VANISHING_POINT[0] - foot) * way + bend, ys], axis=1) for foot in feet]
+        lanes = draw_lanes(rng)
         path = root / f"{number:05d}.jpg"
-        cv2.imwrite(str(path), draw_image(rng, lanes), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        if photos:
+            shutil.copyfile(photos[number % len(photos)], path)
+        else:
+            cv2.imwrite(str(path), draw_image(rng, lanes), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         write_lines(path.with_suffix(".lines.txt"), lanes, decimals=3)
         paths.append(str(path))
     (root / "list.txt").write_text("".join(f"/{Path(path).name}\n" for path in paths))
     return paths
 
 
+def measure(
+    runs: dict[str, Callable[[int], object]], images: int, rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds per image of every run in every round; the runs take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run(0)
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = clock()
+            for i in range(images):
+                run(i)
+            seconds[name].append((clock() - start) / images)
+    return seconds
+
+
+def half_size_difference(exact: CulaneDataset, half: CulaneDataset) -> tuple[float, float]:
+    """Mean absolute difference of the network inputs (levels of 255), and PSNR in dB."""
+    absolute, square = [], []
+    for i in range(len(exact)):
+        difference = exact[i]["inputs"].double() - half[i]["inputs"].double()
+        absolute.append(float(difference.abs().mean()))
+        square.append(float(difference.square().mean()))
+    return float(np.mean(absolute)), 10 * math.log10(255**2 / float(np.mean(square)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--photos", type=Path, help="folder of 1640x590 JPEG files")
     parser.add_argument("--wall", action="store_true", help="wall time instead of CPU time")
     options = parser.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     clock = time.perf_counter if options.wall else time.process_time
+    photos = sorted(options.photos.glob("*.jpg")) if options.photos else []
+    if options.photos and not photos:
+        parser.error(f"{options.photos}: no .jpg file")
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_data_set(Path(folder), options.images)
-        size = np.mean([Path(path).stat().st_size for path in paths]) / 1024
-        ours = CulaneDataset(folder, "list.txt", Compose([Alaug(), PackCLRNetInputs()]))
-        plain = CulaneDataset(folder, "list.txt", Compose([CropResize(), PackCLRNetInputs()]))
+        paths = write_data_set(Path(folder), options.images, photos)
+        size = np.mean([Path(path).stat().st_size for path in paths])
+        pack = PackCLRNetInputs(off_image="geometry")
+        augmented, plain = Compose([Alaug(), pack]), Compose([Alaug(NOTHING), pack])
+        exact = CulaneDataset(folder, "list.txt", augmented)
+        half = CulaneDataset(folder, "list.txt", augmented, half_above=WIDTH)
+        unchanged = CulaneDataset(folder, "list.txt", plain)
         baseline, scratch = BaselinePipeline(), Scratch()
-        runs: dict[str, Callable[[int], object]] = {
-            "decode only": lambda i: read_frame(paths[i], scratch),
-            "ours, no augmentation": lambda i: plain[i],
-            "ours, full augmentation": lambda i: ours[i],
-            "original, full augmentation": lambda i: baseline(paths[i]),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for run in runs.values():
-            run(0)
-        for round_ in range(options.rounds):
-            ours.set_epoch(round_)
-            for name, run in runs.items():
-                start = clock()
-                for i in range(options.images):
-                    run(i)
-                seconds[name].append((clock() - start) / options.images)
+        seconds = measure(
+            {
+                "decode only": lambda i: read_frame(paths[i], scratch),
+                "decode only, half size": lambda i: read_frame(paths[i], scratch, WIDTH),
+                "ours, no augmentation": lambda i: unchanged[i],
+                "ours, decode=exact": lambda i: exact[i],
+                "ours, decode=half": lambda i: half[i],
+                "original": lambda i: baseline(paths[i]),
+            },
+            options.images,
+            options.rounds,
+            clock,
+        )
+        difference = half_size_difference(unchanged, CulaneDataset(folder, "list.txt", plain, half_above=WIDTH))
     print(f"{platform.processor() or platform.machine()}, OpenCV {cv2.__version__}, one thread, ", end="")
-    print(f"{'wall' if options.wall else 'CPU'} time, {options.images} JPEG files of {size:.0f} KiB, 4 lanes each")
+    print(f"{'wall' if options.wall else 'CPU'} time, {options.rounds} rounds of {options.images} images,")
+    print(f"{WIDTH}x{HEIGHT} JPEG, {size / 1024:.0f} KiB, {8 * size / WIDTH / HEIGHT:.2f} bits per pixel, 4 lanes each")
+    reference = float(np.median(seconds["original"]))
     for name, times in seconds.items():
-        best, median = 1 / min(times), 1 / float(np.median(times))
-        print(f"{name:28s} {median:6.0f} images/s (median of {options.rounds} rounds; best {best:.0f})")
-    ratio = np.median(seconds["original, full augmentation"]) / np.median(seconds["ours, full augmentation"])
-    print(f"ratio {ratio:.2f}")
+        median = float(np.median(times))
+        print(f"{name:24s} {1 / median:5.0f} images/s (median; best {1 / min(times):.0f})  x {reference / median:.2f}")
+    print(f"inputs, half against exact: mean difference {difference[0]:.2f} of 255, PSNR {difference[1]:.1f} dB")
 
 
 if __name__ == "__main__":

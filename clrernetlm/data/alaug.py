@@ -66,18 +66,27 @@ def warp_mask(mask: Image, matrix: Matrix, size: FrameSize) -> Image:
     return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
 
 
-def warp(image: Image, matrix: Matrix, size: FrameSize, scratch: Scratch) -> Packed:
-    """(H, W, 3) -> (height, width) packed pixels, valid until the next call; what lies outside the image is 0."""
+def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: Scratch) -> Packed:
+    """(H + 2, W + 2) of `pack_framed` -> (height, width), valid until the next call; `matrix` maps the image without
+    its border. What lies outside the image is 0.
+    """
     from clrernetlm.data.kernels import warp_packed
 
-    height, width = image.shape[:2]
-    framed = scratch.image("framed", width + 2, height + 2, 4)  # a black border lets the edges fade out
-    cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=framed[1:-1, 1:-1])
     inverse = cv2.invertAffineTransform(matrix)
     inverse[:, 2] += 1
     target = _as_packed(scratch.image("packed", *size, 4))
-    warp_packed(_as_packed(framed), inverse, target)
+    warp_packed(framed, inverse, target)
     return target
+
+
+def pack_framed(image: Image, scratch: Scratch) -> Packed:
+    """(H, W, 3) -> (H + 2, W + 2) packed pixels in a black border, into which the edges fade; valid until the next
+    call.
+    """
+    height, width = image.shape[:2]
+    framed = scratch.image("framed", width + 2, height + 2, 4)
+    cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=framed[1:-1, 1:-1])
+    return _as_packed(framed)
 
 
 def pack(image: Image, scratch: Scratch) -> Packed:
@@ -105,6 +114,12 @@ class Recolouring:
     factor: float = 1.0
     offset: float = 0.0
     hsv: tuple[int, int, int] = (0, 0, 0)
+
+    def apply_framed(self, framed: Packed) -> None:
+        """In place, but the border of one pixel is black again."""
+        self.apply(framed)
+        framed[[0, -1]] = 0
+        framed[:, [0, -1]] = 0
 
     def apply(self, packed: Packed) -> None:
         """In place."""

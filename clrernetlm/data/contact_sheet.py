@@ -8,17 +8,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import Image, read_image
+from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing
 from clrernetlm.lane import read_lines
 
 _COLUMNS = 4
 _TILE = (480, 270)  # width, height in pixels; images keep their aspect within it
-_COLOURS = [(60, 60, 255), (60, 220, 60), (255, 140, 40), (30, 210, 255), (255, 80, 220), (230, 230, 60)]  # BGR
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -53,14 +52,8 @@ def _tile(path: str) -> Image:
     else:
         scale = min(width / image.shape[1], (height - 24) / image.shape[0])
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        _draw(small, lanes, scale)
+        small = draw_lanes(small.astype(np.uint8, copy=False), [points * scale for points in lanes], width=2)
         tile[: small.shape[0], : small.shape[1]] = small
         caption += f"  ({len(lanes)} lanes)"
     cv2.putText(tile, caption[-60:], (6, height - 8), _FONT, 0.42, (220, 220, 220), 1, cv2.LINE_AA)
     return tile
-
-
-def _draw(image: cv2.typing.MatLike, lanes: Sequence[NDArray[np.float64]], scale: float) -> None:
-    for number, points in enumerate(lanes):
-        polyline = np.clip(points * scale, -1e4, 1e4).round().astype(np.int32)
-        cv2.polylines(image, [polyline], False, _COLOURS[number % len(_COLOURS)], 2, cv2.LINE_AA)

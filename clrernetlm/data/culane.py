@@ -163,9 +163,17 @@ def read_labels(image_path: str) -> list[NDArray[np.float64]]:
     Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
     """
     path = label_path(image_path)
-    if not os.path.isfile(path):
-        raise UserError(f"{path}: no label file; write one, empty if the image shows no lane, or use a test list")
-    lanes = [points for points in read_lines(path) if len(points) > 1]
+    try:
+        with open(path, "rb", buffering=0) as file:
+            lanes = [np.array([*map(float, line.split())]).reshape(-1, 2) for line in file.read().splitlines()]
+        if not all(np.isfinite(points).all() for points in lanes):
+            raise ValueError
+    except FileNotFoundError:
+        message = "no label file; write one, empty if the image shows no lane, or use a test list"
+        raise UserError(f"{path}: {message}") from None
+    except (OSError, ValueError):
+        lanes = read_lines(path)  # slower, and says what is wrong
+    lanes = [points for points in lanes if len(points) > 1]
     return [points if _descends(points[:, 1]) else _bottom_first(points) for points in lanes]
 
 

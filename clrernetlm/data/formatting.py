@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import splev, splrep
 
 Sample = dict[str, Any]
 FloatArray = NDArray[np.float64]
@@ -71,14 +70,23 @@ class PackCLRNetInputs:
         Nothing raises: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
         the first counts. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
         """
+        from clrernetlm.data.row_kernels import encode_lane  # numba is slow to import
+
         targets = np.full((self.max_lanes, HEADER + self.num_points), EMPTY, np.float32)
         targets[:, :2] = 1, 0
         candidates = [points for points in map(_ordered, lanes) if len(points) > 1]
         if not candidates:
             return targets
-        rows = np.arange(self.height, -1, -self._spacing)[: self.num_points]
-        with np.errstate(all="ignore"):
-            encoded, visible = self._encode(np.stack([_x_on_rows(points, rows) for points in candidates]))
+        spacing = self.height / (self.num_points - 1)
+        rows = np.arange(self.height, -1, -spacing)[: self.num_points]
+        encoded = np.empty((len(candidates), HEADER + self.num_points))
+        official = self.off_image == "official"
+        visible = np.array(
+            [
+                encode_lane(points, rows, self.width, official, row)
+                for points, row in zip(candidates, encoded, strict=True)
+            ]
+        )
         if len(encoded) > self.max_lanes:
             most_visible = np.argsort(-visible, kind="stable")[: self.max_lanes]
             kept = np.sort(most_visible[visible[most_visible] > 1])
@@ -87,64 +95,17 @@ class PackCLRNetInputs:
         targets[slots] = encoded[slots]
         return targets
 
-    @property
-    def _spacing(self) -> float:
-        """Network pixels between two rows."""
-        return self.height / (self.num_points - 1)
-
-    def _encode(self, xs: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
-        """x on the rows (L, num_points), NaN = none -> targets (L, 6 + num_points) and visible rows (L,) of each."""
-        lanes = np.arange(len(xs))
-        inside = (xs >= 0) & (xs < self.width)
-        visible = inside.sum(axis=1)
-        first = inside.argmax(axis=1)
-        if self.off_image == "official":
-            start, length = np.isfinite(xs).sum(axis=1) - visible, visible
-            steps = inside.cumsum(axis=1) - 1
-        else:
-            last = xs.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
-            start, length = first, last - first + 1
-            steps = np.arange(xs.shape[1]) - first[:, None]
-        x0 = xs[lanes, first]
-        angles = np.arctan(steps * self._spacing / (xs - x0[:, None] + 1e-5)) / np.pi
-        angles = np.where(angles > 0, angles, 1 - np.abs(angles))
-        theta = np.where(inside & (steps > 0), angles, 0).sum(axis=1) / (visible - 1)
-        if self.off_image == "official":  # rows off the image first, then the visible ones, then the empty ones
-            order = np.where(np.isfinite(xs), inside, 2).argsort(axis=1, kind="stable")
-            xs = xs[lanes[:, None], order]
-        y0 = 1 - start / (self.num_points - 1)
-        header = (np.zeros_like(x0), np.ones_like(x0), y0, x0, theta, length)
-        return np.column_stack((*header, np.where(np.isfinite(xs), xs, EMPTY))), visible
-
 
 def _ordered(lane: ArrayLike) -> FloatArray:
     """Any (N, 2) -> (M, 2) finite float64 points, y strictly descending."""
     points = np.asarray(lane, np.float64).reshape(-1, 2)
     ys = points[:, 1]
-    if np.isfinite(points).all() and np.abs(points).max(initial=0) <= _FAR and (np.diff(ys) < -_SAME_ROW).all():
-        return points
+    if np.abs(points).max(initial=0) <= _FAR and (ys[1:] - ys[:-1] < -_SAME_ROW).all():  # False for NaN
+        return np.ascontiguousarray(points)
     points = points[np.isfinite(points).all(axis=1)].clip(-_FAR, _FAR)
     points = points[np.argsort(-points[:, 1], kind="stable")]
     first_of_row = np.diff(points[:, 1], prepend=np.inf) < -_SAME_ROW
     return points[first_of_row]
-
-
-def _x_on_rows(points: FloatArray, rows: FloatArray) -> FloatArray:
-    """(N, 2) points and descending (R,) rows -> x on the rows (R,), NaN above the lane's end.
-
-    Between the points an interpolating spline of degree min(3, N - 1) in y; below them the straight line through the
-    two lowest. All NaN when no row lies between the points.
-    """
-    xs, ys = points[::-1, 0], points[::-1, 1]
-    found = np.full(len(rows), np.nan)
-    below, end = int((rows > ys[-1]).sum()), int((rows >= ys[0]).sum())
-    if below == end:
-        return found
-    found[below:end] = splev(rows[below:end], splrep(ys, xs, k=min(3, len(points) - 1), s=0))
-    if below:
-        slope = (xs[-1] - xs[-2]) / (ys[-1] - ys[-2])
-        found[:below] = xs[-1] + slope * (rows[:below] - ys[-1])
-    return found
 
 
 def _planes(image: NDArray[np.uint8]) -> torch.Tensor:

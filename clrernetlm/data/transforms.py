@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +22,6 @@ from clrernetlm.data import alaug
 from clrernetlm.data.alaug import Matrix, Recolouring
 from clrernetlm.data.images import Image, Scratch
 from clrernetlm.geometry import FrameSize, Viewport
-
-if TYPE_CHECKING:
-    from clrernetlm.data.kernels import Packed
 
 Sample = dict[str, Any]
 Transform = Callable[[Sample, np.random.Generator], Sample | None]
@@ -81,7 +78,7 @@ class Alaug:
     """Crop, resize and every training augmentation; image, lanes and mask stay on each other.
 
     Crop, resize, flip and affine map are one warp from the frame, so the image is interpolated once. What the affine
-    map brings in from outside the crop is black, before the colours change. A flip mirrors the mask but keeps its
+    map brings in from outside the crop is black. A flip mirrors the mask but keeps its
     numbers, as published: after it they count from the right. With every probability at 0 this is `CropResize`. The
     image of the result is overwritten by the next call; `PackCLRNetInputs` copies it.
     """
@@ -93,12 +90,16 @@ class Alaug:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         change = self._draw_change(rng)
         recolouring = self._draw_recolouring(rng)
-        moved, packed = self._move(sample, change, rng)
-        if recolouring is not None:
-            packed = alaug.pack(moved["image"], self._scratch) if packed is None else packed
-            recolouring.apply(packed)
-        image = moved["image"] if packed is None else alaug.unpack(packed, self._scratch)
-        return moved | {"image": self._blur(image, rng)}
+        if change.affine is None and "frame_size" not in sample:
+            moved = CropResize(self.viewport)(sample, rng)
+            moved = _flip(moved, self.viewport.size) if change.flipped else moved
+            if recolouring is not None:
+                packed = alaug.pack(moved["image"], self._scratch)
+                recolouring.apply(packed)
+                moved["image"] = alaug.unpack(packed, self._scratch)
+        else:
+            moved = self._warp(sample, change.matrix(self.viewport.size), recolouring)
+        return moved | {"image": self._blur(moved["image"], rng)}
 
     def _draw_change(self, rng: np.random.Generator) -> _Change:
         settings = self.augmentation
@@ -122,17 +123,10 @@ class Alaug:
             drawn["hsv"] = tuple(rng.integers(-alaug.HSV_SHIFT, alaug.HSV_SHIFT, 3, endpoint=True).tolist())
         return Recolouring(**drawn) if drawn else None
 
-    def _move(self, sample: Sample, change: _Change, rng: np.random.Generator) -> tuple[Sample, Packed | None]:
-        """The sample in network pixels; if it was warped, its image comes packed instead."""
-        if change.affine is None and "frame_size" not in sample:
-            moved = CropResize(self.viewport)(sample, rng)
-            return (_flip(moved, self.viewport.size) if change.flipped else moved), None
-        return self._warp(sample, change.matrix(self.viewport.size))
-
-    def _warp(self, sample: Sample, change: Matrix) -> tuple[Sample, Packed]:
+    def _warp(self, sample: Sample, change: Matrix, recolouring: Recolouring | None) -> Sample:
         """Viewport, then `change` (a map of network pixels), in one interpolation."""
         size, frame = self.viewport.size, _frame_size(sample)
-        left, top, right, bottom = self.viewport.crop_box(frame)
+        left, top, right, bottom = box = self.viewport.crop_box(frame)
         matrix = alaug.compose(change, alaug.resize_matrix((right - left, bottom - top), size))
         result = sample.copy()
         if "lanes" in sample:
@@ -140,10 +134,20 @@ class Alaug:
             result["lanes"] = [_climbing(alaug.apply_matrix(change, points)) for points in lanes]
         if "mask" in sample:
             result["mask"] = alaug.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
+        view = slice(top, bottom), slice(left, right)
         if "frame_size" in sample:
-            view, to_crop = _half_view((left, top, right, bottom))
-            return result, alaug.warp(sample["image"][view], alaug.compose(matrix, to_crop), size, self._scratch)
-        return result, alaug.warp(sample["image"][top:bottom, left:right], matrix, size, self._scratch)
+            view, to_crop = _half_view(box)
+            matrix = alaug.compose(matrix, to_crop)
+        framed = alaug.pack_framed(sample["image"][view], self._scratch)
+        # The colours are changed where there are fewer pixels; the black around a crop shifts only in the latter case.
+        colours_first = framed.size < size[0] * size[1]
+        if recolouring is not None and colours_first:
+            recolouring.apply_framed(framed)
+        warped = alaug.warp(framed, matrix, size, self._scratch)
+        if recolouring is not None and not colours_first:
+            recolouring.apply(warped)
+        result["image"] = alaug.unpack(warped, self._scratch)
+        return result
 
     def _blur(self, image: Image, rng: np.random.Generator) -> Image:
         if rng.random() >= self.augmentation.blur:

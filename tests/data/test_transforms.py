@@ -151,7 +151,7 @@ def test_the_warp_is_the_one_of_opencv(seed: int) -> None:
     image = cv2.GaussianBlur(rng.integers(0, 256, (90, 210, 3), dtype=np.uint8), (0, 0), 2)
     matrix = alaug.affine_matrix((160, 70), rng.uniform(0.2, 3), rng.uniform(-180, 180), tuple(rng.uniform(-1, 1, 2)))
     scratch = Scratch()
-    ours = alaug.unpack(alaug.warp(image, matrix, (160, 70), scratch), scratch).astype(int)
+    ours = alaug.unpack(alaug.warp(alaug.pack_framed(image, scratch), matrix, (160, 70), scratch), scratch).astype(int)
     theirs = cv2.warpAffine(image, matrix, (160, 70), flags=cv2.INTER_LINEAR)
     assert np.abs(ours - theirs).max() <= 8  # positions are rounded to 1/16 pixel here, to 1/32 there
     assert np.abs(ours - theirs).mean() < 0.6
@@ -169,6 +169,23 @@ def test_warps_without_a_slope_or_far_away(step: tuple[float, float]) -> None:
     if step != (1e-7, -1e-7):
         np.testing.assert_array_equal(target[0], expected)
     assert (target == target[0]).all()
+
+
+def test_colours_before_the_warp_are_colours_after_it() -> None:
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8), (0, 0), 3)
+    change, scratch = Recolouring(order=(1, 0, 2), factor=1.1, offset=9, hsv=(3, -8, 5)), Scratch()
+    matrix = alaug.affine_matrix((90, 60), 1.1, 7, (0.3, 0.1))
+    framed = alaug.pack_framed(image, scratch)
+    change.apply_framed(framed)
+    before = alaug.unpack(alaug.warp(framed, matrix, (90, 60), scratch), scratch).astype(int)
+    warped = alaug.warp(alaug.pack_framed(image, scratch), matrix, (90, 60), scratch)
+    outside = warped == 0
+    change.apply(warped)
+    after = alaug.unpack(warped, scratch)
+    assert 0.1 < outside.mean() < 0.9
+    assert (before[outside] == 0).all()
+    inside = cv2.erode((~outside).astype(np.uint8), np.ones((5, 5))) > 0
+    assert np.abs(before - after)[inside].mean() < 1
 
 
 # Frames decoded at half size

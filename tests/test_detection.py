@@ -1,0 +1,108 @@
+"""Images in, lanes out: as a user calls it, with a detector that was trained for a moment."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm import Predictor, UserError
+from clrernetlm.detection import detect, find_images
+from clrernetlm.engine.training import train
+from clrernetlm.lane import read_lines
+from tests.drawn_roads import write_drawn_roads
+from tests.engine.small import small_config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = write_drawn_roads(tmp_path_factory.mktemp("roads"), 8)
+    config = small_config(root, tmp_path_factory.mktemp("run"), epochs=40, learning_rate=3e-3, validate_every=0)
+    config.model.decode.conf_threshold = 0.2
+    return config, str(train(config)), root / "driver_1/clip.MP4"
+
+
+def test_a_folder_becomes_text_json_and_overlays(trained, tmp_path):
+    config, checkpoint, images = trained
+    found = detect(config, checkpoint, [str(images)], str(tmp_path / "out"))
+    assert len(found) == 8
+    rows = json.loads((tmp_path / "out/lanes.json").read_text())
+    assert [row["image"] for row in rows] == list(found)
+    assert sum(len(row["lanes"]) for row in rows) == sum(map(len, found.values())) > 0
+    for row in rows:
+        stem = row["image"].split("/")[-1].removesuffix(".jpg")
+        assert len(read_lines(tmp_path / f"out/{stem}.lines.txt")) == len(row["lanes"])
+        overlay = cv2.imread(str(tmp_path / f"out/{stem}.jpg"))
+        assert overlay.shape == cv2.imread(row["image"]).shape
+        for lane in row["lanes"]:
+            assert 0.2 <= lane["score"] <= 1
+            assert np.diff([y for _, y in lane["points"]]).max() < 0  # bottom first
+
+
+def test_a_batch_equals_its_images_one_by_one(trained):
+    config, checkpoint, images = trained
+    predictor = Predictor(config, checkpoint)
+    batch = [cv2.imread(str(path)) for path in sorted(images.glob("*.jpg"))][:3]
+    batch[1] = cv2.resize(batch[1], (820, 296))  # sizes may differ inside a batch
+    predictor.set_images(batch)
+    together = predictor.lanes_of_images()
+    for image, lanes in zip(batch, together, strict=True):
+        predictor.set_image(image)
+        alone = predictor.lanes()
+        assert [lane.score for lane in alone] == pytest.approx([lane.score for lane in lanes], abs=1e-4)
+        for a, b in zip(alone, lanes, strict=True):
+            np.testing.assert_allclose(a.points, b.points, atol=0.05)
+
+
+def test_thresholds_cost_no_second_run_and_keep_the_best(trained):
+    config, checkpoint, images = trained
+    predictor = Predictor(config, checkpoint)
+    predictor.set_image(cv2.imread(str(images / "00000.jpg")))
+    few, many = predictor.lanes(conf=0.5), predictor.lanes(conf=0.05)
+    assert [lane.score for lane in few] == [lane.score for lane in many if lane.score >= 0.5]
+
+
+@pytest.mark.parametrize(
+    "image", [None, np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)]
+)
+def test_what_is_no_image_is_refused(trained, image):
+    config, checkpoint, _ = trained
+    with pytest.raises(UserError, match="image"):
+        Predictor(config, checkpoint).set_image(image)
+
+
+def test_lanes_before_an_image_is_a_clear_error(trained):
+    config, checkpoint, _ = trained
+    with pytest.raises(UserError, match="call set_image"):
+        Predictor(config, checkpoint).lanes()
+
+
+def test_a_truncated_image_is_named_and_the_others_are_done(trained, tmp_path):
+    config, checkpoint, images = trained
+    good = tmp_path / "good.jpg"
+    good.write_bytes((images / "00000.jpg").read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
+    with pytest.raises(UserError, match=r"broken\.jpg: 1 of 2 images cannot be decoded"):
+        detect(config, checkpoint, [str(tmp_path)], str(tmp_path / "out"))
+    assert (tmp_path / "out/good.lines.txt").exists()
+
+
+@pytest.mark.parametrize("conf", [None, 0.9999])
+def test_an_image_without_lanes_still_gets_its_files(trained, tmp_path, conf):
+    config, checkpoint, _ = trained
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((148, 410, 3), np.uint8))
+    detect(config, checkpoint, [str(tmp_path / "black.png")], str(tmp_path / "out"), conf=conf)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"black.lines.txt", "black.jpg", "lanes.json"}
+
+
+def test_inputs_are_checked_before_any_work(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.jpg").write_bytes(b"")
+    assert find_images([str(tmp_path / "a")]) == [tmp_path / "a/x.jpg"]
+    with pytest.raises(UserError, match="no such file"):
+        find_images([str(tmp_path / "c")])
+    with pytest.raises(UserError, match="would overwrite"):
+        find_images([str(tmp_path / "a"), str(tmp_path / "b")])
+    with pytest.raises(UserError, match="none given"):
+        find_images([])

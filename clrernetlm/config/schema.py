@@ -117,6 +117,9 @@ class TrainingConfig:
     learning_rate: float = 6e-4
     weight_decay: float = 0.01
     warmup_steps: int = 0
+    backbone_rate: float = 1.0  # learning rate of the backbone, as a share of `learning_rate`
+    freeze_backbone_norm: bool = False  # keep ImageNet's BatchNorm statistics: small batches estimate them badly
+    fit_anchors: bool = False  # first anchors by k-means of training lanes; pays in short trainings
     ema_momentum: float | None = None  # weight of the newest weights in the running average
     clip_norm: float | None = None
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"

@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
     "training.ema_momentum": Rule(lambda value: 0 < value < 1, "more than 0 and less than 1, or None"),
     "training.clip_norm": POSITIVE,
     "training.accumulate": at_least(1),
+    "training.backbone_rate": at_least(0),
     "training.log_every": at_least(1),
     "training.validate_every": at_least(0),
     "training.seed": between(0, 2**32 - 1),

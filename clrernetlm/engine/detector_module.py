@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clrernetlm import __version__
 from clrernetlm.config import Config
@@ -48,6 +48,15 @@ class DetectorModule(pl.LightningModule):
             max_lanes=config.model.max_lanes,
         )
         self.validation = ValidationTally(config.evaluation)
+
+    def train(self, mode: bool = True) -> DetectorModule:
+        """Training or evaluation mode; the backbone's BatchNorm stays in evaluation where the settings freeze it."""
+        super().train(mode)
+        if self.config.training.freeze_backbone_norm:
+            for layer in self.model.backbone.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        return self
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         features = self.model.extract_feat(network_input(batch["inputs"]))
@@ -90,8 +99,13 @@ class DetectorModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.config.training
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        backbone = list(self.model.backbone.parameters())
+        rest = [*self.model.neck.parameters(), *self.model.bbox_head.parameters()]
+        groups: list[dict[str, Any]] = [
+            {"params": backbone, "lr": settings.learning_rate * settings.backbone_rate},
+            {"params": [parameter for parameter in rest if parameter.requires_grad]},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = min(settings.warmup_steps, total - 1)
 

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import flatten, from_dict
+from clrernetlm.engine.anchor_fitting import fit_anchors
 from clrernetlm.engine.batch_norm import synchronise_batch_norm
 from clrernetlm.engine.callbacks import training_callbacks
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -43,8 +44,8 @@ def train(config: Config, resume: bool | str = False) -> Path:
     data = CulaneDataModule(config)
     module = DetectorModule(config, segments=data.has_masks)
     trainer = build_trainer(config, work_dir)
-    if config.model.backbone.pretrained and start is None:
-        load_pretrained(module.model.backbone, config.model.backbone)
+    if start is None:
+        initialise(module, data)
     if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         synchronise_batch_norm(module.model)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
@@ -56,6 +57,18 @@ def train(config: Config, resume: bool | str = False) -> Path:
     if result is None:
         raise UserError(f"{work_dir}: training ended before its first epoch; raise training.epochs or max_steps")
     return result
+
+
+def initialise(module: DetectorModule, data: CulaneDataModule) -> None:
+    """What a fresh run starts from besides random numbers: ImageNet weights, anchors where lanes are."""
+    config = module.config
+    if config.model.backbone.pretrained:
+        load_pretrained(module.model.backbone, config.model.backbone)
+    if config.training.fit_anchors:
+        anchors = module.model.bbox_head.anchor_generator.prior_embeddings.weight
+        fitted = fit_anchors(data.train_dataset, len(anchors), config.model.viewport.size, config.training.seed)
+        if fitted is not None:
+            anchors.data.copy_(fitted)
 
 
 def starting_point(work_dir: Path, resume: bool | str) -> Path | None:

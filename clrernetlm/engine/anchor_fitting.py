@@ -1,0 +1,33 @@
+"""First anchors taken from the training lanes, for short trainings."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+
+from clrernetlm.data.culane import CulaneDataset
+from clrernetlm.geometry import FrameSize
+
+SAMPLES = 400  # images whose lanes are clustered
+LAST_ROW = 71  # rows a lane's start is counted in
+
+
+def fit_anchors(dataset: CulaneDataset, count: int, size: FrameSize, seed: int = 0) -> Tensor | None:
+    """k-means of augmented training lanes -> (count, 3) float32 y0, x0, theta in the anchors' relative units.
+
+    Distances are measured in the units of the loss: rows, pixels of a `size` (width, height) input, degrees. None when
+    the data has fewer lanes than anchors. The published anchors are spread evenly over the image's edges and move during
+    millions of images; clusters start where lanes are.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:SAMPLES]
+    targets = np.concatenate([dataset[int(index)]["lanes"].numpy() for index in chosen])  # (lanes, 78)
+    lanes = targets[targets[:, 1] == 1]
+    if len(lanes) < count:
+        return None
+    y0, x0_px, theta = lanes[:, 2], lanes[:, 3], lanes[:, 4]
+    scale = np.array([LAST_ROW, size[0] - 1, 180.0])
+    starts = np.stack([y0, x0_px / (size[0] - 1), theta], axis=1) * scale
+    centres, _ = kmeans2(starts.astype(np.float64), count, minit="++", seed=seed)
+    return torch.from_numpy((centres / scale).astype(np.float32))

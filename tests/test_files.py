@@ -9,9 +9,14 @@ from clrernetlm.files import replacing, write_text_atomically
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.txt"
     write_text_atomically(path, "old")
-    with pytest.raises(ValueError, match="halfway"), replacing(path) as temporary:
-        temporary.write_text("ne")
-        raise ValueError("halfway")
+
+    def fail_halfway():
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise ValueError("halfway")
+
+    with pytest.raises(ValueError, match="halfway"):
+        fail_halfway()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -18,8 +18,8 @@ def fit_anchors(dataset: CulaneDataset, count: int, size: FrameSize, seed: int =
     """k-means of augmented training lanes -> (count, 3) float32 y0, x0, theta in the anchors' relative units.
 
     Distances are measured in the units of the loss: rows, pixels of a `size` (width, height) input, degrees. None when
-    the data has fewer lanes than anchors. The published anchors are spread evenly over the image's edges and move during
-    millions of images; clusters start where lanes are.
+    the data has fewer lanes than anchors. The published anchors are spread evenly over the image's edges and
+    take millions of images to move; clusters start where lanes are.
     """
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:SAMPLES]
     targets = np.concatenate([dataset[int(index)]["lanes"].numpy() for index in chosen])  # (lanes, 78)

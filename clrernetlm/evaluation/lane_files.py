@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from clrernetlm.evaluation.jit import Bytes, Floats, Ints, kernel
+from clrernetlm.jit import Bytes, Floats, Ints, kernel
 from clrernetlm.lane import read_lines
 
 POWERS_OF_TEN = 10.0 ** np.arange(23)  # all exact in float64

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clrernetlm.evaluation.jit import Bools, Bytes, Floats, Ints, Ints32, kernel
+from clrernetlm.jit import Bools, Bytes, Floats, Ints, Ints32, kernel
 from clrernetlm.evaluation.raster import Size, disc_profile, disc_radius, run_capacity, segment_runs
 from clrernetlm.evaluation.splines import POINT_LIMIT, distinct_points, natural_curve, parametric_curve
 

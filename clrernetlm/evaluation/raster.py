@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from clrernetlm.evaluation.jit import Ints, kernel
+from clrernetlm.jit import Ints, kernel
 
 Size = tuple[int, int]  # width, height of the image in pixels
 SHIFT = 16

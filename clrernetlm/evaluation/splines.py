@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.evaluation.jit import Floats, kernel
+from clrernetlm.jit import Floats, kernel
 
 POINT_LIMIT = float(1 << 30)  # coordinates are clamped to it, so that squares and fixed point cannot overflow
 

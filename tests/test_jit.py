@@ -8,7 +8,7 @@ import pytest
 
 from clrernetlm import evaluation
 from clrernetlm.evaluation import lane_ious
-from clrernetlm.evaluation.jit import cache_folder, kernel
+from clrernetlm.jit import cache_folder, kernel
 
 
 def add(a: int, b: int) -> int:

@@ -1,0 +1,21 @@
+"""A user's error stays one line, also out of a loader's worker process."""
+
+import pytest
+from torch.utils.data import DataLoader
+
+from clrernetlm.errors import UserError
+
+
+class Broken:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise UserError("a.jpg: no such image; restore the file")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_message_survives_a_worker(workers):
+    with pytest.raises(UserError) as caught:
+        list(DataLoader(Broken(), num_workers=workers))
+    assert str(caught.value) == "a.jpg: no such image; restore the file"

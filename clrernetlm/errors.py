@@ -9,7 +9,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        # A DataLoader hands on an error of its workers with their whole traceback as the message; ours is its last line.
+        # A DataLoader hands on an error of its workers with the whole traceback as message; ours is its last line.
         if "\nOriginal Traceback" in message:
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         super().__init__(message)

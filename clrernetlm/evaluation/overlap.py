@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clrernetlm.jit import Bools, Bytes, Floats, Ints, Ints32, kernel
 from clrernetlm.evaluation.raster import Size, disc_profile, disc_radius, run_capacity, segment_runs
 from clrernetlm.evaluation.splines import POINT_LIMIT, distinct_points, natural_curve, parametric_curve
+from clrernetlm.jit import Bools, Bytes, Floats, Ints, Ints32, kernel
 
 REACH = 20  # steps of up to this many pixels along x and y have a stencil
 UNKNOWN, DRAWN, UNFIT = 0, 1, 2  # of a stencil; UNFIT: a row in more than two parts

@@ -10,9 +10,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
 from clrernetlm.engine.testing import score_detector
@@ -159,6 +161,21 @@ def test_a_checkpoint_that_is_none_is_named(tmp_path):
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match=r"epoch_0000\.ckpt: not a training checkpoint"):
         AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_the_published_size_trains_fifty_steps_without_nan(tmp_path):
+    root = write_drawn_roads(tmp_path, 4, size=(820, 296))
+    config = load_config(
+        "clrernet_culane_dla34",
+        [f"--data.root={root}", f"--training.work-dir={tmp_path / 'run'}", "--data.batch-size=1"],
+    )
+    config.data.diff_file = None
+    config.data.num_workers = 0
+    config.training = replace(config.training, device="cpu", max_steps=50, epochs=20, validate_every=0, log_every=1)
+    trained = torch.load(train(config), weights_only=True)["state_dict"]
+    assert len(losses(tmp_path / "run/metrics.csv")) == 50
+    assert np.isfinite(losses(tmp_path / "run/metrics.csv")).all()
+    assert all(value.isfinite().all() for value in trained.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has CUDA")

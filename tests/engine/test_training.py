@@ -165,13 +165,19 @@ def test_a_checkpoint_that_is_none_is_named(tmp_path):
 
 def test_the_published_size_trains_fifty_steps_without_nan(tmp_path):
     root = write_drawn_roads(tmp_path, 4, size=(820, 296))
-    config = load_config(
-        "clrernet_culane_dla34",
-        [f"--data.root={root}", f"--training.work-dir={tmp_path / 'run'}", "--data.batch-size=1"],
-    )
+    config = load_config("clrernet_culane_dla34", [f"--data.root={root}", "--data.batch-size=1"])
+    config.model.backbone.pretrained = False
     config.data.diff_file = None
     config.data.num_workers = 0
-    config.training = replace(config.training, device="cpu", max_steps=50, epochs=20, validate_every=0, log_every=1)
+    config.training = replace(
+        config.training,
+        device="cpu",
+        work_dir=str(tmp_path / "run"),
+        max_steps=50,
+        epochs=20,
+        validate_every=0,
+        log_every=1,
+    )
     trained = torch.load(train(config), weights_only=True)["state_dict"]
     assert len(losses(tmp_path / "run/metrics.csv")) == 50
     assert np.isfinite(losses(tmp_path / "run/metrics.csv")).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ def detect(
     """Detect lanes in images and folders of images; returns {path: lanes in frame pixels}.
 
     `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`. Raises UserError
-    for a missing input or two inputs of the same stem before any work is done; files that turn out unreadable are
+    for a missing input, or two that would get the same results, before any work is done; files that turn out unreadable are
     named, the others finished, and UserError raised at the end.
     """
     paths = find_images(inputs)
+    names = dict(zip(paths, result_names(paths), strict=True))
     folder = Path(out)
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
@@ -58,8 +60,8 @@ def detect(
         warn_about_shape(frame, config.evaluation.image_size, warned)
         predictor.set_image(image)
         lanes = found[str(path)] = predictor.lanes(conf)
-        write_lines(folder / f"{path.stem}.lines.txt", [prediction_points(lane, frame) for lane in lanes])
-        write_jpeg(folder / f"{path.stem}.jpg", draw_lanes(image, lanes))
+        write_lines(folder / f"{names[path]}.lines.txt", [prediction_points(lane, frame) for lane in lanes])
+        write_jpeg(folder / f"{names[path]}.jpg", draw_lanes(image, lanes))
     write_text_atomically(folder / "lanes.json", json.dumps(as_json(found), indent=1))
     print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
     if unreadable:
@@ -85,12 +87,22 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
         else:
             raise UserError(f"{path}: no such file or folder")
     paths = list(dict.fromkeys(paths))
-    stems: dict[str, Path] = {}
-    for path in paths:
-        other = stems.setdefault(path.stem, path)
+    return paths
+
+
+def result_names(paths: Sequence[Path]) -> list[str]:
+    """Names of the results: the file's stem; where stems repeat, the folder's name goes in front (`clip.MP4-00000`).
+
+    Raises UserError when that does not tell two files apart.
+    """
+    repeated = Counter(path.stem for path in paths)
+    names = [path.stem if repeated[path.stem] == 1 else f"{path.resolve().parent.name}-{path.stem}" for path in paths]
+    first: dict[str, Path] = {}
+    for path, name in zip(paths, names, strict=True):
+        other = first.setdefault(name, path)
         if other != path:
             raise UserError(f"{path}: its results would overwrite those of {other}; detect them into two folders")
-    return paths
+    return names
 
 
 def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSize]) -> None:

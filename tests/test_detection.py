@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.detection import detect, find_images
+from clrernetlm.detection import detect, find_images, result_names
 from clrernetlm.engine.training import train
 from clrernetlm.lane import read_lines
 from tests.drawn_roads import write_drawn_roads
@@ -102,7 +102,10 @@ def test_inputs_are_checked_before_any_work(tmp_path):
     assert find_images([str(tmp_path / "a")]) == [tmp_path / "a/x.jpg"]
     with pytest.raises(UserError, match="no such file"):
         find_images([str(tmp_path / "c")])
+    both = find_images([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert result_names(both) == ["a-x", "b-x"]
+    (tmp_path / "a/x.png").write_bytes(b"")
     with pytest.raises(UserError, match="would overwrite"):
-        find_images([str(tmp_path / "a"), str(tmp_path / "b")])
+        result_names(find_images([str(tmp_path / "a")]))
     with pytest.raises(UserError, match="none given"):
         find_images([])

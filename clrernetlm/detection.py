@@ -37,7 +37,7 @@ def detect(
     """Detect lanes in images and folders of images; returns {path: lanes in frame pixels}.
 
     `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`. Raises UserError
-    for a missing input, or two that would get the same results, before any work is done; files that turn out unreadable are
+    for a missing input, or two that would get the same results, before any work is done; unreadable files are
     named, the others finished, and UserError raised at the end.
     """
     paths = find_images(inputs)
@@ -65,8 +65,8 @@ def detect(
     write_text_atomically(folder / "lanes.json", json.dumps(as_json(found), indent=1))
     print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
     if unreadable:
-        names = ", ".join(map(str, unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
-        raise UserError(f"{names}: {len(unreadable)} of {len(paths)} images cannot be decoded; the others are done")
+        listed = ", ".join(map(str, unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
+        raise UserError(f"{listed}: {len(unreadable)} of {len(paths)} images cannot be decoded; the others are done")
     return found
 
 
@@ -86,8 +86,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
             paths.append(path)
         else:
             raise UserError(f"{path}: no such file or folder")
-    paths = list(dict.fromkeys(paths))
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def result_names(paths: Sequence[Path]) -> list[str]:

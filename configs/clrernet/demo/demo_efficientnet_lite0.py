@@ -33,14 +33,14 @@ config.data = DataConfig(
 )
 
 config.training = TrainingConfig(
-    epochs=8,
+    epochs=5,
     learning_rate=1.5e-3,
     backbone_rate=0.5,
     warmup_steps=50,
     clip_norm=10,
     freeze_backbone_norm=True,
     fit_anchors=True,
-    validate_every=2,
+    validate_every=5,
     work_dir="demo/run",
 )
 

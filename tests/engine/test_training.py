@@ -51,6 +51,8 @@ def test_eight_images_are_learned_to_the_last_lane(roads, tmp_path):
     config = small_config(roads, tmp_path, epochs=320, learning_rate=3e-3, warmup_steps=10, validate_every=0)
     config.model.head.attention_dropout = 0
     config.model.loss.seg_weight = 0
+    config.model.assigner.min_topk = 3
+    config.training.clip_norm = 10
     checkpoint = train(config)
     scores = score_detector(config, str(checkpoint), device="cpu")
     assert scores["total"]["0.5"]["f1"] == pytest.approx(1.0, abs=1e-6)
@@ -108,19 +110,22 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, tmp_path)
 
 
 def test_two_processes_train_as_one(roads, tmp_path):
-    # Dropout draws per process and segmentation normalises per process; both are off here.
+    # Dropout draws per process and segmentation normalises per process; both are off here. Weights stay where they are:
+    # near the start a rounding error decides which anchor is matched, and the loss jumps; gradients pile up in AdamW.
     still = "config.model.head.attention_dropout = 0; config.model.loss.seg_weight = 0; config.data.batch_size = 4"
-    for name, training in {
-        "one": {},
-        "two": {"num_devices": 2, "strategy": "ddp", "sync_batch_norm": True},
-    }.items():
-        finish(run_training(roads, tmp_path / name, extra=still, **training))
-    one, two = (losses(tmp_path / name / "metrics.csv") for name in ("one", "two"))
+    runs = {"one": {}, "two": {"num_devices": 2, "strategy": "ddp", "sync_batch_norm": True}}
+    for name, training in runs.items():
+        finish(run_training(roads, tmp_path / name, extra=still, learning_rate=1e-12, **training))
+    one, two = (losses(tmp_path / name / "metrics.csv") for name in runs)
     assert len(one) == 8
-    # The second loss follows the first update, so gradients agree too. Later AdamW turns the rounding noise of tiny
-    # gradients into full steps, and any two runs that round differently drift apart.
-    assert two[:2] == pytest.approx(one[:2], rel=1e-4)
-    assert two == pytest.approx(one, rel=3e-2)
+    assert two == pytest.approx(one, rel=1e-5)
+    one, two = (torch.load(last_checkpoint(tmp_path / name), weights_only=True) for name in runs)
+    for name, value in one["current_model_state"].items():  # BatchNorm's statistics among them
+        torch.testing.assert_close(two["current_model_state"][name], value, rtol=1e-4, atol=1e-5)
+    one, two = (run["optimizer_states"][0]["state"] for run in (one, two))
+    for key, state in one.items():  # the first layers gather the rounding of thirty BatchNorms
+        difference = (two[key]["exp_avg"] - state["exp_avg"]).norm()
+        assert difference <= 2e-2 * state["exp_avg"].norm() + 1e-9, key
 
 
 def test_a_run_is_never_overwritten(roads, tmp_path):

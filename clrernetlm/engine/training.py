@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -38,8 +39,11 @@ def train(config: Config, resume: bool | str = False) -> Path:
     work_dir = work_directory(config)
     start = starting_point(work_dir, resume)
     if start is not None:
-        saved = AtomicCheckpointIO().load_checkpoint(start).get("config", {})
-        warn_about_changes(config, from_dict(saved, source=str(start)), start)
+        saved = AtomicCheckpointIO().load_checkpoint(start)
+        warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
+        if saved["epoch"] + 1 >= config.training.epochs:
+            return trained_checkpoint(work_dir)
+        keep_metrics(work_dir)
     torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
     data = CulaneDataModule(config)
     module = DetectorModule(config, segments=data.has_masks)
@@ -51,12 +55,24 @@ def train(config: Config, resume: bool | str = False) -> Path:
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    return trained_checkpoint(work_dir)
+
+
+def trained_checkpoint(work_dir: Path) -> Path:
+    """The checkpoint of a run to use: the best on validation, else the last."""
     best = work_dir / "checkpoints" / "best.ckpt"
-    last = last_checkpoint(work_dir)
-    result = best if best.exists() else last
+    result = best if best.exists() else last_checkpoint(work_dir)
     if result is None:
         raise UserError(f"{work_dir}: training ended before its first epoch; raise training.epochs or max_steps")
     return result
+
+
+def keep_metrics(work_dir: Path) -> None:
+    """Rename `metrics.csv` to `metrics.1.csv` (2, 3, ...): the logger of a resumed run begins a new file."""
+    metrics = work_dir / "metrics.csv"
+    if metrics.exists():
+        number = 1 + len(list(work_dir.glob("metrics.*.csv")))
+        metrics.rename(work_dir / f"metrics.{number}.csv")
 
 
 def initialise(module: DetectorModule, data: CulaneDataModule) -> None:
@@ -105,9 +121,12 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
     validates = settings.validate_every > 0
     check_device(settings.device)
     torch.set_float32_matmul_precision("high")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice, not news
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(settings.device, settings.device),
         devices=settings.num_devices,

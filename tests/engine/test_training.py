@@ -129,10 +129,16 @@ def test_two_processes_train_as_one(roads, tmp_path):
 
 
 def test_a_run_is_never_overwritten(roads, tmp_path):
-    config = small_config(roads, tmp_path, epochs=1, validate_every=0)
+    config = small_config(roads, tmp_path, epochs=1, validate_every=0, log_every=1)
     train(config)
     with pytest.raises(UserError, match="already holds a run"):
         train(config)
+    before = (tmp_path / "checkpoints/epoch_0000.ckpt").read_bytes()
+    assert train(config, resume=True) == tmp_path / "checkpoints/epoch_0000.ckpt"  # finished: nothing to do
+    assert (tmp_path / "checkpoints/epoch_0000.ckpt").read_bytes() == before
+    config.training.epochs = 2
+    assert train(config, resume=True).name == "epoch_0001.ckpt"
+    assert (tmp_path / "metrics.1.csv").exists()
     with pytest.raises(UserError, match="nothing to resume"):
         train(replace(config, training=replace(config.training, work_dir=str(tmp_path / "new"))), resume=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import cv2
@@ -11,15 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.lane_points import join_lanes
+
 Sample = dict[str, Any]
-FloatArray = NDArray[np.float64]
 OffImage = Literal["official", "geometry"]
 
 EMPTY = -1e5  # stands for "no x on this row" and fills unused slots
 HEADER = 6  # numbers before the rows: 1 - valid, valid, y0, x0, theta, length
 IGNORED_LABEL = 255  # mask value the segmentation loss leaves out
-_FAR = 1e6  # pixels; beyond this a coordinate is a mistake, and splines would overflow
-_SAME_ROW = 1e-6  # pixels; points closer than this along y are one point
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PackCLRNetInputs:
         `masks` (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled without any lane is a
         valid sample: it teaches what is not a lane.
         """
-        packed: Sample = {"inputs": _planes(sample["image"]), "metainfo": sample["metainfo"]}
+        packed: Sample = {"inputs": planes(sample["image"]), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
             targets = self.lane_targets(sample["lanes"])
             if sample["lanes"] and not targets[:, 1].any():
@@ -74,7 +74,8 @@ class PackCLRNetInputs:
 
         targets = np.full((self.max_lanes, HEADER + self.num_points), EMPTY, np.float32)
         targets[:, :2] = 1, 0
-        candidates = [points for points in map(_ordered, lanes) if len(points) > 1]
+        points, starts = join_lanes(lanes)
+        candidates = [points[start:end] for start, end in pairwise(starts) if end - start > 1]
         if not candidates:
             return targets
         spacing = self.height / (self.num_points - 1)
@@ -82,34 +83,31 @@ class PackCLRNetInputs:
         encoded = np.empty((len(candidates), HEADER + self.num_points))
         official = self.off_image == "official"
         visible = np.array(
-            [
-                encode_lane(points, rows, self.width, official, row)
-                for points, row in zip(candidates, encoded, strict=True)
-            ]
+            [encode_lane(lane, rows, self.width, official, row) for lane, row in zip(candidates, encoded, strict=True)]
         )
-        if len(encoded) > self.max_lanes:
-            most_visible = np.argsort(-visible, kind="stable")[: self.max_lanes]
-            kept = np.sort(most_visible[visible[most_visible] > 1])
-            encoded, visible = encoded[kept], visible[kept]
-        slots = np.flatnonzero(visible > 1)
-        targets[slots] = encoded[slots]
+        kept = choose_lanes(visible, self.max_lanes)
+        slots = np.flatnonzero(visible[kept] > 1)
+        targets[slots] = encoded[kept[slots]]
         return targets
 
 
-def _ordered(lane: ArrayLike) -> FloatArray:
-    """Any (N, 2) -> (M, 2) finite float64 points, y strictly descending."""
-    points = np.asarray(lane, np.float64).reshape(-1, 2)
-    ys = points[:, 1]
-    if np.abs(points).max(initial=0) <= _FAR and (ys[1:] - ys[:-1] < -_SAME_ROW).all():  # False for NaN
-        return np.ascontiguousarray(points)
-    points = points[np.isfinite(points).all(axis=1)].clip(-_FAR, _FAR)
-    points = points[np.argsort(-points[:, 1], kind="stable")]
-    first_of_row = np.diff(points[:, 1], prepend=np.inf) < -_SAME_ROW
-    return points[first_of_row]
+def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.intp]:
+    """(L,) rows that show each lane -> indices of the lanes that get a slot, at most `max_lanes`, in their order.
+
+    Of too many, those with most rows, and none with fewer than two. While there is room every lane has its slot, also
+    one that shows on no row.
+    """
+    if len(visible) <= max_lanes:
+        return np.arange(len(visible))
+    most_visible = np.argsort(-visible, kind="stable")[:max_lanes]
+    return np.sort(most_visible[visible[most_visible] > 1])
 
 
-def _planes(image: NDArray[np.uint8]) -> torch.Tensor:
-    """(H, W, 3) -> (3, H, W) tensor. Splitting channels is eight times faster than copying a transposed view."""
-    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
-    cv2.split(image, list(planes))
-    return torch.from_numpy(planes)
+def planes(image: NDArray[np.uint8]) -> torch.Tensor:
+    """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor, a copy.
+
+    Splitting channels is eight times faster than copying a transposed view.
+    """
+    channels = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image, list(channels))
+    return torch.from_numpy(channels)

@@ -25,10 +25,11 @@ def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray
     if not arrays:
         return np.empty((0, 2)), starts
     points = np.concatenate(arrays)
-    descends = points[1:, 1] - points[:-1, 1] < -SAME_ROW  # False for NaN
-    descends[starts[(starts > 0) & (starts < len(points))] - 1] = True  # from one lane to the next
-    if descends.all() and np.abs(points).max(initial=0) <= _FAR:
+    if _in_order(points, starts):
         return points, starts
+    turned = np.concatenate([points[:: -1 if _climbs(points) else 1] for points in arrays])
+    if _in_order(turned, starts):
+        return turned, starts
     owner = np.repeat(np.arange(len(arrays)), np.diff(starts))
     finite = np.isfinite(points).all(axis=1)
     points, owner = points[finite].clip(-_FAR, _FAR), owner[finite]
@@ -38,6 +39,18 @@ def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray
     first_of_row |= np.diff(owner, prepend=-1) > 0
     np.cumsum(np.bincount(owner[first_of_row], minlength=len(arrays)), out=starts[1:])
     return points[first_of_row], starts
+
+
+def _in_order(points: NDArray[np.float64], starts: NDArray[np.int64]) -> bool:
+    """Whether every lane is finite, near, and strictly descending in y."""
+    descends = points[1:, 1] - points[:-1, 1] < -SAME_ROW  # False for NaN
+    descends[starts[(starts > 0) & (starts < len(points))] - 1] = True  # from one lane to the next
+    return bool(descends.all()) and bool(np.abs(points).max(initial=0) <= _FAR)
+
+
+def _climbs(points: NDArray[np.float64]) -> bool:
+    """Whether a lane of two points or more starts at its upper end."""
+    return len(points) > 1 and bool(points[0, 1] < points[-1, 1])
 
 
 def _pairs(lane: ArrayLike) -> NDArray[np.float64]:

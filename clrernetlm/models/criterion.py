@@ -27,8 +27,8 @@ class CLRerNetCriterion(nn.Module):
     not 0; mask labels beyond the classes, 255 among them, do not count. The scalars are weighted: the loss is their
     sum. Computed in float32 whatever the autocast; without a device sync.
 
-    Every image and stage is normalised by its own lanes, then averaged: with batches of equal size per process, the
-    mean that DDP takes of the gradients is exact, so no normaliser has to be reduced over processes.
+    For lanes, every image and stage is normalised by its own, then averaged: with batches of equal size per process the
+    mean that DDP takes of the gradients is exact. Segmentation has one divisor for the batch, reduced over processes.
 
     `length_target` (overrides the one of `loss`): a prediction that starts off the lane's start should end where the
     lane ends. "corrected" asks for that length, "official" has the sign of the published code, which is wrong.

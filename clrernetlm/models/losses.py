@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from clrernetlm.errors import UserError
 from clrernetlm.models.lane_iou import CULANE_CROP, paired_iou, slants
+from clrernetlm.models.processes import mean_over_processes
 
 IGNORED_LABEL = 255
 
@@ -81,8 +82,9 @@ class CLRNetSegLoss(nn.Module):
     """(B, C, H, W) logits and (B, H, W) labels -> scalar: cross-entropy, averaged with the class weights.
 
     Class 0 is the background and weighs `bg_weight`, the others 1. Pixels of label `ignore_label`, and of any label
-    that is no class, do not count; if none counts, the loss is 0. Raises UserError when the logits do not have
-    `num_classes` channels (None: any number will do).
+    that is no class, do not count; if none counts, the loss is 0. In a distributed training the weights are averaged
+    over all processes, so that the mean of the losses is the loss of the whole batch. Raises UserError when the logits
+    do not have `num_classes` channels (None: any number will do).
     """
 
     def __init__(
@@ -111,5 +113,5 @@ class CLRNetSegLoss(nn.Module):
             logits, labels.masked_fill(~counts, -1), weight=weight, ignore_index=-1, reduction="sum"
         )
         # Sum of the weights of the pixels that count: all of them, less what the background falls short of 1.
-        norm = counts.sum() - (1 - self.bg_weight) * (counts & (labels == 0)).sum()
+        norm = mean_over_processes(counts.sum() - (1 - self.bg_weight) * (counts & (labels == 0)).sum())
         return self.loss_weight * total / norm.clamp(min=torch.finfo(logits.dtype).tiny)

@@ -44,7 +44,10 @@ def x_on_rows(points: Floats, rows: Floats, found: Floats) -> None:
     """
     n, lowest, highest = len(points), points[0, 1], points[-1, 1]
     found[:] = np.nan
-    if not ((rows <= lowest) & (rows >= highest)).any():
+    crossed = False
+    for y in rows:
+        crossed |= highest <= y <= lowest
+    if not crossed:
         return
     slopes = _slopes(points)
     span = 0

@@ -43,7 +43,7 @@ def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray
 
 def _in_order(points: NDArray[np.float64], starts: NDArray[np.int64]) -> bool:
     """Whether every lane is finite, near, and strictly descending in y."""
-    descends = points[1:, 1] - points[:-1, 1] < -SAME_ROW  # False for NaN
+    descends = points[1:, 1] < points[:-1, 1] - SAME_ROW  # False for NaN
     descends[starts[(starts > 0) & (starts < len(points))] - 1] = True  # from one lane to the next
     return bool(descends.all()) and bool(np.abs(points).max(initial=0) <= _FAR)
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from clrernetlm.data.culane import CulaneDataset, build_dataset, collate
     from clrernetlm.data.formatting import PackCLRNetInputs
     from clrernetlm.data.inspection import check_data
+    from clrernetlm.data.lanelm_formatting import PackLaneLMInputs
     from clrernetlm.data.transforms import Alaug, Compose, CropResize
 
 _HOME = {
@@ -17,6 +18,7 @@ _HOME = {
     "CropResize": "transforms",
     "CulaneDataset": "culane",
     "PackCLRNetInputs": "formatting",
+    "PackLaneLMInputs": "lanelm_formatting",
     "build_dataset": "culane",
     "check_data": "inspection",
     "collate": "culane",
@@ -28,6 +30,7 @@ __all__ = [
     "CropResize",
     "CulaneDataset",
     "PackCLRNetInputs",
+    "PackLaneLMInputs",
     "build_dataset",
     "check_data",
     "collate",

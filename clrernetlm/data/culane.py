@@ -187,20 +187,25 @@ def _bottom_first(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return ordered[np.diff(ordered[:, 1], prepend=math.inf) < 0]
 
 
-def build_dataset(config: Config, split: Split, *, off_image: OffImage = "geometry") -> CulaneDataset:
+def build_dataset(
+    config: Config, split: Split, *, off_image: OffImage = "geometry", pack: Transform | None = None
+) -> CulaneDataset:
     """The data set of one split as an experiment's config describes it.
 
     `off_image` chooses the targets of lanes that leave at the top or come back in: "geometry" keeps their rows in
-    place, "official" reproduces the published ones (see `PackCLRNetInputs`).
+    place, "official" reproduces the published ones (see `PackCLRNetInputs`). Another last step of the pipeline than
+    that, such as `PackLaneLMInputs`, goes in as `pack`; images and augmentations stay the same, and no mask is read.
     """
     data, model = config.data, config.model
-    pack = PackCLRNetInputs(
-        max_lanes=model.max_lanes,
-        width=model.viewport.width,
-        height=model.viewport.height,
-        num_points=model.head.num_points,
-        off_image=off_image,
-    )
+    use_masks = data.use_masks and model.loss.seg_weight > 0 and pack is None
+    if pack is None:
+        pack = PackCLRNetInputs(
+            max_lanes=model.max_lanes,
+            width=model.viewport.width,
+            height=model.viewport.height,
+            num_points=model.head.num_points,
+            off_image=off_image,
+        )
     if split == "train":
         return CulaneDataset(
             data.root,
@@ -208,7 +213,7 @@ def build_dataset(config: Config, split: Split, *, off_image: OffImage = "geomet
             Compose([Alaug(data.augmentation, model.viewport), pack]),
             diff_file=data.diff_file,
             diff_threshold=data.diff_threshold,
-            use_masks=data.use_masks and model.loss.seg_weight > 0,
+            use_masks=use_masks,
             half_above=_half_above(model.viewport) if data.decode == "half" else math.inf,
             seed=config.training.seed,
         )

@@ -26,15 +26,16 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-_SIZE = PrimitiveConstructorSpec(
+_SIZE: PrimitiveConstructorSpec[tuple[int, int] | None] = PrimitiveConstructorSpec(
     nargs=1,
     metavar="WxH",
     instance_from_str=lambda words: parse_size(words[0]),
-    is_instance=lambda value: isinstance(value, tuple),
-    str_from_instance=lambda size: [f"{size[0]}x{size[1]}"],
+    is_instance=lambda value: value is None or isinstance(value, tuple),
+    str_from_instance=lambda size: ["none" if size is None else f"{size[0]}x{size[1]}"],
 )
 
 Size = Annotated[tuple[int, int], _SIZE]
+OptionalSize = Annotated[tuple[int, int] | None, _SIZE]
 Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
 Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
 
@@ -271,6 +272,31 @@ class ShowConfig(WithConfig):
 
 
 @dataclass(kw_only=True)
+class Tokens(Command):
+    """Show the tokens of labelled lanes: a picture of letters, then the numbers."""
+
+    lines: Annotated[Positional[Path], arg(metavar="FILE", help="a .lines.txt file")]
+    config: Annotated[str | None, arg(metavar="CONFIG", help="take the viewport from it; default: CULane's")] = None
+    frame: Annotated[OptionalSize, arg(help="frame size; default: that of the image beside the file")] = None
+    steps: Annotated[int, arg(metavar="N", help="rows")] = 40
+    bins: Annotated[int, arg(metavar="N", help="x tokens")] = 800
+    lane: Annotated[int | None, arg(metavar="N", help="only this line of the file, from 1")] = None
+
+    def run(self) -> int:
+        if min(self.steps, self.bins) < 2:
+            raise UserError("--steps and --bins: use 2 or more")
+        viewport = None
+        if self.config is not None:
+            from clrernetlm.config import load_config
+
+            viewport = load_config(self.config).model.viewport
+        from clrernetlm.token_picture import print_tokens
+
+        print_tokens(self.lines, frame=self.frame, viewport=viewport, steps=self.steps, bins=self.bins, lane=self.lane)
+        return 0
+
+
+@dataclass(kw_only=True)
 class Demo(Command):
     """Generate roads, train, evaluate and draw, in minutes on a plain CPU."""
 
@@ -294,4 +320,5 @@ COMMANDS: dict[str, type[Command]] = {
     "config": ShowConfig,
     "synth": Synth,
     "check-data": CheckData,
+    "tokens": Tokens,
 }

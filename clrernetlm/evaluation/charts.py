@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+from numpy.typing import NDArray
+
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 14, 44  # margins
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+LETTER, LINE = 7.0, 16.0  # pixels that a letter of a label is wide, and a line of text high, at most
 
 
 @dataclass(frozen=True)
@@ -40,27 +44,59 @@ def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str)
         f'transform="rotate(-90 14 {middle_y})">{escape(y_label)}</text>'
     )
     for number, line in enumerate(series):
-        parts.extend(_series(line, number, len(series)))
-    return "".join([*parts, "</svg>"])
+        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_place(*point) for point in line.points))
+        parts.append(f'<polyline class="series series-{number % 6}" points="{places}"/>')
+        if len(series) > 1:
+            parts.extend(_key(line.name, number, len(series)))
+    return "".join([*parts, *_marks(series), "</svg>"])
 
 
-def _series(line: Series, number: int, total: int) -> list[str]:
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_place(*point) for point in line.points))
-    parts = [f'<polyline class="series series-{number % 6}" points="{places}"/>']
-    if line.mark is not None:
+def _key(name: str, number: int, total: int) -> list[str]:
+    """What stands for a series in the lower left corner."""
+    y = HEIGHT - BOTTOM - 14 - 18 * (total - 1 - number)
+    return [
+        f'<line class="series series-{number % 6}" x1="{LEFT + 12}" y1="{y}" x2="{LEFT + 34}" y2="{y}"/>',
+        f'<text class="value" x="{LEFT + 40}" y="{y + 4}">{escape(name)}</text>',
+    ]
+
+
+def _marks(series: Sequence[Series]) -> list[str]:
+    """The marked points and their labels, each label where it covers neither a curve nor another label, if it can."""
+    taken = np.concatenate([np.empty((0, 2)), *(_ink(line) for line in series)])
+    parts = []
+    for number, line in enumerate(series):
+        if line.mark is None:
+            continue
         x, y = _place(*line.mark)
-        anchor, shift = ("end", -9) if x > WIDTH / 2 else ("start", 9)
-        below = y + 18 if y < TOP + 24 else y - 10
+        width = LETTER * len(line.mark_label)
+        # Where the text could begin: right above, left above, right below, left below.
+        corners = [(x + 9 - (width + 18) * left, y + down) for down in (-6 - LINE, 6) for left in (0, 1)]
+        text_x, text_y = min(corners, key=lambda corner: _covered(corner, width, taken))
         parts.append(f'<circle class="mark mark-{number % 6}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
+        anchor, edge = ("start", text_x) if text_x > x else ("end", text_x + width)
         parts.append(
-            f'<text class="value" x="{x + shift:.1f}" y="{below:.1f}" text-anchor="{anchor}">'
+            f'<text class="value" x="{edge:.1f}" y="{text_y + 12:.1f}" text-anchor="{anchor}">'
             f"{escape(line.mark_label)}</text>"
         )
-    if total > 1:
-        y = HEIGHT - BOTTOM - 14 - 18 * (total - 1 - number)
-        parts.append(f'<line class="series series-{number % 6}" x1="{LEFT + 12}" y1="{y}" x2="{LEFT + 34}" y2="{y}"/>')
-        parts.append(f'<text class="value" x="{LEFT + 40}" y="{y + 4}">{escape(line.name)}</text>')
+        box = [(text_x + width * i / 20, text_y + LINE * j / 2) for i in range(21) for j in range(3)]
+        taken = np.concatenate([taken, box])
     return parts
+
+
+def _ink(line: Series) -> NDArray[np.float64]:
+    """(N, 2) pixels along a curve, dense enough that a letter cannot slip between two."""
+    points = np.array([_place(*point) for point in line.points]).reshape(-1, 2)
+    steps = np.linspace(0, 1, 50)[:, None, None]
+    return np.concatenate([points, (points[:-1] + steps * (points[1:] - points[:-1])).reshape(-1, 2)])
+
+
+def _covered(corner: tuple[float, float], width: float, taken: NDArray[np.float64]) -> int:
+    """How much a text with this upper left corner would hide; outside of the axes counts most."""
+    (x, y), right, bottom = corner, corner[0] + width, corner[1] + LINE
+    if x < LEFT or right > WIDTH - RIGHT or y < TOP or bottom > HEIGHT - BOTTOM:
+        return len(taken) + 1
+    inside = (taken >= (x, y)) & (taken <= (right, bottom))
+    return int(inside.all(axis=1).sum())
 
 
 def _place(x: float, y: float) -> tuple[float, float]:

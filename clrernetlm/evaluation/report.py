@@ -34,7 +34,8 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1060px; padding: 2.5rem 1.25rem 4rem; background: var(--page); color: var(--text);
        font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1.25rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
+h1 { font-size: clamp(1.25rem, 5vw, 1.7rem); line-height: 1.2; margin: 0 0 1.25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
 .headline { display: flex; flex-wrap: wrap; gap: .75rem; margin: 0; padding: 0; list-style: none; }
 .headline li { background: var(--panel); border-radius: 10px; padding: .7rem 1.1rem; min-width: 8rem; }
 .headline b { display: block; font-size: 1.6rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
@@ -45,14 +46,16 @@ th { color: var(--quiet); font-weight: 600; font-size: .85rem; }
 th:first-child, td:first-child { text-align: left; } tr.total td { font-weight: 700; border-bottom: 0; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .facts td:first-child { color: var(--quiet); width: 12rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 1.25rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(320px, 100%), 1fr)); gap: 1.25rem; }
 .charts figure, .pictures figure { margin: 0; } .chart { width: 100%; height: auto; display: block; }
 .chart .grid { stroke: var(--rule); stroke-width: 1; } .chart text { fill: var(--quiet); font-size: 12px; }
-.chart text.value { fill: var(--text); font-size: 13px; } .chart .series { fill: none; stroke-width: 2.2; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(400px, 1fr)); gap: 1.25rem; }
+.chart text.value { fill: var(--text); font-size: 13px; stroke: var(--page); stroke-width: 4px; paint-order: stroke; }
+.chart .series { fill: none; stroke-width: 2.2; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); gap: 1.25rem; }
 .pictures img { width: 100%; height: auto; border-radius: 8px; display: block; }
 figcaption { padding-top: .4rem; overflow-wrap: anywhere; }
 .key i { display: inline-block; width: 1.6em; height: .28em; border-radius: 2px; margin: 0 .35em .2em .9em; }
+.key i:first-child { margin-left: 0; }
 """ + "".join(
     f".chart .series-{i} {{ stroke: var(--c{i}); }} .chart .mark-{i} {{ fill: var(--c{i}); }}\n" for i in range(6)
 )
@@ -172,7 +175,7 @@ def pictures_html(images: Sequence[tuple[str, Image]]) -> str:
     )
     key = "".join(
         f'<i style="background: rgb({red}, {green}, {blue})"></i>{name}'
-        for name, (blue, green, red) in (("label", GREEN), ("hit", BLUE), ("miss", RED))
+        for name, (blue, green, red) in (("label", GREEN), ("hit", BLUE), ("false", RED))
     )
     return f'<p class="note key">{key}</p><div class="pictures">{figures}</div>'
 

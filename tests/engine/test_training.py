@@ -110,8 +110,8 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, tmp_path)
 
 
 def test_two_processes_train_as_one(roads, tmp_path):
-    # Dropout draws per process, so both of the network's are off. Weights stay where they are: near the start a rounding
-    # error decides which anchor is matched, and the loss jumps; gradients pile up in AdamW.
+    # Dropout draws per process, so both of the network's are off. Weights stay where they are: near the start a
+    # rounding error decides which anchor is matched, and the loss jumps; gradients pile up in AdamW.
     still = """
 config.model.head.attention_dropout = 0
 config.data.batch_size = 4

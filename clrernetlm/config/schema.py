@@ -115,6 +115,7 @@ class TrainingConfig:
     epochs: int = 15
     max_steps: int = -1  # stops earlier than `epochs` when positive
     learning_rate: float = 6e-4
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     weight_decay: float = 0.01
     warmup_steps: int = 0
     backbone_rate: float = 1.0  # learning rate of the backbone, as a share of `learning_rate`
@@ -146,10 +147,73 @@ class EvaluationConfig:
 
 
 @dataclass(slots=True)
+class LaneLMNetworkConfig:
+    """The language model. Lengths are fractions of the width of the network input."""
+
+    num_steps: int = 40  # T: rows a lane can have a keypoint on
+    nbins_x: int = 800  # bins of x; 0 is the padding
+    embed_dim: int = 256
+    num_layers: int = 3
+    num_heads: int = 8
+    ffn_dim: int = 1024
+    row_order: Literal["bottom_up", "top_down"] = "bottom_up"
+    question_stride: int = 2  # every n-th row of the question becomes a token
+    global_attention: bool = True  # layer i attends to the whole pyramid level i, coarse to fine
+    local_sampling: bool = True  # features sampled beside the lane
+    strip_points: int = 13  # samples of a strip across the lane
+    strip_spacing: float = 5 / 800
+    offset_tokens: bool = True  # x of a lane with a question is an offset from it, else a bin of the image
+    offset_bins: int = 65
+    offset_range: float = 64 / 800  # the farthest offset bin
+    sees_past: bool = True  # False: a control that knows the question but not what it wrote
+
+
+@dataclass(slots=True)
+class LaneLMLessonConfig:
+    """What a training image asks. Lengths are fractions of the width of the network input."""
+
+    proposals: int = 4  # questions from the detector per image
+    invented: int = 2  # questions made from labels: moved a little (true) or a lot (false)
+    unasked: int = 3  # labelled lanes without question: prompts or a start point only
+    proposal_threshold: float = 0.03  # detector's confidence from which its lanes become questions
+    match_iou: float = 0.4  # a question with this LaneIoU (half width 30/800) is about that lane
+    question_noise: float = 6 / 800  # standard deviation at most, of the sideways noise on questions
+    input_noise: float = 5 / 800  # the same for keypoints the model believes it wrote
+    prompt_noise: float = 8 / 1640  # clicks miss by up to this, and start points by three times as much
+    label_sigma: float = 1.5  # bins over which an x label is spread; 0: one bin
+
+
+@dataclass(slots=True)
+class LaneLMDecodeConfig:
+    proposal_threshold: float = 0.1  # detector's confidence from which its lanes become questions
+    max_proposals: int = 8
+    lane_threshold: float = 0.5  # LaneLM's confidence from which an answer is a lane
+    rounds: int = 1  # 2: the answers are asked about once more
+    hallucination_removal: bool = True
+    hallucination_points: int = 10  # lanes with more keypoints than this are cut at a jump
+    nms_threshold: float = 25 / 800  # mean distance, fraction of the width, below which two answers are one lane
+
+
+@dataclass(slots=True)
+class LaneLMConfig:
+    """LaneLM on top of the frozen CLRerNet of `model`."""
+
+    kind: Literal["full", "plain"] = "full"  # plain: the founding prototype; one level, padding start, no questions
+    detector: str | None = None  # CLRerNet checkpoint to start from; LaneLM's own checkpoints hold it
+    network: LaneLMNetworkConfig = field(default_factory=LaneLMNetworkConfig)
+    lessons: LaneLMLessonConfig = field(default_factory=LaneLMLessonConfig)
+    decode: LaneLMDecodeConfig = field(default_factory=LaneLMDecodeConfig)
+    views: int = 0  # augmented views of an image, shown in turn; 0: a new one every epoch
+    cache: str | None = None  # folder for the detector's features of all views; None: computed every time
+
+
+@dataclass(slots=True)
 class Config:
     """One experiment: what `clrernetlm train|test|detect CONFIG` reads."""
 
+    task: Literal["clrernet", "lanelm"] = "clrernet"  # what is trained, tested and predicted with
     model: ClrernetConfig = field(default_factory=ClrernetConfig)
+    lanelm: LaneLMConfig = field(default_factory=LaneLMConfig)
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -61,6 +61,33 @@ RULES: dict[str, Rule] = {
     "model.decode.conf_threshold": FRACTION,
     "model.decode.nms_threshold": at_least(0),
     "model.max_lanes": between(1, 254),  # masks are bytes: 0 is the background, 255 is "ignore"
+    "lanelm.network.num_steps": at_least(4),
+    "lanelm.network.nbins_x": at_least(2),
+    "lanelm.network.embed_dim": at_least(2),
+    "lanelm.network.num_layers": at_least(1),
+    "lanelm.network.num_heads": at_least(1),
+    "lanelm.network.ffn_dim": at_least(1),
+    "lanelm.network.question_stride": at_least(1),
+    "lanelm.network.strip_points": at_least(1),
+    "lanelm.network.strip_spacing": POSITIVE,
+    "lanelm.network.offset_bins": at_least(3),
+    "lanelm.network.offset_range": WIDTH,
+    "lanelm.lessons.proposals": at_least(0),
+    "lanelm.lessons.invented": at_least(0),
+    "lanelm.lessons.unasked": at_least(0),
+    "lanelm.lessons.proposal_threshold": FRACTION,
+    "lanelm.lessons.match_iou": FRACTION,
+    "lanelm.lessons.question_noise": at_least(0),
+    "lanelm.lessons.input_noise": at_least(0),
+    "lanelm.lessons.prompt_noise": at_least(0),
+    "lanelm.lessons.label_sigma": at_least(0),
+    "lanelm.decode.proposal_threshold": FRACTION,
+    "lanelm.decode.max_proposals": at_least(1),
+    "lanelm.decode.lane_threshold": FRACTION,
+    "lanelm.decode.rounds": at_least(1),
+    "lanelm.decode.hallucination_points": at_least(2),
+    "lanelm.decode.nms_threshold": at_least(0),
+    "lanelm.views": at_least(0),
     "data.diff_threshold": at_least(0),
     "data.batch_size": at_least(1),
     "data.num_workers": at_least(0),
@@ -76,6 +103,7 @@ RULES: dict[str, Rule] = {
     "training.epochs": at_least(1),
     "training.max_steps": Rule(lambda value: value == -1 or value >= 1, "1 or more, or -1 for no limit"),
     "training.learning_rate": POSITIVE,
+    "training.betas": Rule(lambda value: 0 <= value < 1, "0 or more and less than 1"),
     "training.weight_decay": at_least(0),
     "training.warmup_steps": at_least(0),
     "training.ema_momentum": Rule(lambda value: 0 < value < 1, "more than 0 and less than 1, or None"),
@@ -93,7 +121,7 @@ RULES: dict[str, Rule] = {
     "evaluation.thresholds": Rule(lambda value: 0 < value < 1, "IoU values between 0 and 1"),
 }
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
 
 
 def validate(config: Config) -> None:
@@ -112,8 +140,8 @@ def validate(config: Config) -> None:
             raise UserError(f"{name}: {_show(values[name])} is empty; write the smaller value first")
     if not values["evaluation.thresholds"]:
         raise UserError("evaluation.thresholds: empty; give at least one IoU, such as 0.5")
-    if config.training.device not in DEVICES:
-        raise UserError(f"training.device: '{config.training.device}' is unknown; use one of {', '.join(DEVICES)}")
+    if not DEVICES.fullmatch(config.training.device):
+        raise UserError(f"training.device: '{config.training.device}' is unknown; use auto, cpu, cuda, cuda:N or mps")
 
 
 def _show(value: Any) -> str:

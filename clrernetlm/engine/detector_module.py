@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import to_dict
+from clrernetlm.engine.schedule import adamw_cosine
 from clrernetlm.engine.validation import ValidationTally
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
@@ -105,18 +105,7 @@ class DetectorModule(pl.LightningModule):
             {"params": backbone, "lr": settings.learning_rate * settings.backbone_rate},
             {"params": [parameter for parameter in rest if parameter.requires_grad]},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = min(settings.warmup_steps, total - 1)
-
-        def factor(step: int) -> float:
-            """Linear from near 0 over `warmup` steps, then half a cosine down to 0 at the last step."""
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw_cosine(groups, settings, int(self.trainer.estimated_stepping_batches))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = to_dict(self.config)

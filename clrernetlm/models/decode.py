@@ -104,6 +104,16 @@ def lanes_from_predictions(
     or fewer than two points.
     """
     params, length_rows, xs = _float32(params), _float32(length_rows), _float32(xs)
+    count = xs.shape[1]
+    shown = shown_rows(params, length_rows, xs, extend_bottom)
+    left, top, right, bottom = crop
+    y = torch.linspace(1, 0, count).double().numpy() * (bottom - top) + top
+    points = np.stack([xs.astype(np.float64) * (right - left) + left, np.broadcast_to(y, xs.shape)], axis=-1)
+    return [lane[rows][::-1] if rows.sum() > 1 else None for lane, rows in zip(points, shown, strict=True)]
+
+
+def shown_rows(params: Floats, length_rows: Floats, xs: Floats, extend_bottom: bool = True) -> NDArray[np.bool_]:
+    """Arguments as in `lanes_from_predictions` -> (n, 72) bool, bottom row first: the rows a prediction is drawn on."""
     n, count = xs.shape
     strips = count - 1
     start = np.clip(np.rint((1 - params[:, 0]) * np.float32(strips)), 0, strips).astype(np.int64)
@@ -114,12 +124,7 @@ def lanes_from_predictions(
         # A row below the start belongs to the lane when it and every row between are inside the image.
         leaves = (rows < start[:, None]) & ~((xs >= 0) & (xs <= 1))
         shown |= (rows < start[:, None]) & ~np.logical_or.accumulate(leaves[:, ::-1], axis=1)[:, ::-1]
-    shown &= length_rows.reshape(n, 1) >= 0
-
-    left, top, right, bottom = crop
-    y = torch.linspace(1, 0, count).double().numpy() * (bottom - top) + top
-    points = np.stack([xs.astype(np.float64) * (right - left) + left, np.broadcast_to(y, xs.shape)], axis=-1)
-    return [lane[rows][::-1] if rows.sum() > 1 else None for lane, rows in zip(points, shown, strict=True)]
+    return shown & (length_rows.reshape(n, 1) >= 0)
 
 
 def prediction_points(lane: Lane, frame_size: FrameSize, step: float = 2.0) -> Points:

@@ -1,0 +1,161 @@
+"""Free-running decoding: prefill with the request, then one keypoint at a time for all lanes of all images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clrernetlm.models.lanelm.model import KeysValues
+from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
+from clrernetlm.models.lanelm.requests import Requests
+
+WINDOW = 4  # bins on either side of the most likely one that x is averaged over
+
+
+@dataclass
+class Cache:
+    """Keys and values of the tokens so far, of every layer, in memory laid out for the longest answer."""
+
+    keys: list[Tensor]  # per layer (N, heads, P + T, d)
+    values: list[Tensor]
+    visible: Tensor  # (N, 1, 1, P + T) bool
+    length: int  # tokens so far
+
+
+@dataclass
+class Answers:
+    """What LaneLM wrote, (B, L, T) rows from the top."""
+
+    xs: Tensor  # x in network pixels
+    shown: Tensor  # bool: rows the lane is on
+    score: Tensor  # (B, L) probability that there is such a lane; 0 where nothing was asked
+
+
+def prefill(model: LaneLM, scene: Scene, brief: Brief) -> tuple[Logits, Cache]:
+    """Read the tokens before the answer; logits (N, 1, ...) of the first keypoint, and the cache to go on with."""
+    tokens, before = brief.tokens, brief.tokens.shape[1]
+    total = before + model.config.num_steps
+    visible = torch.cat(
+        [brief.visible, torch.zeros(len(tokens), total - before, dtype=torch.bool, device=tokens.device)], dim=1
+    )[:, None, None, :]
+    cache = Cache([], [], visible, before)
+    for layer, visual in zip(model.decoder.layers, scene.visual, strict=True):
+        keys, values = layer.own_keys_values(tokens)
+        for store, new in ((cache.keys, keys), (cache.values, values)):
+            room = new.new_zeros(*new.shape[:2], total, new.shape[-1])
+            room[:, :, :before] = new
+            store.append(room)
+        tokens = layer.extend(tokens, (keys, values), visual, visible[..., :before])
+    return model.logits(model.decoder.norm(tokens[:, -1:])), cache
+
+
+def decode_one_token(model: LaneLM, scene: Scene, tokens: Tensor, cache: Cache) -> Logits:
+    """The newest keypoint of every lane (N, 1, D) -> logits (N, 1, ...) of the next one. Extends the cache."""
+    place = cache.length
+    cache.visible[..., place] = True
+    window = slice(0, place + 1)
+    before = place + 1 if model.config.sees_past else None
+    for layer, visual, keys, values in zip(model.decoder.layers, scene.visual, cache.keys, cache.values, strict=True):
+        keys[:, :, place : place + 1], values[:, :, place : place + 1] = layer.own_keys_values(tokens)
+        own: KeysValues = keys[:, :, window], values[:, :, window]
+        tokens = layer.extend(tokens, own, visual, cache.visible[..., window])
+    if before is None:
+        cache.visible[..., place] = False
+    cache.length = place + 1
+    return model.logits(model.decoder.norm(tokens))
+
+
+@torch.no_grad()
+def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached: bool = True) -> Answers:
+    """Answer all requests greedily; pyramid levels as for `LaneLM.look`.
+
+    After the first row, which the model chooses, the rows follow each other until the model ends the lane. x is the
+    mean of the bins around the most likely one. `cached=False` computes every step from the start: slow, for tests.
+    """
+    scene = model.look(levels)
+    brief = model.read(scene, requests)
+    batch, lanes, steps = requests.question.shape
+    logits, cache = prefill(model, scene, brief)
+    y = logits.y[:, 0].float().unflatten(0, (batch, lanes))
+    score = (1 - y.softmax(-1)[..., steps]) * requests.asked
+    row = y[..., :steps].argmax(-1)
+    x = next_x(model, brief, logits, row)
+    previous = torch.full_like(x, torch.nan)
+    going = requests.asked.clone()
+    xs, shown = torch.zeros_like(requests.question), torch.zeros_like(requests.shown)
+    written: list[Tensor] = []
+    for place in range(steps):
+        at = row.clamp(max=steps - 1)[..., None]
+        xs.scatter_(-1, at, torch.where(going[..., None], x[..., None], xs.gather(-1, at)))
+        shown.scatter_(-1, at, going[..., None] | shown.gather(-1, at))
+        if place == steps - 1:
+            break
+        token = model.answer_tokens(
+            scene,
+            brief,
+            x[..., None],
+            previous[..., None],
+            at,
+            torch.tensor([place], device=x.device),
+        )
+        if cached:
+            logits = decode_one_token(model, scene, token, cache)
+        else:
+            written.append(token)
+            logits = recompute(model, scene, brief, written)
+        y = logits.y[:, 0].float().unflatten(0, (batch, lanes))
+        ahead = (row + 1).clamp(max=steps - 1)
+        go_on = y.gather(-1, ahead[..., None])[..., 0] >= y[..., steps]
+        going = going & go_on & (row + 1 < steps)
+        previous, x, row = x, next_x(model, brief, logits, ahead), row + 1
+        if place % 8 == 7 and x.device.type == "cpu" and not going.any():
+            break
+    return Answers(model.written(xs), model.written(shown), score)
+
+
+def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tensor]) -> Logits:
+    """Logits after the last of the `written` keypoints, everything before computed again."""
+    tokens = torch.cat([brief.tokens, *written], dim=1)
+    mask = model.sequence_mask(brief.visible, len(written))
+    for layer, visual in zip(model.decoder.layers, scene.visual, strict=True):
+        tokens = layer(tokens, visual, mask)
+    return model.logits(model.decoder.norm(tokens[:, -1:]))
+
+
+def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> Tensor:
+    """Logits of one keypoint per lane, its row (B, L) in writing order -> x (B, L) in network pixels."""
+    absolute = expected(logits.absolute[:, 0, 1:].float(), model.bin_x()[1:]).view(row.shape)
+    if not model.config.offset_tokens:
+        return absolute
+    offset = expected(logits.offset[:, 0].float(), model.offset_x()).view(row.shape)
+    reference = brief.guides.reference.gather(-1, row[..., None])[..., 0]
+    return torch.where(brief.has_question, reference + offset, absolute)
+
+
+def expected(logits: Tensor, places: Tensor) -> Tensor:
+    """(N, K) logits, (K,) places of the bins -> (N,): the mean place of the bins around the most likely one."""
+    best = logits.argmax(-1, keepdim=True)
+    around = (best + torch.arange(-WINDOW, WINDOW + 1, device=logits.device)).clamp(0, logits.shape[-1] - 1)
+    # At the border the outermost bin would count several times: those beyond it count for nothing.
+    outside = around != best + torch.arange(-WINDOW, WINDOW + 1, device=logits.device)
+    weights = logits.gather(-1, around).masked_fill(outside, -torch.inf).softmax(-1)
+    return (weights * places[around]).sum(-1)
+
+
+def cut_hallucinations(answers: Answers, from_bottom: bool, more_than: int = 10) -> Answers:
+    """Cut lanes of more than `more_than` keypoints at their first jump, in the order they were written.
+
+    With d the sideways steps of a lane, a jump is a step longer than twice their 85th percentile. Source: LaneLM,
+    hallucination removal.
+    """
+    xs, shown = (answers.xs.flip(-1), answers.shown.flip(-1)) if from_bottom else (answers.xs, answers.shown)
+    step = (xs[..., 1:] - xs[..., :-1]).abs()
+    both = shown[..., 1:] & shown[..., :-1]
+    limit = 2 * step.masked_fill(~both, torch.nan).nanquantile(0.85, dim=-1, keepdim=True)
+    jump = both & (step > limit) & (shown.sum(-1, keepdim=True) > more_than)
+    after = torch.cat([torch.zeros_like(jump[..., :1]), jump], dim=-1).cumsum(-1) > 0
+    kept = shown & ~after
+    return Answers(answers.xs, kept.flip(-1) if from_bottom else kept, answers.score)

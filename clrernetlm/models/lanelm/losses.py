@@ -1,0 +1,95 @@
+"""Losses of the language model: cross-entropy on x and y tokens, plain and with spread labels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clrernetlm.config.schema import LaneLMLessonConfig
+from clrernetlm.models.lanelm.lessons import Lessons
+from clrernetlm.models.lanelm.network import LaneLM, Logits
+from clrernetlm.models.lanelm.requests import Guides
+
+
+def lane_lm_loss(
+    logits_x: Tensor, logits_y: Tensor, target_x: Tensor, target_y: Tensor, pad_token_x: int = 0, pad_token_y: int = 40
+) -> Tensor:
+    """Logits (N, T, nbins_x) and (N, T, rows), int64 targets (N, T) -> scalar: the mean of both cross-entropies.
+
+    Targets equal to the padding are ignored; 0 where nothing else is left.
+    """
+    losses = []
+    for logits, target, padding in ((logits_x, target_x, pad_token_x), (logits_y, target_y, pad_token_y)):
+        total = F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=padding, reduction="sum")
+        losses.append(total / (target != padding).sum().clamp(min=1))
+    return 0.5 * (losses[0] + losses[1])
+
+
+def spread_cross_entropy(logits: Tensor, place: Tensor, sigma: float) -> Tensor:
+    """Logits (..., K), the place of the truth among the bins (...), float -> cross-entropy (...).
+
+    The label is a bell of `sigma` bins around the place, or the nearest bin when `sigma` is 0. A place beyond the bins
+    counts as the outermost one.
+    """
+    place = place.clamp(0, logits.shape[-1] - 1)
+    log_probability = logits.float().log_softmax(-1)
+    if sigma <= 0:
+        return -log_probability.gather(-1, place.round().long()[..., None]).squeeze(-1)
+    bins = torch.arange(logits.shape[-1], device=logits.device)
+    label = torch.softmax(-((bins - place[..., None]) ** 2) / (2 * sigma**2), dim=-1)
+    return -(label * log_probability).sum(-1)
+
+
+def pack_answers(model: LaneLM, xs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(..., T) x from the top, NaN off the lane -> keypoints in writing order (..., T), first rows (...), counts (...).
+
+    The keypoints begin at place 0; after the last one NaN follows.
+    """
+    written = model.written(xs)
+    there = written.isfinite()
+    first, count = there.float().argmax(-1), there.sum(-1)
+    places = first[..., None] + torch.arange(xs.shape[-1], device=xs.device)
+    packed = written.gather(-1, places.clamp(max=xs.shape[-1] - 1))
+    return packed.masked_fill(places >= (first + count)[..., None], torch.nan), first, count
+
+
+def lesson_losses(
+    model: LaneLM, lessons: Lessons, logits: Logits, guides: Guides, config: LaneLMLessonConfig
+) -> dict[str, Tensor]:
+    """Logits for the answers of `lessons` -> `loss_start`, `loss_y`, `loss_x`, each a mean.
+
+    `loss_start` is about the first word of a request, its first row or that there is no such lane; `loss_y` about the
+    rows after it and the end; `loss_x` about the keypoints' x: the offset from the reference where there is a
+    question, and the bin of the image.
+    """
+    requests = lessons.requests
+    targets, first, count = pack_answers(model, lessons.targets)
+    steps = model.config.num_steps
+    places = torch.arange(steps + 1, device=targets.device)
+    row = first[..., None] + places
+    y_target = torch.where(places < count[..., None], row, steps)
+    counted = (places <= count[..., None]) & requests.asked[..., None]
+    shape = (*counted.shape, -1)
+    y_loss = F.cross_entropy(logits.y.reshape(shape).movedim(-1, 1).float(), y_target, reduction="none")
+
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        return (values * weights).sum() / weights.sum().clamp(min=1)
+
+    x_counted = torch.isfinite(targets) & requests.asked[..., None]
+    x = targets.nan_to_num(0.0)
+    bins = model.config.nbins_x / model.width
+    absolute = spread_cross_entropy(logits.absolute.reshape(shape)[..., :-1, :], x * bins, config.label_sigma)
+    x_loss = mean(absolute, x_counted)
+    if model.config.offset_tokens:
+        reference = guides.reference.gather(-1, row[..., :-1].clamp(max=steps - 1))
+        per_bin = 2 * model.offset_range / (model.config.offset_bins - 1)
+        place = (x - reference) / per_bin + (model.config.offset_bins - 1) / 2
+        offset = spread_cross_entropy(logits.offset.reshape(shape)[..., :-1, :], place, config.label_sigma)
+        questioned = requests.shown.any(-1, keepdim=True)
+        x_loss = mean(torch.where(questioned, offset + 0.2 * absolute, absolute), x_counted)
+    return {
+        "loss_start": mean(y_loss[..., 0], counted[..., 0]),
+        "loss_y": mean(y_loss[..., 1:], counted[..., 1:]),
+        "loss_x": x_loss,
+    }

@@ -1,0 +1,30 @@
+"""Sines and cosines that tell places apart."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SHORTEST_PERIOD = 1 / 100  # of the whole length: 8 pixels of an 800 pixel wide image
+
+
+def sinusoids(places: Tensor, dim: int, scale: float = 0.3) -> Tensor:
+    """Places (...) as fractions of the whole -> (..., dim), times `scale`.
+
+    Periods fall geometrically from four times the whole to `SHORTEST_PERIOD`. An odd `dim` ends with a sine.
+    """
+    half = (dim + 1) // 2
+    periods = torch.logspace(math.log10(4.0), math.log10(SHORTEST_PERIOD), half, device=places.device)
+    angles = places[..., None] * (2 * math.pi / periods)
+    return scale * torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :dim]
+
+
+def grid_sinusoids(height: int, width: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """(height * width, dim): half of the numbers say where along y, half where along x."""
+    y = (torch.arange(height, device=device) + 0.5) / height
+    x = (torch.arange(width, device=device) + 0.5) / width
+    along_y = sinusoids(y, dim - dim // 2)[:, None].expand(-1, width, -1)
+    along_x = sinusoids(x, dim // 2)[None].expand(height, -1, -1)
+    return torch.cat([along_y, along_x], dim=-1).flatten(0, 1)

@@ -1,0 +1,95 @@
+"""The frozen detector and the language model that reads its features, in one module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from clrernetlm.config.schema import Config
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.clrer_head import Stage
+from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
+from clrernetlm.models.lanelm.network import LaneLM, extend_question
+from clrernetlm.models.lanelm.proposals import Proposals, propose
+from clrernetlm.models.lanelm.requests import Requests
+
+
+@dataclass
+class Observation:
+    """What the detector saw in B images."""
+
+    levels: tuple[Tensor, ...]  # pyramid (B, C, h, w), finest first
+    stage: Stage  # the detector's own predictions
+
+
+class PromptableDetector(nn.Module):
+    """CLRerNet, frozen and always in evaluation mode, and LaneLM on its pyramid.
+
+    `observe` looks at images (B, 3, H, W) once; `propose` and `answer` ask about them as often as needed.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.detector = CLRerNet(config.model).requires_grad_(False)
+        self.lanelm = LaneLM(config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size)
+        self.detector.eval()
+
+    def train(self, mode: bool = True) -> PromptableDetector:
+        """Training or evaluation mode of LaneLM; the detector stays in evaluation mode."""
+        super().train(mode)
+        self.detector.eval()
+        return self
+
+    @torch.no_grad()
+    def observe(self, images: Tensor) -> Observation:
+        """(B, 3, H, W) float images in [0, 1] -> the detector's pyramid and predictions."""
+        levels = self.detector.extract_feat(images)
+        return Observation(levels, self.detector.bbox_head(levels)[-1])
+
+    def propose(self, stage: Stage, threshold: float | None = None) -> Proposals:
+        """The detector's lanes on LaneLM's rows, from a confidence on that is lower than for its own results."""
+        decode = self.config.lanelm.decode
+        return propose(
+            stage,
+            self.config.lanelm.network.num_steps,
+            self.config.model.viewport.width,
+            self.config.model.decode.nms_threshold,
+            decode.proposal_threshold if threshold is None else threshold,
+            decode.max_proposals,
+        )
+
+    def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
+        """Lanes for all requests, asked again and cut as the settings say."""
+        decode = self.config.lanelm.decode
+        answers = generate(self.lanelm, levels, requests)
+        for _ in range(decode.rounds - 1):
+            again = replace(
+                requests,
+                question=extend_question(answers.xs, answers.shown),
+                shown=answers.shown & requests.asked[..., None],
+            )
+            second = generate(self.lanelm, levels, again)
+            answers = Answers(second.xs, second.shown, answers.score)
+        if decode.hallucination_removal:
+            bottom_up = self.lanelm.config.row_order == "bottom_up"
+            answers = cut_hallucinations(answers, bottom_up, decode.hallucination_points)
+        return answers
+
+
+def questions(proposals: Proposals) -> Requests:
+    """Requests without prompts: is there a lane where the detector says, and where exactly?"""
+    xs, shown = proposals.xs, proposals.shown
+    batch, lanes = proposals.scores.shape
+    no_prompts = xs.new_zeros(batch, lanes, 0)
+    return Requests(
+        question=extend_question(xs, shown),
+        shown=shown,
+        score=proposals.scores,
+        prompts=no_prompts[..., None].expand(-1, -1, -1, 2),
+        prompted=no_prompts.bool(),
+        is_start=torch.zeros_like(proposals.scores).bool(),
+        asked=shown.any(-1),
+    )

@@ -1,0 +1,71 @@
+"""From LaneLM's answers to lanes in the original frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.config.schema import LaneLMDecodeConfig
+from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.lane import Lane
+from clrernetlm.models.decode import lane_nms
+from clrernetlm.models.lanelm.generate import Answers
+
+Floats = NDArray[np.float64]
+
+
+def answered_lanes(
+    answers: Answers,
+    config: LaneLMDecodeConfig,
+    viewport: Viewport,
+    frame_sizes: Sequence[FrameSize],
+    max_lanes: int,
+    threshold: float | None = None,
+) -> list[list[Lane]]:
+    """Answers about B images -> per image its lanes, best first, in pixels of its own frame (width, height).
+
+    An answer below the threshold, of fewer than two keypoints, or closer than `nms_threshold` to a better one is no
+    lane. At most `max_lanes` are kept.
+    """
+    threshold = config.lane_threshold if threshold is None else threshold
+    xs, shown = answers.xs.cpu().numpy(), answers.shown.cpu().numpy()
+    scores = answers.score.float().cpu().numpy()
+    images = []
+    for image, frame in enumerate(frame_sizes):
+        good = np.flatnonzero((scores[image] >= threshold) & (shown[image].sum(-1) > 1) & (scores[image] > 0))
+        lanes, rows = xs[image, good], shown[image, good]
+        first_from_bottom = rows[:, ::-1].argmax(-1)
+        kept = lane_nms(
+            lanes[:, ::-1],
+            first_from_bottom,
+            rows.sum(-1),
+            scores[image, good],
+            config.nms_threshold * viewport.width,
+            max_lanes,
+        )
+        images.append(
+            [
+                Lane(viewport.to_frame(keypoints(lanes[i], rows[i], viewport), frame), float(scores[image, good[i]]))
+                for i in kept
+            ]
+        )
+    return images
+
+
+def keypoints(xs: NDArray[np.floating], shown: NDArray[np.bool_], viewport: Viewport) -> Floats:
+    """x on T rows from the top (T,) and the rows a lane is on -> its points (n, 2) in network pixels, bottom first.
+
+    A lane ends somewhere between its last row and the next: half a row is added at the top. At the bottom of the image
+    it goes on straight to the edge.
+    """
+    steps = len(xs)
+    spacing = viewport.height / steps
+    rows = np.flatnonzero(shown)[::-1]
+    points = np.stack([xs[rows].astype(np.float64), rows * spacing], axis=-1)
+    if len(points) < 2:
+        return points
+    end = points[-1:] + 0.5 * (points[-1:] - points[-2:-1])
+    edge = points[:1] + (points[:1] - points[1:2])
+    return np.vstack([*([edge] if rows[0] == steps - 1 else []), points, *([end] if rows[-1] > 0 else [])])

@@ -78,7 +78,7 @@ class Train(WithConfig):
     # Go on from the last checkpoint of the work directory.
     resume: bool = False
     resume_from: Annotated[str | None, arg(metavar="FILE", help="go on from this checkpoint")] = None
-    device: Annotated[str | None, arg(metavar="DEVICE", help="auto, cpu, cuda or mps")] = None
+    device: Annotated[str | None, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")] = None
 
     def run(self) -> int:
         config = self.load(*([f"--training.device={self.device}"] if self.device else []))

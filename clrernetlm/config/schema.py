@@ -128,7 +128,7 @@ class TrainingConfig:
     log_every: int = 10  # steps between logged losses
     validate_every: int = 1  # epochs between validations; 0: never
     seed: int = 0
-    deterministic: bool = False
+    deterministic: bool = False  # where the device has such kernels, with a warning elsewhere (CUDA: grid_sample)
     device: str = "auto"  # auto, cpu, cuda, mps
     num_devices: int = 1  # processes per machine
     num_nodes: int = 1

@@ -20,6 +20,7 @@ from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
 from clrernetlm.engine.data_module import CulaneDataModule
 from clrernetlm.engine.detector_module import DetectorModule
 from clrernetlm.errors import UserError
+from clrernetlm.models.device import select_device
 from clrernetlm.models.pretrained import load_pretrained
 
 
@@ -119,7 +120,9 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
     """Lightning's trainer for `config.training`; raises UserError for a device or precision the machine lacks."""
     settings = config.training
     validates = settings.validate_every > 0
-    check_device(settings.device)
+    device = select_device(settings.device)
+    if device.index is not None and settings.num_devices > 1:
+        raise UserError(f"training.num_devices: {settings.num_devices} do not fit in one {device}; use device cuda")
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice, not news
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -127,9 +130,11 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    # A run that ends before its first validation has no best checkpoint; the last one is its result.
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(settings.device, settings.device),
-        devices=settings.num_devices,
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=settings.num_devices if device.index is None else [device.index],
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
         precision=settings.precision,
@@ -141,8 +146,8 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every,
-        deterministic=settings.deterministic,
-        sync_batchnorm=settings.sync_batch_norm and settings.device in ("cuda", "auto") and torch.cuda.is_available(),
+        deterministic="warn" if settings.deterministic else False,
+        sync_batchnorm=settings.sync_batch_norm and device.type == "cuda",
         use_distributed_sampler=False,  # EpochSampler and ShardSampler share the images out themselves
         default_root_dir=work_dir,
         callbacks=training_callbacks(settings, validates),
@@ -150,12 +155,3 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
         logger=[CSVLogger(work_dir, name="", version=""), TensorBoardLogger(work_dir, name="", version="tensorboard")],
         enable_model_summary=False,
     )
-
-
-def check_device(device: str) -> None:
-    """Raise UserError when PyTorch cannot use `device` here."""
-    available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device not in available:
-        raise UserError(f"device: '{device}' is not known; use one of {', '.join(available)}")
-    if not available[device]:
-        raise UserError(f"device: PyTorch finds no {device} device on this machine; use --device cpu")

@@ -44,7 +44,7 @@ def test_no_number_may_be_nan_or_hugely_negative(name: str) -> None:
         ("model.assigner.min_topk=9", "model.assigner.min_topk: 9 is more than model.assigner.max_topk = 4"),
         ("evaluation.thresholds=()", "evaluation.thresholds: empty"),
         ("evaluation.image_size=0,590", "evaluation.image_size: 0 590 is out of range"),
-        ("training.device=gpu", "training.device: 'gpu' is unknown; use one of auto, cpu, cuda, mps"),
+        ("training.device=gpu", "training.device: 'gpu' is unknown; use auto, cpu, cuda, cuda:N or mps"),
     ],
 )
 def test_messages(word: str, expected: str) -> None:

@@ -18,7 +18,7 @@ from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
 from clrernetlm.engine.testing import score_detector
-from clrernetlm.engine.training import train
+from clrernetlm.engine.training import build_trainer, train
 from clrernetlm.errors import UserError
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
@@ -200,9 +200,51 @@ def test_the_published_size_trains_fifty_steps_without_nan(tmp_path):
     assert all(value.isfinite().all() for value in trained.values())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has CUDA")
-def test_a_missing_device_is_one_line(roads, tmp_path):
-    config = small_config(roads, tmp_path, epochs=1)
-    config.training.device = "cuda"
-    with pytest.raises(UserError, match="use --device cpu"):
-        train(config)
+def test_a_run_that_ends_before_its_first_validation_gives_its_last_checkpoint(roads, tmp_path):
+    stop = "config.data.batch_size = 2"  # three of the four steps of an epoch
+    output = finish(run_training(roads, tmp_path / "run", extra=stop, max_steps=3))
+    assert "Warning" not in output
+    assert "monitor" not in output
+    assert last_checkpoint(tmp_path / "run").name == "epoch_0000.ckpt"
+    assert torch.load(last_checkpoint(tmp_path / "run"), weights_only=True)["global_step"] == 3
+    settings = {"epochs": 4, "log_every": 1, "validate_every": 2, "max_steps": 3, "ema_momentum": 0.1}
+    config = small_config(roads, tmp_path / "run", **settings)
+    config.data.batch_size = 2
+    assert train(config, resume=True) == last_checkpoint(tmp_path / "run")
+
+
+def trainer_for(device, monkeypatch, tmp_path, count=2, **training):
+    """The trainer that a machine with `count` CUDA devices gets."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    given = {}
+    monkeypatch.setattr("lightning.pytorch.Trainer", lambda **settings: given.update(settings))
+    config = small_config(tmp_path, tmp_path, **training)
+    config.training.device = device
+    build_trainer(config, tmp_path)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "devices"),
+    [("cuda:1", "gpu", [1]), ("cuda", "gpu", 1), ("auto", "gpu", 1), ("cpu", "cpu", 1)],
+)
+def test_devices_have_the_same_names_everywhere(device, accelerator, devices, monkeypatch, tmp_path):
+    given = trainer_for(device, monkeypatch, tmp_path)
+    assert (given["accelerator"], given["devices"]) == (accelerator, devices)
+
+
+def test_several_processes_do_not_share_a_named_device(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=r"num_devices: 2 do not fit in one cuda:1; use device cuda"):
+        trainer_for("cuda:1", monkeypatch, tmp_path, num_devices=2)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_missing_device_is_one_line(device, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match=f"PyTorch finds no {device} on this machine; use cpu"):
+        trainer_for(device, monkeypatch, tmp_path, count=0)
+
+
+def test_deterministic_training_warns_where_a_device_has_no_deterministic_kernel(monkeypatch, tmp_path):
+    # CUDA has none for the gradient of grid_sample; True would end the run at its first step.
+    assert trainer_for("cpu", monkeypatch, tmp_path, deterministic=True)["deterministic"] == "warn"
+    assert trainer_for("cpu", monkeypatch, tmp_path)["deterministic"] is False

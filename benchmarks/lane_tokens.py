@@ -52,8 +52,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
     tokenizer, lanes = LaneTokenizer(), random_lanes(options.lanes)
-    for ours, theirs in zip(tokenizer.encode_lanes(lanes), spline_per_lane(lanes, tokenizer), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for found, expected in zip(tokenizer.encode_lanes(lanes), spline_per_lane(lanes, tokenizer), strict=True):
+        np.testing.assert_array_equal(found, expected)
     seconds: dict[str, list[float]] = {"ours": [], "spline per lane": []}
     for _ in range(options.repeats):
         start = time.perf_counter()

@@ -19,9 +19,11 @@ def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray
     In every lane y is strictly descending. NaN and infinite points are dropped, coordinates beyond a million pixels
     are cut off there, and of several points on one row the first counts. Raises UserError for a lane of another shape.
     """
-    arrays = [_pairs(lane) for lane in lanes]
+    arrays = [np.asarray(lane, np.float64) for lane in lanes]
+    if {points.shape[1:] for points in arrays} - {(2,)}:
+        arrays = [_pairs(points) for points in arrays]
     starts = np.zeros(len(arrays) + 1, np.int64)
-    np.cumsum([len(points) for points in arrays], out=starts[1:])
+    np.cumsum([*map(len, arrays)], out=starts[1:])
     if not arrays:
         return np.empty((0, 2)), starts
     points = np.concatenate(arrays)
@@ -53,9 +55,9 @@ def _climbs(points: NDArray[np.float64]) -> bool:
     return len(points) > 1 and bool(points[0, 1] < points[-1, 1])
 
 
-def _pairs(lane: ArrayLike) -> NDArray[np.float64]:
-    points = np.asarray(lane, np.float64)
-    if points.ndim == 2 and points.shape[1] == 2:
+def _pairs(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2) as it is, and anything empty as (0, 2)."""
+    if points.shape[1:] == (2,):
         return points
     if points.size == 0:
         return np.empty((0, 2))

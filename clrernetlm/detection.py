@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,11 +110,11 @@ def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSiz
     ratio = (frame[0] / frame[1]) / (expected[0] / expected[1])
     if frame not in warned and not 0.8 < ratio < 1.25:
         warned.add(frame)
-        print(
-            f"warning: {frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones this "
+        warnings.warn(
+            f"{frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones this "
             "configuration is for; if lanes look wrong, set --model.viewport.top to the row where the road begins "
             "(0 = top, 1 = bottom)",
-            file=sys.stderr,
+            stacklevel=3,
         )
 
 

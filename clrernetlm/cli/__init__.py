@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
+import clrernetlm
 from clrernetlm.errors import UserError
 
 __all__ = ["main"]
@@ -15,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
     0: done; 1: the command ran and found problems (`check-data`); 2: bad arguments or input, with one line
-    `error: ...` on standard error; 130: interrupted.
+    `error: ...` on standard error; 130: interrupted. Warnings of this package are lines `clrernetlm: warning: ...`.
     """
     # Threads that wait by spinning take the core from those that work: training next to one other busy process was 20
     # times slower on two cores. Read once, when PyTorch loads.
@@ -24,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from clrernetlm.cli.arguments import run
 
-        code = run(list(sys.argv[1:] if argv is None else argv))
+        with plain_warnings():
+            code = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -37,3 +43,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print what this package warns of as one line, without the place in its source; other warnings as always."""
+    package = str(Path(clrernetlm.__file__).parent) + os.sep
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_plainly(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if category is UserWarning and filename.startswith(package):
+                print(f"clrernetlm: warning: {' '.join(str(message).split())}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_plainly
+        yield

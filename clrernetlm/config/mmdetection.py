@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ class MmdetectionImport:
     not_understood: list[tuple[str, str]] = field(default_factory=list)
 
     def warn(self) -> None:
-        """One line on standard error for each setting that was not understood."""
+        """Warn of each setting that was not understood."""
         for name, reason in self.not_understood:
-            print(f"warning: {self.path.name}: {name}: {reason}", file=sys.stderr)
+            warnings.warn(f"{self.path.name}: {name}: {reason}", stacklevel=2)
 
 
 def import_mmdetection(path: str | Path) -> MmdetectionImport:

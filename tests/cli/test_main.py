@@ -132,7 +132,7 @@ def test_config_saves_what_it_translated(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["config", str(theirs), "--save", str(saved)]) == 0
     captured = capsys.readouterr()
     assert "# train_dataloader.batch_size -> data.batch_size" in captured.out
-    assert captured.err == "warning: theirs.py: model.odd: 1 has no counterpart here\n"
+    assert captured.err == "clrernetlm: warning: theirs.py: model.odd: 1 has no counterpart here\n"
     assert main(["config", str(saved)]) == 0
     assert "data.batch_size = 12" in capsys.readouterr().out
 

@@ -17,9 +17,10 @@ from clrernetlm.engine.feature_cache import observed_sample, stored
 from clrernetlm.engine.schedule import adamw_cosine
 from clrernetlm.engine.validation import ValidationTally
 from clrernetlm.models.decode import decode_lanes
+from clrernetlm.models.lanelm.asking import ask_about_lanes
 from clrernetlm.models.lanelm.lessons import build_lessons
 from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
-from clrernetlm.models.lanelm.promptable import PromptableDetector, questions
+from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.models.lanelm.results import answered_lanes
 
 
@@ -57,7 +58,7 @@ class LaneLMModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         config = self.config
         observation = self.model.observe(network_input(batch["inputs"]))
-        answers = self.model.answer(observation.levels, questions(self.model.propose(observation.stage)))
+        answers = self.model.answer(observation.levels, ask_about_lanes(self.model.propose(observation.stage)))
         metas = batch["metainfo"]
         frames = [meta["frame_size"] for meta in metas]
         viewport, max_lanes = config.model.viewport, config.model.max_lanes

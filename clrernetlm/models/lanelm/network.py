@@ -284,4 +284,4 @@ def extend_question(xs: Tensor, shown: Tensor) -> Tensor:
     return torch.where(shown.any(-1, keepdim=True), filled, 0.0)
 
 
-__all__ = ["LaneLM", "Logits", "Scene", "Brief", "extend_question", "interpolate_rows"]
+__all__ = ["Brief", "LaneLM", "Logits", "Scene", "extend_question", "interpolate_rows"]

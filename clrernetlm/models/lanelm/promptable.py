@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.config.schema import Config
-from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.clrer_head import Stage
+from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
 from clrernetlm.models.lanelm.network import LaneLM, extend_question
 from clrernetlm.models.lanelm.proposals import Proposals, propose
@@ -77,19 +77,3 @@ class PromptableDetector(nn.Module):
             bottom_up = self.lanelm.config.row_order == "bottom_up"
             answers = cut_hallucinations(answers, bottom_up, decode.hallucination_points)
         return answers
-
-
-def questions(proposals: Proposals) -> Requests:
-    """Requests without prompts: is there a lane where the detector says, and where exactly?"""
-    xs, shown = proposals.xs, proposals.shown
-    batch, lanes = proposals.scores.shape
-    no_prompts = xs.new_zeros(batch, lanes, 0)
-    return Requests(
-        question=extend_question(xs, shown),
-        shown=shown,
-        score=proposals.scores,
-        prompts=no_prompts[..., None].expand(-1, -1, -1, 2),
-        prompted=no_prompts.bool(),
-        is_start=torch.zeros_like(proposals.scores).bool(),
-        asked=shown.any(-1),
-    )

@@ -99,6 +99,12 @@ def test_signature_wins_over_a_variable_called_config(tmp_path: Path) -> None:
         ("optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))", "training.clip_norm", 35.0),
         ("optim_wrapper = dict(accumulative_counts=4)", "training.accumulate", 4),
         ("param_scheduler = [dict(type='LinearLR', by_epoch=False, end=500)]", "training.warmup_steps", 500),
+        ("lr_config = dict(policy='CosineAnnealing', warmup='linear', warmup_iters=500)", "training.warmup_steps", 500),
+        (
+            "custom_hooks = [dict(type='EMAHook', momentum=3e-4, interval=1, begin_epoch=0, strict_load=True)]",
+            "training.ema_momentum",
+            3e-4,
+        ),
         ("custom_hooks = [dict(type='ExpMomentumEMAHook', momentum=2e-4)]", "training.ema_momentum", 2e-4),
         ("default_hooks = dict(checkpoint=dict(max_keep_ckpts=5, interval=1))", "training.keep_checkpoints", 5),
         ("randomness = dict(seed=3, deterministic=True)", "training.deterministic", True),
@@ -175,6 +181,8 @@ def test_pipeline_without_an_augmentation_switches_it_off(tmp_path: Path) -> Non
             "param_scheduler.CosineAnnealingLR.T_max",
             "9 has no counterpart",
         ),
+        ("custom_hooks = [dict(type='EMAHook', begin_epoch=5)]", "custom_hooks.EMAHook.begin_epoch", "it is always 0"),
+        ("lr_config = dict(policy='CosineAnnealing', min_lr=1e-6)", "lr_config.min_lr", "it is always 0"),
         (
             "model['test_cfg'] = dict(nms_topk=16)\nmodel['bbox_head'] = dict(loss_seg=dict(num_classes=5))",
             "model.bbox_head.loss_seg.num_classes",

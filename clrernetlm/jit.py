@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,15 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: Callable[..., Any] | None = None, *, fastmath: bool = False) -> Any:
     """Decorator: compile `function` with numba at its first call.
 
-    No fast-math, so every bit is as written; a division by zero gives infinity or NaN as in numpy.
+    As it stands, every bit is as written; `fastmath` allows to reorder and contract operations, for pictures. A
+    division by zero gives infinity or NaN as in numpy.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    if function is None:
+        return partial(kernel, fastmath=fastmath)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     config: Any = numba.config
     chosen = config.CACHE_DIR  # set by NUMBA_CACHE_DIR: the user's choice wins
     folder = cache_folder()

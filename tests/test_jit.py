@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from numba.core.dispatcher import Dispatcher
 
-from clrernetlm import evaluation
-from clrernetlm.evaluation import lane_ious
+import clrernetlm
 from clrernetlm.jit import cache_folder, kernel
 
 
@@ -22,16 +24,27 @@ def fresh_folder() -> None:
     cache_folder.cache_clear()
 
 
-def test_nothing_is_written_beside_the_sources() -> None:
-    lane_ious([[[1.0, 2.0], [3.0, 4.0]]], [])
-    package = Path(evaluation.__file__).parent
-    assert not [path for path in package.rglob("*") if path.suffix in {".nbi", ".nbc"}]
+def test_no_kernel_is_kept_beside_the_sources() -> None:
+    package = Path(clrernetlm.__file__).parent
+    sources = [path for path in package.rglob("*.py") if b"\n@kernel" in path.read_bytes()]
+    modules = [import_module(".".join(path.relative_to(package.parent).with_suffix("").parts)) for path in sources]
+    kernels = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
+    assert len(modules) >= 8
+    assert len(kernels) > 20
+    assert not [value.py_func for value in kernels if package in Path(value.stats.cache_path).parents]
+
+
+def test_every_kernel_is_compiled_by_the_same_decorator() -> None:
+    package = Path(clrernetlm.__file__).parent
+    others = {path.name for path in package.rglob("*.py") if re.search(r"\b(njit|vectorize|numba\.jit)\b", path.read_text())}
+    assert others == {"jit.py"}
 
 
 def test_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernel(add)(2, 3) == 5
     assert list((tmp_path / "clrernetlm").rglob("*.nbc"))
+    assert kernel(fastmath=True)(add)(2, 3) == 5
 
 
 def test_works_without_a_place_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from clrernetlm.data.synth.camera import Camera
 from clrernetlm.data.synth.road import Road
+from clrernetlm.jit import kernel
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Projector:
         return _project(points.reshape(3, -1), self._course, self._rotation, self._lens)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _project(points, course, rotation, lens):  # type: ignore[no-untyped-def]
     cx, cy, focal, k1, bank, limit = lens[0], lens[1], lens[2], lens[3], lens[4], lens[5]
     pixels = np.empty((points.shape[1], 2))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.camera import Camera
 from clrernetlm.data.synth.textures import TILE, cloud_tile, fractal_tile
+from clrernetlm.jit import kernel
 
 
 def paint_sky(
@@ -96,7 +96,7 @@ def paint_skyline(
     _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, look)
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _paint_band(canvas, first, last, top, foot, texture, shift, shades, look) -> None:  # type: ignore[no-untyped-def]
     for y in range(first, last):
         row = texture[(int(y * look[4]) + shift[0]) & 255]

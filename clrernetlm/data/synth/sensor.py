@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.textures import TILE, sensor_tile
+from clrernetlm.jit import kernel
 
 LIGHT_STEP = 4  # pixels of the picture per pixel of the light maps
 
@@ -94,7 +94,7 @@ def develop(
     return out
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
     """Stretch one row of a light map to the width of the picture."""
     for j in range(row.shape[0] // 3 - 1):
@@ -104,7 +104,7 @@ def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
                 out[(j * LIGHT_STEP + k) * 3 + c] = left + np.float32(k / LIGHT_STEP) * (right - left)
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _develop(canvas, gain, glow, noise, shift_x, shift_y, look, out) -> None:  # type: ignore[no-untyped-def]
     height, width3 = canvas.shape
     step = LIGHT_STEP

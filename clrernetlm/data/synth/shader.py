@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, njit
+from numba import float32
+
+from clrernetlm.jit import kernel
 
 PROFILE_STEP = 0.05  # metres between two entries of a profile
 PROFILE_REACH = 60.0  # metres to either side
@@ -11,14 +13,14 @@ _BLOCK = 8  # pixels between two exact hits of the ground; it is smooth enough t
 _TONE = np.float32(1 / 42)  # textures are stored as 42 times their deviation
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _cover(distance, half, pixel):  # type: ignore[no-untyped-def]
     """Share of a pixel (metres) that a bar of half width `half` covers, `distance` from its middle."""
     share = (half + pixel * float32(0.5) - abs(distance)) / pixel
     return min(max(share, float32(0)), min(float32(1), float32(2) * half / pixel))
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _texel(tile, v, u, row, column):  # type: ignore[no-untyped-def]
     """The nearest texel of an endless tile at v >= 0 and u > -8192 texels, shifted; in deviations."""
     mask = tile.shape[0] - 1
@@ -26,7 +28,7 @@ def _texel(tile, v, u, row, column):  # type: ignore[no-untyped-def]
     return float32(tile[np.uint32(at_row), np.uint32(at_column)]) * _TONE
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _smooth_texel(tile, v, u):  # type: ignore[no-untyped-def]
     """The same between the four texels around."""
     mask = tile.shape[0] - 1
@@ -39,7 +41,7 @@ def _smooth_texel(tile, v, u):  # type: ignore[no-untyped-def]
     return (upper + fv * (lower - upper)) * _TONE
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _hit(x, y, rotation, lens, table):  # type: ignore[no-untyped-def]
     """Table entry (negative: sky), offset and distance of the ground, and its metres per focal length, at a pixel."""
     a, b = (float32(x) - lens[0]) * lens[2], (float32(y) - lens[1]) * lens[2]
@@ -59,7 +61,7 @@ def _hit(x, y, rotation, lens, table):  # type: ignore[no-untyped-def]
     return i, u, table[i, 2] + t * (table[i + 1, 2] - table[i, 2]), scale
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _dapple(u, z, noise, dapple, leaves, mottle):  # type: ignore[no-untyped-def]
     """Depth 0..1 of the shadow that leaves cast on the ground."""
     edge = min(u - dapple[1], dapple[2] - u) + noise * float32(1.2)
@@ -72,7 +74,7 @@ def _dapple(u, z, noise, dapple, leaves, mottle):  # type: ignore[no-untyped-def
     return min(max(cast, float32(0)), float32(1)) * min(edge * float32(0.7), float32(1)) * dapple[0]
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def shade_ground(  # type: ignore[no-untyped-def]
     canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows
 ) -> None:

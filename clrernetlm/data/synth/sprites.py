@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.textures import fractal_tile
+from clrernetlm.jit import kernel
 
 Image = NDArray[np.uint8]
 TREE_KINDS = 14
@@ -158,7 +158,7 @@ def stamp(
     _stamp(canvas, pyramid[level], np.array(box, np.float32), colours, flip)
 
 
-@njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+@kernel(fastmath=True)
 def _stamp(canvas, sprite, box, colours, flip) -> None:  # type: ignore[no-untyped-def]
     rows, columns = sprite.shape[:2]
     step_x = np.float32(columns) / (box[2] - box[0])

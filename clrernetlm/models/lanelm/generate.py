@@ -42,7 +42,7 @@ def prefill(model: LaneLM, scene: Scene, brief: Brief) -> tuple[Logits, Cache]:
         [brief.visible, torch.zeros(len(tokens), total - before, dtype=torch.bool, device=tokens.device)], dim=1
     )[:, None, None, :]
     cache = Cache([], [], visible, before)
-    for layer, visual in zip(model.decoder.layers, scene.visual, strict=True):
+    for layer, visual in zip(model.decoder.stack, scene.visual, strict=True):
         keys, values = layer.own_keys_values(tokens)
         for store, new in ((cache.keys, keys), (cache.values, values)):
             room = new.new_zeros(*new.shape[:2], total, new.shape[-1])
@@ -57,13 +57,11 @@ def decode_one_token(model: LaneLM, scene: Scene, tokens: Tensor, cache: Cache) 
     place = cache.length
     cache.visible[..., place] = True
     window = slice(0, place + 1)
-    before = place + 1 if model.config.sees_past else None
-    for layer, visual, keys, values in zip(model.decoder.layers, scene.visual, cache.keys, cache.values, strict=True):
+    for layer, visual, keys, values in zip(model.decoder.stack, scene.visual, cache.keys, cache.values, strict=True):
         keys[:, :, place : place + 1], values[:, :, place : place + 1] = layer.own_keys_values(tokens)
         own: KeysValues = keys[:, :, window], values[:, :, window]
         tokens = layer.extend(tokens, own, visual, cache.visible[..., window])
-    if before is None:
-        cache.visible[..., place] = False
+    cache.visible[..., place] = model.config.sees_past
     cache.length = place + 1
     return model.logits(model.decoder.norm(tokens))
 
@@ -120,7 +118,7 @@ def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tenso
     """Logits after the last of the `written` keypoints, everything before computed again."""
     tokens = torch.cat([brief.tokens, *written], dim=1)
     mask = model.sequence_mask(brief.visible, len(written))
-    for layer, visual in zip(model.decoder.layers, scene.visual, strict=True):
+    for layer, visual in zip(model.decoder.stack, scene.visual, strict=True):
         tokens = layer(tokens, visual, mask)
     return model.logits(model.decoder.norm(tokens[:, -1:]))
 

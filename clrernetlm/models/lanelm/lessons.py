@@ -48,7 +48,7 @@ def build_lessons(
 
     `draws` (B, candidates, DRAWS + T) uniform in [0, 1).
     """
-    width, height = image_size
+    width = image_size[0]
     there = labels.isfinite()
     truth = extend_question(labels.nan_to_num(0.0), there)
     exists = there.any(-1)

@@ -6,7 +6,7 @@ A keypoint is a pair of tokens: the bin of its x and the row of its y. Source: L
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +37,6 @@ class KeypointEmbedding(nn.Module):
         if positions is None:
             positions = torch.arange(x_tokens.shape[-1], device=x_tokens.device)
         return self.x_embedding(x_tokens) + self.y_embedding(y_tokens) + self.pos_embedding(positions)
-
-
-@dataclass
-class LayerCache:
-    """Keys and values of one layer: `own` (N, heads, S, d) of the tokens so far, `visual` of the image."""
-
-    own: KeysValues
-    visual: KeysValues | None = None
 
 
 class LaneLMDecoderLayer(nn.Module):
@@ -116,14 +108,19 @@ class LaneLMDecoder(nn.Module):
         if mask is None:
             mask = causal_mask(tgt.shape[1], tgt.device)
         visual_mask = None if memory_key_padding_mask is None else ~memory_key_padding_mask[:, None, None, :]
-        for layer, visual in zip(self.layers, self.visual_caches(memory), strict=True):
+        for layer, visual in zip(self.stack, self.visual_caches(memory), strict=True):
             tgt = layer(tgt, visual, mask, visual_mask)
         return self.norm(tgt)
+
+    @property
+    def stack(self) -> list[LaneLMDecoderLayer]:
+        """The layers, first to last."""
+        return cast(list[LaneLMDecoderLayer], list(self.layers))
 
     def visual_caches(self, memory: Tensor | Sequence[Tensor] | None) -> list[KeysValues | None]:
         """Keys and values of the image for every layer."""
         memories = [memory] * len(self.layers) if memory is None or isinstance(memory, Tensor) else memory
-        return [layer.visual_cache(tokens) for layer, tokens in zip(self.layers, memories, strict=True)]
+        return [layer.visual_cache(tokens) for layer, tokens in zip(self.stack, memories, strict=True)]
 
 
 def causal_mask(length: int, device: torch.device | None = None) -> Tensor:

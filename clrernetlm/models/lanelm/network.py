@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clrernetlm.config.schema import LaneLMNetworkConfig
 from clrernetlm.models.lanelm.model import KeypointEmbedding, KeysValues, LaneLMDecoder, LaneLMHead
-from clrernetlm.models.lanelm.requests import Guides, Requests, guides, interpolate_rows
+from clrernetlm.models.lanelm.requests import Guides, Requests, guides
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 
 PYRAMID_LEVELS = 3
@@ -246,7 +246,7 @@ class LaneLM(nn.Module):
         answer = self.answer_tokens(scene, brief, known, previous, steps, places)
         tokens = torch.cat([brief.tokens, answer], dim=1)
         mask = self.sequence_mask(brief.visible, length)
-        for layer, visual in zip(self.decoder.layers, scene.visual, strict=True):
+        for layer, visual in zip(self.decoder.stack, scene.visual, strict=True):
             tokens = layer(tokens, visual, mask)
         return self.logits(self.decoder.norm(tokens[:, brief.visible.shape[1] - 1 :])), brief.guides
 
@@ -282,6 +282,3 @@ def extend_question(xs: Tensor, shown: Tensor) -> Tensor:
     filled = torch.where(index < first, x_first + up * (index - first), inside)
     filled = torch.where(index > last, x_last + down * (index - last), filled)
     return torch.where(shown.any(-1, keepdim=True), filled, 0.0)
-
-
-__all__ = ["Brief", "LaneLM", "Logits", "Scene", "extend_question", "interpolate_rows"]

@@ -32,9 +32,9 @@ def propose(
     scores = stage["cls_logits"].detach().float().softmax(-1)[..., 1:]
     geometry = [stage[name].detach().float() for name in ("anchor_params", "lengths", "xs")]
     packed = torch.cat([scores, *geometry], dim=-1)
-    device, packed = packed.device, packed.cpu().numpy()  # (B, Np, 5 + 72), the one transfer
-    candidates = (packed[..., 0] >= threshold) & np.isfinite(packed).all(-1)
-    batch, last = len(packed), packed.shape[-1] - 6
+    device, predictions = packed.device, packed.cpu().numpy()  # (B, Np, 5 + 72), the one transfer
+    candidates = (predictions[..., 0] >= threshold) & np.isfinite(predictions).all(-1)
+    batch, last = len(predictions), predictions.shape[-1] - 6
     xs = np.zeros((batch, max_proposals, num_steps), np.float32)
     shown = np.zeros(xs.shape, bool)
     confidence = np.zeros((batch, max_proposals), np.float32)
@@ -42,7 +42,7 @@ def propose(
     places = last * (1 - np.arange(num_steps) / num_steps)
     low = np.minimum(places.astype(np.int64), last - 1)
     share = (places - low).astype(np.float32)
-    for image, (values, chosen) in enumerate(zip(packed, candidates, strict=True)):
+    for image, (values, chosen) in enumerate(zip(predictions, candidates, strict=True)):
         score, params, length, relative = np.split(values[chosen], [1, 4, 5], axis=1)
         length_rows = length[:, 0] * np.float32(last)
         start_rows = (1 - params[:, 0]) * np.float32(last)

@@ -47,7 +47,10 @@ def answered_lanes(
         )
         images.append(
             [
-                Lane(viewport.to_frame(keypoints(lanes[i], rows[i], viewport), frame), float(scores[image, good[i]]))
+                Lane(
+                    viewport.to_frame(keypoints(lanes[i], rows[i], viewport), frame).astype(np.float64),
+                    float(scores[image, good[i]]),
+                )
                 for i in kept
             ]
         )
@@ -66,6 +69,9 @@ def keypoints(xs: NDArray[np.floating], shown: NDArray[np.bool_], viewport: View
     points = np.stack([xs[rows].astype(np.float64), rows * spacing], axis=-1)
     if len(points) < 2:
         return points
-    end = points[-1:] + 0.5 * (points[-1:] - points[-2:-1])
-    edge = points[:1] + (points[:1] - points[1:2])
-    return np.vstack([*([edge] if rows[0] == steps - 1 else []), points, *([end] if rows[-1] > 0 else [])])
+    parts = [points]
+    if rows[0] == steps - 1:
+        parts.insert(0, points[:1] + (points[:1] - points[1:2]))
+    if rows[-1] > 0:
+        parts.append(points[-1:] + 0.5 * (points[-1:] - points[-2:-1]))
+    return np.concatenate(parts)

@@ -36,7 +36,7 @@ class VisualEncoder(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         tokens = []
         for project, level, embedding in zip(self.project, levels, self.level_embedding, strict=True):
-            places = grid_sinusoids(*level.shape[-2:], embedding.shape[0], level.device)
+            places = grid_sinusoids(level.shape[-2], level.shape[-1], embedding.shape[0], level.device)
             tokens.append(project(level).flatten(2).transpose(1, 2) + places + embedding)
         return tokens
 

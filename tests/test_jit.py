@@ -36,8 +36,8 @@ def test_no_kernel_is_kept_beside_the_sources() -> None:
 
 def test_every_kernel_is_compiled_by_the_same_decorator() -> None:
     package = Path(clrernetlm.__file__).parent
-    others = {path.name for path in package.rglob("*.py") if re.search(r"\b(njit|vectorize|numba\.jit)\b", path.read_text())}
-    assert others == {"jit.py"}
+    numbas = re.compile(r"\b(njit|vectorize|numba\.jit)\b")
+    assert {path.name for path in package.rglob("*.py") if numbas.search(path.read_text())} == {"jit.py"}
 
 
 def test_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

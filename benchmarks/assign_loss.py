@@ -7,15 +7,12 @@ the same predictions, without and with the backward pass; the medians are compar
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
+from timing import medians_in_turns, torch_options, torch_setting
 from torch import Tensor
 
 from clrernetlm.models.criterion import CLRerNetCriterion
@@ -198,29 +195,12 @@ def backward(
     torch.stack(list(loss(leaves, targets).values())).sum().backward()
 
 
-def interleaved(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of each function, run in turn so that a busy machine slows all of them alike."""
-    for function in functions:
-        function()
-    seconds: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds):
-        for taken, function in zip(seconds, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Assignment and loss of a batch against the original algorithm.")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=15)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = torch_options("Assignment and loss of a batch against the original algorithm.", rounds=15)
     stages, targets = batch()
     criterion = CLRerNetCriterion(length_target="official")
     lanes = int((targets[..., 1] == 1).sum())
-    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {IMAGES} images, {lanes} lanes")
+    print(f"{torch_setting(options)}, {IMAGES} images, {lanes} lanes")
     ours, original = criterion(stages, targets), original_loss(stages, targets)
     for name, value in ours.items():
         print(f"{name}: ours {value.item():.6f}, original {original[name].item():.6f}")
@@ -229,7 +209,7 @@ def main() -> None:
         "forward": [partial(criterion, stages, targets), partial(original_loss, stages, targets)],
         "forward + backward": [partial(backward, f, stages, targets) for f in (criterion, original_loss)],
     }.items():
-        mine, theirs = interleaved(runs, options.rounds)
+        mine, theirs = medians_in_turns(runs, options.rounds)
         print(f"{title}: ours {mine * 1e3:.1f} ms, original {theirs * 1e3:.1f} ms, ratio {theirs / mine:.1f}x")
 
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from data_pipeline_baseline import BaselinePipeline
+from timing import machine, seconds_in_turns
 
 from clrernetlm.config import AugmentationConfig
 from clrernetlm.data import Alaug, Compose, CulaneDataset, PackCLRNetInputs
@@ -76,16 +77,15 @@ def measure(
     runs: dict[str, Callable[[int], object]], images: int, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds per image of every run in every round; the runs take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run(0)
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = clock()
-            for i in range(images):
-                run(i)
-            seconds[name].append((clock() - start) / images)
-    return seconds
+
+    def all_images(run: Callable[[int], object]) -> None:
+        for i in range(images):
+            run(i)
+
+    seconds = seconds_in_turns([partial(all_images, run) for run in runs.values()], rounds, clock)
+    return {
+        name: [taken / images for taken in rounds_of_run] for name, rounds_of_run in zip(runs, seconds, strict=True)
+    }
 
 
 def half_size_difference(exact: CulaneDataset, half: CulaneDataset) -> tuple[float, float]:
@@ -134,7 +134,7 @@ def main() -> None:
             clock,
         )
         difference = half_size_difference(unchanged, CulaneDataset(folder, "list.txt", plain, half_above=WIDTH))
-    print(f"{platform.processor() or platform.machine()}, OpenCV {cv2.__version__}, one thread, ", end="")
+    print(f"{machine()}, OpenCV {cv2.__version__}, one thread, ", end="")
     print(f"{'wall' if options.wall else 'CPU'} time, {options.rounds} rounds of {options.images} images,")
     print(f"{WIDTH}x{HEIGHT} JPEG, {size / 1024:.0f} KiB, {8 * size / WIDTH / HEIGHT:.2f} bits per pixel, 4 lanes each")
     reference = float(np.median(seconds["original"]))

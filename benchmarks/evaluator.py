@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import splev, splprep
 from scipy.optimize import linear_sum_assignment
+from timing import cores, machine
 
 from clrernetlm.evaluation import evaluate
 from clrernetlm.lane import format_lines
@@ -114,27 +114,26 @@ def main() -> None:
         plain = plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
         if plain != (ours["tp"], ours["fp"], ours["fn"]):
             sys.exit(f"the two disagree: {plain} and {ours}")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         rates: dict[str, list[float]] = {"plain": [], "one": [], "all": []}
         work: dict[str, list[float]] = {"one": [], "all": []}  # CPU milliseconds per image, all processes together
         for _ in range(arguments.rounds):
             start = time.perf_counter()
             plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
             rates["plain"].append(arguments.plain / (time.perf_counter() - start))
-            for name, workers in (("one", 1), ("all", cores)):
+            for name, workers in (("one", 1), ("all", cores())):
                 start, used = time.perf_counter(), cpu_seconds()
                 evaluate(root / "pred", root / "gt", root / "list.txt", workers=workers)
                 rates[name].append(len(images) / (time.perf_counter() - start))
                 work[name].append(1000 * (cpu_seconds() - used) / len(images))
     middle = {name: float(np.median(values)) for name, values in rates.items()}
-    print(
-        f"{platform.processor() or platform.machine()}, {cores} cores, OpenCV {cv2.__version__}, counts equal: {plain}"
-    )
+    print(f"{machine()}, {cores()} cores, OpenCV {cv2.__version__}, counts equal: {plain}")
     print(f"plain, 1 core : {middle['plain']:8.1f} images/s")
     print(f"ours,  1 core : {middle['one']:8.1f} images/s   {middle['one'] / middle['plain']:.1f}x")
-    print(f"ours,  {cores} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
+    print(f"ours,  {cores()} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
     one, several = (float(np.median(work[name])) for name in ("one", "all"))
-    print(f"CPU per image : {one:.3f} ms in one process, {several:.3f} ms over {cores}: {one / several:.0%} efficient")
+    print(
+        f"CPU per image : {one:.3f} ms in one process, {several:.3f} ms over {cores()}: {one / several:.0%} efficient"
+    )
 
 
 if __name__ == "__main__":

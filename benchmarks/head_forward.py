@@ -7,14 +7,11 @@ and resized afterwards. Both run in turn on the same features of an 800x320 imag
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
+from timing import medians_in_turns, torch_options, torch_setting
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,39 +95,22 @@ def depthwise(scale: torch.nn.Module, x: Tensor) -> Tensor:
     return F.conv1d(x, weight, bias, groups=x.shape[1])
 
 
-def interleaved(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of each function, run in turn so that a busy machine slows all of them alike."""
-    for function in functions:
-        function()
-    seconds: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds):
-        for taken, function in zip(seconds, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Forward time of CLRerHead against the original algorithm.")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=30)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = torch_options("Forward time of CLRerHead against the original algorithm.", rounds=30)
     torch.manual_seed(0)
     config = ClrernetConfig()
     width, height = config.viewport.size
     head = CLRerHead(config.head, config.viewport.size, config.max_lanes).eval()
     for parameter in head.attention.attention.W.parameters():  # zero in a fresh head
         torch.nn.init.normal_(parameter)
-    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {width}x{height}")
+    print(f"{torch_setting(options)}, {width}x{height}")
     for batch in (1, 8):
         features = [torch.randn(batch, config.head.feature_channels, height // s, width // s) for s in (8, 16, 32)]
         with torch.inference_mode():
             pairs = zip(head(features), original_head(head, features), strict=True)
             difference = max((mine[name] - other[name]).abs().max().item() for mine, other in pairs for name in mine)
             runs = [partial(head, features), partial(original_head, head, features)]
-            ours, original = interleaved(runs, options.rounds)
+            ours, original = medians_in_turns(runs, options.rounds)
         print(
             f"batch {batch}: ours {ours * 1e3:.1f} ms, original {original * 1e3:.1f} ms, "
             f"ratio {original / ours:.2f}x, largest difference {difference:.1e}"

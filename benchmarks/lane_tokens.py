@@ -7,13 +7,12 @@ turn; the medians are compared, and the tokens must be the same.
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import time
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import InterpolatedUnivariateSpline
+from timing import machine, medians_in_turns
 
 from clrernetlm.models.lanelm import LaneTokenizer
 
@@ -54,16 +53,9 @@ def main() -> None:
     tokenizer, lanes = LaneTokenizer(), random_lanes(options.lanes)
     for found, expected in zip(tokenizer.encode_lanes(lanes), spline_per_lane(lanes, tokenizer), strict=True):
         np.testing.assert_array_equal(found, expected)
-    seconds: dict[str, list[float]] = {"ours": [], "spline per lane": []}
-    for _ in range(options.repeats):
-        start = time.perf_counter()
-        tokenizer.encode_lanes(lanes)
-        middle = time.perf_counter()
-        spline_per_lane(lanes, tokenizer)
-        seconds["ours"].append(middle - start)
-        seconds["spline per lane"].append(time.perf_counter() - middle)
-    ours, theirs = (statistics.median(times) * 1e3 for times in seconds.values())
-    print(f"{platform.processor() or platform.machine()}, one core, {options.lanes} lanes")
+    runs = [partial(tokenizer.encode_lanes, lanes), partial(spline_per_lane, lanes, tokenizer)]
+    ours, theirs = (1e3 * seconds for seconds in medians_in_turns(runs, options.repeats))
+    print(f"{machine()}, one core, {options.lanes} lanes")
     print(f"ours {ours:.2f} ms, spline per lane {theirs:.2f} ms: {theirs / ours:.0f} times as fast")
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from timing import cores, machine
 
 from clrernetlm.data.synth.dataset import Picture, categories, generate_dataset, make_picture
 
@@ -25,8 +25,7 @@ def main() -> None:
     parser.add_argument("--size", default="1640x590")
     arguments = parser.parse_args()
     width, height = (int(value) for value in arguments.size.split("x"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    print(f"machine: {platform.processor() or platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"machine: {machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     cv2.setNumThreads(1)
     kinds = categories(0, arguments.count, 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -50,10 +49,8 @@ def main() -> None:
             print(f"    {name:8s} {1e3 * best[chosen].mean():5.1f} ms")
         start = time.perf_counter()
         generate_dataset(root / "all", count, 0, 0, size=(width, height), progress=False)
-        wall = time.perf_counter() - start
-        print(
-            f"all cores, with starting the processes: {count / wall:.1f} images/s, {count / wall / cores:.1f} per core"
-        )
+        rate = count / (time.perf_counter() - start)
+        print(f"all cores, with starting the processes: {rate:.1f} images/s, {rate / cores():.1f} per core")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Predictor: image in, lanes out."""
+"""Predictor: image in, lanes out, with or without a few clicks."""
 
 from __future__ import annotations
 
@@ -7,68 +7,208 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.errors import UserError
-from clrernetlm.geometry import FrameSize
+from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import Lane
-from clrernetlm.models.clrernet import init_detector
+from clrernetlm.models.checkpoint import read_checkpoint
+from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.decode import decode_lanes
+from clrernetlm.models.device import select_device
+from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_about_lanes, ask_with_clicks
+from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.promptable import Observation, PromptableDetector
+from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.results import answered_lanes, keypoints
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
 class Predictor:
-    """A detector ready for images of any size.
+    """A detector, or LaneLM on top of one, ready for images of any size; `config.task` says which.
 
-    `config` is a Config, a path or a name; `checkpoint` a `.ckpt`, `.pth` or `.safetensors` file. The costly half is
-    `set_image` (network), the cheap half `lanes` (threshold, NMS, points), so thresholds can be tried for free:
+    `config` is a Config, a path or a name; `checkpoint` a `.ckpt`, `.pth` or `.safetensors` file. The costly part is
+    `set_image` (the detector's network); everything after it can be asked as often as needed:
 
-        predictor = Predictor("clrernet_culane_dla34", "clrernet_culane_dla34.pth")
+        predictor = Predictor("lanelm_512_dla34", "lanelm_512_dla34.ckpt")
         predictor.set_image(cv2.imread("road.jpg"))
         for lane in predictor.lanes():
             print(lane.score, lane.points)
+        lane = predictor.complete([[812.0, 431.5], [640.0, 310.0]])  # the lane through these pixels
 
-    Raises UserError for an unusable config, checkpoint, device or image.
+    Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
 
     def __init__(self, config: Config | str, checkpoint: str | None = None, device: str = "cpu") -> None:
         self.config = load_config(config) if isinstance(config, str) else config
-        self.model = init_detector(self.config, checkpoint, device)
-        self.device = next(self.model.parameters()).device
-        self._stage: dict[str, Tensor] | None = None
+        self._prompted: PromptableDetector | None = None
+        if self.config.task == "lanelm":
+            self._prompted = init_lanelm(self.config, checkpoint, device)
+            self.detector = self._prompted.detector
+        else:
+            self.detector = init_detector(self.config, checkpoint, device)
+        self.device = next(self.detector.parameters()).device
         self._frames: list[FrameSize] = []
+        self._seen: Observation | None = None
+        self._proposals: Proposals | None = None
+        self._answers: Answers | None = None
+
+    @property
+    def model(self) -> CLRerNet | PromptableDetector:
+        """The network: the detector, or the detector and LaneLM in one."""
+        return self._prompted or self.detector
 
     @torch.inference_mode()
     def set_images(self, images: Sequence[Image]) -> None:
-        """Run the network on a batch of (H, W, 3) uint8 BGR images, each of its own size."""
+        """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size."""
         viewport = self.config.model.viewport
         frames = [frame_size(image) for image in images]
         # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
         batch = np.stack([viewport.apply(image) for image in images])  # (B, H, W, 3)
         inputs = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-        self._stage, self._frames = self.model(inputs)[-1], frames
+        levels = self.detector.extract_feat(inputs)
+        self._seen, self._frames = Observation(levels, self.detector.bbox_head(levels)[-1]), frames
+        self._proposals = self._answers = None
 
     def set_image(self, image: Image) -> None:
-        """Run the network on one (H, W, 3) uint8 BGR image."""
+        """Run the detector on one (H, W, 3) uint8 BGR image."""
         self.set_images([image])
 
+    def detections_of_images(self, conf: float | None = None) -> list[list[Lane]]:
+        """The detector's own lanes of every image given last, best first, in pixels of that image.
+
+        `conf` overrides the detector's confidence threshold.
+        """
+        model = self.config.model
+        decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
+        return decode_lanes(self._observation().stage, decode, model.viewport, self._frames, max_lanes=model.max_lanes)
+
+    def detections(self, conf: float | None = None) -> list[Lane]:
+        """The detector's own lanes of the image given last, best first, in pixels of that image."""
+        return self.detections_of_images(conf)[0]
+
+    @torch.inference_mode()
     def lanes_of_images(self, conf: float | None = None) -> list[list[Lane]]:
-        """Lanes of every image given last, best first, in pixels of that image; `conf` overrides the threshold."""
-        if self._stage is None:
-            raise UserError("predictor: no image yet; call set_image(image) first")
-        decode = self.config.model.decode
-        if conf is not None:
-            decode = replace(decode, conf_threshold=conf)
-        return decode_lanes(
-            self._stage, decode, self.config.model.viewport, self._frames, max_lanes=self.config.model.max_lanes
+        """Lanes of every image given last, best first, in pixels of that image; `conf` overrides the threshold.
+
+        With LaneLM these are its answers about the detector's lanes, also about unsure ones.
+        """
+        if self._prompted is None:
+            return self.detections_of_images(conf)
+        if self._answers is None:
+            requests = ask_about_lanes(self._questions(self._prompted))
+            self._answers = self._prompted.answer(self._observation().levels, requests)
+        model = self.config.model
+        return answered_lanes(
+            self._answers, self.config.lanelm.decode, model.viewport, self._frames, model.max_lanes, conf
         )
 
     def lanes(self, conf: float | None = None) -> list[Lane]:
         """Lanes of the image given last, best first, in pixels of that image."""
         return self.lanes_of_images(conf)[0]
+
+    def complete(self, points: ArrayLike, use_detector: bool = True) -> Lane:
+        """The lane that runs through `points` (K, 2), x, y in pixels of the image given last; see `complete_many`."""
+        return self.complete_many([points], use_detector)[0]
+
+    @torch.inference_mode()
+    def complete_many(self, clicks: Sequence[ArrayLike], use_detector: bool = True, image: int = 0) -> list[Lane]:
+        """One lane per set of points (K, 2), x, y in pixels of an image, in one go: as many calls of `complete`.
+
+        A set has one point or more, in any order, anywhere along its lane; sets may differ in length. Points that are
+        NaN or outside the part of the image that the network sees (`model.viewport`; CULane: the lowest 320 of 590
+        rows) are left out. With `use_detector` a lane of the detector that passes near the points is refined; without
+        it, or without such a lane, LaneLM writes the lane from the points alone. `score` is LaneLM's confidence that
+        there is such a lane; when it sees none, the lane may have fewer than two points. `image` counts the images
+        given to `set_images`.
+
+        Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
+        """
+        if self._prompted is None:
+            raise UserError(
+                f"complete: {self.config.name or 'this config'} is a detector, which takes no clicks; use a config of "
+                "configs/lanelm and its checkpoint"
+            )
+        observation, model = self._observation(), self._prompted
+        if not 0 <= image < len(self._frames):
+            raise UserError(f"image: {image}, but {len(self._frames)} were given; count from 0")
+        if not len(clicks):
+            return []
+        viewport, frame = self.config.model.viewport, self._frames[image]
+        prompts, there = prompts_of_clicks(clicks, viewport, frame)
+        one = slice(image, image + 1)
+        questions = self._questions(model)
+        requests = ask_with_clicks(
+            Proposals(questions.xs[one], questions.shown[one], questions.scores[one]),
+            prompts[None].to(self.device),
+            there[None].to(self.device),
+            model.lanelm.rows,
+            CLICK_REACH * viewport.width if use_detector else 0.0,
+        )
+        answers = model.answer(tuple(level[one] for level in observation.levels), requests)
+        xs, shown = answers.xs[0].cpu().numpy(), answers.shown[0].cpu().numpy()
+        return [
+            Lane(np.asarray(viewport.to_frame(keypoints(x, rows, viewport), frame), np.float64), score)
+            for x, rows, score in zip(xs, shown, answers.score[0].tolist(), strict=True)
+        ]
+
+    def _observation(self) -> Observation:
+        if self._seen is None:
+            raise UserError("predictor: no image yet; call set_image(image) first")
+        return self._seen
+
+    def _questions(self, model: PromptableDetector) -> Proposals:
+        """What LaneLM is asked about in the images given last, found once."""
+        if self._proposals is None:
+            self._proposals = model.propose(self._observation().stage)
+        return self._proposals
+
+
+def prompts_of_clicks(clicks: Sequence[ArrayLike], viewport: Viewport, frame: FrameSize) -> tuple[Tensor, Tensor]:
+    """L sets of (K_i, 2) x, y in frame pixels -> points (L, K, 2) float32 in network pixels, (L, K) bool which exist.
+
+    Points that are not finite or outside the viewport are left out. Raises UserError for a set of another shape, and
+    for one without any point left.
+    """
+    names = ["points"] if len(clicks) == 1 else [f"points of lane {number}" for number in range(len(clicks))]
+    usable = [points_in_view(given, viewport, frame, name) for given, name in zip(clicks, names, strict=True)]
+    points = torch.zeros(len(usable), max(map(len, usable), default=0), 2)
+    there = torch.zeros(points.shape[:2], dtype=torch.bool)
+    for row, exists, found in zip(points, there, usable, strict=True):
+        row[: len(found)], exists[: len(found)] = torch.from_numpy(found), True
+    return points, there
+
+
+def points_in_view(given: ArrayLike, viewport: Viewport, frame: FrameSize, name: str) -> NDArray[np.float64]:
+    """Points (K, 2) in frame pixels -> those inside the viewport (k, 2) in network pixels; UserError without any."""
+    try:
+        points = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{name}: not an array of numbers; expected x, y pairs of shape (K, 2)") from None
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise UserError(f"{name}: shape {points.shape}; expected x, y pairs of shape (K, 2)")
+    inside = np.asarray(viewport.to_network(points, frame), np.float64)
+    usable = ((inside >= 0) & (inside <= viewport.size)).all(axis=1)  # False for NaN
+    if not usable.any():
+        left, top, right, bottom = viewport.crop_box(frame)
+        raise UserError(
+            f"{name}: none of {len(points)} is where the network looks, x {left} to {right} and y {top} to {bottom} of "
+            f"this {frame[0]}x{frame[1]} image; give one that is"
+        )
+    return inside[usable]
+
+
+def init_lanelm(config: Config, checkpoint: str | None, device: str) -> PromptableDetector:
+    """Detector and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint or random ones."""
+    target = select_device(device)
+    model = PromptableDetector(config)
+    if checkpoint is not None:
+        weights = read_checkpoint(checkpoint)["state_dict"]
+        model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
+    return model.to(target).eval()
 
 
 def frame_size(image: Image) -> FrameSize:

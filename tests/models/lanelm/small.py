@@ -1,0 +1,77 @@
+"""A LaneLM that fits into a test: 128x64 pixels, 12 rows, 32 numbers per token; and things to ask it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clrernetlm.config import LaneLMNetworkConfig
+from clrernetlm.models.lanelm.network import LaneLM, extend_question
+from clrernetlm.models.lanelm.requests import Requests
+
+SIZE = (128, 64)  # width, height
+STEPS = 12
+CHANNELS = 16
+
+
+def small_network(**changes: object) -> LaneLMNetworkConfig:
+    settings: dict[str, object] = {
+        "num_steps": STEPS,
+        "nbins_x": 64,
+        "embed_dim": 32,
+        "num_heads": 4,
+        "ffn_dim": 64,
+        "strip_points": 5,
+        "strip_spacing": 4 / 128,
+        "offset_bins": 21,
+        "offset_range": 20 / 128,
+    }
+    return LaneLMNetworkConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+def small_lanelm(seed: int = 0, **changes: object) -> LaneLM:
+    """Random weights; those of the heads are large, so that lanes of every length are written."""
+    torch.manual_seed(seed)
+    model = LaneLM(small_network(**changes), CHANNELS, SIZE).eval()
+    with torch.no_grad():
+        for linear in (model.head.proj_x, model.head.proj_y, model.proj_offset):
+            linear.weight.mul_(4)
+        model.head.proj_y.bias[-1] += 2  # about half of the lanes end before the last row
+    return model
+
+
+def random_levels(batch: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """Pyramid levels of strides 8, 16 and 32."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        5 * torch.randn(batch, CHANNELS, SIZE[1] // stride, SIZE[0] // stride, generator=generator)
+        for stride in (8, 16, 32)
+    )
+
+
+def random_requests(batch: int, lanes: int, clicks: int = 3, seed: int = 0, steps: int = STEPS) -> Requests:
+    """Questions with and without prompts, prompts alone, start points, unknown scores, and places not asked about."""
+    g = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=g)
+
+    width, height = SIZE
+    index = torch.arange(steps)
+    bottom, top = width * uniform(batch, lanes, 1), width * uniform(batch, lanes, 1)
+    xs = top + (bottom - top) * index / steps + 3 * uniform(batch, lanes, steps)
+    first = (uniform(batch, lanes, 1) * steps * 0.5).floor()
+    last = steps - 1 - (uniform(batch, lanes, 1) * steps * 0.3).floor()
+    kind = uniform(batch, lanes)  # below .6 a question, above .4 prompts if there are any, below .1 nothing
+    shown = (index >= first) & (index <= last) & (kind > 0.1)[..., None] & (kind < 0.6)[..., None]
+    prompted = (uniform(batch, lanes, clicks) < 0.6) & (kind > 0.4)[..., None]
+    score = torch.where(uniform(batch, lanes) < 0.3, torch.nan, uniform(batch, lanes))
+    return Requests(
+        question=extend_question(xs, shown),
+        shown=shown,
+        score=score,
+        prompts=torch.stack([width * uniform(batch, lanes, clicks), height * uniform(batch, lanes, clicks)], dim=-1),
+        prompted=prompted,
+        is_start=uniform(batch, lanes) < 0.2,
+        asked=shown.any(-1) | prompted.any(-1),
+    )

@@ -1,0 +1,241 @@
+"""The network: what its logits depend on, and what they must not depend on."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from clrernetlm.models.lanelm.generate import decode_one_token, prefill
+from clrernetlm.models.lanelm.network import LaneLM, Logits, extend_question
+from clrernetlm.models.lanelm.requests import Requests, guides, interpolate_rows
+from tests.models.lanelm.small import SIZE, STEPS, random_levels, random_requests, small_lanelm
+
+LENGTH = 7
+SETTINGS = [
+    {},
+    {"row_order": "top_down"},
+    {"offset_tokens": False},
+    {"global_attention": False},
+    {"local_sampling": False},
+    {"sees_past": False},
+    {"question_stride": 3},
+]
+
+
+def random_answers(batch: int, lanes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (B, L, LENGTH) and first rows (B, L) of answers that fit into the rows."""
+    g = torch.Generator().manual_seed(seed)
+    xs = SIZE[0] * torch.rand(batch, lanes, 1, generator=g) + 3 * torch.rand(batch, lanes, LENGTH, generator=g).cumsum(
+        -1
+    )
+    return xs, torch.randint(0, STEPS - LENGTH + 1, (batch, lanes), generator=g)
+
+
+def close(a: Logits, b: Logits, tolerance: float = 1e-4) -> None:
+    for item in fields(Logits):
+        torch.testing.assert_close(getattr(a, item.name), getattr(b, item.name), rtol=0, atol=tolerance)
+
+
+def of(requests: Requests, logits: Logits) -> Logits:
+    """Those of the requests that are asked."""
+    asked = requests.asked.flatten()
+    return Logits(*(getattr(logits, item.name)[asked].detach() for item in fields(Logits)))
+
+
+def differ(a: Logits, b: Logits) -> bool:
+    return any((getattr(a, item.name) - getattr(b, item.name)).abs().max() > 1e-3 for item in fields(Logits))
+
+
+@torch.no_grad()
+def step_by_step(
+    model: LaneLM, levels: tuple[torch.Tensor, ...], requests: Requests, xs: torch.Tensor, starts: torch.Tensor
+) -> Logits:
+    scene = model.look(levels)
+    brief = model.read(scene, requests)
+    first, cache = prefill(model, scene, brief)
+    collected = [first]
+    previous = torch.full_like(xs[..., :1], torch.nan)
+    for place in range(xs.shape[-1]):
+        x = xs[..., place : place + 1]
+        token = model.answer_tokens(scene, brief, x, previous, starts[..., None] + place, torch.tensor([place]))
+        collected.append(decode_one_token(model, scene, token, cache))
+        previous = x
+    return Logits(*(torch.cat([getattr(one, item.name) for one in collected], dim=1) for item in fields(Logits)))
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_all_at_once_equals_step_by_step(settings: dict[str, object]) -> None:
+    model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 5)
+    xs, starts = random_answers(3, 5)
+    with torch.no_grad():
+        together, _ = model(levels, requests, xs, starts)
+    assert together.y.shape == (15, LENGTH + 1, STEPS + 1)
+    assert together.offset.shape == (15, LENGTH + 1, 21)
+    assert all(getattr(together, item.name).isfinite().all() for item in fields(Logits))
+    close(together, step_by_step(model, levels, requests, xs, starts))
+
+
+@torch.no_grad()
+def test_gradients_and_inference_compute_the_same() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 4)
+    answers = random_answers(2, 4)
+    with torch.enable_grad():
+        training, _ = model(levels, requests, *answers)
+    close(of(requests, training), of(requests, model(levels, requests, *answers)[0]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sees_past", [True, False])
+def test_the_past_counts_unless_it_is_switched_off(sees_past: bool) -> None:
+    model, levels, requests = small_lanelm(sees_past=sees_past), random_levels(2), random_requests(2, 4)
+    # Without a reference every x follows from the one before, so the control is about questions.
+    requests = replace(requests, asked=requests.shown.any(-1))
+    xs, starts = random_answers(2, 4)
+    before, _ = model(levels, requests, xs, starts)
+    after, _ = model(levels, requests, xs + 9, starts)
+    assert differ(of(requests, before), of(requests, after)) == sees_past
+
+
+@torch.no_grad()
+def test_a_keypoint_changes_only_what_follows_it() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 4)
+    xs, starts = random_answers(2, 4)
+    before, _ = model(levels, requests, xs, starts)
+    for place in range(LENGTH):
+        changed = xs.clone()
+        changed[..., place] += 11
+        after, _ = model(levels, requests, changed, starts)
+        torch.testing.assert_close(after.y[:, : place + 1], before.y[:, : place + 1], rtol=0, atol=1e-5)
+        assert ((after.y - before.y)[:, place + 1].abs().amax(-1) > 1e-4).all()
+
+
+@torch.no_grad()
+def test_what_is_not_there_has_no_influence() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+    answers = random_answers(2, 6)
+    before, _ = model(levels, requests, *answers)
+    no_question = ~requests.shown.any(-1, keepdim=True)
+    rubbish = replace(
+        requests,
+        question=torch.where(no_question, 55.0, requests.question),
+        prompts=torch.where(requests.prompted[..., None], requests.prompts, 33.0),
+    )
+    assert no_question.any()
+    assert not requests.prompted.all()
+    after, _ = model(levels, rubbish, *answers)
+    close(of(requests, before), of(requests, after))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["question", "shown", "score", "prompts", "prompted", "is_start"])
+def test_everything_that_is_there_has_influence(name: str) -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+    value = getattr(requests, name)
+    if value.dtype == torch.bool:
+        other = value & False
+    else:
+        other = value.nan_to_num(0.2) / 2
+    answers = random_answers(2, 6)
+    before = model(levels, requests, *answers)[0]
+    after = model(levels, replace(requests, **{name: other}), *answers)[0]
+    assert differ(of(requests, before), of(requests, after))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("settings", [{"global_attention": False}, {"local_sampling": False}], ids=str)
+def test_both_ways_of_looking_see_the_image(settings: dict[str, object]) -> None:
+    model, requests, answers = small_lanelm(**settings), random_requests(2, 4), random_answers(2, 4)
+    assert differ(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)))
+
+
+@torch.no_grad()
+def test_a_model_that_cannot_look_is_blind() -> None:
+    model = small_lanelm(global_attention=False, local_sampling=False)
+    requests, answers = random_requests(2, 4), random_answers(2, 4)
+    close(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)), tolerance=0)
+
+
+def test_training_reaches_every_weight() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+    logits, _ = model(levels, requests, *random_answers(2, 6))
+    sum(getattr(logits, item.name).square().mean() for item in fields(Logits)).backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+# Guides
+
+
+def test_the_reference_passes_through_the_prompts() -> None:
+    rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
+    requests = random_requests(4, 8, clicks=3)
+    on_rows = (requests.prompts[..., 1] / rows[1]).floor().clamp(max=STEPS - 1)
+    # Of two on one row only one can be passed.
+    distinct = (on_rows[..., :, None] == on_rows[..., None, :]).sum((-1, -2)) == 3
+    prompts = torch.stack([requests.prompts[..., 0], on_rows * rows[1]], dim=-1)
+    given = replace(requests, prompts=prompts)
+    order = guides(given, rows)
+    referred = order.referred.gather(-1, on_rows.long())
+    error = (interpolate_rows(order.reference, on_rows) - prompts[..., 0]).abs()
+    passed = requests.prompted & distinct[..., None]
+    questioned = requests.shown.any(-1, keepdim=True)
+    assert (passed & questioned).sum() > 5
+    assert error[passed & questioned].max() < 1e-3
+    assert referred[passed & questioned].all()
+    several = passed & ~questioned & (requests.prompted.sum(-1, keepdim=True) > 1)
+    assert several.any()
+    assert error[several & referred].max() < 1e-3
+
+
+def test_a_prompt_between_two_rows_is_passed_too() -> None:
+    rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
+    requests = random_requests(8, 8, clicks=1)
+    requests.prompts[..., 1].clamp_(max=float(rows[-1]))
+    order = guides(requests, rows)
+    passed = interpolate_rows(order.reference, requests.prompts[..., 1] / rows[1])
+    both = requests.prompted[..., 0] & requests.shown.any(-1)
+    assert both.sum() > 3
+    torch.testing.assert_close(passed[both], requests.prompts[..., 0][both], rtol=0, atol=1e-3)
+
+
+def test_without_prompts_the_reference_is_the_question() -> None:
+    rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
+    for clicks in (0, 2):
+        requests = random_requests(2, 6, clicks=clicks)
+        requests = replace(requests, prompted=requests.prompted & False)
+        order = guides(requests, rows)
+        questioned = requests.shown.any(-1)
+        torch.testing.assert_close(order.reference[questioned], requests.question[questioned])
+        assert order.referred.all(-1).equal(questioned)
+        assert (order.before_rows < 0).all()
+        assert (order.after_rows < 0).all()
+
+
+def test_a_row_knows_the_prompts_next_to_it() -> None:
+    rows = torch.arange(4) * 10.0
+    nothing = torch.zeros(1, 1, 4)
+    requests = Requests(
+        question=nothing,
+        shown=nothing.bool(),
+        score=torch.tensor([[torch.nan]]),
+        prompts=torch.tensor([[[[50.0, 5.0], [70.0, 25.0]]]]),
+        prompted=torch.ones(1, 1, 2, dtype=torch.bool),
+        is_start=torch.zeros(1, 1, dtype=torch.bool),
+        asked=torch.ones(1, 1, dtype=torch.bool),
+    )
+    order = guides(requests, rows)
+    assert order.before_rows[0, 0].tolist() == [-1.0, 0.5, 1.5, 0.5]
+    assert order.after_rows[0, 0].tolist() == [0.5, 1.5, 0.5, -1.0]
+    assert order.before_x[0, 0, 1:].tolist() == [50, 50, 70]
+    assert order.after_x[0, 0, :3].tolist() == [50, 70, 70]
+    assert order.referred[0, 0].tolist() == [False, True, True, False]
+    assert order.reference[0, 0, 1:3].tolist() == [55, 65]
+
+
+def test_questions_go_on_straight_beyond_their_ends() -> None:
+    line = 3.0 + 2 * torch.arange(10.0)
+    shown = torch.zeros(10, dtype=torch.bool)
+    shown[3:7] = True
+    torch.testing.assert_close(extend_question(torch.where(shown, line, torch.nan), shown), line)
+    assert extend_question(line, torch.zeros(10, dtype=torch.bool)).eq(0).all()
+    single = torch.arange(10) == 4
+    assert extend_question(line, single).eq(11).all()

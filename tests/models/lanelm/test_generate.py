@@ -1,0 +1,203 @@
+"""Free-running decoding: cached, batched, in any order, always the same lanes; and the cutting of hallucinations."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, expected, generate
+from clrernetlm.models.lanelm.requests import Requests
+from tests.models.lanelm.small import STEPS, random_levels, random_requests, small_lanelm
+from tests.models.lanelm.test_network import SETTINGS
+
+
+def same(a: Answers, b: Answers, asked: torch.Tensor) -> None:
+    """The same rows, x within a thousandth of a pixel, the same scores."""
+    assert a.shown[asked].equal(b.shown[asked])
+    assert (a.xs - b.xs)[asked][a.shown[asked]].abs().max() < 1e-3
+    torch.testing.assert_close(a.score[asked], b.score[asked], rtol=0, atol=1e-5)
+
+
+def picked(answers: Answers, *index: object) -> Answers:
+    return Answers(*(getattr(answers, item.name)[index] for item in fields(Answers)))
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_cached_equals_uncached_on_200_lanes(settings: dict[str, object]) -> None:
+    model, levels, requests = small_lanelm(**settings), random_levels(25), random_requests(25, 8)
+    cached = generate(model, levels, requests)
+    same(cached, generate(model, levels, requests, cached=False), requests.asked)
+    lengths = cached.shown[requests.asked].sum(-1)
+    assert lengths.unique().numel() > 4  # lanes of all sorts were written
+
+
+def test_an_image_alone_gets_the_lanes_it_gets_in_a_batch() -> None:
+    model, levels, requests = small_lanelm(), random_levels(4), random_requests(4, 5)
+    together = generate(model, levels, requests)
+    for image in range(4):
+        one = slice(image, image + 1)
+        alone = generate(model, tuple(level[one] for level in levels), requests[one])
+        same(alone, picked(together, one), requests.asked[one])
+
+
+def test_the_order_of_the_requests_does_not_matter() -> None:
+    model, levels, requests = small_lanelm(), random_levels(3), random_requests(3, 7)
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
+    together = generate(model, levels, requests)
+    shuffled = generate(model, levels, requests[:, order])
+    same(shuffled, picked(together, slice(None), order), requests.asked[:, order])
+
+
+def test_places_not_asked_about_change_nothing_and_stay_empty() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+    asked = generate(model, levels, requests)
+    padding = Requests(*(torch.zeros_like(getattr(requests, item.name)) for item in fields(Requests)))
+    padded = Requests(
+        *(torch.cat([getattr(requests, item.name), getattr(padding, item.name)], dim=1) for item in fields(Requests))
+    )
+    answers = generate(model, levels, padded)
+    same(picked(answers, slice(None), slice(6)), asked, requests.asked)
+    assert not answers.shown[:, 6:].any()
+    assert not answers.score[:, 6:].any()
+    assert not asked.shown[~requests.asked].any()
+    assert not asked.score[~requests.asked].any()
+
+
+def test_the_number_of_prompt_places_does_not_matter() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6, clicks=2)
+    wider = replace(
+        requests,
+        prompts=torch.cat([requests.prompts, torch.full((2, 6, 3, 2), 40.0)], dim=2),
+        prompted=torch.cat([requests.prompted, torch.zeros(2, 6, 3, dtype=torch.bool)], dim=2),
+    )
+    same(generate(model, levels, wider), generate(model, levels, requests), requests.asked)
+    bare = replace(requests, prompted=requests.prompted & False, asked=requests.shown.any(-1))
+    none = replace(bare, prompts=requests.prompts[:, :, :0], prompted=requests.prompted[:, :, :0])
+    same(generate(model, levels, none), generate(model, levels, bare), bare.asked)
+
+
+def test_the_order_of_the_prompts_does_not_matter() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6, clicks=4)
+    turned = replace(requests, prompts=requests.prompts.flip(2), prompted=requests.prompted.flip(2))
+    same(generate(model, levels, turned), generate(model, levels, requests), requests.asked)
+
+
+def test_nothing_asked_nothing_answered() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 3)
+    nothing = replace(
+        requests,
+        shown=requests.shown & False,
+        prompted=requests.prompted & False,
+        asked=requests.asked & False,
+    )
+    answers = generate(model, levels, nothing)
+    assert not answers.shown.any()
+    assert not answers.score.any()
+
+
+@pytest.mark.parametrize("row_order", ["bottom_up", "top_down"])
+def test_a_lane_is_one_run_of_rows(row_order: str) -> None:
+    model, requests = small_lanelm(row_order=row_order), random_requests(8, 6)
+    answers = generate(model, random_levels(8), requests)
+    shown = answers.shown[requests.asked].int()
+    assert ((shown.diff(dim=-1) == 1).sum(-1) + shown[:, 0] == 1).all()
+    assert ((answers.score >= 0) & (answers.score <= 1)).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"offset_tokens": False}], ids=str)
+def test_one_image_many_lanes_and_a_lane_of_one_row(settings: dict[str, object]) -> None:
+    model = small_lanelm(**settings)
+    with torch.no_grad():
+        model.head.proj_y.bias[-1] = 1e4  # the end, always: the first row is written, being asked for, and no other
+    requests = random_requests(1, 30)
+    answers = generate(model, random_levels(1), requests)
+    assert (answers.shown.sum(-1) == requests.asked.int()).all()
+    assert answers.score.max() < 1e-6
+    with torch.no_grad():
+        model.head.proj_y.bias[-1] = -1e4  # never
+    answers = generate(model, random_levels(1), requests)
+    assert answers.shown[requests.asked][:, 0].all()  # bottom up to the top
+    assert answers.score[requests.asked].min() > 1 - 1e-6
+
+
+# x between bins
+
+
+def test_x_is_read_between_bins() -> None:
+    bins = torch.arange(40.0)
+    for place in (5.0, 10.3, 20.5, 33.9):
+        logits = -((bins - place) ** 2) / (2 * 1.5**2)
+        assert expected(logits[None], 2 * bins).item() == pytest.approx(2 * place, abs=0.05)
+
+
+def test_far_bins_do_not_pull() -> None:
+    logits = torch.full((1, 40), -20.0)
+    logits[0, 10], logits[0, 11], logits[0, 30] = 5.0, 5.0, 4.9
+    assert expected(logits, torch.arange(40.0)).item() == pytest.approx(10.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("border", [0, 39])
+def test_at_the_border_no_bin_counts_twice(border: int) -> None:
+    logits = torch.full((1, 40), -torch.inf)
+    inner = abs(border - 1)
+    logits[0, border], logits[0, inner] = 1.0, 1.0
+    assert expected(logits, torch.arange(40.0)).item() == pytest.approx((border + inner) / 2)
+
+
+# Hallucinations
+
+
+def lane(xs: torch.Tensor) -> Answers:
+    shown = xs.isfinite()
+    return Answers(xs.nan_to_num(0)[None, None], shown[None, None], torch.ones(1, 1))
+
+
+def test_a_lane_is_cut_at_its_jump_in_the_order_it_was_written() -> None:
+    xs = 100 + 3 * torch.arange(20.0)
+    xs[:6] += 60  # between rows 5 and 6
+    cut = cut_hallucinations(lane(xs), from_bottom=True)
+    assert cut.shown[0, 0].nonzero().flatten().tolist() == list(range(6, 20))
+    assert cut.xs.equal(lane(xs).xs)
+    cut = cut_hallucinations(lane(xs), from_bottom=False)
+    assert cut.shown[0, 0].nonzero().flatten().tolist() == list(range(6))
+
+
+def test_everything_after_the_first_jump_goes() -> None:
+    xs = 100 + 3 * torch.arange(30.0)
+    xs[8:12] += 70
+    xs[25:] += 90
+    assert cut_hallucinations(lane(xs), from_bottom=False).shown[0, 0].nonzero().flatten().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    "xs",
+    [
+        100 + 3 * torch.arange(20.0),
+        100 + 0.2 * torch.arange(20.0) ** 2,  # a bend
+        torch.full((20,), 50.0),
+        torch.cat([torch.full((4,), torch.nan), 100 - 2 * torch.arange(14.0), torch.full((2,), torch.nan)]),
+    ],
+    ids=["straight", "bend", "vertical", "part of the rows"],
+)
+@pytest.mark.parametrize("from_bottom", [True, False])
+def test_smooth_lanes_stay_whole(xs: torch.Tensor, from_bottom: bool) -> None:
+    assert cut_hallucinations(lane(xs), from_bottom).shown.equal(lane(xs).shown)
+
+
+def test_short_lanes_stay_whole() -> None:
+    xs = torch.full((20,), torch.nan)
+    xs[5:15] = 100.0 + torch.arange(10)
+    xs[12:15] += 80
+    assert cut_hallucinations(lane(xs), True).shown.equal(lane(xs).shown)  # 10 keypoints
+    xs[15] = 195.0
+    assert cut_hallucinations(lane(xs), True).shown.sum() == 4  # 11
+    assert cut_hallucinations(lane(xs), True, more_than=11).shown.sum() == 11
+
+
+def test_lanes_are_cut_each_on_its_own() -> None:
+    smooth = 100 + 3 * torch.arange(float(STEPS))
+    jump = smooth + 60 * (torch.arange(STEPS) < 4)
+    nothing = torch.full((STEPS,), torch.nan)
+    stack = torch.stack([torch.stack([smooth, jump]), torch.stack([nothing, smooth])])
+    answers = Answers(stack.nan_to_num(0), stack.isfinite(), torch.ones(2, 2))
+    assert cut_hallucinations(answers, True).shown.sum(-1).tolist() == [[STEPS, STEPS - 4], [0, STEPS]]

@@ -96,9 +96,56 @@ class ScoreSplit(WithCheckpoint):
     out: Annotated[str | None, arg(metavar="DIR", help="keep the predicted .lines.txt files here")] = None
     json: Annotated[str | None, arg(metavar="FILE", help="write the scores here")] = None
     report: Annotated[str | None, arg(metavar="FILE", help="write an HTML report here")] = None
+    prompts: Annotated[
+        tuple[Literal["none", "start", "1", "2", "3", "4", "all"], ...],
+        arg(
+            metavar="MODE...",
+            help="what LaneLM is told: nothing, the detector's start points, or so many clicks on every labelled lane; "
+            "several at once, or all (none start 1 2 4)",
+        ),
+    ] = ("none",)
+    noise: Annotated[float, arg(metavar="PIXELS", help="clicks miss by up to this, in x and in y")] = 5.0
+    prompt_places: Annotated[
+        Literal["start", "anywhere"], arg(help="clicks on the lowest rows of a lane, or all along it")
+    ] = "start"
+    seed: Annotated[int, arg(metavar="N", help="of the clicks' places and misses")] = 0
+    # Clicks alone, without the detector's lane that they are near to.
+    no_questions: bool = False
+    starts: Annotated[
+        Literal["detector", "lanelm"], arg(help="whose confidence decides which start points are lanes")
+    ] = "detector"
+    # A control: LaneLM reads the features of another image.
+    shuffle_images: bool = False
 
     def run(self) -> int:
         config = self.load()
+        if config.task == "lanelm":
+            from clrernetlm.engine.clicks import ClickSettings
+            from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol
+            from clrernetlm.engine.lanelm_testing import score_lanelm
+
+            score_lanelm(
+                config,
+                self.checkpoint,
+                Protocol(
+                    modes=PAPER_MODES if "all" in self.prompts else self.prompts,
+                    clicks=ClickSettings(self.prompt_places, self.noise, self.seed),
+                    questions=not self.no_questions,
+                    starts=self.starts,
+                    shuffle_images=self.shuffle_images,
+                ),
+                out=self.out,
+                json=self.json,
+                report=self.report,
+                split=self.split,
+                device=self.device,
+            )
+            return 0
+        if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
+            raise UserError(
+                f"--prompts, --no-questions, --shuffle-images: {self.config} is a detector, which is asked nothing; "
+                "use a config of LaneLM"
+            )
         from clrernetlm.engine.testing import score_detector
 
         score_detector(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from clrernetlm import __version__
 from clrernetlm.config import Config
@@ -26,15 +28,19 @@ from clrernetlm.evaluation import evaluate
 from clrernetlm.evaluation.mistakes import mistake_pictures
 from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter
 from clrernetlm.evaluation.report import write_report
-from clrernetlm.evaluation.sweep import scored_ious, sweep_confidence
+from clrernetlm.evaluation.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.evaluation.table import result_table
 from clrernetlm.files import write_text_atomically
+from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.decode import decode_lanes, prediction_points
 
 LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
+SWEPT_CONFIDENCES = tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist())
 WORST_IMAGES = 12
+PER_IMAGE_FILE = "per_image.jsonl"
+NO_CHECKPOINT = "checkpoint: none given; without weights there is nothing to test"
 
 
 def score_detector(
@@ -55,44 +61,21 @@ def score_detector(
     are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a checkpoint that
     does not fit.
     """
-    if split not in ("val", "test"):
-        raise UserError(f"--split: '{split}' is not a labelled split; use val or test")
+    split_of_test(split)
     if not checkpoint:
-        raise UserError("checkpoint: none given; without weights there is nothing to test")
-    settings, root = config.evaluation, Path(config.data.root)
-    images = root / (config.data.test_list if split == "test" else config.data.val_list)
-    categories = root / config.data.categories
+        raise UserError(NO_CHECKPOINT)
+    images = image_list(config, split)
     model = init_detector(config, checkpoint, device)
     with ExitStack() as stack:
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         predict_split(config, model, split, folder)
-        per_image = folder / "per_image.jsonl"
-        result = evaluate(
-            folder,
-            root,
-            images,
-            categories=categories if split == "test" and categories.is_dir() else None,
-            semantics=settings.semantics,
-            width=settings.lane_width,
-            image_size=settings.image_size,
-            thresholds=settings.thresholds,
-            per_image=per_image,
-            progress=sys.stderr.isatty(),
-        ).to_dict()
+        result = score_folder(config, split, folder)
         sweep = sweep_confidence(
-            scored_ious(
-                folder / PREDICTIONS_FILE, root, images, settings.semantics, settings.lane_width, settings.image_size
-            ),
-            confidences=tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist()),
-            semantics=settings.semantics,
+            folder_ious(config, split, folder), confidences=SWEPT_CONFIDENCES, semantics=config.evaluation.semantics
         )
         result["sweep"] = sweep.to_dict()
         Console().print(result_table(result, title=f"{config.name}: {result['images']} images"))
-        best = sweep.best()
-        print(
-            f"best confidence {best['confidence']:.2f}: F1@50 {100 * best['f1']:.2f} "
-            f"(configured {config.model.decode.conf_threshold:.2f}; choose it on validation images, not on these)"
-        )
+        print(best_confidence(sweep, config.model.decode.conf_threshold, split))
         if json:
             write_text_atomically(json, jsonlib.dumps(result, indent=1))
         if report:
@@ -101,20 +84,80 @@ def score_detector(
                 result,
                 title=f"{config.name} on {images}",
                 sweep=sweep,
-                images=mistake_pictures(per_image, folder, root, root, WORST_IMAGES),
-                facts={
-                    "checkpoint": checkpoint,
-                    "device": str(next(model.parameters()).device),
-                    "network input": f"{config.model.viewport.width}x{config.model.viewport.height}",
-                    "confidence threshold": f"{config.model.decode.conf_threshold:g}",
-                    "metric": f"{settings.semantics}, {settings.lane_width} px on "
-                    f"{settings.image_size[0]}x{settings.image_size[1]}",
-                    "clrernetlm": __version__,
-                    "date": date.today().isoformat(),
-                },
+                images=mistake_pictures(
+                    folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
+                ),
+                facts=run_facts(config, checkpoint, str(next(model.parameters()).device)),
             )
             print(f"report: {report}")
     return result
+
+
+def split_of_test(split: str) -> None:
+    """Raises UserError for a split without labels to score against."""
+    if split not in ("val", "test"):
+        raise UserError(f"--split: '{split}' is not a labelled split; use val or test")
+
+
+def image_list(config: Config, split: Split) -> Path:
+    """The list of a labelled split."""
+    return Path(config.data.root) / (config.data.test_list if split == "test" else config.data.val_list)
+
+
+def score_folder(config: Config, split: Split, folder: Path) -> dict[str, Any]:
+    """Predictions in `folder` scored as the config says: the keys of `evaluate`; leaves `per_image.jsonl` there."""
+    settings, root = config.evaluation, Path(config.data.root)
+    categories = root / config.data.categories
+    return evaluate(
+        folder,
+        root,
+        image_list(config, split),
+        categories=categories if split == "test" and categories.is_dir() else None,
+        semantics=settings.semantics,
+        width=settings.lane_width,
+        image_size=settings.image_size,
+        thresholds=settings.thresholds,
+        per_image=folder / PER_IMAGE_FILE,
+        progress=sys.stderr.isatty(),
+    ).to_dict()
+
+
+def folder_ious(config: Config, split: Split, folder: Path) -> Iterator[ScoredIous]:
+    """Scores and IoUs of the predictions in `folder`, image by image."""
+    settings, images = config.evaluation, image_list(config, split)
+    return scored_ious(
+        folder / PREDICTIONS_FILE,
+        config.data.root,
+        images,
+        settings.semantics,
+        settings.lane_width,
+        settings.image_size,
+    )
+
+
+def best_confidence(sweep: Sweep, configured: float, split: Split, name: str = "") -> str:
+    """A line for people: the threshold of the highest F1."""
+    best = sweep.best()
+    advice = "" if split == "val" else "; choose it on validation images, not on these"
+    return (
+        f"{name}{name and ': '}best confidence {best['confidence']:.2f}: F1@50 {100 * best['f1']:.2f} "
+        f"(configured {configured:.2f}{advice})"
+    )
+
+
+def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
+    """What a report says about a run."""
+    settings, viewport = config.evaluation, config.model.viewport
+    return {
+        "checkpoint": checkpoint,
+        "device": device,
+        "network input": f"{viewport.width}x{viewport.height}",
+        "confidence threshold": f"{config.model.decode.conf_threshold:g}",
+        "metric": f"{settings.semantics}, {settings.lane_width} px on "
+        f"{settings.image_size[0]}x{settings.image_size[1]}",
+        "clrernetlm": __version__,
+        "date": date.today().isoformat(),
+    }
 
 
 @torch.inference_mode()
@@ -122,16 +165,25 @@ def predict_split(config: Config, model: CLRerNet, split: Split, folder: Path) -
     """Write the predictions of a split to `folder`, one batch in memory at a time."""
     device = next(model.parameters()).device
     decode = config.model.decode
-    # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
-    low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
     loader = build_loader(config, split)
     console = Console(stderr=True)
     with PredictionWriter(folder, min_score=decode.conf_threshold) as writer:
         for batch in track(loader, "Detecting", console=console, transient=True, disable=not console.is_terminal):
             stage = model(network_input(batch["inputs"].to(device, non_blocking=True)))[-1]
-            metas = batch["metainfo"]
-            frames = [meta["frame_size"] for meta in metas]
-            found = decode_lanes(stage, low, config.model.viewport, frames, max_lanes=config.model.max_lanes)
-            for meta, lanes in zip(metas, found, strict=True):
-                rows = [Lane(prediction_points(lane, meta["frame_size"]), lane.score) for lane in lanes]
-                writer.write(meta["path"], [lane for lane in rows if len(lane) > 1])
+            found = detected_lanes(config, stage, [meta["frame_size"] for meta in batch["metainfo"]])
+            for meta, lanes in zip(batch["metainfo"], found, strict=True):
+                writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
+
+
+def detected_lanes(config: Config, stage: Mapping[str, Tensor], frames: Sequence[FrameSize]) -> list[list[Lane]]:
+    """The detector's lanes of a batch from the lowest confidence on that a sweep looks at."""
+    decode = config.model.decode
+    # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
+    low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
+    return decode_lanes(stage, low, config.model.viewport, frames, max_lanes=config.model.max_lanes)
+
+
+def drawn_lanes(lanes: Sequence[Lane], frame: FrameSize) -> list[Lane]:
+    """Lanes as files of predictions hold them: points every other row, inside the frame (width, height)."""
+    rows = [Lane(prediction_points(lane, frame), lane.score) for lane in lanes]
+    return [lane for lane in rows if len(lane) > 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,13 @@ class Series:
     mark_label: str = ""
 
 
-def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str) -> str:
-    """SVG of curves over the unit square. Colours, fonts and dark mode come from the page's style sheet."""
+def line_chart(
+    series: Sequence[Series], title: str, x_label: str, y_label: str, key: Literal["left", "right"] = "left"
+) -> str:
+    """SVG of curves over the unit square, with the key in a lower corner.
+
+    Colours, fonts and dark mode come from the page's style sheet.
+    """
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">',
         f"<title>{escape(title)}</title>",
@@ -47,16 +53,18 @@ def line_chart(series: Sequence[Series], title: str, x_label: str, y_label: str)
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_place(*point) for point in line.points))
         parts.append(f'<polyline class="series series-{number % 6}" points="{places}"/>')
         if len(series) > 1:
-            parts.extend(_key(line.name, number, len(series)))
+            parts.extend(_key([line.name for line in series], number, key))
     return "".join([*parts, *_marks(series), "</svg>"])
 
 
-def _key(name: str, number: int, total: int) -> list[str]:
-    """What stands for a series in the lower left corner."""
-    y = HEIGHT - BOTTOM - 14 - 18 * (total - 1 - number)
+def _key(names: Sequence[str], number: int, corner: Literal["left", "right"]) -> list[str]:
+    """What stands for a series in a lower corner."""
+    y = HEIGHT - BOTTOM - 14 - 18 * (len(names) - 1 - number)
+    widest = 28 + LETTER * max(map(len, names))
+    x = LEFT + 12 if corner == "left" else WIDTH - RIGHT - 12 - widest
     return [
-        f'<line class="series series-{number % 6}" x1="{LEFT + 12}" y1="{y}" x2="{LEFT + 34}" y2="{y}"/>',
-        f'<text class="value" x="{LEFT + 40}" y="{y + 4}">{escape(name)}</text>',
+        f'<line class="series series-{number % 6}" x1="{x:g}" y1="{y}" x2="{x + 22:g}" y2="{y}"/>',
+        f'<text class="value" x="{x + 28:g}" y="{y + 4}">{escape(names[number])}</text>',
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,25 +59,44 @@ def mistake_pictures(
     Images are read from `<image_dir>/<path>`; one that cannot be read is drawn on black. `scored`: predictions by path
     whose scores are written beside the lanes.
     """
-    pictures = []
-    for line in worst_images(per_image, count, threshold):
-        key, path = f"{threshold:g}", line["path"].lstrip("/")
-        labels = read_lines(lines_file(gt_dir, path))
-        predicted_file = lines_file(pred_dir, path)
-        points = read_lines(predicted_file) if os.path.exists(predicted_file) else []
-        hits = line["hits"][key]
-        if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out
-            points = [lane for lane in points if len(lane) >= 2]
-        predictions: list[Lane | Points] = [*points]
-        image_file = Path(image_dir) / path
-        image = cv2.imread(str(image_file), cv2.IMREAD_COLOR) if image_file.is_file() else None
-        if image is None:
-            image = _black_frame([*labels, *points])
-        if scored and path in scored and len(scored[path].lanes) == len(predictions):
-            predictions = [*scored[path].lanes]
-        caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
-        pictures.append((caption, draw_comparison(image.astype(np.uint8, copy=False), predictions, labels, hits)))
-    return pictures
+    return [
+        mistake_picture(line, pred_dir, gt_dir, image_dir, threshold, scored)
+        for line in worst_images(per_image, count, threshold)
+    ]
+
+
+def mistake_picture(
+    line: dict[str, Any],
+    pred_dir: PathLike,
+    gt_dir: PathLike,
+    image_dir: PathLike,
+    threshold: float = 0.5,
+    scored: dict[str, Prediction] | None = None,
+) -> tuple[str, Image]:
+    """Caption and BGR picture of one line of a per-image file; arguments as in `mistake_pictures`."""
+    key, path = f"{threshold:g}", line["path"].lstrip("/")
+    labels = read_lines(lines_file(gt_dir, path))
+    predicted_file = lines_file(pred_dir, path)
+    points = read_lines(predicted_file) if os.path.exists(predicted_file) else []
+    hits = line["hits"][key]
+    if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out
+        points = [lane for lane in points if len(lane) >= 2]
+    predictions: list[Lane | Points] = [*points]
+    image_file = Path(image_dir) / path
+    image = cv2.imread(str(image_file), cv2.IMREAD_COLOR) if image_file.is_file() else None
+    if image is None:
+        image = _black_frame([*labels, *points])
+    if scored and path in scored and len(scored[path].lanes) == len(predictions):
+        predictions = [*scored[path].lanes]
+    caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
+    return caption, draw_comparison(image.astype(np.uint8, copy=False), predictions, labels, hits)
+
+
+def image_lines(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Path -> its line of a per-image file, for the images asked for. Reads line by line."""
+    with open(per_image, encoding="utf-8") as lines:
+        rows = (json.loads(text) for text in lines)
+        return {row["path"]: row for row in rows if row["path"] in paths}
 
 
 def _black_frame(lanes: list[Points]) -> Image:

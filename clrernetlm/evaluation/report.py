@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.drawing import BLUE, GREEN, RED, draw_lanes
+from clrernetlm.drawing import BLUE, GREEN, RED, Colour, draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.charts import Series, line_chart
 from clrernetlm.evaluation.sweep import Sweep
@@ -24,6 +24,7 @@ from clrernetlm.lane import Lane, Points
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 IMAGE_WIDTH = 800  # pixels of the pictures in the report
 JPEG_QUALITY = 80
+COLOURS = {"label": GREEN, "hit": BLUE, "false": RED}
 
 STYLE = """
 :root { --page: #ffffff; --text: #1c2430; --quiet: #5d6b7e; --rule: #dbe1e8; --panel: #f5f7fa;
@@ -53,6 +54,8 @@ th:first-child, td:first-child { text-align: left; } tr.total td { font-weight: 
 .chart .series { fill: none; stroke-width: 2.2; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); gap: 1.25rem; }
 .pictures img { width: 100%; height: auto; border-radius: 8px; display: block; }
+.pictures.beside { grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); }
+.pictures.beside + .note { margin: .2rem 0 1.5rem; overflow-wrap: anywhere; }
 figcaption { padding-top: .4rem; overflow-wrap: anywhere; }
 .key i { display: inline-block; width: 1.6em; height: .28em; border-radius: 2px; margin: 0 .35em .2em .9em; }
 .key i:first-child { margin-left: 0; }
@@ -94,8 +97,14 @@ def write_report(
         parts.append(Section("Images", pictures_html(images)))
     if facts:
         parts.append(Section("Run", facts_html(facts)))
-    body = "".join(f"<section><h2>{escape(part.heading)}</h2>{part.html}</section>" for part in parts)
-    write_text_atomically(path, page_html(title, _headline(result) + body))
+    figures = [(f"F1@{float(key) * 100:g}", f"{100 * row['f1']:.2f}") for key, row in result["total"].items()]
+    figures += [("mF1", f"{100 * result['mf1']:.2f}"), ("images", f"{result['images']:,}")]
+    write_text_atomically(path, page_html(title, headline_html(figures) + sections_html(parts)))
+
+
+def sections_html(parts: Sequence[Section]) -> str:
+    """Parts of a page, one below the other."""
+    return "".join(f"<section><h2>{escape(part.heading)}</h2>{part.html}</section>" for part in parts)
 
 
 def page_html(title: str, body: str) -> str:
@@ -108,11 +117,20 @@ def page_html(title: str, body: str) -> str:
     )
 
 
-def _headline(result: Mapping[str, Any]) -> str:
-    figures = [(f"F1@{float(key) * 100:g}", f"{100 * row['f1']:.2f}") for key, row in result["total"].items()]
-    figures += [("mF1", f"{100 * result['mf1']:.2f}"), ("images", f"{result['images']:,}")]
+def headline_html(figures: Sequence[tuple[str, str]]) -> str:
+    """The most important figures, large: name, value."""
     items = "".join(f"<li><span>{escape(name)}</span><b>{escape(value)}</b></li>" for name, value in figures)
     return f'<ul class="headline">{items}</ul>'
+
+
+def table_html(heads: Sequence[str], rows: Sequence[Sequence[str]], total: bool = False) -> str:
+    """A table of text cells, numbers to the right of their names; `total` stresses the last row."""
+    lines = []
+    for number, row in enumerate(rows):
+        attributes = ' class="total"' if total and number == len(rows) - 1 else ""
+        lines.append(f"<tr{attributes}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
+    header = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    return f'<div class="wide"><table><tr>{header}</tr>{"".join(lines)}</table></div>'
 
 
 def result_html(result: Mapping[str, Any]) -> str:
@@ -122,22 +140,25 @@ def result_html(result: Mapping[str, Any]) -> str:
     percent = f"{float(detail) * 100:g}"
     heads = ["category", *(f"F1@{float(key) * 100:g}" for key in keys)]
     heads += [f"{name}@{percent}" for name in ("precision", "recall", "TP", "FP", "FN")]
-    rows = [(category_label(name), figures, "") for name, figures in result["categories"].items()]
-    rows.append(("total", result["total"], ' class="total"'))
+    rows = [(category_label(name), figures) for name, figures in result["categories"].items()]
+    rows.append(("total", result["total"]))
     lines = []
-    for label, figures, attributes in rows:
+    for label, figures in rows:
         known = has_labels(figures)
         ratios = [figures[key]["f1"] for key in keys] + [figures[detail][name] for name in ("precision", "recall")]
         cells = [f"{100 * ratio:.2f}" if known else "–" for ratio in ratios]
         cells += [f"{figures[detail][name]:,}" for name in ("tp", "fp", "fn")]
-        lines.append(f"<tr{attributes}><td>{escape(label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    header = "".join(f"<th>{escape(head)}</th>" for head in heads)
+        lines.append([label, *cells])
+    return table_html(heads, lines, total=True) + metric_html(result)
+
+
+def metric_html(result: Mapping[str, Any]) -> str:
+    """How the figures of an evaluation were measured."""
     settings = [f"{result['semantics']} reading"] if "semantics" in result else []
     if "width" in result and "image_size" in result:
         width, height = result["image_size"]
         settings.append(f"lanes drawn {result['width']} px wide at {width}x{height}")
-    note = f'<p class="note">{escape(", ".join(settings))}</p>' if settings else ""
-    return f'<div class="wide"><table><tr>{header}</tr>{"".join(lines)}</table></div>{note}'
+    return f'<p class="note">{escape(", ".join(settings))}</p>' if settings else ""
 
 
 def sweep_html(sweeps: Mapping[str, Sweep]) -> str:
@@ -168,16 +189,23 @@ def sweep_html(sweeps: Mapping[str, Sweep]) -> str:
 
 def pictures_html(images: Sequence[tuple[str, Image]]) -> str:
     """Pictures with captions, as JPEG inside the page."""
-    figures = "".join(
+    return f'{key_html(COLOURS)}<div class="pictures">{"".join(figure_html(*figure) for figure in images)}</div>'
+
+
+def figure_html(caption: str, image: Image) -> str:
+    """One picture with its caption."""
+    return (
         f'<figure><img loading="lazy" alt="{escape(caption, quote=True)}" src="{_data_url(image)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, image in images
     )
+
+
+def key_html(colours: Mapping[str, Colour]) -> str:
+    """What the colours of the pictures mean."""
     key = "".join(
-        f'<i style="background: rgb({red}, {green}, {blue})"></i>{name}'
-        for name, (blue, green, red) in (("label", GREEN), ("hit", BLUE), ("false", RED))
+        f'<i style="background: rgb({red}, {green}, {blue})"></i>{name}' for name, (blue, green, red) in colours.items()
     )
-    return f'<p class="note key">{key}</p><div class="pictures">{figures}</div>'
+    return f'<p class="note key">{key}</p>'
 
 
 def facts_html(facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -40,6 +41,56 @@ def result_table(result: dict[str, Any], title: str = "") -> Table:
     table.add_row("total", *_cells(result["total"], keys, detail), style="bold")
     table.caption = f"mF1 {100 * result['mf1']:.2f} over {result['images']} images"
     return table
+
+
+def comparison_table(results: Mapping[str, dict[str, Any]], title: str = "") -> Table:
+    """Name -> `EvaluationResult.to_dict()`, a row each: F1@50, F1@75, mF1, precision and recall in percent."""
+    table = Table(title=title or None)
+    table.add_column("", no_wrap=True)
+    for head in COMPARISON_HEADS:
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, result in results.items():
+        table.add_row(name, *comparison_cells(result))
+    return table
+
+
+COMPARISON_HEADS = ("F1@50", "F1@75", "mF1", "precision", "recall")
+
+
+def comparison_cells(result: dict[str, Any]) -> list[str]:
+    """What stands below `COMPARISON_HEADS`; a dash for an IoU threshold that was not asked for."""
+    total = result["total"]
+    ratios = [total.get(key, {}).get("f1") for key in ("0.5", "0.75")]
+    ratios += [result["mf1"], *(total.get("0.5", {}).get(name) for name in ("precision", "recall"))]
+    return ["-" if ratio is None else f"{100 * ratio:.2f}" for ratio in ratios]
+
+
+def category_table(results: Mapping[str, dict[str, Any]]) -> Table:
+    """Name -> `EvaluationResult.to_dict()`, a column each: see `category_rows`."""
+    table = Table()
+    table.add_column("F1@50", no_wrap=True)
+    for name in results:
+        table.add_column(name, justify="right")
+    for label, *cells in category_rows(results):
+        table.add_row(label, *cells)
+    return table
+
+
+def category_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """A row per category and the total: its name for people, then F1@50 in percent of every result.
+
+    False positives instead, as in CULane's tables, for a category without labelled lanes.
+    """
+    first = next(iter(results.values()))
+    key = "0.5" if "0.5" in first["total"] else next(iter(first["total"]))
+    rows = []
+    for name in (*first["categories"], None):
+        figures = [result["total"] if name is None else result["categories"][name] for result in results.values()]
+        labelled = has_labels(figures[0])
+        cells = [f"{100 * row[key]['f1']:.2f}" if labelled else f"{row[key]['fp']:,}" for row in figures]
+        label = "total" if name is None else category_label(name)
+        rows.append([label if labelled else f"{label} (false)", *cells])
+    return rows
 
 
 def _cells(figures: dict[str, Any], keys: list[str], detail: str) -> list[str]:

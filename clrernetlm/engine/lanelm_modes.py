@@ -1,0 +1,267 @@
+"""LaneLM over a split in every way it can be asked, from one look at each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from clrernetlm.config import Config
+from clrernetlm.data.culane import Split, read_labels
+from clrernetlm.data.lanelm_formatting import LaneTokenizer
+from clrernetlm.engine.clicks import MAX_CLICKS, ClickSettings, label_clicks
+from clrernetlm.engine.data_module import build_loader
+from clrernetlm.engine.detector_module import network_input
+from clrernetlm.engine.lessons_data import lane_packing
+from clrernetlm.engine.testing import LOWEST_CONFIDENCE, detected_lanes, drawn_lanes
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.culane_metric import lane_ious
+from clrernetlm.evaluation.predictions import PredictionWriter
+from clrernetlm.evaluation.verification import true_proposals, verification
+from clrernetlm.geometry import FrameSize
+from clrernetlm.lane import Lane, Points
+from clrernetlm.models.decode import prediction_points
+from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_about_lanes, ask_from_starts, ask_with_clicks
+from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+
+DETECTOR, NONE, START = "detector", "none", "start"
+CLICKED = tuple(str(number) for number in range(1, MAX_CLICKS + 1))
+MODES = (NONE, START, *CLICKED)
+PAPER_MODES = (NONE, START, "1", "2", "4")
+
+Batch = dict[str, Any]
+Levels = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What LaneLM is asked in a test. Raises UserError for what cannot be asked.
+
+    Modes are `none` (the detector's proposals are the questions), `start` (their lowest points alone), and 1 to 4
+    clicks on every labelled lane; a clicked lane always counts as a lane.
+    """
+
+    modes: tuple[str, ...] = (NONE,)
+    clicks: ClickSettings = field(default_factory=ClickSettings)
+    questions: bool = True  # False: clicks come without the proposal they are near to
+    starts: Literal["detector", "lanelm"] = "detector"  # whose confidence decides which start points are lanes
+    shuffle_images: bool = False  # a control: LaneLM reads the features of another image
+
+    def __post_init__(self) -> None:
+        unknown = [mode for mode in self.modes if mode not in MODES]
+        if unknown or not self.modes:
+            raise UserError(f"--prompts: '{' '.join(unknown)}' is not one of {', '.join(MODES)}, all")
+        if len(set(self.modes)) < len(self.modes):
+            raise UserError(f"--prompts: {' '.join(self.modes)} names one twice; name each once")
+        if not 0 <= self.clicks.noise < np.inf:
+            raise UserError(f"--noise: {self.clicks.noise:g} pixels is not a distance; use 0 or more")
+        if self.clicks.seed < 0:
+            raise UserError(f"--seed: {self.clicks.seed} is negative; use 0 or more")
+
+
+@dataclass
+class ProposalLog:
+    """All proposals so far: the detector's scores, LaneLM's, and which were a lane."""
+
+    detector: list[NDArray[np.float32]] = field(default_factory=list)
+    lanelm: list[NDArray[np.float32]] = field(default_factory=list)
+    true: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def verification(self, config: Config) -> dict[str, Any]:
+        """What LaneLM's score, and the detector's, reject of them."""
+        return verification(
+            np.concatenate([np.zeros(0), *self.detector]),
+            np.concatenate([np.zeros(0), *self.lanelm]),
+            np.concatenate([np.zeros(0, bool), *self.true]),
+            config.model.decode.conf_threshold,
+            config.lanelm.decode.lane_threshold,
+        )
+
+
+class OtherImages:
+    """Features of another image of the batch in place of an image's own; the one before for a batch of one."""
+
+    def __init__(self) -> None:
+        self.before: Levels | None = None
+
+    def __call__(self, levels: Levels) -> Levels:
+        """Levels (B, C, h, w) -> the same, dealt out half a batch further: neighbours in a list look alike."""
+        half = len(levels[0]) // 2
+        other = tuple(level.roll(half, 0) for level in levels) if half else self.before
+        self.before = tuple(level[:1].clone() for level in levels)
+        if other is None:
+            raise UserError("--shuffle-images: the first batch holds one image; set data.batch_size to 2 or more")
+        return other
+
+
+@torch.inference_mode()
+def predict_modes(
+    config: Config, model: PromptableDetector, protocol: Protocol, split: Split, folder: Path
+) -> ProposalLog:
+    """Write the predictions of a split to `folder/detector` and `folder/<mode>`, one batch in memory at a time.
+
+    Returns the proposals, logged only if `none` is among the modes.
+    """
+    device, log, other = next(model.parameters()).device, ProposalLog(), OtherImages()
+    least = {DETECTOR: config.model.decode.conf_threshold, NONE: config.lanelm.decode.lane_threshold}
+    if protocol.starts == "lanelm":
+        least[START] = config.lanelm.decode.lane_threshold
+    loader, console = build_loader(config, split), Console(stderr=True)
+    with ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(PredictionWriter(folder / name, min_score=least.get(name, 0.0)))
+            for name in (DETECTOR, *protocol.modes)
+        }
+        for batch in track(loader, "Asking", console=console, transient=True, disable=not console.is_terminal):
+            observation = model.observe(network_input(batch["inputs"].to(device, non_blocking=True)))
+            metas, frames = batch["metainfo"], [meta["frame_size"] for meta in batch["metainfo"]]
+            proposals, labels = model.propose(observation.stage), labels_of(config, batch)
+            requests = {
+                mode: mode_requests(config, model, protocol, mode, batch, labels, observation.stage, proposals)
+                for mode in protocol.modes
+            }
+            levels = other(observation.levels) if protocol.shuffle_images else observation.levels
+            answers = answer_together(model, levels, requests)
+            found = {mode: mode_lanes(config, protocol, mode, answers[mode], frames) for mode in protocol.modes}
+            found[DETECTOR] = detected_lanes(config, observation.stage, frames)
+            for name, writer in writers.items():
+                for meta, lanes in zip(metas, found[name], strict=True):
+                    writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
+            if NONE in protocol.modes:
+                log_proposals(config, log, proposals, answers[NONE], labels, frames)
+    return log
+
+
+def labels_of(config: Config, batch: Batch) -> list[list[Points]]:
+    """The labelled lanes of a batch, per image (N, 2) frame pixels."""
+    root = Path(config.data.root)
+    return [[*read_labels(str(root / meta["path"].lstrip("/")))] for meta in batch["metainfo"]]
+
+
+def mode_requests(
+    config: Config,
+    model: PromptableDetector,
+    protocol: Protocol,
+    mode: str,
+    batch: Batch,
+    labels: Sequence[Sequence[Points]],
+    stage: dict[str, Tensor],
+    proposals: Proposals,
+) -> Requests:
+    """What a mode asks about a batch."""
+    rows = model.lanelm.rows
+    if mode == NONE:
+        return ask_about_lanes(proposals)
+    if mode == START:
+        return ask_from_starts(start_proposals(config, model, protocol, stage, proposals), rows)
+    points, there = batch_clicks(config, protocol, int(mode), batch, labels)
+    reach = CLICK_REACH * config.model.viewport.width if protocol.questions else 0.0
+    return ask_with_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
+
+
+def start_proposals(
+    config: Config, model: PromptableDetector, protocol: Protocol, stage: dict[str, Tensor], proposals: Proposals
+) -> Proposals:
+    """The lanes whose start points are told: the detector's own results, or all proposals if LaneLM shall decide."""
+    if protocol.starts == "lanelm":
+        return proposals
+    own, count = model.propose(stage, config.model.decode.conf_threshold), config.model.max_lanes
+    return Proposals(own.xs[:, :count], own.shown[:, :count], own.scores[:, :count])
+
+
+def clicks_on_labels(
+    config: Config, protocol: Protocol, number: int, path: str, frame: FrameSize, labels: Sequence[Points]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, and which there are."""
+    tokenizer: LaneTokenizer = lane_packing(config).tokenizer
+    return label_clicks(labels, path, frame, number, protocol.clicks, tokenizer, config.model.viewport)
+
+
+def batch_clicks(
+    config: Config, protocol: Protocol, number: int, batch: Batch, labels: Sequence[Sequence[Points]]
+) -> tuple[Tensor, Tensor]:
+    """Clicks on the labelled lanes of a batch -> (B, L, number, 2) network pixels, (B, L, number) which there are."""
+    most = max(1, *map(len, labels))
+    points = np.zeros((len(labels), most, number, 2), np.float32)
+    there = np.zeros(points.shape[:3], bool)
+    for image, (meta, lanes) in enumerate(zip(batch["metainfo"], labels, strict=True)):
+        frame = meta["frame_size"]
+        clicks, exist = clicks_on_labels(config, protocol, number, meta["path"], frame, lanes)
+        points[image, : len(lanes)] = config.model.viewport.to_network(clicks, frame)
+        there[image, : len(lanes)] = exist
+    return torch.from_numpy(points), torch.from_numpy(there)
+
+
+def answer_together(model: PromptableDetector, levels: Levels, requests: dict[str, Requests]) -> dict[str, Answers]:
+    """Answers to several sets of requests about the same images, written in one go."""
+    clicks = max(part.prompted.shape[2] for part in requests.values())
+    padded = [with_room(part, clicks) for part in requests.values()]
+    joined = Requests(*(torch.cat([getattr(part, item.name) for part in padded], 1) for item in fields(Requests)))
+    answers = model.answer(levels, joined)
+    counts = [part.asked.shape[1] for part in padded]
+    parts = (answers.xs.split(counts, 1), answers.shown.split(counts, 1), answers.score.split(counts, 1))
+    return {mode: Answers(*part) for mode, part in zip(requests, zip(*parts, strict=True), strict=True)}
+
+
+def with_room(requests: Requests, clicks: int) -> Requests:
+    """The same requests with `clicks` places for prompts, the new ones empty."""
+    more = clicks - requests.prompted.shape[2]
+    pad = torch.nn.functional.pad
+    return replace(requests, prompts=pad(requests.prompts, (0, 0, 0, more)), prompted=pad(requests.prompted, (0, more)))
+
+
+def mode_lanes(
+    config: Config, protocol: Protocol, mode: str, answers: Answers, frames: Sequence[FrameSize]
+) -> list[list[Lane]]:
+    """Answers of a mode -> lanes per image in frame pixels, best first, down to scores that only a sweep looks at."""
+    decode, threshold, count = config.lanelm.decode, 0.0, answers.score.shape[1]
+    if mode in CLICKED:
+        # Somebody has seen these lanes: neither a score nor a lane next to one makes it less of a lane.
+        decode = replace(decode, nms_threshold=0.0)
+    elif mode == NONE or protocol.starts == "lanelm":
+        threshold, count = min(LOWEST_CONFIDENCE, decode.lane_threshold), config.model.max_lanes
+    certain = replace(answers, score=answers.score.clamp(min=1e-6)) if threshold == 0 else answers
+    return answered_lanes(certain, decode, config.model.viewport, frames, count, threshold)
+
+
+def log_proposals(
+    config: Config,
+    log: ProposalLog,
+    proposals: Proposals,
+    answers: Answers,
+    labels: Sequence[Sequence[Points]],
+    frames: Sequence[FrameSize],
+) -> None:
+    """Note the proposals of a batch, LaneLM's verdict about them, and whether they were lanes."""
+    settings, viewport = config.evaluation, config.model.viewport
+    xs, shown, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.shown, proposals.scores))
+    verdicts = answers.score.cpu().numpy()
+    for image, (frame, lanes) in enumerate(zip(frames, labels, strict=True)):
+        used = np.flatnonzero(shown[image].any(-1))
+        points = [viewport.to_frame(keypoints(xs[image, i], shown[image, i], viewport), frame) for i in used]
+        drawn = [prediction_points(Lane(np.asarray(lane, np.float64)), frame) for lane in points]
+        visible = np.array([len(lane) > 1 for lane in drawn], bool)
+        ious = np.zeros((len(used), len(lanes)))
+        ious[visible] = lane_ious(
+            [lane for lane in drawn if len(lane) > 1],
+            lanes,
+            settings.semantics,
+            settings.lane_width,
+            settings.image_size,
+        )
+        log.detector.append(scores[image, used])
+        log.lanelm.append(verdicts[image, used])
+        log.true.append(true_proposals(ious, settings.semantics))

@@ -8,14 +8,29 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import (
     Callback,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     RichProgressBar,
     TQDMProgressBar,
+    WeightAveraging,
 )
+from torch import Tensor
 
 from clrernetlm.config import TrainingConfig
+
+
+class RunningAverage(WeightAveraging):
+    """Validates and saves the exponential moving average of the weights; `momentum` is the weight of the newest.
+
+    Weights that never change, such as those of a frozen detector, keep their bits: Lightning's own
+    `EMAWeightAveraging` rounds them anew at every step. Counters are copied.
+    """
+
+    def __init__(self, momentum: float) -> None:
+        def average(mean: Tensor, newest: Tensor, updates: Tensor | int) -> Tensor:
+            return mean.lerp(newest, momentum) if mean.is_floating_point() else newest
+
+        super().__init__(avg_fn=average)
 
 
 class EpochSeed(Callback):
@@ -37,7 +52,7 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
     """Everything that watches a training run, in the order it must act."""
     callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), progress_bar()]
     if settings.ema_momentum:
-        callbacks.append(EMAWeightAveraging(decay=1 - settings.ema_momentum))
+        callbacks.append(RunningAverage(settings.ema_momentum))
     # Every epoch, the last few kept: a killed run loses one epoch at most.
     callbacks.append(
         ModelCheckpoint(
@@ -46,6 +61,7 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
             monitor="epoch",
             mode="max",
             save_top_k=settings.keep_checkpoints,
+            enable_version_counter=False,  # an epoch that max_steps cut short is saved again when it is resumed
             save_on_train_epoch_end=True,
         )
     )

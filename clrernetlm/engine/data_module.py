@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from clrernetlm.config import Config
 from clrernetlm.data import build_dataset, collate
-from clrernetlm.data.culane import Split
-from clrernetlm.engine.sampling import EpochKeyedDataset, EpochSampler, ShardSampler
+from clrernetlm.data.culane import CulaneDataset, Split
+from clrernetlm.engine.sampling import EpochDataset, EpochKeyedDataset, EpochSampler, ShardSampler
 from clrernetlm.errors import UserError
 
 
@@ -42,24 +42,18 @@ def build_loader(config: Config, split: Split, *, rank: int = 0, world: int = 1)
     )
 
 
-class CulaneDataModule(pl.LightningDataModule):
+class LaneDataModule(pl.LightningDataModule):
     """Training and validation loaders of `config.data`.
 
-    `config.data.batch_size` counts images over all processes. Raises UserError when it cannot be shared equally, and
-    for a list that is missing or leaves no image.
+    `images` is the training split, `train_dataset` what is made of it. `config.data.batch_size` counts images over all
+    processes. Raises UserError when it cannot be shared equally, and for a list that leaves no image.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, images: CulaneDataset, train_dataset: EpochDataset) -> None:
         super().__init__()
-        self.config = config
-        self.train_dataset = build_dataset(config, "train")
-        if not len(self.train_dataset):
+        self.config, self.images, self.train_dataset = config, images, train_dataset
+        if not len(images):
             raise UserError(f"{config.data.train_list}: no image left to train on; check list and diff_threshold")
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether training batches carry `masks`."""
-        return self.train_dataset.has_masks
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
@@ -90,3 +84,16 @@ class CulaneDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         return build_loader(self.config, "val", rank=self.trainer.global_rank, world=self.trainer.world_size)
+
+
+class CulaneDataModule(LaneDataModule):
+    """Images with the detector's targets; raises UserError for a list that is missing."""
+
+    def __init__(self, config: Config) -> None:
+        images = build_dataset(config, "train")
+        super().__init__(config, images, images)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether training batches carry `masks`."""
+        return self.images.has_masks

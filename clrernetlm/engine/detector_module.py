@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-import torch
 from torch import Tensor, nn
 
-from clrernetlm import __version__
 from clrernetlm.config import Config
-from clrernetlm.config.serialization import to_dict
+from clrernetlm.engine.anchor_fitting import fit_anchors
+from clrernetlm.engine.data_module import LaneDataModule
+from clrernetlm.engine.lane_module import Batch, LaneModule, network_input
 from clrernetlm.engine.schedule import adamw_cosine
-from clrernetlm.engine.validation import ValidationTally
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
-
-Batch = dict[str, Any]
-
-
-def network_input(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 BGR -> float32 in [0, 1]; converted on the device, so that a quarter of the bytes travel."""
-    return images.float().div_(255)
+from clrernetlm.models.pretrained import load_pretrained
 
 
-class DetectorModule(pl.LightningModule):
+class DetectorModule(LaneModule):
     """Training and validation steps of CLRerNet.
 
     Batches are those of `clrernetlm.data.collate`: `inputs` (B, 3, H, W) uint8, `lanes` (B, max_lanes, 78) float32 and,
@@ -35,8 +26,7 @@ class DetectorModule(pl.LightningModule):
 
     def __init__(self, config: Config, segments: bool = True) -> None:
         """`segments`: train the segmentation branch; it needs masks in the batches and a loss weight."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.segments = segments and config.model.loss.seg_weight > 0
         self.model = CLRerNet(config.model)
         # Distributed training waits for the gradient of every parameter that could have one.
@@ -47,7 +37,6 @@ class DetectorModule(pl.LightningModule):
             image_size=config.model.viewport.size,
             max_lanes=config.model.max_lanes,
         )
-        self.validation = ValidationTally(config.evaluation)
 
     def train(self, mode: bool = True) -> DetectorModule:
         """Training or evaluation mode; the backbone's BatchNorm stays in evaluation where the settings freeze it."""
@@ -58,6 +47,17 @@ class DetectorModule(pl.LightningModule):
                     layer.eval()
         return self
 
+    def begin(self, data: LaneDataModule) -> None:
+        """ImageNet weights, and anchors where lanes are."""
+        if self.config.model.backbone.pretrained:
+            load_pretrained(self.model.backbone, self.config.model.backbone)
+        if self.config.training.fit_anchors:
+            anchors = self.model.bbox_head.anchor_generator.prior_embeddings.weight
+            size, seed = self.config.model.viewport.size, self.config.training.seed
+            fitted = fit_anchors(data.images, len(anchors), size, seed)
+            if fitted is not None:
+                anchors.data.copy_(fitted)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         features = self.model.extract_feat(network_input(batch["inputs"]))
         losses = self.criterion(
@@ -66,15 +66,7 @@ class DetectorModule(pl.LightningModule):
             seg_logits=self.model.segment(features) if self.segments else None,
             masks=batch["masks"] if self.segments else None,
         )
-        total = torch.stack(list(losses.values())).sum()
-        size = len(batch["inputs"])
-        parts = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log("loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
-        self.log_dict(parts, batch_size=size, sync_dist=True)
-        return total
-
-    def on_validation_epoch_start(self) -> None:
-        self.validation.reset()
+        return self.log_losses(losses, len(batch["inputs"]))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         stages = self.model(network_input(batch["inputs"]))
@@ -86,16 +78,7 @@ class DetectorModule(pl.LightningModule):
             [meta["frame_size"] for meta in metas],
             max_lanes=self.config.model.max_lanes,
         )
-        root = Path(self.config.data.root)
-        for meta, found in zip(metas, lanes, strict=True):
-            self.validation.add(found, root / meta["path"].lstrip("/"), meta["frame_size"])
-
-    def on_validation_epoch_end(self) -> None:
-        def add_up(counts: Tensor) -> Tensor:
-            return self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
-
-        for name, value in self.validation.scores(add_up).items():
-            self.log(f"val/{name}", value, prog_bar=name == "F1@50", rank_zero_only=True)
+        self.count(lanes, metas)
 
     def configure_optimizers(self) -> Any:
         settings = self.config.training
@@ -106,7 +89,3 @@ class DetectorModule(pl.LightningModule):
             {"params": [parameter for parameter in rest if parameter.requires_grad]},
         ]
         return adamw_cosine(groups, settings, int(self.trainer.estimated_stepping_batches))
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = to_dict(self.config)
-        checkpoint["clrernetlm_version"] = __version__

@@ -4,84 +4,133 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import to_dict
 from clrernetlm.data import collate
-from clrernetlm.data.culane import CulaneDataset, Sample
+from clrernetlm.data.culane import CulaneDataset, Sample, label_path
+from clrernetlm.engine.data_module import loader_workers, quiet_worker
 from clrernetlm.errors import UserError
-from clrernetlm.files import write_text_atomically
-from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.models.lanelm.promptable import DetectorReader
 from clrernetlm.models.lanelm.proposals import Proposals
+
+try:
+    import fcntl
+except ImportError:  # Windows: no waiting for one another; whoever ends first wins
+    fcntl = None  # type: ignore[assignment]
 
 BATCH = 16
 LEVELS = 3
+LABELS = ("lane_xs", "lane_tokens_x", "lane_tokens_y")
+DATA_SETTINGS = ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
 
 
 class FeatureCache:
-    """Features, proposals and labels of every view of every image, in memory-mapped `.npy` files of one folder.
+    """Features, proposals and labels of every view of `images` images: memory-mapped `.npy` files of one folder.
 
-    Features are stored in half precision (a relative error of 5e-4 at most). Whatever they depend on is in the
-    fingerprint in `cache.json`, written last: an interrupted or outdated cache is built anew.
+    Features are in half precision: a relative error of 5e-4 at most. Worker processes, forked or spawned, map the files
+    themselves.
     """
 
     def __init__(self, folder: Path, images: int) -> None:
-        self.images = images
-        self.arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+        self.folder, self.images = folder, images
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """{name: (views * images, ...)}."""
+        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map would be the whole file.
+        return {"folder": self.folder, "images": self.images}
 
     def read(self, view: int, index: int) -> Sample:
-        """One item: `level_0` (C, h, w) float16 ..., `proposal_xs`, `proposal_shown`, `proposal_scores`, `lane_xs`."""
-        sample: Sample = {
-            name: torch.from_numpy(np.array(array[view * self.images + index])) for name, array in self.arrays.items()
-        }
+        """One item: `level_0` (C, h, w) float16 ..., `proposal_xs`, `proposal_shown`, `proposal_scores`, labels."""
+        row = view * self.images + index
+        sample: Sample = {name: torch.from_numpy(np.array(array[row])) for name, array in self.arrays.items()}
         return sample | {"metainfo": {"index": index}}
 
 
-def feature_cache(config: Config, images: CulaneDataset, model: PromptableDetector) -> FeatureCache | None:
-    """The cache that `config.lanelm.cache` asks for, built now unless it is there; None when none is wanted.
+def feature_cache(
+    config: Config, images: CulaneDataset, model: DetectorReader, device: torch.device | None = None
+) -> FeatureCache | None:
+    """The cache that `config.lanelm.cache` asks for, built on `device` unless it is there; None when none is wanted.
 
-    Raises UserError when every epoch shows new views, and when the disk is too small.
+    Every combination of images, settings and detector has a folder of its own in `config.lanelm.cache`, which appears
+    when it is complete. Raises UserError when every epoch shows new views, and when the disk is too small.
     """
     if config.lanelm.cache is None:
         return None
     if not config.lanelm.views:
+        raise UserError("lanelm.cache: features of endless new views cannot be kept; set lanelm.views to 1 or more")
+    folder = Path(config.lanelm.cache) / fingerprint(config, images, model)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with only_builder(folder.with_suffix(".lock")):
+            if not folder.exists():
+                build(config, images, model, folder, device or next(model.parameters()).device)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise UserError(
-            "lanelm.cache: features can be kept only of a fixed number of views; set lanelm.views to 1 or more"
-        )
-    folder, wanted = Path(config.lanelm.cache), fingerprint(config, model)
-    note = folder / "cache.json"
-    if not note.exists() or json.loads(note.read_text()).get("fingerprint") != wanted:
-        note.unlink(missing_ok=True)
-        build(config, images, model, folder)
-        write_text_atomically(
-            note, json.dumps({"fingerprint": wanted, "images": len(images), "views": config.lanelm.views})
-        )
+            f"{folder}: features cannot be written ({reason}); free space, lower lanelm.views or set lanelm.cache=None"
+        ) from None
     return FeatureCache(folder, len(images))
 
 
-def fingerprint(config: Config, model: PromptableDetector) -> str:
-    """A digest of everything the stored features depend on."""
+@contextmanager
+def only_builder(path: Path) -> Iterator[None]:
+    """Wait until no other process is in this block for the same path. The system frees it when a process is killed."""
+    with open(path, "w") as lock:
+        if fcntl is not None:
+            with suppress(OSError):  # file systems without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fingerprint(config: Config, images: CulaneDataset, model: DetectorReader) -> str:
+    """A digest of everything the stored features depend on; files count by size and time of their last change."""
     settings = to_dict(config)
-    data = {
-        key: settings["data"][key]
-        for key in ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
-    }
-    digest = hashlib.sha256(
-        json.dumps([data, settings["model"], config.training.seed, config.lanelm.views], sort_keys=True).encode()
-    )
-    digest.update(json.dumps([config.lanelm.network.num_steps, config.lanelm.lessons.proposal_threshold]).encode())
+    network, data = settings["lanelm"]["network"], settings["data"]
+    facts = [
+        settings["model"],
+        [data[name] for name in DATA_SETTINGS],
+        config.training.seed,
+        config.lanelm.views,
+        [network["num_steps"], network["nbins_x"]],
+        [config.lanelm.lessons.proposal_threshold, config.lanelm.decode.max_proposals],
+        [file_facts(images, index) for index in range(len(images))],
+    ]
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for tensor in model.detector.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
+
+
+def file_facts(images: CulaneDataset, index: int) -> list[Any]:
+    """Listed path of an image, sizes and times of image and labels; files that are missing are for others to name."""
+    listed = images.image_path(index)
+    path = os.path.join(images.root, listed.lstrip("/"))
+    facts: list[Any] = [listed]
+    for file in (path, label_path(path)):
+        with suppress(OSError):
+            status = os.stat(file)
+            facts += [status.st_size, status.st_mtime_ns]
+    return facts
 
 
 class _Views(Dataset[Sample]):
@@ -99,51 +148,85 @@ class _Views(Dataset[Sample]):
         return self.images[index]
 
 
-def build(config: Config, images: CulaneDataset, model: PromptableDetector, folder: Path) -> None:
-    """Run the detector over all views and write the arrays."""
-    from clrernetlm.engine.data_module import loader_workers, quiet_worker
+def build(config: Config, images: CulaneDataset, model: DetectorReader, folder: Path, device: torch.device) -> None:
+    """Run the detector over all views; `folder` appears in one step, what a killed run left is overwritten."""
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    home = next(model.parameters()).device
+    try:
+        model.to(device)
+        write_features(config, images, model, part)
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    finally:
+        model.to(home)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    device = next(model.parameters()).device
+
+def write_features(config: Config, images: CulaneDataset, model: DetectorReader, folder: Path) -> None:
+    """One `.npy` file per entry of a sample, written from the first row to the last."""
+    rows = config.lanelm.views * len(images)
     loader: DataLoader[Any] = DataLoader(
         _Views(images, config.lanelm.views),
         batch_size=BATCH,
         collate_fn=collate,
         num_workers=loader_workers(config.data.num_workers),
         worker_init_fn=quiet_worker,
+        generator=torch.Generator(),  # its own: the first weights must not depend on whether features were there
     )
-    arrays: dict[str, NDArray[Any]] = {}
-    console, done = Console(stderr=True), 0
-    for batch in track(loader, "Features", console=console, transient=True, disable=not console.is_terminal):
-        observed = observed_sample(model, batch, device, config.lanelm.lessons.proposal_threshold)
-        for name, tensor in observed.items():
-            values = tensor.cpu().numpy()
-            if name not in arrays:
-                shape = (config.lanelm.views * len(images), *values.shape[1:])
-                arrays[name] = np.lib.format.open_memmap(folder / f"{name}.part", "w+", values.dtype, shape)
-            arrays[name][done : done + len(values)] = values
-        done += len(batch["inputs"])
-    for name, array in arrays.items():
-        array.flush()
-        (folder / f"{name}.part").rename(folder / f"{name}.npy")
+    console = Console(stderr=True)
+    files: dict[str, BinaryIO] = {}
+    with ExitStack() as stack:
+        for batch in track(loader, "Features", console=console, transient=True, disable=not console.is_terminal):
+            tensors = observed_sample(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
+            arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
+            if not files:
+                check_space(folder, rows * sum(array.nbytes // len(array) for array in arrays.values()))
+                for name, array in arrays.items():
+                    files[name] = stack.enter_context(open(folder / f"{name}.npy", "wb"))
+                    write_header(files[name], array, rows)
+            for name, array in arrays.items():
+                files[name].write(array.data)
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def observed_sample(
-    model: PromptableDetector, batch: dict[str, Any], device: torch.device, threshold: float
-) -> dict[str, torch.Tensor]:
-    """A batch with `inputs` and `lane_xs` -> what the cache stores of it."""
-    observation = model.observe(batch["inputs"].to(device).float().div_(255))
-    proposals = model.propose(observation.stage, threshold)
+def check_space(folder: Path, needed: int) -> None:
+    """Raise UserError at once when the features will not fit."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder.parent}: features need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free space, lower "
+            "lanelm.views or set lanelm.cache=None"
+        )
+
+
+def write_header(file: BinaryIO, batch: NDArray[Any], rows: int) -> None:
+    """The head of an `.npy` file of `rows` rows like those of `batch`."""
+    head = {"descr": batch.dtype.str, "fortran_order": False, "shape": (rows, *batch.shape[1:])}
+    np.lib.format.write_array_header_1_0(file, head)
+
+
+def observed_sample(model: DetectorReader, inputs: Tensor) -> dict[str, Tensor]:
+    """Images (B, 3, H, W) uint8 on any device -> what LaneLM trains on of them, as the cache keeps it.
+
+    Features are rounded to half precision whether they are kept or not, so that a cache changes nothing.
+    """
+    device = next(model.parameters()).device
+    observation = model.observe(inputs.to(device, non_blocking=True).float().div_(255))
+    proposals = model.propose(observation.stage, model.config.lanelm.lessons.proposal_threshold)
     return {
         **{f"level_{i}": level.half() for i, level in enumerate(observation.levels)},
         "proposal_xs": proposals.xs,
         "proposal_shown": proposals.shown,
         "proposal_scores": proposals.scores,
-        "lane_xs": batch["lane_xs"],
     }
 
 
-def stored(sample: dict[str, Any]) -> tuple[tuple[torch.Tensor, ...], Proposals]:
+def stored(sample: dict[str, Any]) -> tuple[tuple[Tensor, ...], Proposals]:
     """What `observed_sample` returned -> pyramid levels in float32, proposals."""
     levels = tuple(sample[f"level_{i}"].float() for i in range(LEVELS))
     return levels, Proposals(sample["proposal_xs"], sample["proposal_shown"], sample["proposal_scores"])

@@ -1,4 +1,4 @@
-"""What LaneLM trains on: samples of a `CulaneDataset`, or the detector's features of them, and the numbers of a lesson."""
+"""What LaneLM trains on: images, or the detector's features of them, with labels and the numbers of a lesson."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from clrernetlm.config import Config
 from clrernetlm.data import build_dataset
 from clrernetlm.data.culane import CulaneDataset, Sample
 from clrernetlm.data.lanelm_formatting import PackLaneLMInputs
-from clrernetlm.engine.feature_cache import FeatureCache
+from clrernetlm.engine.data_module import LaneDataModule
+from clrernetlm.engine.feature_cache import FeatureCache, feature_cache
 from clrernetlm.models.lanelm.lessons import DRAWS, candidates
+from clrernetlm.models.lanelm.promptable import DetectorReader
 
 
 def lane_packing(config: Config) -> PackLaneLMInputs:
@@ -28,7 +30,7 @@ def lane_packing(config: Config) -> PackLaneLMInputs:
 
 
 class LessonDataset(Dataset[Sample]):
-    """Training items of LaneLM: `inputs` (3, H, W) uint8 or the detector's features, `lane_xs` (max_lanes, T), `draws`.
+    """Training items of LaneLM: what `PackLaneLMInputs` packs, or the stored features in place of `inputs`; `draws`.
 
     With `views` an image is augmented in that many ways, shown in turn; only then can features come from a cache. The
     numbers of the lesson are new every epoch. Item i of epoch e is a function of (seed, e, i).
@@ -41,11 +43,6 @@ class LessonDataset(Dataset[Sample]):
         requests = candidates(config.lanelm.decode.max_proposals, config.model.max_lanes)
         self.draws_shape = requests, DRAWS + network.num_steps
         self.epoch = 0
-
-    @property
-    def has_masks(self) -> bool:
-        """Never: LaneLM has no segmentation branch."""
-        return False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,3 +60,24 @@ class LessonDataset(Dataset[Sample]):
             sample = self.images[index]
         rng = np.random.default_rng((self.seed, self.epoch, index, 1))
         return sample | {"draws": torch.from_numpy(rng.random(self.draws_shape, np.float32))}
+
+
+class LessonDataModule(LaneDataModule):
+    """Lessons from the training images; `model` holds the detector whose features may be kept on disk.
+
+    Its weights must be loaded before training begins. Raises UserError as `LaneDataModule` and `feature_cache` do.
+    """
+
+    def __init__(self, config: Config, model: DetectorReader) -> None:
+        self.lessons = LessonDataset(config)
+        self.model = model
+        super().__init__(config, self.lessons.images, self.lessons)
+
+    def prepare_data(self) -> None:
+        """Build the cache that the settings ask for, in one process of each machine; the others wait."""
+        assert self.trainer is not None
+        feature_cache(self.config, self.images, self.model, self.trainer.strategy.root_device)
+
+    def setup(self, stage: str) -> None:
+        """Open the cache in every process."""
+        self.lessons.cache = feature_cache(self.config, self.images, self.model)

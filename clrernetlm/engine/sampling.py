@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from clrernetlm.data.culane import CulaneDataset
-
-Sample = dict[str, object]
+Sample = dict[str, Any]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -62,10 +61,21 @@ class ShardSampler(Sampler[int]):
         return iter(self.indices)
 
 
-class EpochKeyedDataset(Dataset[Sample]):
-    """A `CulaneDataset` indexed by (epoch, index), so that long-lived loader workers need no message per epoch."""
+class EpochDataset(Protocol):
+    """A data set whose items depend on the epoch."""
 
-    def __init__(self, dataset: CulaneDataset) -> None:
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the augmentations of the next items."""
+
+
+class EpochKeyedDataset(Dataset[Sample]):
+    """An `EpochDataset` indexed by (epoch, index), so that long-lived loader workers need no message per epoch."""
+
+    def __init__(self, dataset: EpochDataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

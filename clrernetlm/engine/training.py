@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -13,15 +15,18 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import flatten, from_dict
-from clrernetlm.engine.anchor_fitting import fit_anchors
 from clrernetlm.engine.batch_norm import synchronise_batch_norm
 from clrernetlm.engine.callbacks import training_callbacks
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
-from clrernetlm.engine.data_module import CulaneDataModule
+from clrernetlm.engine.data_module import CulaneDataModule, LaneDataModule
 from clrernetlm.engine.detector_module import DetectorModule
+from clrernetlm.engine.lane_module import LaneModule
+from clrernetlm.engine.lanelm_module import MODULES
+from clrernetlm.engine.lessons_data import LessonDataModule
 from clrernetlm.errors import UserError
 from clrernetlm.models.device import select_device
-from clrernetlm.models.pretrained import load_pretrained
+
+Parts = tuple[LaneModule, LaneDataModule]
 
 
 def work_directory(config: Config) -> Path:
@@ -29,8 +34,23 @@ def work_directory(config: Config) -> Path:
     return Path(config.training.work_dir or Path("work_dirs") / (config.name or "unnamed"))
 
 
-def train(config: Config, resume: bool | str = False) -> Path:
-    """Train CLRerNet as `config` says and return the checkpoint to use: the best on validation, else the last.
+def detector_parts(config: Config) -> Parts:
+    """What trains CLRerNet."""
+    data = CulaneDataModule(config)
+    return DetectorModule(config, segments=data.has_masks), data
+
+
+def lanelm_parts(config: Config) -> Parts:
+    """What trains LaneLM."""
+    module = MODULES[config.lanelm.kind](config)
+    return module, LessonDataModule(config, module.model)
+
+
+PARTS: dict[str, Callable[[Config], Parts]] = {"clrernet": detector_parts, "lanelm": lanelm_parts}
+
+
+def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Callback] = ()) -> Path:
+    """Train the model of `config.task` and return the checkpoint to use: the best on validation, else the last.
 
     `resume=True` goes on from the last checkpoint in the work directory, a path from that file; the result is the one
     of a run that was never interrupted. Leaves `checkpoints/*.ckpt`, `metrics.csv` and TensorBoard events in the work
@@ -44,15 +64,16 @@ def train(config: Config, resume: bool | str = False) -> Path:
         warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
         if saved["epoch"] + 1 >= config.training.epochs:
             return trained_checkpoint(work_dir)
-        keep_metrics(work_dir)
     torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
-    data = CulaneDataModule(config)
-    module = DetectorModule(config, segments=data.has_masks)
-    trainer = build_trainer(config, work_dir)
+    module, data = PARTS[config.task](config)
+    trainer = build_trainer(config, work_dir, callbacks)
     if start is None:
-        initialise(module, data)
+        module.begin(data)
+    else:
+        restore(module, saved, start)
+        keep_metrics(work_dir)
     if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
-        synchronise_batch_norm(module.model)
+        synchronise_batch_norm(module)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -76,16 +97,13 @@ def keep_metrics(work_dir: Path) -> None:
         metrics.rename(work_dir / f"metrics.{number}.csv")
 
 
-def initialise(module: DetectorModule, data: CulaneDataModule) -> None:
-    """What a fresh run starts from besides random numbers: ImageNet weights, anchors where lanes are."""
-    config = module.config
-    if config.model.backbone.pretrained:
-        load_pretrained(module.model.backbone, config.model.backbone)
-    if config.training.fit_anchors:
-        anchors = module.model.bbox_head.anchor_generator.prior_embeddings.weight
-        fitted = fit_anchors(data.train_dataset, len(anchors), config.model.viewport.size, config.training.seed)
-        if fitted is not None:
-            anchors.data.copy_(fitted)
+def restore(module: LaneModule, saved: dict[str, Any], path: Path) -> None:
+    """Take the weights of a checkpoint, LaneLM's detector among them; raises UserError when they do not fit."""
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except (KeyError, RuntimeError):
+        reason = "its weights do not fit this configuration; resume with the one it belongs to"
+        raise UserError(f"{path}: {reason}") from None
 
 
 def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
@@ -101,7 +119,7 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
         return last
     # Rank 0 of a multi-process launch may have written already; only the first process decides.
     if last is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another --training.work-dir")
+        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
     return None
 
 
@@ -116,7 +134,7 @@ def warn_about_changes(config: Config, saved: Config, path: Path) -> None:
         warnings.warn(f"{path}: trained with other settings until here: {', '.join(changed)}", stacklevel=3)
 
 
-def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
+def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
     """Lightning's trainer for `config.training`; raises UserError for a device or precision the machine lacks."""
     settings = config.training
     validates = settings.validate_every > 0
@@ -130,6 +148,8 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    # LaneLM's detector is frozen and in evaluation mode on purpose.
+    warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
     # A run that ends before its first validation has no best checkpoint; the last one is its result.
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     return pl.Trainer(
@@ -150,7 +170,7 @@ def build_trainer(config: Config, work_dir: Path) -> pl.Trainer:
         sync_batchnorm=settings.sync_batch_norm and device.type == "cuda",
         use_distributed_sampler=False,  # EpochSampler and ShardSampler share the images out themselves
         default_root_dir=work_dir,
-        callbacks=training_callbacks(settings, validates),
+        callbacks=[*training_callbacks(settings, validates), *callbacks],
         plugins=[AtomicCheckpointIO()],
         logger=[CSVLogger(work_dir, name="", version=""), TensorBoardLogger(work_dir, name="", version="tensorboard")],
         enable_model_summary=False,

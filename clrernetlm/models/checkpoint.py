@@ -102,8 +102,13 @@ def save_official(model: CLRerNet, path: PathLike, meta: dict[str, Any] | None =
     The original implementation reads the file. Raises UserError when it cannot be written.
     """
     weights = {name: value.detach().cpu().clone() for name, value in model.official_state_dict().items()}
+    write_checkpoint({"meta": {"clrernetlm_version": __version__, **(meta or {})}, "state_dict": weights}, path)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: PathLike) -> None:
+    """Save tensors and plain values; atomic. Raises UserError when the file cannot be written."""
     # torch.save straight to a full disk raises an opaque RuntimeError; bytes written here raise OSError.
     buffer = io.BytesIO()
-    torch.save({"meta": {"clrernetlm_version": __version__, **(meta or {})}, "state_dict": weights}, buffer)
+    torch.save(checkpoint, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())

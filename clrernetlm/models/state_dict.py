@@ -18,8 +18,8 @@ CLASS_WEIGHTS = "bbox_head.loss_seg.criterion.weight"
 AFTER_CLASS_WEIGHTS = "bbox_head.reg_"
 PARTS = ("backbone.", "neck.", "bbox_head.")
 SEGMENTATION = "bbox_head.seg_decoder."
-# What training engines put in front of every name: DDP, torch.compile, Lightning modules.
-WRAPPERS = ("module.", "_orig_mod.", "model.")
+# What stands in front of every name: DDP, torch.compile, Lightning modules, LaneLM's checkpoints with their detector.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "detector.")
 # Entries of other engines that are no weights of the network: input scaling, flattened running averages, step counters.
 FOREIGN = ("data_preprocessor.", "ema_", "steps", CLASS_WEIGHTS)
 SETTING_OF = {

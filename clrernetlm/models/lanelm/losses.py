@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +12,7 @@ from clrernetlm.config.schema import LaneLMLessonConfig
 from clrernetlm.models.lanelm.lessons import Lessons
 from clrernetlm.models.lanelm.network import LaneLM, Logits
 from clrernetlm.models.lanelm.requests import Guides
+from clrernetlm.models.processes import mean_over_processes
 
 
 def lane_lm_loss(
@@ -17,13 +20,23 @@ def lane_lm_loss(
 ) -> Tensor:
     """Logits (N, T, nbins_x) and (N, T, rows), int64 targets (N, T) -> scalar: the mean of both cross-entropies.
 
-    Targets equal to the padding are ignored; 0 where nothing else is left.
+    Targets equal to the padding are ignored; 0 where nothing else is left. Divisors are those of all processes.
     """
-    losses = []
+    values, counted = [], []
     for logits, target, padding in ((logits_x, target_x, pad_token_x), (logits_y, target_y, pad_token_y)):
-        total = F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=padding, reduction="sum")
-        losses.append(total / (target != padding).sum().clamp(min=1))
-    return 0.5 * (losses[0] + losses[1])
+        values.append(F.cross_entropy(logits.movedim(-1, 1), target, ignore_index=padding, reduction="none"))
+        counted.append(target != padding)
+    return means(values, counted).mean()
+
+
+def means(values: Sequence[Tensor], counted: Sequence[Tensor]) -> Tensor:
+    """n tensors and where they count, bool tensors of the same shapes -> (n,): means over what counts, 0 without any.
+
+    Divided by the mean count of all processes, so that DDP's gradient is that of one process with the whole batch.
+    """
+    sums = torch.stack([torch.where(here, value, 0.0).sum() for value, here in zip(values, counted, strict=True)])
+    counts = mean_over_processes(torch.stack([here.sum() for here in counted]).to(sums.dtype))
+    return sums / counts.clamp(min=torch.finfo(sums.dtype).tiny)
 
 
 def spread_cross_entropy(logits: Tensor, place: Tensor, sigma: float) -> Tensor:
@@ -61,7 +74,7 @@ def lesson_losses(
 
     `loss_start` is about the first word of a request, its first row or that there is no such lane; `loss_y` about the
     rows after it and the end; `loss_x` about the keypoints' x: the offset from the reference where there is a
-    question, and the bin of the image.
+    question, and the bin of the image. Divisors are those of all processes.
     """
     requests = lessons.requests
     targets, first, count = pack_answers(model, lessons.targets)
@@ -73,23 +86,18 @@ def lesson_losses(
     shape = (*counted.shape, -1)
     y_loss = F.cross_entropy(logits.y.reshape(shape).movedim(-1, 1).float(), y_target, reduction="none")
 
-    def mean(values: Tensor, weights: Tensor) -> Tensor:
-        return (values * weights).sum() / weights.sum().clamp(min=1)
-
     x_counted = torch.isfinite(targets) & requests.asked[..., None]
     x = targets.nan_to_num(0.0)
     bins = model.config.nbins_x / model.width
-    absolute = spread_cross_entropy(logits.absolute.reshape(shape)[..., :-1, :], x * bins, config.label_sigma)
-    x_loss = mean(absolute, x_counted)
+    x_loss = absolute = spread_cross_entropy(logits.absolute.reshape(shape)[..., :-1, :], x * bins, config.label_sigma)
     if model.config.offset_tokens:
         reference = guides.reference.gather(-1, row[..., :-1].clamp(max=steps - 1))
         per_bin = 2 * model.offset_range / (model.config.offset_bins - 1)
         place = (x - reference) / per_bin + (model.config.offset_bins - 1) / 2
         offset = spread_cross_entropy(logits.offset.reshape(shape)[..., :-1, :], place, config.label_sigma)
         questioned = requests.shown.any(-1, keepdim=True)
-        x_loss = mean(torch.where(questioned, offset + 0.2 * absolute, absolute), x_counted)
-    return {
-        "loss_start": mean(y_loss[..., 0], counted[..., 0]),
-        "loss_y": mean(y_loss[..., 1:], counted[..., 1:]),
-        "loss_x": x_loss,
-    }
+        x_loss = torch.where(questioned, offset + 0.2 * absolute, absolute)
+    start, rest, x_mean = means(
+        (y_loss[..., 0], y_loss[..., 1:], x_loss), (counted[..., 0], counted[..., 1:], x_counted)
+    )
+    return {"loss_start": start, "loss_y": rest, "loss_x": x_mean}

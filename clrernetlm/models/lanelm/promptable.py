@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from clrernetlm.config.schema import Config
 from clrernetlm.models.clrer_head import Stage
 from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.lanelm.asking import ask_about_lanes
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
 from clrernetlm.models.lanelm.network import LaneLM, extend_question
 from clrernetlm.models.lanelm.proposals import Proposals, propose
@@ -24,21 +26,18 @@ class Observation:
     stage: Stage  # the detector's own predictions
 
 
-class PromptableDetector(nn.Module):
-    """CLRerNet, frozen and always in evaluation mode, and LaneLM on its pyramid.
+class DetectorReader(nn.Module, ABC):
+    """CLRerNet, `detector`, frozen and always in evaluation mode, and a language model on its pyramid, `lanelm`."""
 
-    `observe` looks at images (B, 3, H, W) once; `propose` and `answer` ask about them as often as needed.
-    """
+    lanelm: nn.Module
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.detector = CLRerNet(config.model).requires_grad_(False)
-        self.lanelm = LaneLM(config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size)
-        self.detector.eval()
+        self.detector = CLRerNet(config.model).requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> PromptableDetector:
-        """Training or evaluation mode of LaneLM; the detector stays in evaluation mode."""
+    def train(self, mode: bool = True) -> DetectorReader:
+        """Training or evaluation mode of the language model; the detector stays in evaluation mode."""
         super().train(mode)
         self.detector.eval()
         return self
@@ -48,6 +47,10 @@ class PromptableDetector(nn.Module):
         """(B, 3, H, W) float images in [0, 1] -> the detector's pyramid and predictions."""
         levels = self.detector.extract_feat(images)
         return Observation(levels, self.detector.bbox_head(levels)[-1])
+
+    @abstractmethod
+    def read(self, observation: Observation) -> Answers:
+        """The lanes of the observed images as the language model sees them, without any prompt."""
 
     def propose(self, stage: Stage, threshold: float | None = None) -> Proposals:
         """The detector's lanes on LaneLM's rows, from a confidence on that is lower than for its own results."""
@@ -60,6 +63,20 @@ class PromptableDetector(nn.Module):
             decode.proposal_threshold if threshold is None else threshold,
             decode.max_proposals,
         )
+
+
+class PromptableDetector(DetectorReader):
+    """CLRerNet and LaneLM: `observe` looks at images once; `propose` and `answer` ask about them as often as needed."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.lanelm: LaneLM = LaneLM(
+            config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size
+        )
+
+    def read(self, observation: Observation) -> Answers:
+        """Answers about the detector's lanes."""
+        return self.answer(observation.levels, ask_about_lanes(self.propose(observation.stage)))
 
     def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Lanes for all requests, asked again and cut as the settings say."""

@@ -63,8 +63,11 @@ class LocalSampler(nn.Module):
         self.out_features = self.REDUCED * (points + num_levels - 1)
 
     def maps(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Pyramid levels (B, C, h, w), finest first -> what `forward` samples."""
-        return [reduce(level) for reduce, level in zip(self.reduce, levels, strict=True)]
+        """Pyramid levels (B, C, h, w), finest first -> what `forward` samples.
+
+        In float32 whatever the precision around it: bfloat16 would place samples a pixel or two off.
+        """
+        return [reduce(level).float() for reduce, level in zip(self.reduce, levels, strict=True)]
 
     def forward(self, maps: Sequence[Tensor], places: Tensor) -> Tensor:
         """`places` (B, ..., 2) x, y in network pixels -> (B, ..., out_features); 0 outside the image."""
@@ -75,7 +78,7 @@ class LocalSampler(nn.Module):
             # Pixel x has its centre at x + 0.5 of an axis that runs from 0 to the width.
             relative = (grid + 0.5) * (2 / self.size) - 1
             sampled = F.grid_sample(
-                features, relative.to(features.dtype), align_corners=False
+                features, relative, align_corners=False
             )  # (B, c, places, points)
             parts.append(sampled.permute(0, 2, 3, 1).flatten(2))
         return torch.cat(parts, dim=-1).unflatten(1, places.shape[1:-1])

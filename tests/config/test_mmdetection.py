@@ -74,7 +74,8 @@ def test_signature_wins_over_a_variable_called_config(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     path = tmp_path / "both.py"
     path.write_text(f"_base_ = []\nconfig = open({str(marker)!r}, 'w')\n{HEADER}")
-    load_config(path)
+    with pytest.warns(UserWarning, match=r"^both\.py: config: "):
+        load_config(path)
     assert not marker.exists()
 
 

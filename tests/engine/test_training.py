@@ -211,6 +211,11 @@ def test_a_run_that_ends_before_its_first_validation_gives_its_last_checkpoint(r
     config = small_config(roads, tmp_path / "run", **settings)
     config.data.batch_size = 2
     assert train(config, resume=True) == last_checkpoint(tmp_path / "run")
+    config.training.max_steps = 4
+    with pytest.warns(UserWarning, match=r"training\.max_steps \(3 -> 4\)"):
+        train(config, resume=True)
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["epoch_0000.ckpt"]
+    assert torch.load(last_checkpoint(tmp_path / "run"), weights_only=True)["global_step"] == 4
 
 
 def trainer_for(device, monkeypatch, tmp_path, count=2, **training):

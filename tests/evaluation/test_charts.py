@@ -20,7 +20,7 @@ def boxes(svg: str) -> list[tuple[float, float, float, float]]:
     """Left, top, right, bottom of every label."""
     found = []
     for text in ElementTree.fromstring(svg).iter("text"):
-        if text.get("class") == "value" and text.text == LABEL:
+        if "value" in text.get("class", "").split() and text.text == LABEL:
             x, y, width = float(text.get("x", "")), float(text.get("y", "")), LETTER * len(LABEL)
             left = x if text.get("text-anchor") == "start" else x - width
             found.append((left, y + 4 - LINE, left + width, y + 4))

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from clrernetlm.config import Config
 from clrernetlm.data.culane import Split, read_labels
-from clrernetlm.data.lanelm_formatting import LaneTokenizer
 from clrernetlm.engine.clicks import MAX_CLICKS, ClickSettings, label_clicks
 from clrernetlm.engine.data_module import build_loader
 from clrernetlm.engine.detector_module import network_input
@@ -32,7 +31,7 @@ from clrernetlm.lane import Lane, Points
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_about_lanes, ask_from_starts, ask_with_clicks
 from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
@@ -43,6 +42,8 @@ MODES = (NONE, START, *CLICKED)
 PAPER_MODES = (NONE, START, "1", "2", "4")
 
 Batch = dict[str, Any]
+Metas = Sequence[dict[str, Any]]  # of the images of a batch
+Labels = Sequence[Sequence[Points]]  # per image (N, 2) frame pixels
 Levels = tuple[Tensor, ...]
 
 
@@ -107,35 +108,99 @@ class OtherImages:
         return other
 
 
+class Interview:
+    """A model asked about batches of images in the modes of a protocol."""
+
+    def __init__(self, config: Config, model: DetectorReader, protocol: Protocol) -> None:
+        """Raises UserError when the plain reading, which takes no requests, is to be asked for more than its lanes."""
+        if not isinstance(model, PromptableDetector) and protocol.modes != (NONE,):
+            raise UserError(f"--prompts: lanelm.kind {config.lanelm.kind} takes no prompts; use none")
+        self.config, self.model, self.protocol = config, model, protocol
+        self.other = OtherImages()
+
+    def observe(self, batch: Batch) -> Observation:
+        """What the detector sees in a batch, on the model's device."""
+        device = next(self.model.parameters()).device
+        return self.model.observe(network_input(batch["inputs"].to(device, non_blocking=True)))
+
+    def answers(self, observation: Observation, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
+        """Answers of every mode, and the proposals the questions came from; the plain reading has none."""
+        shuffled = self.protocol.shuffle_images
+        seen = Observation(self.other(observation.levels), observation.stage) if shuffled else observation
+        if not isinstance(self.model, PromptableDetector):
+            answers = self.model.read(seen)
+            none = [tensor[:, :0] for tensor in (answers.xs, answers.shown, answers.score)]
+            return {NONE: answers}, Proposals(*none)
+        proposals = self.model.propose(observation.stage)
+        requests = {
+            mode: self.requests(self.model, mode, observation, proposals, metas, labels) for mode in self.protocol.modes
+        }
+        return answer_together(self.model, seen.levels, requests), proposals
+
+    def requests(
+        self,
+        model: PromptableDetector,
+        mode: str,
+        observation: Observation,
+        proposals: Proposals,
+        metas: Metas,
+        labels: Labels,
+    ) -> Requests:
+        """What a mode asks about a batch."""
+        config, rows = self.config, model.lanelm.rows
+        if mode == NONE:
+            return ask_about_lanes(proposals)
+        if mode == START:
+            if self.protocol.starts == "detector":  # its own results, then
+                own, count = (
+                    model.propose(observation.stage, config.model.decode.conf_threshold),
+                    config.model.max_lanes,
+                )
+                proposals = Proposals(own.xs[:, :count], own.shown[:, :count], own.scores[:, :count])
+            return ask_from_starts(proposals, rows)
+        points, there = batch_clicks(config, self.protocol.clicks, int(mode), metas, labels)
+        reach = CLICK_REACH * config.model.viewport.width if self.protocol.questions else 0.0
+        return ask_with_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
+
+    def lanes(self, mode: str, answers: Answers, frames: Sequence[FrameSize]) -> list[list[Lane]]:
+        """Answers of a mode -> lanes per image in frame pixels, best first, down to scores only a sweep looks at."""
+        config, decode = self.config, self.config.lanelm.decode
+        threshold, count = min(LOWEST_CONFIDENCE, decode.lane_threshold), config.model.max_lanes
+        if mode in CLICKED:
+            # Somebody has seen these lanes: neither a score nor a lane next to one makes it less of a lane.
+            decode, count = replace(decode, nms_threshold=0.0), answers.score.shape[1]
+        if mode in CLICKED or (mode == START and self.protocol.starts == "detector"):
+            answers, threshold = replace(answers, score=answers.score.clamp(min=1e-6)), 0.0
+        return answered_lanes(answers, decode, config.model.viewport, frames, count, threshold)
+
+    def least_scores(self) -> dict[str, float]:
+        """Name -> score from which a lane is one of the results; 0 where something else has decided that."""
+        threshold = self.config.lanelm.decode.lane_threshold
+        least = {mode: threshold if mode == NONE else 0.0 for mode in self.protocol.modes}
+        if START in least and self.protocol.starts == "lanelm":
+            least[START] = threshold
+        return {DETECTOR: self.config.model.decode.conf_threshold, **least}
+
+
 @torch.inference_mode()
-def predict_modes(
-    config: Config, model: PromptableDetector, protocol: Protocol, split: Split, folder: Path
-) -> ProposalLog:
+def predict_modes(config: Config, model: DetectorReader, protocol: Protocol, split: Split, folder: Path) -> ProposalLog:
     """Write the predictions of a split to `folder/detector` and `folder/<mode>`, one batch in memory at a time.
 
     Returns the proposals, logged only if `none` is among the modes.
     """
-    device, log, other = next(model.parameters()).device, ProposalLog(), OtherImages()
-    least = {DETECTOR: config.model.decode.conf_threshold, NONE: config.lanelm.decode.lane_threshold}
-    if protocol.starts == "lanelm":
-        least[START] = config.lanelm.decode.lane_threshold
+    interview, log = Interview(config, model, protocol), ProposalLog()
     loader, console = build_loader(config, split), Console(stderr=True)
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(PredictionWriter(folder / name, min_score=least.get(name, 0.0)))
-            for name in (DETECTOR, *protocol.modes)
+            name: stack.enter_context(PredictionWriter(folder / name, min_score=least))
+            for name, least in interview.least_scores().items()
         }
         for batch in track(loader, "Asking", console=console, transient=True, disable=not console.is_terminal):
-            observation = model.observe(network_input(batch["inputs"].to(device, non_blocking=True)))
-            metas, frames = batch["metainfo"], [meta["frame_size"] for meta in batch["metainfo"]]
-            proposals, labels = model.propose(observation.stage), labels_of(config, batch)
-            requests = {
-                mode: mode_requests(config, model, protocol, mode, batch, labels, observation.stage, proposals)
-                for mode in protocol.modes
-            }
-            levels = other(observation.levels) if protocol.shuffle_images else observation.levels
-            answers = answer_together(model, levels, requests)
-            found = {mode: mode_lanes(config, protocol, mode, answers[mode], frames) for mode in protocol.modes}
+            metas, labels = batch["metainfo"], labels_of(config, batch["metainfo"])
+            frames = [meta["frame_size"] for meta in metas]
+            observation = interview.observe(batch)
+            answers, proposals = interview.answers(observation, metas, labels)
+            found = {mode: interview.lanes(mode, answers[mode], frames) for mode in protocol.modes}
             found[DETECTOR] = detected_lanes(config, observation.stage, frames)
             for name, writer in writers.items():
                 for meta, lanes in zip(metas, found[name], strict=True):
@@ -145,61 +210,28 @@ def predict_modes(
     return log
 
 
-def labels_of(config: Config, batch: Batch) -> list[list[Points]]:
+def labels_of(config: Config, metas: Metas) -> list[list[Points]]:
     """The labelled lanes of a batch, per image (N, 2) frame pixels."""
     root = Path(config.data.root)
-    return [[*read_labels(str(root / meta["path"].lstrip("/")))] for meta in batch["metainfo"]]
-
-
-def mode_requests(
-    config: Config,
-    model: PromptableDetector,
-    protocol: Protocol,
-    mode: str,
-    batch: Batch,
-    labels: Sequence[Sequence[Points]],
-    stage: dict[str, Tensor],
-    proposals: Proposals,
-) -> Requests:
-    """What a mode asks about a batch."""
-    rows = model.lanelm.rows
-    if mode == NONE:
-        return ask_about_lanes(proposals)
-    if mode == START:
-        return ask_from_starts(start_proposals(config, model, protocol, stage, proposals), rows)
-    points, there = batch_clicks(config, protocol, int(mode), batch, labels)
-    reach = CLICK_REACH * config.model.viewport.width if protocol.questions else 0.0
-    return ask_with_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
-
-
-def start_proposals(
-    config: Config, model: PromptableDetector, protocol: Protocol, stage: dict[str, Tensor], proposals: Proposals
-) -> Proposals:
-    """The lanes whose start points are told: the detector's own results, or all proposals if LaneLM shall decide."""
-    if protocol.starts == "lanelm":
-        return proposals
-    own, count = model.propose(stage, config.model.decode.conf_threshold), config.model.max_lanes
-    return Proposals(own.xs[:, :count], own.shown[:, :count], own.scores[:, :count])
+    return [read_labels(str(root / meta["path"].lstrip("/"))) for meta in metas]
 
 
 def clicks_on_labels(
-    config: Config, protocol: Protocol, number: int, path: str, frame: FrameSize, labels: Sequence[Points]
+    config: Config, settings: ClickSettings, number: int, path: str, frame: FrameSize, labels: Sequence[Points]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, and which there are."""
-    tokenizer: LaneTokenizer = lane_packing(config).tokenizer
-    return label_clicks(labels, path, frame, number, protocol.clicks, tokenizer, config.model.viewport)
+    return label_clicks(labels, path, frame, number, settings, lane_packing(config).tokenizer, config.model.viewport)
 
 
 def batch_clicks(
-    config: Config, protocol: Protocol, number: int, batch: Batch, labels: Sequence[Sequence[Points]]
+    config: Config, settings: ClickSettings, number: int, metas: Metas, labels: Labels
 ) -> tuple[Tensor, Tensor]:
     """Clicks on the labelled lanes of a batch -> (B, L, number, 2) network pixels, (B, L, number) which there are."""
-    most = max(1, *map(len, labels))
-    points = np.zeros((len(labels), most, number, 2), np.float32)
+    points = np.zeros((len(labels), max(1, *map(len, labels)), number, 2), np.float32)
     there = np.zeros(points.shape[:3], bool)
-    for image, (meta, lanes) in enumerate(zip(batch["metainfo"], labels, strict=True)):
+    for image, (meta, lanes) in enumerate(zip(metas, labels, strict=True)):
         frame = meta["frame_size"]
-        clicks, exist = clicks_on_labels(config, protocol, number, meta["path"], frame, lanes)
+        clicks, exist = clicks_on_labels(config, settings, number, meta["path"], frame, lanes)
         points[image, : len(lanes)] = config.model.viewport.to_network(clicks, frame)
         there[image, : len(lanes)] = exist
     return torch.from_numpy(points), torch.from_numpy(there)
@@ -212,8 +244,8 @@ def answer_together(model: PromptableDetector, levels: Levels, requests: dict[st
     joined = Requests(*(torch.cat([getattr(part, item.name) for part in padded], 1) for item in fields(Requests)))
     answers = model.answer(levels, joined)
     counts = [part.asked.shape[1] for part in padded]
-    parts = (answers.xs.split(counts, 1), answers.shown.split(counts, 1), answers.score.split(counts, 1))
-    return {mode: Answers(*part) for mode, part in zip(requests, zip(*parts, strict=True), strict=True)}
+    parts = zip(*(getattr(answers, item.name).split(counts, 1) for item in fields(Answers)), strict=True)
+    return {mode: Answers(*part) for mode, part in zip(requests, parts, strict=True)}
 
 
 def with_room(requests: Requests, clicks: int) -> Requests:
@@ -223,26 +255,12 @@ def with_room(requests: Requests, clicks: int) -> Requests:
     return replace(requests, prompts=pad(requests.prompts, (0, 0, 0, more)), prompted=pad(requests.prompted, (0, more)))
 
 
-def mode_lanes(
-    config: Config, protocol: Protocol, mode: str, answers: Answers, frames: Sequence[FrameSize]
-) -> list[list[Lane]]:
-    """Answers of a mode -> lanes per image in frame pixels, best first, down to scores that only a sweep looks at."""
-    decode, threshold, count = config.lanelm.decode, 0.0, answers.score.shape[1]
-    if mode in CLICKED:
-        # Somebody has seen these lanes: neither a score nor a lane next to one makes it less of a lane.
-        decode = replace(decode, nms_threshold=0.0)
-    elif mode == NONE or protocol.starts == "lanelm":
-        threshold, count = min(LOWEST_CONFIDENCE, decode.lane_threshold), config.model.max_lanes
-    certain = replace(answers, score=answers.score.clamp(min=1e-6)) if threshold == 0 else answers
-    return answered_lanes(certain, decode, config.model.viewport, frames, count, threshold)
-
-
 def log_proposals(
     config: Config,
     log: ProposalLog,
     proposals: Proposals,
     answers: Answers,
-    labels: Sequence[Sequence[Points]],
+    labels: Labels,
     frames: Sequence[FrameSize],
 ) -> None:
     """Note the proposals of a batch, LaneLM's verdict about them, and whether they were lanes."""

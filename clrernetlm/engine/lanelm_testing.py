@@ -33,7 +33,7 @@ from clrernetlm.evaluation.mistakes import image_lines, mistake_picture, worst_i
 from clrernetlm.evaluation.sweep import Sweep, sweep_confidence
 from clrernetlm.evaluation.table import category_table, comparison_table
 from clrernetlm.files import write_text_atomically
-from clrernetlm.predictor import init_lanelm
+from clrernetlm.models.lanelm.loading import init_reader
 
 
 def score_lanelm(
@@ -59,7 +59,7 @@ def score_lanelm(
     split_of_test(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
-    model = init_lanelm(config, checkpoint, device)
+    model = init_reader(config, checkpoint, device)
     names = mode_names(protocol)
     with ExitStack() as stack:
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
@@ -193,5 +193,5 @@ def with_clicks(config: Config, protocol: Protocol, mode: str, path: str, pictur
     """A drawn frame with the clicks that were made on it in a mode."""
     labels = read_labels(str(Path(config.data.root) / path.lstrip("/")))
     frame = (picture.shape[1], picture.shape[0])
-    clicks, there = clicks_on_labels(config, protocol, int(mode), path, frame, labels)
+    clicks, there = clicks_on_labels(config, protocol.clicks, int(mode), path, frame, labels)
     return draw_clicks(picture, clicks[there])

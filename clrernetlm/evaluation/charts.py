@@ -77,13 +77,19 @@ def _marks(series: Sequence[Series]) -> list[str]:
             continue
         x, y = _place(*line.mark)
         width = LETTER * len(line.mark_label)
-        # Where the text could begin: right above, left above, right below, left below.
-        corners = [(x + 9 - (width + 18) * left, y + down) for down in (-6 - LINE, 6) for left in (0, 1)]
+        # Where the text could begin: right above, left above, right below, left below; then the same farther away.
+        corners = [
+            (x + 9 - (width + 18) * left, y + down)
+            for lines in range(3)
+            for down in (-6 - LINE * (1 + lines), 6 + LINE * lines)
+            for left in (0, 1)
+        ]
         text_x, text_y = min(corners, key=lambda corner: _covered(corner, width, taken))
         parts.append(f'<circle class="mark mark-{number % 6}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
+        of = f" of-{number % 6}" if len(series) > 1 else ""
         anchor, edge = ("start", text_x) if text_x > x else ("end", text_x + width)
         parts.append(
-            f'<text class="value" x="{edge:.1f}" y="{text_y + 12:.1f}" text-anchor="{anchor}">'
+            f'<text class="value{of}" x="{edge:.1f}" y="{text_y + 12:.1f}" text-anchor="{anchor}">'
             f"{escape(line.mark_label)}</text>"
         )
         box = [(text_x + width * i / 20, text_y + LINE * j / 2) for i in range(21) for j in range(3)]

@@ -88,7 +88,9 @@ def reliability_chart(figures: Mapping[str, Any]) -> str:
         for judge, name in JUDGES.items()
     ]
     diagonal = Series("a probability", [(0.0, 0.0), (1.0, 1.0)])
-    return line_chart([*series, diagonal], "Reliability of the scores", "score", "lanes with IoU 0.5", key="right")
+    return line_chart(
+        [*series, diagonal], "Reliability of the scores", "score", "share of lanes with IoU > 0.5", key="right"
+    )
 
 
 def scores_note(document: Mapping[str, Any]) -> str:

@@ -60,7 +60,8 @@ figcaption { padding-top: .4rem; overflow-wrap: anywhere; }
 .key i { display: inline-block; width: 1.6em; height: .28em; border-radius: 2px; margin: 0 .35em .2em .9em; }
 .key i:first-child { margin-left: 0; }
 """ + "".join(
-    f".chart .series-{i} {{ stroke: var(--c{i}); }} .chart .mark-{i} {{ fill: var(--c{i}); }}\n" for i in range(6)
+    f".chart .series-{i} {{ stroke: var(--c{i}); }} .chart .mark-{i}, .chart text.of-{i} {{ fill: var(--c{i}); }}\n"
+    for i in range(6)
 )
 
 

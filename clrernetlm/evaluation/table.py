@@ -89,7 +89,7 @@ def category_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
         labelled = has_labels(figures[0])
         cells = [f"{100 * row[key]['f1']:.2f}" if labelled else f"{row[key]['fp']:,}" for row in figures]
         label = "total" if name is None else category_label(name)
-        rows.append([label if labelled else f"{label} (false)", *cells])
+        rows.append([label if labelled else f"{label}, FP", *cells])
     return rows
 
 

@@ -14,13 +14,12 @@ from clrernetlm.config import Config, load_config
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import Lane
-from clrernetlm.models.checkpoint import read_checkpoint
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.decode import decode_lanes
-from clrernetlm.models.device import select_device
-from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_about_lanes, ask_with_clicks
+from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_with_clicks
 from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.promptable import Observation, PromptableDetector
+from clrernetlm.models.lanelm.loading import init_reader
+from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
 
@@ -44,10 +43,10 @@ class Predictor:
 
     def __init__(self, config: Config | str, checkpoint: str | None = None, device: str = "cpu") -> None:
         self.config = load_config(config) if isinstance(config, str) else config
-        self._prompted: PromptableDetector | None = None
+        self._reader: DetectorReader | None = None
         if self.config.task == "lanelm":
-            self._prompted = init_lanelm(self.config, checkpoint, device)
-            self.detector = self._prompted.detector
+            self._reader = init_reader(self.config, checkpoint, device)
+            self.detector = self._reader.detector
         else:
             self.detector = init_detector(self.config, checkpoint, device)
         self.device = next(self.detector.parameters()).device
@@ -57,9 +56,9 @@ class Predictor:
         self._answers: Answers | None = None
 
     @property
-    def model(self) -> CLRerNet | PromptableDetector:
+    def model(self) -> CLRerNet | DetectorReader:
         """The network: the detector, or the detector and LaneLM in one."""
-        return self._prompted or self.detector
+        return self._reader or self.detector
 
     @torch.inference_mode()
     def set_images(self, images: Sequence[Image]) -> None:
@@ -96,11 +95,10 @@ class Predictor:
 
         With LaneLM these are its answers about the detector's lanes, also about unsure ones.
         """
-        if self._prompted is None:
+        if self._reader is None:
             return self.detections_of_images(conf)
         if self._answers is None:
-            requests = ask_about_lanes(self._questions(self._prompted))
-            self._answers = self._prompted.answer(self._observation().levels, requests)
+            self._answers = self._reader.read(self._observation())
         model = self.config.model
         return answered_lanes(
             self._answers, self.config.lanelm.decode, model.viewport, self._frames, model.max_lanes, conf
@@ -127,28 +125,26 @@ class Predictor:
 
         Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
         """
-        if self._prompted is None:
-            raise UserError(
-                f"complete: {self.config.name or 'this config'} is a detector, which takes no clicks; use a config of "
-                "configs/lanelm and its checkpoint"
-            )
-        observation, model = self._observation(), self._prompted
+        model, observation, viewport = self._promptable(), self._observation(), self.config.model.viewport
         if not 0 <= image < len(self._frames):
             raise UserError(f"image: {image}, but {len(self._frames)} were given; count from 0")
         if not len(clicks):
             return []
-        viewport, frame = self.config.model.viewport, self._frames[image]
+        frame = self._frames[image]
         prompts, there = prompts_of_clicks(clicks, viewport, frame)
-        one = slice(image, image + 1)
-        questions = self._questions(model)
-        requests = ask_with_clicks(
-            Proposals(questions.xs[one], questions.shown[one], questions.scores[one]),
-            prompts[None].to(self.device),
-            there[None].to(self.device),
-            model.lanelm.rows,
-            CLICK_REACH * viewport.width if use_detector else 0.0,
+        if self._proposals is None:
+            self._proposals = model.propose(observation.stage)
+        found, one = self._proposals, slice(image, image + 1)
+        answers = model.answer(
+            tuple(level[one] for level in observation.levels),
+            ask_with_clicks(
+                Proposals(found.xs[one], found.shown[one], found.scores[one]),
+                prompts[None].to(self.device),
+                there[None].to(self.device),
+                model.lanelm.rows,
+                CLICK_REACH * viewport.width if use_detector else 0.0,
+            ),
         )
-        answers = model.answer(tuple(level[one] for level in observation.levels), requests)
         xs, shown = answers.xs[0].cpu().numpy(), answers.shown[0].cpu().numpy()
         return [
             Lane(np.asarray(viewport.to_frame(keypoints(x, rows, viewport), frame), np.float64), score)
@@ -160,11 +156,15 @@ class Predictor:
             raise UserError("predictor: no image yet; call set_image(image) first")
         return self._seen
 
-    def _questions(self, model: PromptableDetector) -> Proposals:
-        """What LaneLM is asked about in the images given last, found once."""
-        if self._proposals is None:
-            self._proposals = model.propose(self._observation().stage)
-        return self._proposals
+    def _promptable(self) -> PromptableDetector:
+        if self._reader is None:
+            raise UserError(
+                f"complete: {self.config.name or 'this config'} is a detector, which takes no clicks; use a config of "
+                "configs/lanelm and its checkpoint"
+            )
+        if not isinstance(self._reader, PromptableDetector):
+            raise UserError(f"complete: lanelm.kind {self.config.lanelm.kind} takes no clicks; use full")
+        return self._reader
 
 
 def prompts_of_clicks(clicks: Sequence[ArrayLike], viewport: Viewport, frame: FrameSize) -> tuple[Tensor, Tensor]:
@@ -199,16 +199,6 @@ def points_in_view(given: ArrayLike, viewport: Viewport, frame: FrameSize, name:
             f"this {frame[0]}x{frame[1]} image; give one that is"
         )
     return inside[usable]
-
-
-def init_lanelm(config: Config, checkpoint: str | None, device: str) -> PromptableDetector:
-    """Detector and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint or random ones."""
-    target = select_device(device)
-    model = PromptableDetector(config)
-    if checkpoint is not None:
-        weights = read_checkpoint(checkpoint)["state_dict"]
-        model.load_state_dict({name.removeprefix("model."): value for name, value in weights.items()})
-    return model.to(target).eval()
 
 
 def frame_size(image: Image) -> FrameSize:

@@ -1,0 +1,62 @@
+"""Free-running decoding with and without the cache: `python benchmarks/lanelm_decode.py [--threads N] [--rounds N]`.
+
+LaneLM with the settings of `LaneLMNetworkConfig`, an 800x320 image and four questions, each answered on all 40 rows.
+The slow way runs the whole sequence through the decoder for every keypoint; keys and values of the image are kept in
+both. The two take turns; they must write the same tokens.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from timing import medians_in_turns, torch_options, torch_setting
+
+from clrernetlm.config import LaneLMNetworkConfig
+from clrernetlm.models.lanelm.asking import ask_about_lanes
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.proposals import Proposals
+
+SIZE = (800, 320)
+CHANNELS = 64
+LANES = 4
+
+
+def whole_lanes_model() -> LaneLM:
+    """Random weights that begin every lane on the lowest row and never end one."""
+    torch.manual_seed(0)
+    model = LaneLM(LaneLMNetworkConfig(), CHANNELS, SIZE).eval()
+    with torch.no_grad():
+        model.head.proj_y.bias[0] += 1e3
+        model.head.proj_y.bias[-1] -= 1e4
+    return model
+
+
+def main() -> None:
+    options = torch_options("Decoding with and without the cache", rounds=11)
+    model = whole_lanes_model()
+    steps = model.config.num_steps
+    levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
+    xs = (SIZE[0] * torch.linspace(0.2, 0.8, LANES))[None, :, None].expand(1, LANES, steps)
+    requests = ask_about_lanes(Proposals(xs, torch.ones_like(xs, dtype=torch.bool), torch.full((1, LANES), 0.9)))
+
+    cached, full = generate(model, levels, requests), generate(model, levels, requests, cached=False)
+    assert bool(cached.shown.all())
+    assert cached.shown.equal(full.shown)
+    assert model.x_tokens(cached.xs).equal(model.x_tokens(full.xs)), "different tokens"
+    ways = [partial(generate, model, levels, requests), partial(generate, model, levels, requests, cached=False)]
+    with torch.no_grad():
+        fast, slow, look = medians_in_turns([*ways, partial(model.look, levels)], options.rounds)
+    tokens = LANES * steps
+    print(torch_setting(options))
+    print(f"{LANES} lanes x {steps} keypoints, width {model.config.embed_dim}, the same tokens both ways")
+    print(
+        f"cached {1e3 * fast:.1f} ms ({tokens / fast:.0f} keypoints/s), {1e3 * look:.1f} ms of it looking at the image"
+    )
+    print(f"recomputed {1e3 * slow:.1f} ms ({tokens / slow:.0f} keypoints/s): {slow / fast:.1f} times as long")
+    print(f"without the looking: {(slow - look) / (fast - look):.1f} times as long")
+
+
+if __name__ == "__main__":
+    main()

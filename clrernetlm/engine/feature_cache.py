@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from clrernetlm.config import Config
-from clrernetlm.config.serialization import to_dict
+from clrernetlm.config.serialization import from_dict, to_dict
 from clrernetlm.data import collate
 from clrernetlm.data.culane import CulaneDataset, Sample, label_path
 from clrernetlm.engine.data_module import loader_workers, quiet_worker
@@ -104,7 +104,7 @@ def only_builder(path: Path) -> Iterator[None]:
 
 def fingerprint(config: Config, images: CulaneDataset, model: DetectorReader) -> str:
     """A digest of everything the stored features depend on; files count by size and time of their last change."""
-    settings = to_dict(config)
+    settings = to_dict(from_dict(to_dict(config)))  # 10 and 10.0 are the same setting
     network, data = settings["lanelm"]["network"], settings["data"]
     facts = [
         settings["model"],

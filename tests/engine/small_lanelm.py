@@ -17,7 +17,7 @@ def small_lanelm(root: Path, work_dir: Path, detector: Path, **training: object)
     config.lanelm = LaneLMConfig(
         detector=str(detector),
         network=LaneLMNetworkConfig(
-            num_steps=16, nbins_x=80, embed_dim=32, num_layers=2, num_heads=2, ffn_dim=64, strip_points=5
+            num_steps=16, nbins_x=80, embed_dim=32, num_layers=3, num_heads=2, ffn_dim=64, strip_points=5
         ),
     )
     return config

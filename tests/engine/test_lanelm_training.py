@@ -1,0 +1,197 @@
+"""Training LaneLM: it learns, the detector keeps its bits, kills and process counts change nothing."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from clrernetlm.config.serialization import from_dict
+from clrernetlm.engine.checkpoints import last_checkpoint
+from clrernetlm.engine.training import train
+from clrernetlm.errors import UserError
+from clrernetlm.models.checkpoint import read_checkpoint
+from clrernetlm.models.lanelm.loading import init_reader
+from tests.drawn_roads import write_drawn_roads
+from tests.engine.small_lanelm import small_lanelm, write_detector
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def roads(tmp_path_factory):
+    return write_drawn_roads(tmp_path_factory.mktemp("roads"), 8)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return write_detector(tmp_path_factory.mktemp("detector") / "detector.pth")
+
+
+def logged(work_dir, column):
+    """The values of a column of `metrics.csv`, in order."""
+    with open(work_dir / "metrics.csv", newline="") as lines:
+        return [float(row[column]) for row in csv.DictReader(lines) if row.get(column)]
+
+
+class Watch(pl.Callback):
+    """The mode and the gradients of the detector while it trains."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_after_backward(self, trainer, module):
+        detector = module.model.detector
+        self.seen.append(
+            (
+                any(layer.training for layer in detector.modules()),
+                any(parameter.grad is not None for parameter in detector.parameters()),
+                all(parameter.grad is not None for parameter in module.model.lanelm.parameters()),
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "training"),
+    [
+        ("full", {"ema_momentum": 0.1}),
+        ("full", {"precision": "bf16-mixed", "accumulate": 2}),
+        ("plain", {"ema_momentum": 0.1}),
+    ],
+)
+def test_it_learns_and_the_detector_keeps_its_bits(kind, training, roads, detector, tmp_path, recwarn):
+    config = small_lanelm(roads, tmp_path, detector, epochs=12, log_every=1, learning_rate=5e-3, **training)
+    config.lanelm.kind = kind
+    config.data.batch_size = 4
+    config.training.validate_every = 12
+    watch = Watch()
+    checkpoint = train(config, callbacks=[watch])
+    assert checkpoint.name == "best.ckpt"
+    assert len(watch.seen) == 24
+    assert set(watch.seen) == {(False, False, True)}
+    losses = logged(tmp_path, "loss")
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    for column in ("val/F1@50", "val/mF1", "val/detector_F1@50", "val/detector_mF1"):
+        assert len(logged(tmp_path, column)) == 1, column
+    assert not [warning for warning in recwarn if "eval mode" in str(warning.message)]
+
+    saved = torch.load(checkpoint, weights_only=True)
+    assert from_dict(saved["config"]) == config
+    before = read_checkpoint(detector)["state_dict"]
+    for state in (saved["state_dict"], saved.get("current_model_state", saved["state_dict"])):
+        own = {name: value for name, value in state.items() if name.startswith("model.detector.")}
+        for name, value in own.items():
+            assert torch.equal(value, before[name.removeprefix("model.detector.")]), name
+        assert len(own) >= len(before) - 1  # the published files hold the weights of a loss as well
+    model = init_reader(config, checkpoint)
+    assert not any(layer.training for layer in model.modules())
+    assert torch.equal(model.lanelm.head.proj_x.weight, saved["state_dict"]["model.lanelm.head.proj_x.weight"])
+
+
+def test_a_detector_is_asked_for(roads, detector, tmp_path):
+    config = small_lanelm(roads, tmp_path, detector, epochs=1)
+    config.lanelm.detector = None
+    with pytest.raises(UserError, match=r"lanelm\.detector: not set; give the CLRerNet checkpoint"):
+        train(config)
+    config.lanelm.detector = str(tmp_path / "none.pth")
+    with pytest.raises(UserError, match=r"none\.pth: no such checkpoint"):
+        train(config)
+
+
+# What a user runs, in a process of its own that can be killed.
+SCRIPT = """
+import sys
+sys.path.insert(0, {repository!r})
+from pathlib import Path
+from tests.engine.small_lanelm import small_lanelm
+from clrernetlm.engine.training import train
+config = small_lanelm({root!r}, {work!r}, Path({detector!r}), log_every=1, **{training!r})
+{extra}
+train(config, resume={resume})
+"""
+
+
+def run_training(root, work, detector, *, resume=False, extra="", **training):
+    script = work.with_suffix(".py")
+    names = {"root": str(root), "work": str(work), "detector": str(detector), "repository": str(REPOSITORY)}
+    script.write_text(SCRIPT.format(**names, training=training, extra=extra, resume=resume))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process):
+    output = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, output
+    return output
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, detector, tmp_path):
+    moved = tmp_path / "detector.pth"
+    moved.write_bytes(detector.read_bytes())
+    training = {"epochs": 8, "ema_momentum": 0.1, "validate_every": 0, "extra": "config.data.batch_size = 2"}
+    unbroken = run_training(roads, tmp_path / "whole", moved, **training)
+    process = run_training(roads, tmp_path / "killed", moved, **training)
+    deadline = time.monotonic() + 200
+    while last_checkpoint(tmp_path / "killed") is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(unbroken)
+    interrupted_at = last_checkpoint(tmp_path / "killed")
+    assert interrupted_at is not None
+    assert interrupted_at.name != last_checkpoint(tmp_path / "whole").name, "killed too late to prove anything"
+    moved.unlink()  # the checkpoint holds the detector
+    finish(run_training(roads, tmp_path / "killed", moved, resume=True, **training))
+    whole, resumed = (torch.load(last_checkpoint(tmp_path / run), weights_only=True) for run in ("whole", "killed"))
+    assert whole["global_step"] == resumed["global_step"] == 32
+    for part in ("state_dict", "current_model_state"):  # averaged weights, trained weights
+        for name, value in whole[part].items():
+            assert torch.equal(resumed[part][name], value), name
+
+
+@pytest.mark.parametrize("kind", ["full", "plain"])
+def test_two_processes_train_as_one(kind, roads, detector, tmp_path):
+    # Plain gradient sums of both are compared through Adam's first moments; tiny steps keep rounding from piling up.
+    extra = f"config.data.batch_size = 4\nconfig.lanelm.kind = {kind!r}"
+    runs = {"one": {}, "two": {"num_devices": 2, "strategy": "ddp"}}
+    processes = [
+        run_training(
+            roads, tmp_path / name, detector, extra=extra, epochs=2, learning_rate=1e-6, validate_every=2, **training
+        )
+        for name, training in runs.items()
+    ]
+    for process in processes:
+        finish(process)
+    one, two = (logged(tmp_path / name, "loss") for name in runs)
+    assert len(one) == 4
+    assert two == pytest.approx(one, rel=1e-5)
+    for column in ("val/F1@50", "val/detector_mF1", "val/detector_recall@50"):
+        assert logged(tmp_path / "two", column) == pytest.approx(logged(tmp_path / "one", column), abs=1e-6)
+    one, two = (torch.load(last_checkpoint(tmp_path / name), weights_only=True) for name in runs)
+    one, two = (run["optimizer_states"][0]["state"] for run in (one, two))
+    assert sum(bool(state["exp_avg"].any()) for state in one.values()) > 20
+    for key, state in one.items():
+        difference = (two[key]["exp_avg"] - state["exp_avg"]).norm()
+        assert difference <= 1e-3 * state["exp_avg"].norm() + 1e-7, key
+
+
+def test_a_checkpoint_of_another_network_is_refused_on_resume(roads, detector, tmp_path):
+    config = small_lanelm(roads, tmp_path, detector, epochs=1, validate_every=0, log_every=1)
+    train(config)
+    config.training.epochs = 2
+    config.lanelm.network.ffn_dim = 32
+    metrics = (tmp_path / "metrics.csv").read_bytes()
+    with (
+        pytest.warns(UserWarning, match=r"lanelm\.network\.ffn_dim \(64 -> 32\)"),
+        pytest.raises(UserError, match=r"epoch_0000\.ckpt: its weights do not fit"),
+    ):
+        train(config, resume=True)
+    assert (tmp_path / "metrics.csv").read_bytes() == metrics

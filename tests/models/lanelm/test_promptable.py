@@ -1,0 +1,138 @@
+"""Detector and LaneLM in one file: what fits is loaded whole, what does not is named."""
+
+import pytest
+import torch
+
+from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, LaneLMNetworkConfig, to_dict
+from clrernetlm.config.schema import BackboneConfig
+from clrernetlm.errors import UserError
+from clrernetlm.geometry import Viewport
+from clrernetlm.models.checkpoint import read_checkpoint, save_official
+from clrernetlm.models.clrernet import init_detector
+from clrernetlm.models.lanelm.loading import build_lanelm, init_lanelm, init_reader, save_lanelm
+
+
+def config_of(kind: str = "full", **network: object) -> Config:
+    settings = {"num_steps": 12, "nbins_x": 64, "embed_dim": 32, "num_heads": 4, "ffn_dim": 64} | network
+    return Config(
+        task="lanelm",
+        model=ClrernetConfig(
+            backbone=BackboneConfig(name="dla46_c"),
+            head=HeadConfig(num_priors=24, roi_channels=8),
+            viewport=Viewport(width=128, height=64),
+        ),
+        lanelm=LaneLMConfig(kind=kind, network=LaneLMNetworkConfig(**settings)),  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_lanelm(config_of()).eval()
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    path = tmp_path / "lanelm.pth"
+    save_lanelm(model, path)
+    return path
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_detector_stays_in_evaluation_mode_and_has_no_gradient(model):
+    model.train()
+    assert model.lanelm.training
+    assert not any(layer.training for layer in model.detector.modules())
+    assert not any(parameter.requires_grad for parameter in model.detector.parameters())
+    assert all(parameter.requires_grad for parameter in model.lanelm.parameters())
+    model.eval()
+    assert not model.lanelm.training
+
+
+@pytest.mark.parametrize("kind", ["full", "plain"])
+def test_a_saved_model_reads_the_same_lanes(kind, tmp_path):
+    torch.manual_seed(1)
+    model = build_lanelm(config_of(kind)).eval()
+    save_lanelm(model, tmp_path / "reader.pth")
+    again = init_reader(config_of(kind), tmp_path / "reader.pth")
+    assert not any(layer.training for layer in again.modules())
+    one, two = (reader.read(reader.observe(images())) for reader in (model, again))
+    for name in ("xs", "shown", "score"):
+        assert torch.equal(getattr(one, name), getattr(two, name))
+
+
+def test_a_file_holds_weights_and_configuration_and_nothing_else(model, checkpoint):
+    held = torch.load(checkpoint, weights_only=True)
+    assert held["config"] == to_dict(model.config)
+    assert set(held) == {"state_dict", "config", "clrernetlm_version"}
+    assert held["state_dict"].keys() == model.state_dict().keys()
+
+
+def test_names_of_a_training_are_understood(model, checkpoint, tmp_path):
+    held = read_checkpoint(checkpoint)
+    held["state_dict"] = {f"model.{name}": value for name, value in held["state_dict"].items()}
+    held["optimizer_states"] = [{"state": {0: {"exp_avg": torch.zeros(2)}}}]
+    torch.save(held, tmp_path / "epoch_0000.ckpt")
+    loaded = init_lanelm(config_of(), tmp_path / "epoch_0000.ckpt")
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_the_detector_can_be_taken_out(model, checkpoint, tmp_path):
+    held = read_checkpoint(checkpoint)
+    held["state_dict"] = {f"model.{name}": value for name, value in held["state_dict"].items()}
+    torch.save(held, tmp_path / "epoch_0000.ckpt")
+    for path in (checkpoint, tmp_path / "epoch_0000.ckpt"):
+        detector = init_detector(config_of(), path)
+        assert all(
+            torch.equal(value, detector.state_dict()[name]) for name, value in model.detector.state_dict().items()
+        )
+
+
+def refusal(config: Config, path: object) -> str:
+    with pytest.raises(UserError) as caught:
+        init_lanelm(config, path)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_bare_detector_is_named_as_such(model, tmp_path):
+    path = tmp_path / "clrernet.pth"
+    save_official(model.detector, path)
+    assert "clrernet.pth: holds no LaneLM" in refusal(config_of(), path)
+    assert "--lanelm.detector" in refusal(config_of(), path)
+    torch.save({"state_dict": None}, tmp_path / "nothing.pth")
+    assert "holds no LaneLM" in refusal(config_of(), tmp_path / "nothing.pth")
+
+
+def test_the_setting_that_differs_is_named(checkpoint):
+    message = refusal(config_of(embed_dim=64), checkpoint)
+    assert message.startswith(f"{checkpoint}: trained with lanelm.network.embed_dim=32, the configuration says 64")
+    assert "lanelm.network.row_order=bottom_up" in refusal(config_of(row_order="top_down"), checkpoint)
+    config = config_of()
+    config.model.backbone.name = "resnet18"
+    assert "model.backbone.name=dla46_c" in refusal(config, checkpoint)
+    assert "lanelm.kind: plain takes no prompts" in refusal(config_of("plain"), checkpoint)
+    with pytest.raises(UserError, match=r"trained with lanelm\.kind=full"):
+        init_reader(config_of("plain"), checkpoint)
+
+
+def test_how_lanes_are_decoded_may_differ(checkpoint):
+    config = config_of()
+    config.lanelm.decode.lane_threshold = 0.2
+    config.model.decode.conf_threshold = 0.2
+    config.model.viewport = Viewport(width=128, height=64, top=0.3)
+    assert init_lanelm(config, checkpoint).config is config
+
+
+def test_weights_without_configuration_are_checked_by_shape(model, tmp_path):
+    path = tmp_path / "bare.pth"
+    torch.save(model.state_dict(), path)
+    assert torch.equal(init_lanelm(config_of(), path).lanelm.score.weight, model.lanelm.score.weight)
+    assert "weights do not fit the configuration, lanelm." in refusal(config_of(embed_dim=64), path)
+    weights = model.state_dict()
+    del weights["lanelm.score.weight"]
+    torch.save(weights, path)
+    assert "1 weights do not fit the configuration, lanelm.score.weight among them" in refusal(config_of(), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -17,6 +18,8 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from clrernetlm.config import TrainingConfig
+from clrernetlm.models.lanelm.loading import save_lanelm
+from clrernetlm.models.lanelm.promptable import DetectorReader
 
 
 class RunningAverage(WeightAveraging):
@@ -31,6 +34,20 @@ class RunningAverage(WeightAveraging):
             return mean.lerp(newest, momentum) if mean.is_floating_point() else newest
 
         super().__init__(avg_fn=average)
+
+
+class EpochWeights(Callback):
+    """After every epoch, detector and LaneLM in a file of `folder`: `name` with {} for the number, from 1."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module.model, DetectorReader)
+        if trainer.is_global_zero:
+            path = self.folder / self.name.format(trainer.current_epoch + 1)
+            save_lanelm(pl_module.model, path)
+            print(f"epoch {trainer.current_epoch + 1}: loss {trainer.callback_metrics['loss']:.4f}, {path}")
 
 
 class EpochSeed(Callback):

@@ -1,0 +1,158 @@
+"""Train LaneLM on the features of a frozen CLRerNet: the founding prototype's command line, on this project's engine.
+
+    python tools/train_lanelm_culane.py --config configs/clrernet/culane/clrernet_culane_dla34_ema.py \\
+        --checkpoint clrernet_culane_dla34_ema.pth --data-root dataset --epochs 1 --batch-size 16
+
+`clrernetlm train lanelm_512_dla34 --lanelm.detector FILE` does the same with every setting within reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout that is not installed
+
+from clrernetlm.errors import UserError
+
+if TYPE_CHECKING:
+    from clrernetlm.config import Config
+
+TRAIN_LIST, DIFF_FILE = "list/train_gt.txt", "list/train_diffs.npz"
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that explains a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """The options; raises UserError."""
+    first, _, rest = (__doc__ or "").partition("\n\n")
+    parser = Parser(description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--config", default="clrernet_culane_dla34_ema", help="config of the detector (%(default)s)")
+    add("--checkpoint", required=True, help="weights of the detector")
+    add("--data-root", default="dataset", help="folder of the data set (%(default)s)")
+    add("--train-list", default=TRAIN_LIST, help="relative to here or to the data root (%(default)s)")
+    add("--diff-file", help=f"frame differences; default: {DIFF_FILE} under the data root where it exists")
+    add("--epochs", type=int, default=5, help="(%(default)s)")
+    add("--batch-size", type=int, default=4, help="images a step (%(default)s)")
+    add("--num-workers", type=int, default=4, help="(%(default)s)")
+    add("--device", default="cuda", help="cuda, cuda:N, cpu, mps or auto (%(default)s; cpu where there is no CUDA)")
+    add("--work-dir", default="work_dirs/lanelm_culane", help="(%(default)s)")
+    add("--lr", type=float, default=1e-3, help="highest learning rate of AdamW (%(default)s)")
+    add("--embed-dim", type=int, default=256, help="(%(default)s)")
+    add("--num-layers", type=int, default=3, help="(%(default)s)")
+    add("--num-heads", type=int, default=8, help="(%(default)s)")
+    add("--ffn-dim", type=int, default=512, help="(%(default)s)")
+    add("--num-points", type=int, default=40, help="rows a lane can have a keypoint on (%(default)s)")
+    add("--nbins-x", type=int, default=800, help="bins of x (%(default)s)")
+    add("--plain", action="store_true", help="the prototype's plain model instead of the full one")
+    add("--resume", action="store_true", help="go on from the last checkpoint of the work directory")
+    return parser.parse_args(words)
+
+
+def here_or_under(root: Path, path: str) -> Path | None:
+    """`path` from the working directory, else from the data root; None where neither exists."""
+    return next((found.resolve() for found in (Path(path), root / path) if found.exists()), None)
+
+
+def build_config(options: argparse.Namespace) -> Config:
+    """Options -> the settings of a training; raises UserError."""
+    from clrernetlm.config import LaneLMConfig, LaneLMNetworkConfig, TrainingConfig, load_config
+    from clrernetlm.config.validation import validate
+
+    config = load_config(options.config)
+    root = Path(options.data_root)
+    config.task, config.name = "lanelm", "lanelm_culane"
+    config.lanelm = LaneLMConfig(
+        kind="plain" if options.plain else "full",
+        detector=options.checkpoint,
+        network=LaneLMNetworkConfig(
+            num_steps=options.num_points,
+            nbins_x=options.nbins_x,
+            embed_dim=options.embed_dim,
+            num_layers=options.num_layers,
+            num_heads=options.num_heads,
+            ffn_dim=options.ffn_dim,
+        ),
+    )
+    config.data.root = options.data_root
+    config.data.train_list = str(here_or_under(root, options.train_list) or options.train_list)
+    config.data.diff_file = difference_file(root, options.diff_file)
+    config.data.batch_size, config.data.num_workers = options.batch_size, options.num_workers
+    config.training = TrainingConfig(
+        epochs=options.epochs,
+        learning_rate=options.lr,
+        betas=(0.9, 0.98),
+        weight_decay=0.05,
+        clip_norm=1.0,
+        log_every=1,
+        validate_every=int((root / config.data.val_list).exists()),
+        device=available(options.device),
+        work_dir=options.work_dir,
+    )
+    validate(config)
+    return config
+
+
+def difference_file(root: Path, given: str | None) -> str | None:
+    """The file of frame differences; a missing one is an error only where it was asked for."""
+    found = here_or_under(root, given) if given else root / DIFF_FILE
+    if found is not None and found.exists():
+        return str(found.resolve())
+    if given:
+        raise UserError(
+            f"--diff-file: {given} is neither here nor under {root}; leave the option out to use all images"
+        )
+    warn(f"{root / DIFF_FILE} does not exist; training on every image, however little it moved")
+    return None
+
+
+def available(device: str) -> str:
+    """The device asked for, or the CPU where PyTorch finds no CUDA."""
+    import torch
+
+    if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+        warn("CUDA is not available; training on the CPU")
+        return "cpu"
+    return device
+
+
+def warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def run(words: list[str] | None) -> None:
+    """Train; raises UserError."""
+    options = parse(words)
+    config = build_config(options)
+    from clrernetlm.engine.callbacks import EpochWeights
+    from clrernetlm.engine.training import train
+
+    pattern = f"lanelm_culane_{config.model.backbone.name}_epoch{{}}.pth"
+    train(config, resume=options.resume, callbacks=[EpochWeights(Path(options.work_dir), pattern)])
+
+
+def main(words: list[str] | None = None) -> int:
+    """0: done; 2: bad options or input, with one line on standard error; 130: interrupted."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `clrernetlm` does, and why, see there
+    try:
+        run(words)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

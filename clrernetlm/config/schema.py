@@ -177,10 +177,10 @@ class LaneLMLessonConfig:
     unasked: int = 3  # labelled lanes without question: prompts or a start point only
     proposal_threshold: float = 0.03  # detector's confidence from which its lanes become questions
     match_iou: float = 0.4  # a question with this LaneIoU (half width 30/800) is about that lane
-    question_noise: float = 6 / 800  # standard deviation at most, of the sideways noise on questions
-    input_noise: float = 5 / 800  # the same for keypoints the model believes it wrote
+    question_noise: float = 2 / 800  # standard deviation at most, of the sideways noise on questions
+    input_noise: float = 12 / 800  # the same for keypoints the model believes it wrote
     prompt_noise: float = 8 / 1640  # clicks miss by up to this, and start points by three times as much
-    label_sigma: float = 1.5  # bins over which an x label is spread; 0: one bin
+    label_sigma: float = 1.0  # bins over which an x label is spread; 0: one bin
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from clrernetlm.models.lanelm.model import KeysValues
 from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
 from clrernetlm.models.lanelm.requests import Requests
 
+NEAR = 0.006  # of the image width: two lanes this far apart, 10 of 1640 pixels, overlap by half
 WINDOW = 4  # bins on either side of the most likely one that x is averaged over
 
 
@@ -31,7 +32,7 @@ class Answers:
 
     xs: Tensor  # x in network pixels
     shown: Tensor  # bool: rows the lane is on
-    score: Tensor  # (B, L) probability that there is such a lane; 0 where nothing was asked
+    score: Tensor  # (B, L) in [0, 1], that there is such a lane and runs there; 0 where nothing was asked
 
 
 def prefill(model: LaneLM, scene: Scene, brief: Brief) -> tuple[Logits, Cache]:
@@ -71,7 +72,8 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
     """Answer all requests greedily; pyramid levels as for `LaneLM.look`.
 
     After the first row, which the model chooses, the rows follow each other until the model ends the lane. x is the
-    mean of the bins around the most likely one. `cached=False` computes every step from the start: slow, for tests.
+    mean of the bins around the most likely one. The score is the probability of a lane, read off its first word, times
+    the mean probability of its keypoints being right. `cached=False` computes every step from the start, for tests.
     """
     scene = model.look(levels)
     brief = model.read(scene, requests)
@@ -80,7 +82,8 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
     y = logits.y[:, 0].float().unflatten(0, (batch, lanes))
     score = (1 - y.softmax(-1)[..., steps]) * requests.asked
     row = y[..., :steps].argmax(-1)
-    x = next_x(model, brief, logits, row)
+    x, sure = next_x(model, brief, logits, row)
+    certainty, count = torch.zeros_like(score), torch.zeros_like(score)
     previous = torch.full_like(x, torch.nan)
     going = requests.asked.clone()
     xs, shown = torch.zeros_like(requests.question), torch.zeros_like(requests.shown)
@@ -89,6 +92,7 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
         at = row.clamp(max=steps - 1)[..., None]
         xs.scatter_(-1, at, torch.where(going[..., None], x[..., None], xs.gather(-1, at)))
         shown.scatter_(-1, at, going[..., None] | shown.gather(-1, at))
+        certainty, count = certainty + sure * going, count + going
         if place == steps - 1:
             break
         token = model.answer_tokens(
@@ -108,10 +112,11 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
         ahead = (row + 1).clamp(max=steps - 1)
         go_on = y.gather(-1, ahead[..., None])[..., 0] >= y[..., steps]
         going = going & go_on & (row + 1 < steps)
-        previous, x, row = x, next_x(model, brief, logits, ahead), row + 1
+        previous, row = x, row + 1
+        x, sure = next_x(model, brief, logits, ahead)
         if place % 8 == 7 and x.device.type == "cpu" and not going.any():
             break
-    return Answers(model.written(xs), model.written(shown), score)
+    return Answers(model.written(xs), model.written(shown), score * certainty / count.clamp(min=1))
 
 
 def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tensor]) -> Logits:
@@ -123,14 +128,26 @@ def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tenso
     return model.logits(model.decoder.norm(tokens[:, -1:]))
 
 
-def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> Tensor:
-    """Logits of one keypoint per lane, its row (B, L) in writing order -> x (B, L) in network pixels."""
-    absolute = expected(logits.absolute[:, 0, 1:].float(), model.bin_x()[1:]).view(row.shape)
+def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of one keypoint per lane, its row (B, L) in writing order -> x and how sure it is, (B, L) each.
+
+    x is in network pixels; it is as sure as the probability of the bins within `NEAR` of it says.
+    """
+
+    def read(bins: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        x = expected(bins, places)
+        near = (places - x[:, None]).abs() <= NEAR * model.width
+        return x.view(row.shape), (bins.softmax(-1) * near).sum(-1).view(row.shape)
+
+    absolute, sure = read(logits.absolute[:, 0, 1:].float(), model.bin_x()[1:])
     if not model.config.offset_tokens:
-        return absolute
-    offset = expected(logits.offset[:, 0].float(), model.offset_x()).view(row.shape)
+        return absolute, sure
+    offset, sure_of_offset = read(logits.offset[:, 0].float(), model.offset_x())
     reference = brief.guides.reference.gather(-1, row[..., None])[..., 0]
-    return torch.where(brief.has_question, reference + offset, absolute)
+    return (
+        torch.where(brief.has_question, reference + offset, absolute),
+        torch.where(brief.has_question, sure_of_offset, sure),
+    )
 
 
 def expected(logits: Tensor, places: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ PLACES, MISS_X, MISS_Y, QUESTION_SWAY, INPUT_SWAY = (slice(9 + 4 * i, 13 + 4 * i
 SIDE, ENDS = slice(29, 31), slice(31, 33)
 DRAWS = 33
 FALSE_IOU = 0.15  # an invented question below this is about no lane; between this and `match_iou` it is left out
+INVENTED_NOISE = 3  # how much farther invented questions are from their lane than those of the detector are shaken
 NO_LANE, LEFT_OUT = -1, -2
 
 
@@ -69,7 +70,10 @@ def build_lessons(
 
     # Invented questions: labels moved a little or far; what they are about follows from where they end up.
     for drawn, question in (
-        (moved, truth + width * sway(moved[..., QUESTION_SWAY], 3 * config.question_noise, labels.shape[-1])),
+        (
+            moved,
+            truth + width * sway(moved[..., QUESTION_SWAY], INVENTED_NOISE * config.question_noise, labels.shape[-1]),
+        ),
         (far, truth + width * sideways(far[..., SIDE], there)),
     ):
         rows = trim(there, drawn[..., ENDS]) & (question >= 0) & (question < width)

@@ -77,8 +77,6 @@ class LocalSampler(nn.Module):
         for features, grid in zip(maps, grids, strict=True):
             # Pixel x has its centre at x + 0.5 of an axis that runs from 0 to the width.
             relative = (grid + 0.5) * (2 / self.size) - 1
-            sampled = F.grid_sample(
-                features, relative, align_corners=False
-            )  # (B, c, places, points)
+            sampled = F.grid_sample(features, relative, align_corners=False)  # (B, c, places, points)
             parts.append(sampled.permute(0, 2, 3, 1).flatten(2))
         return torch.cat(parts, dim=-1).unflatten(1, places.shape[1:-1])

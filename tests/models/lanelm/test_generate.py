@@ -114,7 +114,8 @@ def test_one_image_many_lanes_and_a_lane_of_one_row(settings: dict[str, object])
     assert (answers.shown.sum(-1) == requests.asked.int()).all()
     assert answers.score.max() < 1e-6
     with torch.no_grad():
-        model.head.proj_y.bias[-1] = -1e4  # never
+        model.head.proj_y.bias[-1] = -1e4  # never, and every x is beyond doubt
+        model.head.proj_x.bias[9] = model.proj_offset.bias[9] = 1e4
     answers = generate(model, random_levels(1), requests)
     assert answers.shown[requests.asked][:, 0].all()  # bottom up to the top
     assert answers.score[requests.asked].min() > 1 - 1e-6

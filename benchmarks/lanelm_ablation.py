@@ -1,0 +1,133 @@
+"""What each part of LaneLM is worth: the same detector, data and steps, one thing changed at a time.
+
+    clrernetlm synth bench/data --train 3000 --val 300 --test 500 --seed 3 --size 820x295
+    clrernetlm train bench_efficientnet_lite0 --training.work-dir bench/detector_0          (and seed 1)
+    python benchmarks/lanelm_ablation.py --data bench/data --detectors bench/detector_{0,1}/checkpoints/best.ckpt
+
+Each variant is trained once per detector, with the detector's number as its seed, its threshold chosen on the
+validation list, and scored on the test list by free-running decoding. Finished runs are read back, so the script can be
+stopped and started again. Prints a table in Markdown: mean over the seeds, and half their difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from clrernetlm.config import Config, load_config
+from clrernetlm.engine.clicks import ClickSettings
+from clrernetlm.engine.lanelm_modes import Protocol
+from clrernetlm.engine.lanelm_testing import score_lanelm
+from clrernetlm.engine.training import train
+from clrernetlm.files import write_text_atomically
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "global attention only, absolute, hard, no noise (paper-like)": (
+        "lanelm.network.local_sampling=False",
+        "lanelm.network.offset_tokens=False",
+        "lanelm.lessons.label_sigma=0",
+        "lanelm.lessons.input_noise=0",
+    ),
+    "without local sampling": ("lanelm.network.local_sampling=False",),
+    "without global attention": ("lanelm.network.global_attention=False",),
+    "absolute tokens": ("lanelm.network.offset_tokens=False",),
+    "hard labels": ("lanelm.lessons.label_sigma=0",),
+    "without input noise": ("lanelm.lessons.input_noise=0",),
+    "rows from the top": ("lanelm.network.row_order=top_down",),
+    "never sees past x (control)": ("lanelm.network.sees_past=False",),
+}
+DECODING: dict[str, tuple[str, ...]] = {
+    "full, no hallucination removal": ("lanelm.decode.hallucination_removal=False",)
+}
+MODES = ("none", "start", "1", "2", "4")
+
+
+def run(name: str, overrides: tuple[str, ...], detector: Path, seed: int, args: argparse.Namespace) -> dict[str, float]:
+    """Train and score one variant on one detector; {column: figure in points}."""
+    folder = Path(args.out) / f"{name.split(',')[0].replace(' ', '_').replace('(', '').replace(')', '')}_{seed}"
+    result = folder / "result.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    config = load_config(args.config, (f"data.root={args.data}", *args.overrides, *overrides))
+    config.lanelm.detector = str(detector)
+    config.lanelm.cache = str(Path(args.out) / f"features_{seed}")
+    config.training.seed, config.training.epochs = seed, args.epochs
+    config.training.validate_every, config.training.work_dir = 0, str(folder)
+    checkpoint = train(config, resume=bool(list(folder.glob("checkpoints/epoch_*.ckpt"))))
+    figures = score(config, checkpoint)
+    write_text_atomically(result, json.dumps(figures, indent=1))
+    return figures
+
+
+def score(config: Config, checkpoint: Path) -> dict[str, float]:
+    """F1 on the test list at the threshold that is best on the validation list."""
+    chosen = score_lanelm(config, str(checkpoint), Protocol(("none",)), split="val", device="cpu")
+    sweep = chosen["modes"]["none"]["sweep"]
+    config.lanelm.decode.lane_threshold = sweep["best"]["confidence"]
+    config.model.decode.conf_threshold = chosen["detector"]["sweep"]["best"]["confidence"]
+    figures = {}
+    document = score_lanelm(config, str(checkpoint), Protocol(MODES), split="test", device="cpu")
+    for mode, scored in {"detector": document["detector"], **document["modes"]}.items():
+        figures[f"{mode} F1@50"] = 100 * scored["total"]["0.5"]["f1"]
+        figures[f"{mode} F1@75"] = 100 * scored["total"]["0.75"]["f1"]
+        figures[f"{mode} mF1"] = 100 * scored["mF1"]
+    bare = Protocol(("2", "4"), ClickSettings(), questions=False)
+    for mode, scored in score_lanelm(config, str(checkpoint), bare, split="test", device="cpu")["modes"].items():
+        figures[f"{mode} alone F1@50"] = 100 * scored["total"]["0.5"]["f1"]
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="bench_lanelm")
+    parser.add_argument("--data", default="bench/data")
+    parser.add_argument("--detectors", nargs="+", type=Path, required=True)
+    parser.add_argument("--out", default="bench/ablation")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="names of variants, or their beginnings")
+    parser.add_argument("--seeds", nargs="*", type=int, help="numbers of detectors; default: all")
+    parser.add_argument("--overrides", nargs="*", default=[], help="settings for all variants")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    columns = [
+        "none F1@50",
+        "none F1@75",
+        "none mF1",
+        "start F1@50",
+        "2 F1@50",
+        "2 mF1",
+        "4 F1@50",
+        "4 mF1",
+        "4 alone F1@50",
+    ]
+    rows = []
+    for name, overrides in VARIANTS.items():
+        if args.only and not name.startswith(tuple(args.only)):
+            continue
+        seeds = args.seeds if args.seeds is not None else range(len(args.detectors))
+        rows.append((name, [run(name, overrides, args.detectors[seed], seed, args) for seed in seeds]))
+    print("| variant |", " | ".join(columns), "|")
+    print("|---" * (len(columns) + 1) + "|")
+    if rows:
+        rows.insert(
+            0,
+            (
+                "the detector itself",
+                [{f"none {k.split()[1]}": v for k, v in r.items() if k.startswith("detector")} for r in rows[0][1]],
+            ),
+        )
+    for name, figures in rows:
+        cells = []
+        for column in columns:
+            values = [f[column] for f in figures if column in f]
+            spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
+            cells.append(f"{sum(values) / len(values):.1f}{spread}" if values else "")
+        print(f"| {name} |", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    main()

@@ -44,9 +44,13 @@ class DetectorReader(nn.Module, ABC):
 
     @torch.no_grad()
     def observe(self, images: Tensor) -> Observation:
-        """(B, 3, H, W) float images in [0, 1] -> the detector's pyramid and predictions."""
-        levels = self.detector.extract_feat(images)
-        return Observation(levels, self.detector.bbox_head(levels)[-1])
+        """(B, 3, H, W) float images in [0, 1] -> the detector's pyramid and predictions.
+
+        In float32 also where LaneLM trains in mixed precision: it reads what it will read when it is used.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            levels = self.detector.extract_feat(images)
+            return Observation(levels, self.detector.bbox_head(levels)[-1])
 
     @abstractmethod
     def read(self, observation: Observation) -> Answers:

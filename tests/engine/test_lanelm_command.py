@@ -25,22 +25,7 @@ config.data.augmentation = AugmentationConfig(
     flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0
 )
 """
-SMALL = [
-    "--embed-dim",
-    "32",
-    "--num-layers",
-    "3",
-    "--num-heads",
-    "2",
-    "--ffn-dim",
-    "64",
-    "--num-points",
-    "16",
-    "--nbins-x",
-    "80",
-    "--num-workers",
-    "0",
-]
+NETWORK = {"embed_dim": 32, "num_layers": 3, "num_heads": 2, "ffn_dim": 64, "num_points": 16, "nbins_x": 80}
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +52,14 @@ def here(folder, monkeypatch):
     monkeypatch.chdir(folder)
 
 
+def options(**values):
+    """Settings -> words of a command line."""
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
 def words(work_dir, *more):
-    given = f"--config small.py --checkpoint clrernet.pth --data-root dataset --work-dir {work_dir}"
-    return [*given.split(), *SMALL, *more]
+    files = options(config="small.py", checkpoint="clrernet.pth", data_root="dataset", work_dir=work_dir)
+    return [*files, *options(**NETWORK, num_workers=0), *more]
 
 
 def losses(work_dir):
@@ -79,18 +69,7 @@ def losses(work_dir):
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_it_leaves_a_file_for_every_epoch(plain, tool, folder, tmp_path, capsys):
-    more = [
-        "--train-list",
-        "dataset/list/train_gt.txt",
-        "--epochs",
-        "3",
-        "--batch-size",
-        "4",
-        "--device",
-        "cuda",
-        "--lr",
-        "3e-3",
-    ]
+    more = options(train_list="dataset/list/train_gt.txt", epochs=3, batch_size=4, device="cuda", lr=3e-3)
     assert tool.main(words(tmp_path, *more, *(["--plain"] if plain else []))) == 0
     printed = capsys.readouterr()
     if not torch.cuda.is_available():
@@ -144,21 +123,19 @@ def test_lists_and_differences_are_found_here_or_in_the_data_set(tool, folder):
     (root / "list/differences.npz").write_bytes(b"")
     for train_list in ("list/train_gt.txt", "dataset/list/train_gt.txt", str(root / "list/train_gt.txt")):
         for differences in ("list/differences.npz", "dataset/list/differences.npz"):
-            options = tool.parse(words("run", "--train-list", train_list, "--diff-file", differences))
-            data = tool.build_config(options).data
+            given = words("run", *options(train_list=train_list, diff_file=differences))
+            data = tool.build_config(tool.parse(given)).data
             assert data.train_list == str(root / "list/train_gt.txt")
             assert data.diff_file == str(root / "list/differences.npz")
 
 
 def test_defaults_are_the_prototypes(tool, capsys):
-    options = tool.parse(["--checkpoint", "clrernet.pth"])
-    assert (options.epochs, options.batch_size, options.num_points, options.nbins_x) == (5, 4, 40, 800)
+    given = tool.parse(["--checkpoint", "clrernet.pth"])
+    assert (given.epochs, given.batch_size, given.num_points, given.nbins_x) == (5, 4, 40, 800)
     with pytest.raises(SystemExit) as ended:
         tool.parse(["--help"])
     assert ended.value.code == 0
     help_text = capsys.readouterr().out
-    names = (
-        "config checkpoint data-root train-list diff-file epochs batch-size num-workers device work-dir lr embed-dim"
-    )
-    names += " num-layers num-heads ffn-dim num-points nbins-x plain"
-    assert all(f"--{name}" in help_text for name in names.split())
+    files = ("config", "checkpoint", "data_root", "train_list", "diff_file", "work_dir")
+    names = (*files, *NETWORK, "epochs", "batch_size", "num_workers", "device", "lr", "plain")
+    assert all(f"--{name.replace('_', '-')}" in help_text for name in names)

@@ -134,15 +134,18 @@ def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Te
     x is in network pixels; it is as sure as the probability of the bins within `NEAR` of it says.
     """
 
-    def read(bins: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    def read(bins: Tensor, places: Tensor, spacing: float) -> tuple[Tensor, Tensor]:
         x = expected(bins, places)
-        near = (places - x[:, None]).abs() <= NEAR * model.width
+        # Labels are spread over a few bins: where these are coarse, `NEAR` alone would hold none or one of them.
+        near = (places - x[:, None]).abs() <= max(NEAR * model.width, 1.5 * spacing)
         return x.view(row.shape), (bins.softmax(-1) * near).sum(-1).view(row.shape)
 
-    absolute, sure = read(logits.absolute[:, 0, 1:].float(), model.bin_x()[1:])
-    if not model.config.offset_tokens:
+    config = model.config
+    absolute, sure = read(logits.absolute[:, 0, 1:].float(), model.bin_x()[1:], model.width / config.nbins_x)
+    if not config.offset_tokens:
         return absolute, sure
-    offset, sure_of_offset = read(logits.offset[:, 0].float(), model.offset_x())
+    spacing = 2 * model.offset_range / (config.offset_bins - 1)
+    offset, sure_of_offset = read(logits.offset[:, 0].float(), model.offset_x(), spacing)
     reference = brief.guides.reference.gather(-1, row[..., None])[..., 0]
     return (
         torch.where(brief.has_question, reference + offset, absolute),

@@ -5,9 +5,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, expected, generate
+from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, expected, generate, next_x
+from clrernetlm.models.lanelm.network import LaneLM, Logits
 from clrernetlm.models.lanelm.requests import Requests
-from tests.models.lanelm.small import STEPS, random_levels, random_requests, small_lanelm
+from tests.models.lanelm.small import CHANNELS, STEPS, random_levels, random_requests, small_lanelm, small_network
 from tests.models.lanelm.test_network import SETTINGS
 
 
@@ -143,6 +144,24 @@ def test_at_the_border_no_bin_counts_twice(border: int) -> None:
     inner = abs(border - 1)
     logits[0, border], logits[0, inner] = 1.0, 1.0
     assert expected(logits, torch.arange(40.0)).item() == pytest.approx((border + inner) / 2)
+
+
+@pytest.mark.parametrize(("width", "nbins"), [(800, 800), (256, 256), (160, 80), (128, 32)])
+def test_who_learned_the_labels_is_sure_however_coarse_the_bins(width: int, nbins: int) -> None:
+    torch.manual_seed(0)
+    network = small_network(nbins_x=nbins, offset_range=10 / nbins)
+    model = LaneLM(network, CHANNELS, (width, 64)).eval()
+    levels = tuple(torch.randn(1, CHANNELS, 64 // stride, width // stride) for stride in (8, 16, 32))
+    brief = model.read(model.look(levels), random_requests(1, 20))
+    place = nbins * (0.3 + 0.4 * torch.linspace(0, 1, 20))
+    absolute = -((torch.arange(nbins) - place[:, None]) ** 2) / 2
+    offset = -((torch.arange(21) - 10 - torch.linspace(-2, 2, 20)[:, None]) ** 2) / 2
+    logits = Logits(torch.zeros(20, 1, STEPS + 1), absolute[:, None], offset[:, None])
+    x, sure = next_x(model, brief, logits, torch.full((1, 20), 3))
+    assert x.isfinite().all()
+    assert sure.min() > 0.7
+    unsure = Logits(logits.y, 0 * logits.absolute, 0 * logits.offset)
+    assert next_x(model, brief, unsure, torch.full((1, 20), 3))[1].max() < 0.5
 
 
 # Hallucinations

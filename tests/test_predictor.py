@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.config import Config
+from clrernetlm.config import Config, LaneLMLessonConfig
 from clrernetlm.detection import detect
 from clrernetlm.engine.training import train
 from clrernetlm.lane import Lane, read_lines
@@ -25,10 +25,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str, Path
     root = write_drawn_roads(tmp_path_factory.mktemp("roads"), ROADS)
     folder = tmp_path_factory.mktemp("lanelm")
     detector = write_detector(folder / "detector.pth")
-    config = small_lanelm(root, folder, detector, epochs=12, learning_rate=3e-3, validate_every=0)
+    config = small_lanelm(root, folder, detector, epochs=25, learning_rate=3e-3, validate_every=0)
+    config.lanelm.lessons = LaneLMLessonConfig(input_noise=5 / 800, label_sigma=1.5)
     config.lanelm.views, config.lanelm.cache = 1, str(folder / "cache")
     config.data.batch_size = 2
-    config.lanelm.decode.lane_threshold = 0.1
+    config.lanelm.decode.lane_threshold = 0.02
     config.model.decode.conf_threshold = 0.2
     return config, str(train(config)), root / "driver_1/clip.MP4"
 

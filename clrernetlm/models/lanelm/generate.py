@@ -131,7 +131,7 @@ def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tenso
 def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of one keypoint per lane, its row (B, L) in writing order -> x and how sure it is, (B, L) each.
 
-    x is in network pixels; it is as sure as the probability of the bins within `NEAR` of it says.
+    x is in network pixels; it is as sure as the probability of the bins near it says.
     """
 
     def read(bins: Tensor, places: Tensor, spacing: float) -> tuple[Tensor, Tensor]:

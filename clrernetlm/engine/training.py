@@ -126,7 +126,8 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
 def warn_about_changes(config: Config, saved: Config, path: Path) -> None:
     """Name the settings that differ from those the checkpoint was trained with."""
     now, before = flatten(config), flatten(saved)
-    here = ("name", "training.work_dir", "training.device")  # may differ without changing what is trained
+    # These may differ without changing what is trained: the checkpoint holds LaneLM's detector.
+    here = ("name", "training.work_dir", "training.device", "lanelm.detector", "lanelm.cache")
     changed = [
         f"{key} ({before[key]} -> {value})" for key, value in now.items() if value != before[key] and key not in here
     ]

@@ -149,7 +149,8 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, detector,
     assert interrupted_at is not None
     assert interrupted_at.name != last_checkpoint(tmp_path / "whole").name, "killed too late to prove anything"
     moved.unlink()  # the checkpoint holds the detector
-    finish(run_training(roads, tmp_path / "killed", moved, resume=True, **training))
+    output = finish(run_training(roads, tmp_path / "killed", "", resume=True, **training))
+    assert "trained with other settings" not in output
     whole, resumed = (torch.load(last_checkpoint(tmp_path / run), weights_only=True) for run in ("whole", "killed"))
     assert whole["global_step"] == resumed["global_step"] == 32
     for part in ("state_dict", "current_model_state"):  # averaged weights, trained weights

@@ -14,16 +14,21 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
+from lanelm_snap import train_snap
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.engine.clicks import ClickSettings
-from clrernetlm.engine.lanelm_modes import Protocol
+from clrernetlm.engine.lanelm_modes import Protocol, predict_modes
 from clrernetlm.engine.lanelm_testing import score_lanelm
+from clrernetlm.engine.testing import score_folder
 from clrernetlm.engine.training import train
 from clrernetlm.files import write_text_atomically
 
+SNAP = "snapped to the strongest response (control)"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "full": (),
     "global attention only, absolute, hard, no noise (paper-like)": (
@@ -39,6 +44,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without input noise": ("lanelm.lessons.input_noise=0",),
     "rows from the top": ("lanelm.network.row_order=top_down",),
     "never sees past x (control)": ("lanelm.network.sees_past=False",),
+    SNAP: (),
 }
 DECODING: dict[str, tuple[str, ...]] = {
     "full, no hallucination removal": ("lanelm.decode.hallucination_removal=False",)
@@ -51,16 +57,36 @@ def run(name: str, overrides: tuple[str, ...], detector: Path, seed: int, args: 
     folder = Path(args.out) / f"{name.split(',')[0].replace(' ', '_').replace('(', '').replace(')', '')}_{seed}"
     result = folder / "result.json"
     if result.exists():
-        return json.loads(result.read_text())
+        return cast(dict[str, float], json.loads(result.read_text()))
     config = load_config(args.config, (f"data.root={args.data}", *args.overrides, *overrides))
     config.lanelm.detector = str(detector)
     config.lanelm.cache = str(Path(args.out) / f"features_{seed}")
     config.training.seed, config.training.epochs = seed, args.epochs
     config.training.validate_every, config.training.work_dir = 0, str(folder)
-    checkpoint = train(config, resume=bool(list(folder.glob("checkpoints/epoch_*.ckpt"))))
-    figures = score(config, checkpoint)
+    if name == SNAP:
+        figures = score_snap(config)
+    else:
+        checkpoint = train(config, resume=bool(list(folder.glob("checkpoints/epoch_*.ckpt"))))
+        figures = score(config, checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
     write_text_atomically(result, json.dumps(figures, indent=1))
     return figures
+
+
+def score_snap(config: Config) -> dict[str, float]:
+    """The control of `lanelm_snap` on the test list, with the detector's configured confidence."""
+    model = train_snap(config)
+    config.lanelm.decode.lane_threshold = config.model.decode.conf_threshold
+    with TemporaryDirectory() as folder:
+        predict_modes(config, model, Protocol(), "test", Path(folder))
+        return points("none", score_folder(config, "test", Path(folder) / "none"))
+
+
+def points(mode: str, scored: dict[str, Any]) -> dict[str, float]:
+    """What `evaluate` returns, as figures in points under the columns of the table."""
+    total = scored["total"]
+    figures = {"F1@50": total["0.5"]["f1"], "F1@75": total["0.75"]["f1"], "mF1": scored["mf1"]}
+    return {f"{mode} {name}": 100 * value for name, value in figures.items()}
 
 
 def score(config: Config, checkpoint: Path) -> dict[str, float]:
@@ -69,15 +95,17 @@ def score(config: Config, checkpoint: Path) -> dict[str, float]:
     sweep = chosen["modes"]["none"]["sweep"]
     config.lanelm.decode.lane_threshold = sweep["best"]["confidence"]
     config.model.decode.conf_threshold = chosen["detector"]["sweep"]["best"]["confidence"]
-    figures = {}
+    figures: dict[str, float] = {"threshold": config.lanelm.decode.lane_threshold}
     document = score_lanelm(config, str(checkpoint), Protocol(MODES), split="test", device="cpu")
     for mode, scored in {"detector": document["detector"], **document["modes"]}.items():
-        figures[f"{mode} F1@50"] = 100 * scored["total"]["0.5"]["f1"]
-        figures[f"{mode} F1@75"] = 100 * scored["total"]["0.75"]["f1"]
-        figures[f"{mode} mF1"] = 100 * scored["mF1"]
+        figures |= points(mode, scored)
+    config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
+    other = score_lanelm(config, str(checkpoint), Protocol(("none", "2")), split="test", device="cpu")["modes"]
+    figures |= points("other HR none", other["none"]) | points("other HR 2", other["2"])
+    config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
     bare = Protocol(("2", "4"), ClickSettings(), questions=False)
     for mode, scored in score_lanelm(config, str(checkpoint), bare, split="test", device="cpu")["modes"].items():
-        figures[f"{mode} alone F1@50"] = 100 * scored["total"]["0.5"]["f1"]
+        figures |= points(f"{mode} alone", scored)
     return figures
 
 

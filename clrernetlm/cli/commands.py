@@ -345,7 +345,7 @@ class Tokens(Command):
 
 @dataclass(kw_only=True)
 class Demo(Command):
-    """Generate roads, train, evaluate and draw, in minutes on a plain CPU."""
+    """Generate roads, train both models, evaluate and draw, in minutes on a plain CPU."""
 
     out: Annotated[str, arg(metavar="DIR", help="folder for everything")] = "demo"
     device: Device = "cpu"

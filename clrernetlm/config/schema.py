@@ -181,6 +181,7 @@ class LaneLMLessonConfig:
     input_noise: float = 12 / 800  # the same for keypoints the model believes it wrote
     prompt_noise: float = 8 / 1640  # clicks miss by up to this, and start points by three times as much
     label_sigma: float = 1.0  # bins over which an x label is spread; 0: one bin
+    mean_weight: float = 0.1  # weight of the distance between the mean of the offset bins and the truth
 
 
 @dataclass(slots=True)
@@ -188,6 +189,7 @@ class LaneLMDecodeConfig:
     proposal_threshold: float = 0.1  # detector's confidence from which its lanes become questions
     max_proposals: int = 8
     lane_threshold: float = 0.5  # LaneLM's confidence from which an answer is a lane
+    detector_share: float = 0.5  # exponent of the detector's confidence in an answer's score; LaneLM's own has the rest
     rounds: int = 1  # 2: the answers are asked about once more
     hallucination_removal: bool = True
     hallucination_points: int = 10  # lanes with more keypoints than this are cut at a jump

@@ -72,8 +72,9 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
     """Answer all requests greedily; pyramid levels as for `LaneLM.look`.
 
     After the first row, which the model chooses, the rows follow each other until the model ends the lane. x is the
-    mean of the bins around the most likely one. The score is the probability of a lane, read off its first word, times
-    the mean probability of its keypoints being right. `cached=False` computes every step from the start, for tests.
+    mean of the offset bins, or of the bins of the image around the most likely one. The score is the probability of a
+    lane, read off its first word, times the mean probability of its keypoints being right. `cached=False` computes
+    every step from the start, for tests.
     """
     scene = model.look(levels)
     brief = model.read(scene, requests)
@@ -134,21 +135,25 @@ def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Te
     x is in network pixels; it is as sure as the probability of the bins near it says.
     """
 
-    def read(bins: Tensor, places: Tensor, spacing: float) -> tuple[Tensor, Tensor]:
-        x = expected(bins, places)
+    def sureness(bins: Tensor, places: Tensor, x: Tensor, spacing: float) -> Tensor:
         # Labels are spread over a few bins: where these are coarse, `NEAR` alone would hold none or one of them.
         near = (places - x[:, None]).abs() <= max(NEAR * model.width, 1.5 * spacing)
-        return x.view(row.shape), (bins.softmax(-1) * near).sum(-1).view(row.shape)
+        return (bins.softmax(-1) * near).sum(-1).view(row.shape)
 
     config = model.config
-    absolute, sure = read(logits.absolute[:, 0, 1:].float(), model.bin_x()[1:], model.width / config.nbins_x)
+    bins, places = logits.absolute[:, 0, 1:].float(), model.bin_x()[1:]
+    x = expected(bins, places)
+    sure = sureness(bins, places, x, model.width / config.nbins_x)
     if not config.offset_tokens:
-        return absolute, sure
-    spacing = 2 * model.offset_range / (config.offset_bins - 1)
-    offset, sure_of_offset = read(logits.offset[:, 0].float(), model.offset_x(), spacing)
+        return x.view(row.shape), sure
+    bins, places = logits.offset[:, 0].float(), model.offset_x()
+    # Where the image says little, the mean of all offsets stays near the question, and a lane that is a little off
+    # counts while one that is far off does not: 2 points of F1 more than the mean around the most likely offset.
+    offset = bins.softmax(-1) @ places
+    sure_of_offset = sureness(bins, places, offset, 2 * model.offset_range / (config.offset_bins - 1))
     reference = brief.guides.reference.gather(-1, row[..., None])[..., 0]
     return (
-        torch.where(brief.has_question, reference + offset, absolute),
+        torch.where(brief.has_question, reference + offset.view(row.shape), x.view(row.shape)),
         torch.where(brief.has_question, sure_of_offset, sure),
     )
 

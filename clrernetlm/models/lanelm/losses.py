@@ -54,6 +54,15 @@ def spread_cross_entropy(logits: Tensor, place: Tensor, sigma: float) -> Tensor:
     return -(label * log_probability).sum(-1)
 
 
+def mean_distance(logits: Tensor, place: Tensor) -> Tensor:
+    """Logits (..., K), the place of the truth among the bins (...) -> smooth L1 distance of their mean to it, in bins.
+
+    x is read off as the mean of the bins, and cross-entropy alone lets a few far ones pull it aside.
+    """
+    bins = torch.arange(logits.shape[-1], device=logits.device, dtype=torch.float32)
+    return F.smooth_l1_loss(logits.float().softmax(-1) @ bins, place.clamp(0, logits.shape[-1] - 1), reduction="none")
+
+
 def pack_answers(model: LaneLM, xs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(..., T) x from the top, NaN off the lane -> keypoints in writing order (..., T), first rows (...), counts (...).
 
@@ -95,6 +104,8 @@ def lesson_losses(
         per_bin = 2 * model.offset_range / (model.config.offset_bins - 1)
         place = (x - reference) / per_bin + (model.config.offset_bins - 1) / 2
         offset = spread_cross_entropy(logits.offset.reshape(shape)[..., :-1, :], place, config.label_sigma)
+        if config.mean_weight > 0:
+            offset = offset + config.mean_weight * mean_distance(logits.offset.reshape(shape)[..., :-1, :], place)
         questioned = requests.shown.any(-1, keepdim=True)
         x_loss = torch.where(questioned, offset + 0.2 * absolute, absolute)
     start, rest, x_mean = means(

@@ -83,9 +83,15 @@ class PromptableDetector(DetectorReader):
         return self.answer(observation.levels, ask_about_lanes(self.propose(observation.stage)))
 
     def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
-        """Lanes for all requests, asked again and cut as the settings say."""
+        """Lanes for all requests, asked again, scored and cut as the settings say.
+
+        The score of an answer about a lane of the detector is the weighted geometric mean of both models' confidence.
+        """
         decode = self.config.lanelm.decode
         answers = generate(self.lanelm, levels, requests)
+        share = decode.detector_share * requests.score.isfinite()
+        confidence = requests.score.nan_to_num(1.0).clamp(min=1e-6)
+        answers = replace(answers, score=answers.score ** (1 - share) * confidence**share)
         for _ in range(decode.rounds - 1):
             again = replace(
                 requests,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from clrernetlm.config import LaneLMLessonConfig
 from clrernetlm.models.lanelm import lane_lm_loss
 from clrernetlm.models.lanelm.lessons import Lessons
-from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers, spread_cross_entropy
+from clrernetlm.models.lanelm.losses import lesson_losses, mean_distance, pack_answers, spread_cross_entropy
 from clrernetlm.models.lanelm.network import LaneLM, Logits
 from clrernetlm.models.lanelm.requests import Guides, guides
 from tests.models.lanelm.small import SIZE, STEPS, random_requests, small_lanelm
@@ -162,3 +162,12 @@ def test_a_batch_that_asks_nothing_has_no_loss() -> None:
     order = guides(lessons.requests, model.rows)
     logits = Logits(*(torch.randn(18, STEPS + 1, bins) for bins in (STEPS + 1, model.config.nbins_x, 21)))
     assert all(value == 0 for value in lesson_losses(model, lessons, logits, order, CONFIG).values())
+
+
+def test_the_mean_of_the_bins_is_drawn_to_the_truth() -> None:
+    bell = -((torch.arange(9.0) - 4) ** 2) / 2
+    at_truth = mean_distance(bell[None], torch.tensor([4.0]))
+    beside = mean_distance(bell[None], torch.tensor([7.0]))
+    assert at_truth.item() == pytest.approx(0, abs=1e-6)
+    assert beside.item() == pytest.approx(3 - 0.5, abs=0.01)  # smooth L1 of three bins
+    assert mean_distance(bell[None], torch.tensor([99.0])).item() == pytest.approx(4 - 0.5, abs=0.01)  # the last bin

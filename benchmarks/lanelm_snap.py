@@ -1,0 +1,87 @@
+"""A control for LaneLM: snap the detector's lanes to the strongest response beside them, row by row.
+
+The response is a linear map of the frozen detector's finest pyramid level, learned from the same questions as LaneLM:
+it knows the features and the question, but no sequence, no context and no language. Used by `lanelm_ablation.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from clrernetlm.config import Config
+from clrernetlm.data import collate
+from clrernetlm.engine.feature_cache import feature_cache, stored
+from clrernetlm.engine.lessons_data import LessonDataset
+from clrernetlm.engine.sampling import EpochKeyedDataset, EpochSampler
+from clrernetlm.models.checkpoint import load_weights
+from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.losses import spread_cross_entropy
+from clrernetlm.models.lanelm.matching import lane_iou, match_one_to_one
+from clrernetlm.models.lanelm.promptable import DetectorReader, Observation
+from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.visual import ChannelNorm
+
+
+class SnapReader(DetectorReader):
+    """The detector's lanes moved sideways, each row by the mean offset of a learned response around it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        network, (self.width, self.height) = config.lanelm.network, config.model.viewport.size
+        channels = config.model.head.feature_channels
+        self.lanelm = nn.Sequential(ChannelNorm(channels), nn.Conv2d(channels, 1, 1))
+        reach = network.offset_range * self.width
+        self.offsets = torch.linspace(-reach, reach, network.offset_bins)
+        self.rows = torch.arange(network.num_steps) * (self.height / network.num_steps)
+
+    def responses(self, levels: tuple[Tensor, ...], xs: Tensor) -> Tensor:
+        """Pyramid levels, x of lanes (B, P, T) -> (B, P, T, offset bins) response at every offset."""
+        x = (xs[..., None] + self.offsets).flatten(1, 2)
+        y = self.rows.repeat(xs.shape[1])[None, :, None].expand_as(x)
+        grid = torch.stack([(x + 0.5) * 2 / self.width - 1, (y + 0.5) * 2 / self.height - 1], dim=-1)
+        return F.grid_sample(self.lanelm(levels[0]), grid, align_corners=False)[:, 0].unflatten(1, xs.shape[1:])
+
+    @torch.no_grad()
+    def read(self, observation: Observation) -> Answers:
+        """The detector's lanes, snapped, with the detector's confidence."""
+        proposals = self.propose(observation.stage)
+        moves = self.responses(observation.levels, proposals.xs).softmax(-1) @ self.offsets
+        return Answers(proposals.xs + moves, proposals.shown, proposals.scores)
+
+    def loss(self, levels: tuple[Tensor, ...], proposals: Proposals, labels: Tensor, threshold: float) -> Tensor:
+        """Cross-entropy of the true offsets of proposals that match a label (B, M, T), NaN off the lane."""
+        there, steps = labels.isfinite(), labels.shape[-1]
+        iou = lane_iou(proposals.xs / self.width, proposals.shown, labels.nan_to_num(0) / self.width, there)
+        matched = match_one_to_one(iou, threshold)
+        truth = labels.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, steps))
+        counted = (matched >= 0)[..., None] & proposals.shown & truth.isfinite()
+        last = len(self.offsets) - 1
+        place = (truth.nan_to_num(0) - proposals.xs) / (self.offsets[-1] - self.offsets[0]) * last + last / 2
+        losses = spread_cross_entropy(
+            self.responses(levels, proposals.xs), place, self.config.lanelm.lessons.label_sigma
+        )
+        return (losses * counted).sum() / counted.sum().clamp(min=1)
+
+
+def train_snap(config: Config) -> SnapReader:
+    """A `SnapReader` trained for `config.training.epochs` epochs on the stored features."""
+    torch.manual_seed(config.training.seed)
+    model = SnapReader(config)
+    assert config.lanelm.detector is not None
+    load_weights(model.detector, config.lanelm.detector)
+    data = LessonDataset(config)
+    data.cache = feature_cache(config, data.images, model, torch.device("cpu"))
+    sampler = EpochSampler(len(data), config.data.batch_size, seed=config.training.seed)
+    loader = DataLoader(EpochKeyedDataset(data), batch_sampler=sampler, collate_fn=collate)
+    optimizer = torch.optim.AdamW(model.lanelm.parameters(), lr=1e-2)
+    for epoch in range(config.training.epochs):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            loss = model.loss(*stored(batch), batch["lane_xs"], config.lanelm.lessons.match_iou)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()

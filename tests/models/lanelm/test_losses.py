@@ -126,7 +126,7 @@ def test_who_knows_the_answers_has_no_loss_left(row_order: str) -> None:
     losses["loss_x"].backward()
     for part in (logits.absolute, logits.offset):  # spread labels leave their own entropy, but nothing to improve
         assert part.grad is not None
-        assert part.grad.abs().max() < 1e-4
+        assert part.grad.abs().max() < 5e-4  # a bell cut off at the last bin has its mean a little inside
     # One row too many is a wrong end; another first row is a wrong start.
     worse = replace(logits, y=logits.y.roll(1, dims=-1))
     assert lesson_losses(model, lessons, worse, order, CONFIG)["loss_start"] > 10

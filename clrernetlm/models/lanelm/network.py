@@ -67,7 +67,7 @@ class LaneLM(nn.Module):
         self.offset_range = config.offset_range * width
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(PYRAMID_LEVELS))
         if config.global_attention:
-            self.visual_encoder = VisualEncoder(channels, dim, PYRAMID_LEVELS)
+            self.visual_encoder = VisualEncoder(channels, dim, min(config.num_layers, PYRAMID_LEVELS))
         if config.local_sampling:
             self.sampler = LocalSampler(
                 channels, image_size, PYRAMID_LEVELS, config.strip_points, config.strip_spacing * width
@@ -82,7 +82,8 @@ class LaneLM(nn.Module):
             dim, config.num_layers, config.num_heads, config.ffn_dim, cross=config.global_attention
         )
         self.head = LaneLMHead(dim, config.nbins_x, steps + 1)
-        self.proj_offset = nn.Linear(dim, config.offset_bins)
+        # Distributed training waits for the gradient of every parameter that could have one.
+        self.proj_offset = nn.Linear(dim, config.offset_bins).requires_grad_(config.offset_tokens)
 
     # Rows and x
 
@@ -119,8 +120,9 @@ class LaneLM(nn.Module):
         maps = self.sampler.maps(normed) if self.config.local_sampling else []
         memory = None
         if self.config.global_attention:
-            tokens = self.visual_encoder(normed)[::-1]  # coarse to fine, as the layers go
-            memory = [tokens[min(i, PYRAMID_LEVELS - 1)] for i in range(self.config.num_layers)]
+            used = min(self.config.num_layers, PYRAMID_LEVELS)
+            tokens = self.visual_encoder(normed[-used:])[::-1]  # coarse to fine, as the layers go
+            memory = [tokens[min(i, used - 1)] for i in range(self.config.num_layers)]
         return Scene(maps, self.decoder.visual_caches(memory))
 
     # The request

@@ -155,11 +155,13 @@ def test_a_model_that_cannot_look_is_blind() -> None:
     close(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)), tolerance=0)
 
 
-def test_training_reaches_every_weight() -> None:
-    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 1}, {"offset_tokens": False}], ids=str)
+def test_training_reaches_every_weight(settings: dict[str, object]) -> None:
+    model, levels, requests = small_lanelm(**settings), random_levels(2), random_requests(2, 6)
     logits, _ = model(levels, requests, *random_answers(2, 6))
     sum(getattr(logits, item.name).square().mean() for item in fields(Logits)).backward()
-    assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    assert [name for name, weight in trained.items() if weight.grad is None or not weight.grad.any()] == []
 
 
 # Guides

@@ -1,6 +1,6 @@
 """The pictures of LANELM.md, from a trained LaneLM and one image with labels.
 
-python docs/lanelm_pictures.py bench_lanelm CHECKPOINT bench/data/driver_03/00000.MP4/00000.jpg
+python docs/lanelm_pictures.py bench_lanelm CHECKPOINT bench/data/driver_03/00000.MP4/00240.jpg --lane 1
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The detector of the LaneLM bench: the demo's CLRerNet on 3,000 generated roads.
 
-    clrernetlm synth bench/data --train 3000 --val 300 --test 500 --seed 3 --size 820x295
+clrernetlm synth bench/data --train 3000 --val 300 --test 500 --seed 3 --size 820x295
 """
 
 from clrernetlm.config import load_config

@@ -1,4 +1,4 @@
-# make demo    generate roads, train a small CLRerNet, evaluate it, draw lanes: demo/report.html
+# make demo    generate roads, train a small CLRerNet and a LaneLM, evaluate both, draw lanes: demo/report.html
 # make test    run the tests
 # make lint    ruff and mypy
 PYTHON ?= python3

@@ -11,6 +11,7 @@ config.lanelm = LaneLMConfig(
     views=2,
     cache="demo/features",
 )
+config.lanelm.decode.lane_threshold = 0.45
 config.data.batch_size = 16
 
 config.training = TrainingConfig(

@@ -49,51 +49,17 @@ def build_lessons(
 
     `draws` (B, candidates, DRAWS + T) uniform in [0, 1).
     """
-    width = image_size[0]
     there = labels.isfinite()
     truth = extend_question(labels.nan_to_num(0.0), there)
-    exists = there.any(-1)
-    count, lanes = proposals.xs.shape[1], labels.shape[1]
-    from_detector, moved, far, bare = draws.split([count, lanes, lanes, lanes], dim=1)
-
-    # Questions of the detector: about the lane they match, or about none; second ones about a lane are left out.
-    xs, shown = proposals.xs / width, proposals.shown
-    iou = lane_iou(xs, shown, labels.nan_to_num(0.0) / width, there)
-    matched = match_one_to_one(iou, config.match_iou)
-    near_any = iou.amax(-1) >= config.match_iou
-    about = torch.where((matched == NO_LANE) & near_any, LEFT_OUT, matched)
-    about = about.masked_fill(~(shown.any(-1) & (proposals.scores >= config.proposal_threshold)), LEFT_OUT)
-    shaken = extend_question(proposals.xs, shown) + width * sway(
-        from_detector[..., QUESTION_SWAY], config.question_noise, labels.shape[-1]
-    )
-    groups = [Group(shaken, trim(shown, from_detector[..., ENDS]), proposals.scores, about, from_detector)]
-
-    # Invented questions: labels moved a little or far; what they are about follows from where they end up.
-    for drawn, question in (
-        (
-            moved,
-            truth + width * sway(moved[..., QUESTION_SWAY], INVENTED_NOISE * config.question_noise, labels.shape[-1]),
-        ),
-        (far, truth + width * sideways(far[..., SIDE], there)),
-    ):
-        rows = trim(there, drawn[..., ENDS]) & (question >= 0) & (question < width)
-        iou = lane_iou(question / width, rows, labels.nan_to_num(0.0) / width, there)
-        best, lane = iou.max(-1)
-        about = torch.where(best >= config.match_iou, lane, torch.where(best < FALSE_IOU, NO_LANE, LEFT_OUT))
-        about = about.masked_fill(~exists | (rows.sum(-1) < 2), LEFT_OUT)
-        groups.append(Group(question, rows, torch.full_like(best, torch.nan), about, drawn))
-
-    # Lanes without a question.
-    index = torch.arange(lanes, device=labels.device).expand(exists.shape)
-    unknown = torch.full_like(truth[..., 0], torch.nan)
-    about = torch.where(exists, index, LEFT_OUT)
-    groups.append(Group(torch.zeros_like(truth), torch.zeros_like(there), unknown, about, bare))
-
+    count, lanes, width = proposals.xs.shape[1], labels.shape[1], image_size[0]
+    found, moved, far, bare = draws.split([count, lanes, lanes, lanes], dim=1)
+    near = truth + width * sway(moved[..., QUESTION_SWAY], INVENTED_NOISE * config.question_noise, labels.shape[-1])
+    beside = truth + width * sideways(far[..., SIDE], there)
     picks = (
-        groups[0].pick(config.proposals),
-        groups[1].pick(config.invented - config.invented // 2),
-        groups[2].pick(config.invented // 2),
-        groups[3].pick(config.unasked),
+        questions_of_detector(config, width, proposals, labels, found).pick(config.proposals),
+        invented_questions(config, width, near, labels, moved).pick(config.invented - config.invented // 2),
+        invented_questions(config, width, beside, labels, far).pick(config.invented // 2),
+        unasked_lanes(labels, bare).pick(config.unasked),
     )
     chosen = Group(*(torch.cat(parts, dim=1) for parts in zip(*(pick.tensors() for pick in picks), strict=True)))
     return finish(config, image_size, chosen, truth, labels)
@@ -121,6 +87,49 @@ class Group:
             for t in tensors
         ]
         return Group(*picked)
+
+
+def questions_of_detector(
+    config: LaneLMLessonConfig, width: int, proposals: Proposals, labels: Tensor, draws: Tensor
+) -> Group:
+    """Proposals, a little shaken: about the lane they match, or about none; second ones about a lane are left out."""
+    iou = lane_iou(proposals.xs / width, proposals.shown, labels.nan_to_num(0.0) / width, labels.isfinite())
+    matched = match_one_to_one(iou, config.match_iou)
+    second = (matched == NO_LANE) & (iou.amax(-1) >= config.match_iou)
+    unused = ~proposals.shown.any(-1) | (proposals.scores < config.proposal_threshold)
+    noise = sway(draws[..., QUESTION_SWAY], config.question_noise, labels.shape[-1])
+    return Group(
+        extend_question(proposals.xs, proposals.shown) + width * noise,
+        trim(proposals.shown, draws[..., ENDS]),
+        proposals.scores,
+        matched.masked_fill(second | unused, LEFT_OUT),
+        draws,
+    )
+
+
+def invented_questions(
+    config: LaneLMLessonConfig, width: int, question: Tensor, labels: Tensor, draws: Tensor
+) -> Group:
+    """Moved labels (B, M, T): what they are about follows from where they ended up."""
+    there = labels.isfinite()
+    rows = trim(there, draws[..., ENDS]) & (question >= 0) & (question < width)
+    best, lane = lane_iou(question / width, rows, labels.nan_to_num(0.0) / width, there).max(-1)
+    about = torch.where(best >= config.match_iou, lane, torch.where(best < FALSE_IOU, NO_LANE, LEFT_OUT))
+    about = about.masked_fill(~there.any(-1) | (rows.sum(-1) < 2), LEFT_OUT)
+    return Group(question, rows, torch.full_like(best, torch.nan), about, draws)
+
+
+def unasked_lanes(labels: Tensor, draws: Tensor) -> Group:
+    """Every label, without a question."""
+    there = labels.isfinite()
+    lane = torch.arange(labels.shape[1], device=labels.device).expand(labels.shape[:2])
+    return Group(
+        torch.zeros_like(labels),
+        torch.zeros_like(there),
+        torch.full_like(labels[..., 0], torch.nan),
+        lane.masked_fill(~there.any(-1), LEFT_OUT),
+        draws,
+    )
 
 
 def finish(

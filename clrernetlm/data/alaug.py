@@ -72,7 +72,7 @@ def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: Scratch) -> P
     """
     from clrernetlm.data.kernels import warp_packed
 
-    inverse = cv2.invertAffineTransform(matrix)
+    inverse = cv2.invertAffineTransform(matrix).astype(np.float64, copy=False)
     inverse[:, 2] += 1
     target = _as_packed(scratch.image("packed", *size, 4))
     warp_packed(framed, inverse, target)
@@ -93,6 +93,15 @@ def pack(image: Image, scratch: Scratch) -> Packed:
     """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
     target = scratch.image("packed", image.shape[1], image.shape[0], 4)
     return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
+
+
+def unpack_planes(packed: Packed) -> Image:
+    """(H, W) packed pixels -> (H, W, 3), laid in new memory plane by plane, as tensors are."""
+    from clrernetlm.data import kernels
+
+    planes = np.empty((3, *packed.shape), np.uint8)
+    kernels.unpack_planes(packed, planes[0], planes[1], planes[2])
+    return planes.transpose(1, 2, 0)
 
 
 def unpack(packed: Packed, scratch: Scratch) -> Image:
@@ -118,8 +127,7 @@ class Recolouring:
     def apply_framed(self, framed: Packed) -> None:
         """In place, but the border of one pixel is black again."""
         self.apply(framed)
-        framed[[0, -1]] = 0
-        framed[:, [0, -1]] = 0
+        framed[0] = framed[-1] = framed[:, 0] = framed[:, -1] = 0
 
     def apply(self, packed: Packed) -> None:
         """In place."""
@@ -130,6 +138,18 @@ class Recolouring:
         recolour_packed(
             packed, self.order, self.factor, self.offset, hue / _SEXTANT, float(saturation), float(value), shifts
         )
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A motion blur along a line of `size` pixels at an angle in degrees, or without one the median of size x size."""
+
+    size: int
+    degrees: float | None
+
+    def apply(self, image: Image) -> Image:
+        """(H, W, 3), in place; fastest where the colours of a pixel lie side by side."""
+        return median_blur(image, self.size) if self.degrees is None else motion_blur(image, self.size, self.degrees)
 
 
 def motion_blur(image: Image, size: int, degrees: float) -> Image:

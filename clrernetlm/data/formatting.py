@@ -104,10 +104,13 @@ def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.int
 
 
 def planes(image: NDArray[np.uint8]) -> torch.Tensor:
-    """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor, a copy.
+    """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor: a copy, unless the image already lies plane by plane.
 
     Splitting channels is eight times faster than copying a transposed view.
     """
+    stored = image.transpose(2, 0, 1)
+    if stored.flags.c_contiguous:
+        return torch.from_numpy(stored)
     channels = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
     cv2.split(image, list(channels))
     return torch.from_numpy(channels)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clrernetlm.jit import kernel
 
 Packed = NDArray[np.uint32]  # (H, W)
+Plane = NDArray[np.uint8]  # (H, W)
 Row = NDArray[np.float32]  # (W,)
 
 _U, _F = np.uint32, np.float32
@@ -25,15 +26,31 @@ _GREEN = np.uint32(0xFF00FF00)
 _ROUND = np.uint32(0x800080)
 
 
-@kernel
 def warp_packed(source: Packed, inverse: NDArray[np.float64], target: Packed) -> None:
     """Fill `target` (h, w): its pixel x, y is source pixel `inverse` (2, 3) @ (x, y, 1), bilinear in 1/16 pixel.
 
-    Where the four source pixels around a point are not all in the source (H, W), the target is 0.
+    Where the four source pixels around a point are not all in the source (H, W), the target is 0. The source must be
+    contiguous.
     """
-    height, width = source.shape
-    flat = source.reshape(-1)
+    # Element k holds pixels k and k + 1: one load takes both. They overlap, which only a view can say.
+    pairs = np.ndarray((max(source.size - 1, 0),), np.uint64, source, strides=(source.itemsize,))
+    _warp(pairs, source.shape[0], source.shape[1], inverse, target)
+
+
+@kernel
+def unpack_planes(packed: Packed, blue: Plane, green: Plane, red: Plane) -> None:
+    """(H, W) packed pixels -> its three colours, (H, W) each; all of them contiguous."""
+    pixels, b, g, r = packed.reshape(-1), blue.reshape(-1), green.reshape(-1), red.reshape(-1)
+    for i in range(len(pixels)):
+        b[i] = np.uint8(pixels[i] & _U(255))
+        g[i] = np.uint8(_U(pixels[i] >> _U(8)) & _U(255))
+        r[i] = np.uint8(_U(pixels[i] >> _U(16)) & _U(255))
+
+
+@kernel
+def _warp(pairs: Any, height: int, width: int, inverse: NDArray[np.float64], target: Packed) -> None:
     columns = target.shape[1]
+    upper, lower = np.empty(columns, np.uint64), np.empty(columns, np.uint64)
     taps = np.empty((4, columns), np.uint32)
     where, fx, fy = np.empty(columns, np.uint32), np.empty(columns, np.uint32), np.empty(columns, np.uint32)
     step_x, step_y = round(inverse[0, 0] * _ONE), round(inverse[1, 0] * _ONE)
@@ -48,7 +65,9 @@ def warp_packed(source: Packed, inverse: NDArray[np.float64], target: Packed) ->
             _U(start_x + first * step_x), _U(start_y + first * step_y), _U(step_x), _U(step_y), _U(width),
             where, fx, fy, end - first,
         )  # fmt: skip
-        _gather(flat, where, np.uint64(width), taps[0], taps[1], taps[2], taps[3], end - first)
+        _gather(pairs, where, np.uint64(width), upper, lower, end - first)
+        _split(upper.view(np.uint32), taps[0], taps[1], end - first)
+        _split(lower.view(np.uint32), taps[2], taps[3], end - first)
         _blend(taps[0], taps[1], taps[2], taps[3], fx, fy, target[y, first:end])
 
 
@@ -95,27 +114,35 @@ def _coordinates(x: Any, y: Any, step_x: Any, step_y: Any, width: Any, where: An
 
 
 @kernel
-def _gather(flat: Any, where: Any, width: Any, a: Any, b: Any, c: Any, d: Any, n: int) -> None:
+def _gather(pairs: Any, where: Any, width: Any, upper: Any, lower: Any, n: int) -> None:
     """The four source pixels around each point. Unsigned indices spare the test for negative ones."""
     for i in range(n):
         k = np.uint64(where[i])
-        a[i], b[i] = flat[k], flat[k + np.uint64(1)]
-        k += width
-        c[i], d[i] = flat[k], flat[k + np.uint64(1)]
+        upper[i], lower[i] = pairs[k], pairs[k + width]
+
+
+@kernel
+def _split(pairs: Packed, left: Packed, right: Packed, n: int) -> None:
+    for i in range(n):
+        k = np.uint64(i) * np.uint64(2)
+        left[i], right[i] = pairs[k], pairs[k + np.uint64(1)]
 
 
 @kernel
 def _blend(a: Packed, b: Packed, c: Packed, d: Packed, fx: Packed, fy: Packed, target: Packed) -> None:
+    """Between the columns, then between the rows. Differences may wrap; 16 times the left or upper one undoes it."""
     for i in range(len(target)):
-        w11 = _U(fx[i] * fy[i])
-        w01, w10 = _U(_U(fx[i] << _U(4)) - w11), _U(_U(fy[i] << _U(4)) - w11)
-        w00 = _U(_U(256) - w01 - w10 - w11)
-        upper = _U(_U((a[i] & _RED_BLUE) * w00) + _U((b[i] & _RED_BLUE) * w01))
-        lower = _U(_U((c[i] & _RED_BLUE) * w10) + _U((d[i] & _RED_BLUE) * w11))
-        red_blue = _U(_U(_U(upper + lower) + _ROUND) >> _U(8)) & _RED_BLUE
-        upper = _U(_U((_U(a[i] >> _U(8)) & _RED_BLUE) * w00) + _U((_U(b[i] >> _U(8)) & _RED_BLUE) * w01))
-        lower = _U(_U((_U(c[i] >> _U(8)) & _RED_BLUE) * w10) + _U((_U(d[i] >> _U(8)) & _RED_BLUE) * w11))
-        target[i] = _U(red_blue | _U(_U(_U(upper + lower) + _ROUND) & _GREEN))
+        x, y = fx[i], fy[i]
+        left, lower_left = a[i] & _RED_BLUE, c[i] & _RED_BLUE
+        upper = _U(_U(left << _U(4)) + _U(x * _U((b[i] & _RED_BLUE) - left)))
+        lower = _U(_U(lower_left << _U(4)) + _U(x * _U((d[i] & _RED_BLUE) - lower_left)))
+        level = _U(_U(upper << _U(4)) + _U(y * _U(lower - upper)))
+        red_blue = _U(_U(level + _ROUND) >> _U(8)) & _RED_BLUE
+        left, lower_left = _U(a[i] >> _U(8)) & _RED_BLUE, _U(c[i] >> _U(8)) & _RED_BLUE
+        upper = _U(_U(left << _U(4)) + _U(x * _U((_U(b[i] >> _U(8)) & _RED_BLUE) - left)))
+        lower = _U(_U(lower_left << _U(4)) + _U(x * _U((_U(d[i] >> _U(8)) & _RED_BLUE) - lower_left)))
+        level = _U(_U(upper << _U(4)) + _U(y * _U(lower - upper)))
+        target[i] = _U(red_blue | _U(_U(level + _ROUND) & _GREEN))
 
 
 @kernel

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from clrernetlm.config.schema import AugmentationConfig
 from clrernetlm.data import alaug
-from clrernetlm.data.alaug import Matrix, Recolouring
+from clrernetlm.data.alaug import Blur, Matrix, Recolouring
 from clrernetlm.data.images import Image, Scratch
 from clrernetlm.geometry import FrameSize, Viewport
+
+if TYPE_CHECKING:
+    from clrernetlm.data.kernels import Packed  # numba is slow to import
 
 Sample = dict[str, Any]
 Transform = Callable[[Sample, np.random.Generator], Sample | None]
@@ -80,7 +83,8 @@ class Alaug:
     Crop, resize, flip and affine map are one warp from the frame, so the image is interpolated once. What the affine
     map brings in from outside the crop is black. A flip mirrors the mask but keeps its
     numbers, as published: after it they count from the right. With every probability at 0 this is `CropResize`. The
-    image of the result is overwritten by the next call; `PackCLRNetInputs` copies it.
+    result's (H, W, 3) image may lie in memory plane by plane, or be overwritten by the next call (a blurred one);
+    `PackCLRNetInputs` takes care of either.
     """
 
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -90,16 +94,23 @@ class Alaug:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         change = self._draw_change(rng)
         recolouring = self._draw_recolouring(rng)
+        blur = self._draw_blur(rng)
         if change.affine is None and "frame_size" not in sample:
             moved = CropResize(self.viewport)(sample, rng)
             moved = _flip(moved, self.viewport.size) if change.flipped else moved
             if recolouring is not None:
                 packed = alaug.pack(moved["image"], self._scratch)
                 recolouring.apply(packed)
-                moved["image"] = alaug.unpack(packed, self._scratch)
+                moved["image"] = self._unpack(packed, blur)
         else:
-            moved = self._warp(sample, change.matrix(self.viewport.size), recolouring)
-        return moved | {"image": self._blur(moved["image"], rng)}
+            moved, packed = self._warp(sample, change.matrix(self.viewport.size), recolouring)
+            moved["image"] = self._unpack(packed, blur)
+        if blur is not None:
+            moved["image"] = blur.apply(moved["image"])
+        return moved
+
+    def _unpack(self, packed: Packed, blur: Blur | None) -> Image:
+        return alaug.unpack_planes(packed) if blur is None else alaug.unpack(packed, self._scratch)
 
     def _draw_change(self, rng: np.random.Generator) -> _Change:
         settings = self.augmentation
@@ -123,8 +134,8 @@ class Alaug:
             drawn["hsv"] = tuple(rng.integers(-alaug.HSV_SHIFT, alaug.HSV_SHIFT, 3, endpoint=True).tolist())
         return Recolouring(**drawn) if drawn else None
 
-    def _warp(self, sample: Sample, change: Matrix, recolouring: Recolouring | None) -> Sample:
-        """Viewport, then `change` (a map of network pixels), in one interpolation."""
+    def _warp(self, sample: Sample, change: Matrix, recolouring: Recolouring | None) -> tuple[Sample, Packed]:
+        """Viewport, then `change` (a map of network pixels), in one interpolation: the labels, and the new image."""
         size, frame = self.viewport.size, _frame_size(sample)
         left, top, right, bottom = box = self.viewport.crop_box(frame)
         matrix = alaug.compose(change, alaug.resize_matrix((right - left, bottom - top), size))
@@ -146,16 +157,13 @@ class Alaug:
         warped = alaug.warp(framed, matrix, size, self._scratch)
         if recolouring is not None and not colours_first:
             recolouring.apply(warped)
-        result["image"] = alaug.unpack(warped, self._scratch)
-        return result
+        return result, warped
 
-    def _blur(self, image: Image, rng: np.random.Generator) -> Image:
+    def _draw_blur(self, rng: np.random.Generator) -> Blur | None:
         if rng.random() >= self.augmentation.blur:
-            return image
+            return None
         size = alaug.BLUR_SIZES[rng.integers(len(alaug.BLUR_SIZES))]
-        if rng.random() < 0.5:
-            return alaug.motion_blur(image, size, rng.uniform(0, 180))
-        return alaug.median_blur(image, size)
+        return Blur(size, rng.uniform(0, 180) if rng.random() < 0.5 else None)
 
 
 def _flip(sample: Sample, size: FrameSize) -> Sample:

@@ -8,10 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from clrernetlm.config import AugmentationConfig
-from clrernetlm.data import Alaug, Compose, CropResize, alaug
+from clrernetlm.data import Alaug, Compose, CropResize, PackCLRNetInputs, alaug
 from clrernetlm.data.alaug import Recolouring
+from clrernetlm.data.formatting import planes
 from clrernetlm.data.images import Scratch, read_frame
 from clrernetlm.data.kernels import warp_packed
 from clrernetlm.geometry import Viewport
@@ -169,6 +171,27 @@ def test_warps_without_a_slope_or_far_away(step: tuple[float, float]) -> None:
     if step != (1e-7, -1e-7):
         np.testing.assert_array_equal(target[0], expected)
     assert (target == target[0]).all()
+
+
+def test_unpacking_to_planes_is_unpacking() -> None:
+    scratch = Scratch()
+    packed = alaug.pack(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8), scratch)
+    image = alaug.unpack_planes(packed)
+    np.testing.assert_array_equal(image, alaug.unpack(packed, scratch))
+    assert torch.equal(planes(image), planes(np.ascontiguousarray(image)))
+    assert planes(image).data_ptr() == image.ctypes.data  # handed on, not copied
+
+
+def test_what_two_samples_hold_is_their_own() -> None:
+    pipeline = Compose([Alaug(EVERYTHING), PackCLRNetInputs()]), Compose([Alaug(), PackCLRNetInputs()])
+    frame = golden_frame()
+    for run in pipeline:
+        first, *others = [run({"image": frame, "metainfo": {}}, np.random.default_rng(seed)) for seed in range(6)]
+        again = run({"image": frame, "metainfo": {}}, np.random.default_rng(0))
+        assert first is not None
+        assert again is not None
+        assert torch.equal(first["inputs"], again["inputs"])
+        assert all(other is not None and not torch.equal(first["inputs"], other["inputs"]) for other in others)
 
 
 def test_colours_before_the_warp_are_colours_after_it() -> None:

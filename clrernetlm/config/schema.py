@@ -129,7 +129,7 @@ class TrainingConfig:
     validate_every: int = 1  # epochs between validations; 0: never
     seed: int = 0
     deterministic: bool = False  # where the device has such kernels, with a warning elsewhere (CUDA: grid_sample)
-    device: str = "auto"  # auto, cpu, cuda, mps
+    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
     num_devices: int = 1  # processes per machine
     num_nodes: int = 1
     strategy: str = "auto"  # any strategy of Lightning: ddp, fsdp, ...

@@ -89,6 +89,7 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
     going = requests.asked.clone()
     xs, shown = torch.zeros_like(requests.question), torch.zeros_like(requests.shown)
     written: list[Tensor] = []
+    places = torch.arange(steps, device=x.device)  # a number made on the host in every step would be waited for
     for place in range(steps):
         at = row.clamp(max=steps - 1)[..., None]
         xs.scatter_(-1, at, torch.where(going[..., None], x[..., None], xs.gather(-1, at)))
@@ -102,7 +103,7 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
             x[..., None],
             previous[..., None],
             at,
-            torch.tensor([place], device=x.device),
+            places[place : place + 1],
         )
         if cached:
             logits = decode_one_token(model, scene, token, cache)

@@ -225,13 +225,27 @@ class Synth(Command):
     test: Annotated[int, arg(metavar="N", help="test images")]
     seed: Annotated[int, arg(help="the same seed gives the same bytes")] = 0
     size: Annotated[Size, arg(help="image size")] = (1640, 590)
+    realism: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="PIECE...", help="what makes the roads more like real ones: all, none, or pieces; all -NAME: but it"
+        ),
+    ] = ("none",)
     workers: Workers = 0
 
     def run(self) -> int:
         from clrernetlm.data.synth import generate_dataset
+        from clrernetlm.data.synth.realism import parse_realism
 
         generate_dataset(
-            self.out, self.train, self.val, self.test, seed=self.seed, size=self.size, workers=self.workers
+            self.out,
+            self.train,
+            self.val,
+            self.test,
+            seed=self.seed,
+            size=self.size,
+            workers=self.workers,
+            realism=parse_realism(self.realism),
         )
         return 0
 

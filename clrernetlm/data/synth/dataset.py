@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clrernetlm.data.synth.labels import draw_mask
 from clrernetlm.data.synth.picture import lane_slots, render
+from clrernetlm.data.synth.realism import PIECES, PLAIN, Realism
 from clrernetlm.data.synth.scene import CATEGORIES, Category, sample_scene
 from clrernetlm.data.synth.sensor import encode
 from clrernetlm.errors import UserError
@@ -73,14 +74,20 @@ def categories(split: int, count: int, seed: int) -> list[Category]:
 
 
 def make_picture(
-    picture: Picture, root: Path, seed: int, size: tuple[int, int], quality: tuple[int, int], max_lanes: int
+    picture: Picture,
+    root: Path,
+    seed: int,
+    size: tuple[int, int],
+    quality: tuple[int, int],
+    max_lanes: int,
+    realism: Realism = PLAIN,
 ) -> Result:
     """Generate one picture with its lines and mask and write all three."""
     rng = np.random.default_rng([seed, picture.split, picture.index])
-    scene = sample_scene(rng, picture.category, size, max_lanes)
+    scene = sample_scene(rng, picture.category, size, max_lanes, realism)
     slots = lane_slots(scene)
     image = render(scene, rng)
-    mask = draw_mask(slots, list(range(1, max_lanes + 1)), size)
+    mask = draw_mask(slots, list(range(1, max_lanes + 1)), (image.shape[1], image.shape[0]))
     _write(root / f"{picture.path[1:]}.jpg", encode(image, int(rng.integers(quality[0], quality[1] + 1))))
     _write(root / f"{picture.path[1:]}.lines.txt", format_lines([p for p in slots if len(p)]).encode("ascii"))
     _write(root / MASK_FOLDER / f"{picture.path[1:]}.png", bytes(cv2.imencode(".png", mask)[1]))
@@ -160,12 +167,15 @@ def generate_dataset(
     quality: tuple[int, int] = (60, 95),
     progress: bool = True,
     max_lanes: int = 4,
+    realism: Realism = PLAIN,
 ) -> None:
     """Write `train`, `val` and `test` road scenes of `size` (width, height) pixels to the folder `out`, CULane's way.
 
     Pictures `driver_XX/CLIP.MP4/FRAME.jpg` with `.lines.txt` beside them, masks under `laneseg_label_w16`, and
     `list/` written last. The same arguments give the same bytes, whatever `workers` (processes; 0: one per core) is.
-    `quality` bounds the JPEG quality. A folder of the same settings is completed, any other that is not empty refused.
+    `quality` bounds the JPEG quality.
+    `realism` names what is added to train models for real roads. A folder of the same settings is completed, any other
+    that is not empty refused.
     Raises UserError for impossible numbers, a folder that is in use, or a disk that cannot be written.
     """
     root = Path(out)
@@ -179,13 +189,15 @@ def generate_dataset(
     if seed < 0 or workers < 0 or max_lanes < 2:
         raise UserError(f"seed {seed}, workers {workers}, max_lanes {max_lanes}: need >= 0, >= 0 and >= 2")
     request = {"generator": GENERATOR_VERSION, "counts": counts, "seed": seed, "size": size}
+    if realism:
+        request["realism"] = [piece for piece in PIECES if piece in realism]
     _claim(root, request | {"quality": quality, "max_lanes": max_lanes})
     pictures = [
         Picture(split, index, category)
         for split, count in enumerate(counts)
         for index, category in enumerate(categories(split, count, seed))
     ]
-    job = partial(make_picture, root=root, seed=seed, size=size, quality=quality, max_lanes=max_lanes)
+    job = partial(make_picture, root=root, seed=seed, size=size, quality=quality, max_lanes=max_lanes, realism=realism)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     bar = Progress(TextColumn("roads"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not progress)
     with bar, _mapper(min(workers or cores, len(pictures))) as mapper:

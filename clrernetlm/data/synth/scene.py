@@ -13,6 +13,7 @@ from clrernetlm.data.synth.crossing import reaches, sample_arrows, sample_crossi
 from clrernetlm.data.synth.layout import Layout, Place, sample_layout
 from clrernetlm.data.synth.light import Light
 from clrernetlm.data.synth.markings import Decal, patches
+from clrernetlm.data.synth.realism import PLAIN, Realism
 from clrernetlm.data.synth.road import Road
 from clrernetlm.data.synth.roadside import Pole, Thing
 from clrernetlm.data.synth.scenery import Skyline
@@ -109,9 +110,16 @@ def sample_road(rng: np.random.Generator, category: Category, place: Place, came
 
 
 def sample_scene(
-    rng: np.random.Generator, category: Category, size: tuple[int, int] = (1640, 590), max_lanes: int = 4
+    rng: np.random.Generator,
+    category: Category,
+    size: tuple[int, int] = (1640, 590),
+    max_lanes: int = 4,
+    realism: Realism = PLAIN,
 ) -> SceneSettings:
-    """Draw the settings of a picture (width, height) of one of the `CATEGORIES`."""
+    """Draw the settings of a picture (width, height) of one of the `CATEGORIES`.
+
+    Without any piece of `realism` the same random numbers give the same scene in all versions of the generator.
+    """
     camera, camera_height = sample_camera(rng, size)
     night, dazzle = category == "night", category == "hlight"
     places: list[Place] = ["highway", "urban", "rural"]

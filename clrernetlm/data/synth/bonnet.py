@@ -9,14 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.sensor import LIGHT_STEP
+from clrernetlm.data.synth.textures import sensor_tile
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Hump = tuple[float, float, float]  # middle and half width in shares of the width, rise in shares of the height
 
 
 @dataclass(frozen=True)
 class Bonnet:
-    """Shares of the picture: `height` covered in the middle, `drop` less at the sides, `middle` of the arc."""
+    """Shares of the picture: `height` covered in the middle, `drop` less at the sides, `middle` of the arc.
+
+    The rim falls with the distance from the middle to the `power`, rises by `slant` from the left to the right side
+    and has `humps`; `grain` roughens the surface.
+    """
 
     height: float = 0.2
     drop: float = 0.15
@@ -24,17 +30,27 @@ class Bonnet:
     paint: tuple[float, float, float] = (30.0, 30.0, 30.0)
     gloss: float = 0.3
     wiper: bool = False
+    power: float = 2.0
+    slant: float = 0.0
+    grain: float = 0.0
+    humps: tuple[Hump, ...] = ()
 
     def hidden_rows(self, height: int) -> int:
         """Rows at the bottom of a picture that show nothing but the bonnet."""
         side = max(self.middle, 1 - self.middle)
-        return int(max(0.0, height * (self.height - self.drop * (2 * side) ** 2) - 3))
+        fall = self.drop * (2 * side) ** self.power if self.drop >= 0 else 0.0
+        return int(max(0.0, height * (self.height - fall - abs(self.slant) * side) - 3))
 
 
 def _edge(bonnet: Bonnet, height: int, width: int) -> Floats:
     """(W,) row in which the bonnet begins."""
     x = np.linspace(0, 1, width, dtype=np.float32) - bonnet.middle
-    return (height * (1 - bonnet.height + bonnet.drop * (2 * x) ** 2)).astype(np.float32)
+    edge = height * (1 - bonnet.height + bonnet.drop * np.abs(2 * x) ** bonnet.power)
+    edge -= (height * bonnet.slant) * x
+    for middle, half, rise in bonnet.humps:
+        away = np.clip(np.abs(x + (bonnet.middle - middle)) / half, 0, 1)
+        edge -= (height * rise) * np.square(1 - away * away)
+    return edge.astype(np.float32)
 
 
 def paint_bonnet(canvas: Image, gain: Floats, glow: Floats, bonnet: Bonnet, ambient: float) -> None:
@@ -56,6 +72,9 @@ def paint_bonnet(canvas: Image, gain: Floats, glow: Floats, bonnet: Bonnet, ambi
     gap = 1 - 0.5 * np.clip(1 - np.abs(y - rim - 4) / 3, 0, 1)  # shadow along the rim
     colour = np.asarray(bonnet.paint, np.float32) * ((0.6 + 0.5 * (1 - depth)) * gap)[..., None]
     colour += seen * (sheen * gap)[..., None]
+    if bonnet.grain > 0:
+        speck = cv2.resize(sensor_tile()[:, ::3], small, interpolation=cv2.INTER_NEAREST)
+        colour *= (1 + bonnet.grain * speck)[..., None]
     body = cv2.resize(np.clip(colour, 0, 255).astype(np.uint8), (width, span))
     mask = (np.clip(np.arange(first, height, dtype=np.float32)[:, None] - edge, 0, 1) > 0.5).astype(np.uint8)
     cv2.copyTo(body, mask, canvas[first:])

@@ -26,11 +26,12 @@ class Camera:
     yaw: float = 0.0
     roll: float = 0.0
     k1: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)  # pixels of the principal point off the middle, right and down
 
     @property
     def centre(self) -> tuple[float, float]:
         """(x, y) of the principal point in pixels."""
-        return (self.width - 1) / 2, (self.height - 1) / 2
+        return (self.width - 1) / 2 + self.shift[0], (self.height - 1) / 2 + self.shift[1]
 
     @cached_property
     def rotation(self) -> Array:

@@ -39,21 +39,40 @@ class Layout:
     parked: tuple[bool, bool] = (False, False)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many `lanes` of which `width` (m), which from the left is driven in, and how far right of its middle."""
+
+    lanes: int
+    width: float
+    ego_lane: int
+    drift: float
+
+
 def _tinted(colour: np.ndarray) -> Colour:
     b, g, r = (float(value) for value in colour)
     return b, g, r
 
 
-def sample_layout(rng: np.random.Generator, place: Place, wear: float, strength: float) -> Layout:
-    """Draw a road for a `place`; `wear` and `strength` set how well its paint can be seen."""
+def sample_layout(
+    rng: np.random.Generator, place: Place, wear: float, strength: float, plan: Plan | None = None
+) -> Layout:
+    """Draw a road for a `place`; `wear` and `strength` set how well its paint can be seen.
+
+    A `plan` fixes its lanes.
+    """
     count = {"highway": (2, 6), "urban": (1, 5), "rural": (1, 2), "tunnel": (2, 4)}[place]
     low, high = {"highway": (3.4, 3.8), "urban": (2.9, 3.6), "rural": (2.8, 3.6), "tunnel": (3.3, 3.7)}[place]
     lanes, width = int(rng.integers(*count)), float(rng.uniform(low, high))
+    if plan is not None:
+        lanes, width = plan.lanes, plan.width
     two_way = place == "rural" or (place == "urban" and (lanes == 1 or rng.random() < 0.55))
     ego_lane = int(rng.integers(lanes))
     drift = float(np.clip(rng.normal(0, 0.28), -0.8, 0.8))
     if rng.random() < 0.06:  # changing lanes
         drift = float(rng.uniform(-0.48, 0.48) * width)
+    if plan is not None:
+        ego_lane, drift = plan.ego_lane, plan.drift
     start = -(ego_lane + 0.5) * width - drift
     road = Layout(place)
     forward = [start + k * width for k in range(lanes + 1)]

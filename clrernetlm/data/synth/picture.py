@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.bonnet import paint_bonnet, print_time
+from clrernetlm.data.synth.grading import grade, speckle
 from clrernetlm.data.synth.labels import Points, lane_points
 from clrernetlm.data.synth.light import bloom, glare_map, mirror
 from clrernetlm.data.synth.markings import draw_decals
@@ -20,6 +21,7 @@ from clrernetlm.data.synth.stage import Stage
 from clrernetlm.data.synth.surface import Surface, paint_ground
 from clrernetlm.data.synth.textures import TILE
 from clrernetlm.data.synth.traffic import paint_vehicle
+from clrernetlm.data.synth.windscreen import look_through, print_over
 
 # Linear blue, green and red of lights in the distance.
 NIGHT_LIGHTS: tuple[Colour, ...] = (
@@ -58,10 +60,10 @@ def vanishing_point(scene: SceneSettings) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def horizon_rows(scene: SceneSettings) -> tuple[float, float]:
-    """Row of the horizon at the left and at the right side of the picture."""
+def horizon_rows(scene: SceneSettings, inwards: float = 0.0) -> tuple[float, float]:
+    """Row of the horizon `inwards` pixels from the left and from the right side of the picture."""
     camera = scene.camera
-    columns = np.array([0.0, camera.width - 1.0])
+    columns = np.array([inwards, camera.width - 1.0 - inwards])
     steps = np.arange(-camera.height, 2 * camera.height, 0.5)
     right, up, _ = camera.rays(columns[None], steps[:, None])
     ground = up - scene.road.bank * right < scene.road.horizon
@@ -76,7 +78,10 @@ def render(scene: SceneSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
     canvas = np.empty((height, width, 3), np.uint8)
     paint, shade = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
     rows = horizon_rows(scene)
-    paint_sky(canvas, camera, round(max(rows)) + 3, weather.zenith, weather.haze, weather.clouds, weather.cloud, rng)
+    middle = horizon_rows(scene, camera.width / 2)[0] if scene.windscreen is not None else 0.0
+    paint_sky(
+        canvas, camera, round(max(*rows, middle)) + 3, weather.zenith, weather.haze, weather.clouds, weather.cloud, rng
+    )
     for skyline in scene.skylines:
         paint_skyline(canvas, skyline, rows, rng)
     stage = Stage(canvas, camera, scene.road, scene.light, weather.haze, weather.visibility)
@@ -101,11 +106,19 @@ def render(scene: SceneSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
         glow = glow + reflected * cv2.blur(ground, (3, 3))[..., None]
     if scene.sensor.motion > 0:
         canvas = smear(canvas, scene.sensor.motion, vanishing_point(scene))
+    ambient = 0.06 + scene.light.ambient[0] if scene.light.night else scene.light.ambient[0]
     if scene.bonnet is not None:
-        ambient = 0.06 + scene.light.ambient[0] if scene.light.night else scene.light.ambient[0]
         paint_bonnet(canvas, stage.gain, glow, scene.bonnet, ambient)
+    if scene.windscreen is not None:
+        look_through(stage.gain, glow, scene.windscreen, ambient, rng)
+    if scene.grading is not None:
+        speckle(glow, scene.grading.blotches, rng)
     canvas = defocus(canvas, scene.sensor.defocus)
     picture = develop(canvas, stage.gain, glow, scene.sensor, rng)
+    if scene.prints:
+        print_over(picture, scene.prints)
+    if scene.grading is not None:
+        picture = grade(picture, scene.grading)
     if scene.clock:
         print_time(picture, scene.clock, (235, 235, 235), len(scene.clock) % 2 == 0)
     return picture

@@ -16,6 +16,12 @@ TABLE_SIZE = 8192
 _AHEAD = np.geomspace(1.2, 700.0, 1600)  # metres ahead at which the course is known
 
 
+def _integral(z: Array, knots: tuple[tuple[float, float], ...]) -> Array:
+    """(N,) integral from z[0] to each of the rising `z` (N,) of the straight pieces through the `knots`."""
+    value = np.interp(z, [at for at, _ in knots], [v for _, v in knots])
+    return np.concatenate([[0.0], np.cumsum((value[1:] + value[:-1]) / 2 * np.diff(z))])
+
+
 @dataclass(frozen=True)
 class Road:
     """The course of the road in front of a camera `camera_height` metres above it.
@@ -23,6 +29,8 @@ class Road:
     `distance` Z is metres ahead, `offset` u metres to the right of the line that passes under the camera, square to
     the course. Curvature follows a clothoid: `curvature` + `curvature_rate` Z (1/m), between `curve_start` and
     `curve_end`. Height follows a sine of `hill_height` m and `hill_length` m. `bank` is the slope to the right.
+    `bends` are further metres ahead and curvatures, `grades` metres ahead and slopes; both run straight from one to the
+    next and stay at the last.
     """
 
     camera_height: float = 1.4
@@ -34,6 +42,8 @@ class Road:
     hill_length: float = 400.0
     hill_phase: float = 0.0
     bank: float = 0.0
+    bends: tuple[tuple[float, float], ...] = ()
+    grades: tuple[tuple[float, float], ...] = ()
 
     @cached_property
     def _course(self) -> tuple[Array, Array, Array]:
@@ -41,12 +51,17 @@ class Road:
         z = np.concatenate([[0.0], _AHEAD])
         inside = np.clip(z - self.curve_start, 0, max(self.curve_end - self.curve_start, 0))
         heading = self.curvature * inside + self.curvature_rate * inside**2 / 2
+        if self.bends:
+            heading = heading + _integral(z, self.bends)
         heading = 0.85 * np.tanh(heading / 0.85)  # the road never turns back towards the camera
         slope = np.tan(heading)
         shift = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(z))])[1:]
         wave = 2 * np.pi * _AHEAD / self.hill_length
         rise = np.sin(wave + self.hill_phase) - np.sin(self.hill_phase) - wave * np.cos(self.hill_phase)
-        return shift, np.cos(heading[1:]), self.hill_height * rise - self.camera_height
+        level = self.hill_height * rise - self.camera_height
+        if self.grades:
+            level = level + _integral(z, self.grades)[1:]
+        return shift, np.cos(heading[1:]), level
 
     @property
     def course(self) -> Array:

@@ -9,7 +9,10 @@ import numpy as np
 
 from clrernetlm.data.synth.bonnet import Bonnet
 from clrernetlm.data.synth.camera import Camera
+from clrernetlm.data.synth.cameras import sample_dashcam, sample_front, sample_size
+from clrernetlm.data.synth.course import sample_course, sample_plan
 from clrernetlm.data.synth.crossing import reaches, sample_arrows, sample_crossing, thing_shadows
+from clrernetlm.data.synth.grading import Grading, sample_grading, sample_taken
 from clrernetlm.data.synth.layout import Layout, Place, sample_layout
 from clrernetlm.data.synth.light import Light
 from clrernetlm.data.synth.markings import Decal, patches
@@ -27,6 +30,7 @@ from clrernetlm.data.synth.weather import (
     sample_weather,
     tunnel_light,
 )
+from clrernetlm.data.synth.windscreen import Print, Windscreen, sample_prints, sample_windscreen
 from clrernetlm.data.synth.world import sample_world
 
 Category = Literal["normal", "crowd", "hlight", "shadow", "noline", "arrow", "curve", "cross", "night"]
@@ -70,6 +74,9 @@ class SceneSettings:
     tracks: float = 0.04
     stain: float = 0.03
     clock: str = ""
+    windscreen: Windscreen | None = None
+    prints: list[Print] = field(default_factory=list)
+    grading: Grading | None = None
     max_lanes: int = 4
     farthest: float = 150.0  # metres to which lanes are labelled
 
@@ -120,7 +127,11 @@ def sample_scene(
 
     Without any piece of `realism` the same random numbers give the same scene in all versions of the generator.
     """
-    camera, camera_height = sample_camera(rng, size)
+    if "cameras" in realism:
+        size = sample_size(rng, size[0])
+        camera, camera_height = sample_dashcam(rng, size)
+    else:
+        camera, camera_height = sample_camera(rng, size)
     night, dazzle = category == "night", category == "hlight"
     places: list[Place] = ["highway", "urban", "rural"]
     place = places[int(rng.choice(3, p=[0.45, 0.42, 0.13]))]
@@ -132,8 +143,12 @@ def sample_scene(
     wear, strength = float(rng.gamma(2.0, 0.45)), float(rng.uniform(0.6, 1.0))
     if category == "noline":
         wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))
-    layout = sample_layout(rng, place, wear, strength)
-    road = sample_road(rng, category, place, camera_height)
+    plan = sample_plan(rng, place) if "course" in realism else None
+    layout = sample_layout(rng, place, wear, strength, plan)
+    if "course" in realism:
+        road = sample_course(rng, category == "curve", place, camera_height)
+    else:
+        road = sample_road(rng, category, place, camera_height)
     weather = sample_weather(rng, night, category == "shadow", dazzle)
     season = SEASONS[int(rng.integers(len(SEASONS)))]
     lamp = sample_lamp_colour(rng) if night else None
@@ -183,7 +198,7 @@ def sample_scene(
         if side > 0
         else (layout.right_edge - reach, layout.right_edge + 6)
     )
-    return SceneSettings(
+    scene = SceneSettings(
         category,
         camera,
         road,
@@ -205,6 +220,20 @@ def sample_scene(
         farthest=farthest,
         clock=_sample_clock(rng, night) if rng.random() < 0.2 else "",
     )
+    _equip(scene, rng, realism)
+    return scene
+
+
+def _equip(scene: SceneSettings, rng: np.random.Generator, realism: Realism) -> None:
+    """What the `cameras` and the `sensor` of `realism` add to a scene: the own car, the glass, the recorder."""
+    night = scene.light.night and scene.layout.place != "tunnel"
+    if "cameras" in realism:
+        scene.bonnet = sample_front(rng, scene.camera)
+        scene.windscreen, scene.clock = sample_windscreen(rng), ""
+        scene.prints = sample_prints(rng, _sample_clock(rng, night))
+    if "sensor" in realism:
+        scene.sensor = sample_taken(rng, night, scene.light.glare > 0)
+        scene.grading = sample_grading(rng, night)
 
 
 def _sample_clock(rng: np.random.Generator, night: bool) -> str:

@@ -58,7 +58,8 @@ def detect(
             unreadable.append(path)
             continue
         frame = (image.shape[1], image.shape[0])
-        warn_about_shape(frame, config.evaluation.image_size, warned)
+        if config.evaluation.image_size is not None:
+            warn_about_shape(frame, config.evaluation.image_size, warned)
         predictor.set_image(image)
         lanes = found[str(path)] = predictor.lanes(conf)
         write_lines(folder / f"{names[path]}.lines.txt", [prediction_points(lane, frame) for lane in lanes])

@@ -1,5 +1,6 @@
 """A tiny data set in CULane's layout: grey ground, bright straight lanes. Learned within seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,22 @@ def drawn_lanes(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> list[
     rows = np.arange(height, top, -height / 59.0)
     share = (rows - top) / (height - top)
     return [np.stack([vanishing + (bottom - vanishing) * (0.05 + 0.95 * share), rows], axis=1) for bottom in bottoms]
+
+
+def write_mixed_roads(root: Path, count: int, sizes: Sequence[tuple[int, int]], seed: int = 0) -> Path:
+    """`count` drawn roads of every size in a folder `camera_0`, `camera_1`, ... of its own, in common lists."""
+    lists: dict[str, list[str]] = {}
+    for number, size in enumerate(sizes):
+        folder = root / f"camera_{number}"
+        write_drawn_roads(folder, count, seed + number, size)
+        for path in sorted((folder / "list").glob("*.txt")):
+            for line in path.read_text().splitlines():
+                words = [f"/camera_{number}{word}" if word.startswith("/") else word for word in line.split()]
+                lists.setdefault(path.name, []).append(" ".join(words) + "\n")
+    (root / "list").mkdir()
+    for name, lines in lists.items():
+        (root / "list" / name).write_text("".join(lines))
+    return root
 
 
 def write_drawn_roads(root: Path, count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:

@@ -34,7 +34,16 @@ _SIZE: PrimitiveConstructorSpec[tuple[int, int] | None] = PrimitiveConstructorSp
     str_from_instance=lambda size: ["none" if size is None else f"{size[0]}x{size[1]}"],
 )
 
+_SIZE_OR_AUTO: PrimitiveConstructorSpec[tuple[int, int] | None] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="WxH|auto",
+    instance_from_str=lambda words: None if words[0] == "auto" else parse_size(words[0]),
+    is_instance=lambda value: value is None or isinstance(value, tuple),
+    str_from_instance=lambda size: ["auto" if size is None else f"{size[0]}x{size[1]}"],
+)
+
 Size = Annotated[tuple[int, int], _SIZE]
+SizeOrAuto = Annotated[tuple[int, int] | None, _SIZE_OR_AUTO]
 OptionalSize = Annotated[tuple[int, int] | None, _SIZE]
 Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
 Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
@@ -104,7 +113,10 @@ class ScoreSplit(WithCheckpoint):
             "several at once, or all (none start 1 2 4)",
         ),
     ] = ("none",)
-    noise: Annotated[float, arg(metavar="PIXELS", help="clicks miss by up to this, in x and in y")] = 5.0
+    noise: Annotated[
+        float,
+        arg(metavar="PIXELS", help="clicks miss by up to this, in x and in y; pixels of the frame the metric draws on"),
+    ] = 5.0
     prompt_places: Annotated[
         Literal["start", "anywhere"], arg(help="clicks on the lowest rows of a lane, or all along it")
     ] = "start"
@@ -188,11 +200,16 @@ class Evaluate(Command):
         metadata={"option": "list"}
     )
     json: Annotated[Path, arg(metavar="FILE", help="write the scores here")]
-    categories: Annotated[Path | None, arg(metavar="DIR", help="folder of test*_NAME.txt lists")] = None
+    categories: Annotated[
+        Path | None, arg(metavar="DIR", help="folder of test*_NAME.txt lists; folders: the images' top-level folders")
+    ] = None
     semantics: Annotated[
         Literal["clrernet", "official"], arg(help="reading of the metric: published CLRerNet figures, or CULane's C++")
     ] = "clrernet"
-    image_size: Annotated[Size, arg(help="frame the lanes are drawn on")] = (1640, 590)
+    image_size: Annotated[
+        SizeOrAuto,
+        arg(help="frame the lanes are drawn on; auto: every image at its own size, scaled to be 1640 wide"),
+    ] = (1640, 590)
     width: Annotated[int, arg(metavar="PIXELS", help="lane width")] = 30
     per_image: Annotated[Path | None, arg(metavar="FILE", help="write one JSON line per image here")] = None
     workers: Workers = 0

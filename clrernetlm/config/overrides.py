@@ -122,9 +122,10 @@ def _is_setting(option: str, known: Mapping[str, Any]) -> bool:
 
 def _count_values(annotation: Any, following: Sequence[str]) -> int:
     """How many of the `following` words belong to a setting of this type."""
+    annotation = _without_none(annotation)
     if get_origin(annotation) is not tuple:
         limit = 1
-    elif following and "," in following[0]:
+    elif following and ("," in following[0] or following[0].lower() == "none"):
         limit = 1  # 10,25
     elif Ellipsis in get_args(annotation):
         limit = len(following)
@@ -136,9 +137,15 @@ def _count_values(annotation: Any, following: Sequence[str]) -> int:
     return min(limit, len(following))
 
 
+def _without_none(annotation: Any) -> Any:
+    """The type of a setting that may also be None; other types as they are."""
+    options = [option for option in get_args(annotation) if option is not type(None)]
+    return options[0] if type(None) in get_args(annotation) and len(options) == 1 else annotation
+
+
 def _separate(values: Sequence[str], annotation: Any) -> list[str]:
     """`10,25` or `(10, 25)` in one word counts as several values where several are expected."""
-    if get_origin(annotation) is tuple and len(values) == 1 and re.search(r"[,()\[\]]", values[0]):
+    if get_origin(_without_none(annotation)) is tuple and len(values) == 1 and re.search(r"[,()\[\]]", values[0]):
         return [part.strip() for part in values[0].strip(" ()[]").split(",") if part.strip()]
     return list(values)
 

@@ -99,7 +99,7 @@ class DataConfig:
     train_list: str = "list/train_gt.txt"  # relative to root, or absolute
     val_list: str = "list/val.txt"
     test_list: str = "list/test.txt"
-    categories: str = "list/test_split"  # folder of test*_NAME.txt lists
+    categories: str = "list/test_split"  # folder of test*_NAME.txt lists; "folders": the images' top-level folders
     diff_file: str | None = "list/train_diffs.npz"
     diff_threshold: float = 15.0  # frames that differ less from the previous one are dropped
     use_masks: bool = True
@@ -142,7 +142,9 @@ class TrainingConfig:
 class EvaluationConfig:
     semantics: Literal["clrernet", "official"] = "clrernet"
     lane_width: int = 30  # pixels the lanes are drawn wide at `image_size`
-    image_size: tuple[int, int] = (1640, 590)  # width, height the lanes are compared at
+    # Width, height the lanes are compared at, in the frame's own pixels. None: frames of any size, each scaled to be
+    # 1640 pixels wide.
+    image_size: tuple[int, int] | None = (1640, 590)
     thresholds: tuple[float, ...] = (0.1, 0.5, 0.75)
 
 

@@ -6,7 +6,6 @@ import math
 import os
 import threading
 from contextlib import suppress
-from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize
+from clrernetlm.image_headers import jpeg_size
 
 Image = NDArray[np.uint8]
 
@@ -95,24 +95,7 @@ def require_complete(path: str) -> tuple[int, int] | None:
             file.seek(max(0, end - _TAIL))
             if b"\xff\xd9" not in file.read(_TAIL):
                 raise UserError(f"{path}: the JPEG is cut off; copy it again or remove its line from the list")
-            return _jpeg_size(head, file)
+            return jpeg_size(head, file)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path}: cannot be read ({reason}); restore it or remove its line from the list") from None
-
-
-def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
-    """Walk the JPEG's segments to its frame header (SOF0..SOF15 without DHT, JPG and DAC)."""
-    position = 2
-    while True:
-        if position + 9 > len(head):  # behind the part already read: large EXIF blocks
-            file.seek(position)
-            segment = file.read(9)
-        else:
-            segment = head[position : position + 9]
-        if len(segment) < 9 or segment[0] != 0xFF:
-            return None
-        marker = segment[1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
-        position += 2 + int.from_bytes(segment[2:4], "big")

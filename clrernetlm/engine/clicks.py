@@ -22,7 +22,7 @@ DRAWS = 3  # uniform numbers of a click: its place, its miss in x and in y
 
 @dataclass(frozen=True)
 class ClickSettings:
-    """How points are taken from labels: `noise` pixels of the frame at most, in x and in y each."""
+    """How points are taken from labels: `noise` pixels at most, in x and in y each."""
 
     places: Places = "start"  # start: on adjacent rows from the lane's lower end, as in the paper; or all along it
     noise: float = 5.0

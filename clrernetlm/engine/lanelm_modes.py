@@ -22,8 +22,9 @@ from clrernetlm.engine.data_module import build_loader
 from clrernetlm.engine.detector_module import network_input
 from clrernetlm.engine.lessons_data import lane_packing
 from clrernetlm.engine.testing import LOWEST_CONFIDENCE, detected_lanes, drawn_lanes
+from clrernetlm.engine.validation import frame_ious
 from clrernetlm.errors import UserError
-from clrernetlm.evaluation.culane_metric import lane_ious
+from clrernetlm.evaluation.canvas import frame_scale
 from clrernetlm.evaluation.predictions import PredictionWriter
 from clrernetlm.evaluation.verification import true_proposals, verification
 from clrernetlm.geometry import FrameSize
@@ -219,7 +220,11 @@ def labels_of(config: Config, metas: Metas) -> list[list[Points]]:
 def clicks_on_labels(
     config: Config, settings: ClickSettings, number: int, path: str, frame: FrameSize, labels: Sequence[Points]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, and which there are."""
+    """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, and which there are.
+
+    The noise of the settings counts in pixels of the canvas on which lanes are compared (`evaluation.image_size`).
+    """
+    settings = replace(settings, noise=settings.noise / frame_scale(config.evaluation.image_size, frame))
     return label_clicks(labels, path, frame, number, settings, lane_packing(config).tokenizer, config.model.viewport)
 
 
@@ -273,13 +278,7 @@ def log_proposals(
         drawn = [prediction_points(Lane(np.asarray(lane, np.float64)), frame) for lane in points]
         visible = np.array([len(lane) > 1 for lane in drawn], bool)
         ious = np.zeros((len(used), len(lanes)))
-        ious[visible] = lane_ious(
-            [lane for lane in drawn if len(lane) > 1],
-            lanes,
-            settings.semantics,
-            settings.lane_width,
-            settings.image_size,
-        )
+        ious[visible] = frame_ious(settings, [lane for lane in drawn if len(lane) > 1], lanes, frame)
         log.detector.append(scores[image, used])
         log.lanelm.append(verdicts[image, used])
         log.true.append(true_proposals(ious, settings.semantics))

@@ -46,7 +46,7 @@ def speed(
     Reading files is not included. The fifth of `iterations` before the counted ones warms up.
     """
     predictor = Predictor(config, checkpoint, device)
-    width, height = config.evaluation.image_size
+    width, height = config.evaluation.image_size or (1640, 590)
     images = list(np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8))
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     kind = predictor.device.type

@@ -25,6 +25,8 @@ from clrernetlm.engine.data_module import build_loader
 from clrernetlm.engine.detector_module import network_input
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
+from clrernetlm.evaluation.canvas import canvas_words
+from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories
 from clrernetlm.evaluation.mistakes import mistake_pictures
 from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter
 from clrernetlm.evaluation.report import write_report
@@ -39,6 +41,7 @@ from clrernetlm.models.decode import decode_lanes, prediction_points
 LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
 SWEPT_CONFIDENCES = tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist())
 WORST_IMAGES = 12
+MAX_FOLDERS = 30  # more top-level folders than this are clips, not sources
 PER_IMAGE_FILE = "per_image.jsonl"
 NO_CHECKPOINT = "checkpoint: none given; without weights there is nothing to test"
 
@@ -107,12 +110,11 @@ def image_list(config: Config, split: Split) -> Path:
 def score_folder(config: Config, split: Split, folder: Path) -> dict[str, Any]:
     """Predictions in `folder` scored as the config says: the keys of `evaluate`; leaves `per_image.jsonl` there."""
     settings, root = config.evaluation, Path(config.data.root)
-    categories = root / config.data.categories
     return evaluate(
         folder,
         root,
         image_list(config, split),
-        categories=categories if split == "test" and categories.is_dir() else None,
+        categories=split_categories(config, split),
         semantics=settings.semantics,
         width=settings.lane_width,
         image_size=settings.image_size,
@@ -120,6 +122,22 @@ def score_folder(config: Config, split: Split, folder: Path) -> dict[str, Any]:
         per_image=folder / PER_IMAGE_FILE,
         progress=sys.stderr.isatty(),
     ).to_dict()
+
+
+def split_categories(config: Config, split: Split) -> Path | str | None:
+    """What `evaluate` takes as categories.
+
+    The configured lists on the test split. Where there are none, or `data.categories` says so, the top-level folders
+    of the images, if there are several: the sources of a collection.
+    """
+    lists = Path(config.data.root) / config.data.categories
+    asked = config.data.categories == FOLDERS
+    if split == "test" and not asked and lists.is_dir():
+        return lists
+    if asked or split == "test":
+        folders = folder_categories(image_list(config, split))
+        return FOLDERS if asked or 1 < len(folders) <= MAX_FOLDERS else None
+    return None
 
 
 def folder_ious(config: Config, split: Split, folder: Path) -> Iterator[ScoredIous]:
@@ -153,8 +171,7 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
         "device": device,
         "network input": f"{viewport.width}x{viewport.height}",
         "confidence threshold": f"{config.model.decode.conf_threshold:g}",
-        "metric": f"{settings.semantics}, {settings.lane_width} px on "
-        f"{settings.image_size[0]}x{settings.image_size[1]}",
+        "metric": f"{settings.semantics}, {settings.lane_width} px on {canvas_words(settings.image_size)}",
         "clrernetlm": __version__,
         "date": date.today().isoformat(),
     }

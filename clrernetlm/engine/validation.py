@@ -7,14 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm.config import EvaluationConfig
 from clrernetlm.evaluation import lane_ious, match_lanes
+from clrernetlm.evaluation.canvas import canvas_size, frame_scale
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
 from clrernetlm.geometry import FrameSize
-from clrernetlm.lane import Lane, read_lines
+from clrernetlm.lane import Lane, Points, read_lines
 from clrernetlm.models.decode import prediction_points
+
+
+def frame_ious(
+    settings: EvaluationConfig, found: Sequence[Points], labels: Sequence[Points], frame: FrameSize
+) -> NDArray[np.float64]:
+    """`lane_ious` of lanes (N, 2) in pixels of a frame (width, height), on the canvas of the settings."""
+    scale = frame_scale(settings.image_size, frame)
+    if scale != 1:
+        found, labels = [points * scale for points in found], [points * scale for points in labels]
+    size = canvas_size(settings.image_size, frame)
+    return lane_ious(found, labels, settings.semantics, settings.lane_width, size)
 
 
 class ValidationTally:
@@ -33,7 +46,7 @@ class ValidationTally:
         settings = self.settings
         labels = [points for points in read_lines(image.with_suffix(".lines.txt")) if len(points) > 1]
         found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
-        ious = lane_ious(found, labels, settings.semantics, settings.lane_width, settings.image_size)
+        ious = frame_ious(settings, found, labels, frame)
         self.tally.count(ious[match_lanes(ious, settings.semantics)], len(found), len(labels))
 
     def scores(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:

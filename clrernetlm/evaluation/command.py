@@ -7,6 +7,7 @@ import os
 
 from rich.console import Console
 
+from clrernetlm.evaluation.canvas import ImageSize
 from clrernetlm.evaluation.culane_metric import Semantics
 from clrernetlm.evaluation.evaluator import evaluate
 from clrernetlm.evaluation.table import result_table
@@ -22,7 +23,7 @@ def evaluate_command(
     list: Path,
     categories: Path | None = None,
     semantics: Semantics = "clrernet",
-    image_size: tuple[int, int] = (1640, 590),
+    image_size: ImageSize = (1640, 590),
     width: int = 30,
     json: Path | None = None,
     per_image: Path | None = None,

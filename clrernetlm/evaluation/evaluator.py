@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from clrernetlm.errors import UserError
+from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, frame_scale, listed_frame
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
-from clrernetlm.evaluation.image_lists import lines_file, read_categories, read_images
+from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.files import replacing
 
@@ -36,7 +37,7 @@ class Job:
     gt_dir: Path
     semantics: Semantics
     width: int
-    image_size: tuple[int, int]
+    image_size: ImageSize
     thresholds: tuple[float, ...]  # asked for
     per_image: bool
 
@@ -61,7 +62,7 @@ def evaluate(
     categories: Path | None = None,
     semantics: Semantics = "clrernet",
     width: int = 30,
-    image_size: tuple[int, int] = (1640, 590),
+    image_size: ImageSize = (1640, 590),
     thresholds: Sequence[float] = (0.1, 0.5, 0.75),
     workers: int = 0,
     per_image: Path | None = None,
@@ -70,14 +71,15 @@ def evaluate(
     """Compare `<pred_dir>/<image>.lines.txt` with `<gt_dir>/<image>.lines.txt` for every image of a list.
 
     `list_file`: one image a line, first column, leading `/` or not. `categories`: a folder of such lists
-    (`test0_normal.txt`, ...); a category counts those of its images that are in `list_file`. `width` in pixels of
-    `image_size` (width, height). `workers`: processes, 0 = one per core. `per_image`: a JSON-lines file with the
-    counts, hits and IoUs of every image, in the order of the list.
+    (`test0_normal.txt`, ...), of which the images in `list_file` count; or `folders`, for the top-level folders of the
+    images. `width` in pixels of `image_size` (width, height), which takes coordinates as they are; None scales every
+    frame to 1640 pixels wide and needs the images beside their labels. `workers`: processes, 0 = one per core.
+    `per_image`: a JSON-lines file with the counts, hits and IoUs of every image, in the order of the list.
 
     A missing prediction file means no lanes. Raises UserError for a missing label file, for a malformed file (naming
     the line), for an empty list and for settings that make no sense.
     """
-    check_settings(semantics, width, image_size)
+    check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
     if not thresholds or not all(0 <= threshold < 1 for threshold in thresholds):
         raise UserError(f"thresholds: {list(thresholds)} are not IoU thresholds; use numbers in [0, 1), e.g. 0.5")
     if workers < 0:
@@ -86,7 +88,7 @@ def evaluate(
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder of {name}; check the path")
     job = Job(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
-    names = read_categories(categories) if categories is not None else {}
+    names = _categories(categories, list_file)
     total = Tally(job.counted)
     by_category = {name: Tally(job.counted) for name in names}
     chunks = _chunks(_entries(list_file, names))
@@ -99,8 +101,14 @@ def evaluate(
                 lines.writelines(result.lines)
         if total.images == 0:
             raise UserError(f"{list_file}: no images; expected one image path a line")
-    settings = {"semantics": semantics, "width": width, "image_size": list(image_size)}
+    settings = {"semantics": semantics, "width": width, "image_size": image_size and list(image_size)}
     return EvaluationResult(job.thresholds, total, by_category, settings)
+
+
+def _categories(categories: Path | None, list_file: Path) -> dict[str, list[str]]:
+    if categories is None:
+        return {}
+    return folder_categories(list_file) if os.fspath(categories) == FOLDERS else read_categories(categories)
 
 
 def _entries(list_file: Path, categories: dict[str, list[str]]) -> Iterator[Entry]:
@@ -199,7 +207,11 @@ def image_ious(job: Job, image: str) -> FloatArray:
     points = np.concatenate((predicted, labelled))
     stops = np.concatenate((stops, label_stops[1:] + len(predicted)))
     predictions = len(stops) - len(label_stops)
-    return ious_of_points(points, stops, predictions, job.semantics, job.width, job.image_size)
+    size = job.image_size
+    if size is None:
+        frame = listed_frame(job.gt_dir, image)
+        points, size = points * frame_scale(None, frame), canvas_size(None, frame)
+    return ious_of_points(points, stops, predictions, job.semantics, job.width, size)
 
 
 def _image_line(

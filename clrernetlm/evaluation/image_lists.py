@@ -9,6 +9,8 @@ from pathlib import Path
 
 from clrernetlm.errors import UserError
 
+FOLDERS = "folders"  # in place of a folder of category lists: the top-level folders of the images
+
 
 def read_images(list_file: str | os.PathLike[str]) -> Iterator[str]:
     """Image paths of a list file, one by one, without the leading `/`; further columns (mask, flags) are ignored.
@@ -49,6 +51,15 @@ def read_categories(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
         if name in categories:
             raise UserError(f"{path}: a second list of the category {name}; keep one of them")
         categories[name] = list(read_images(path))
+    return categories
+
+
+def folder_categories(list_file: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Top-level folder -> its images, in the order of the list; images outside of any folder are in `.`."""
+    categories: dict[str, list[str]] = {}
+    for image in read_images(list_file):
+        folder, slash, _ = image.partition("/")
+        categories.setdefault(folder if slash else ".", []).append(image)
     return categories
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clrernetlm.drawing import BLUE, GREEN, RED, Colour, draw_lanes
 from clrernetlm.errors import UserError
+from clrernetlm.evaluation.canvas import canvas_words
 from clrernetlm.evaluation.charts import Series, line_chart
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.table import category_label, has_labels
@@ -157,8 +158,7 @@ def metric_html(result: Mapping[str, Any]) -> str:
     """How the figures of an evaluation were measured."""
     settings = [f"{result['semantics']} reading"] if "semantics" in result else []
     if "width" in result and "image_size" in result:
-        width, height = result["image_size"]
-        settings.append(f"lanes drawn {result['width']} px wide at {width}x{height}")
+        settings.append(f"lanes drawn {result['width']} px wide at {canvas_words(result['image_size'])}")
     return f'<p class="note">{escape(", ".join(settings))}</p>' if settings else ""
 
 

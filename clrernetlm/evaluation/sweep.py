@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, frame_scale, listed_frame
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
 from clrernetlm.evaluation.image_lists import lines_file, read_images
 from clrernetlm.evaluation.predictions import read_predictions
@@ -82,14 +83,15 @@ def scored_ious(
     list_file: str | os.PathLike[str] | None = None,
     semantics: Semantics = "clrernet",
     width: int = 30,
-    image_size: tuple[int, int] = (1640, 590),
+    image_size: ImageSize = (1640, 590),
 ) -> Iterator[ScoredIous]:
     """Scores and IoUs of the images of a predictions file, one at a time, against `<gt_dir>/<image>.lines.txt`.
 
     With `list_file` only its images count, and those without a prediction count as images without predicted lanes.
+    `image_size` as in `evaluate`.
     Raises UserError for a malformed or missing file.
     """
-    check_settings(semantics, width, image_size)
+    check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
     missing = set(read_images(list_file)) if list_file is not None else None
     for prediction in read_predictions(predictions_file):
         if missing is not None:
@@ -99,7 +101,14 @@ def scored_ious(
         labels = read_lines(lines_file(gt_dir, prediction.path))
         # Lanes that the reading does not count must not keep their score either.
         lanes = [lane for lane in prediction.lanes if semantics == "official" or len(lane) >= 2]
-        ious = lane_ious([lane.points for lane in lanes], labels, semantics, width, image_size)
+        found, size = [lane.points for lane in lanes], image_size
+        if size is None:
+            frame = listed_frame(gt_dir, prediction.path)
+            scale, size = frame_scale(None, frame), canvas_size(None, frame)
+            found, labels = [points * scale for points in found], [points * scale for points in labels]
+        ious = lane_ious(found, labels, semantics, width, size)
         yield np.array([lane.score for lane in lanes], np.float64), ious
     for image in sorted(missing or ()):
-        yield np.zeros(0), lane_ious([], read_lines(lines_file(gt_dir, image)), semantics, width, image_size)
+        # Without predictions the shape alone matters, which the canvas does not change.
+        labels = read_lines(lines_file(gt_dir, image))
+        yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))

@@ -65,7 +65,7 @@ class EvaluationResult:
     thresholds: tuple[float, ...]
     total: Tally
     categories: dict[str, Tally]
-    settings: dict[str, Any] = field(default_factory=dict)  # semantics, width, image_size
+    settings: dict[str, Any] = field(default_factory=dict)  # semantics, width, image_size (None: see `canvas`)
 
     def f1(self, threshold: float = 0.5) -> float:
         """Total F1 at a threshold."""

@@ -15,8 +15,9 @@ def other_value(annotation: Any, value: Any) -> Any:
     """A value of the type that differs from `value` and is allowed nearly everywhere."""
     if get_origin(annotation) is Literal:
         return next(choice for choice in get_args(annotation) if choice != value)
-    if get_origin(annotation) is tuple:
-        kinds = get_args(annotation)
+    if isinstance(value, tuple):
+        optional = type(None) in get_args(annotation)
+        kinds = get_args(get_args(annotation)[0] if optional else annotation)
         return tuple(other_value(kinds[0], item) for item in value)
     if isinstance(value, bool):
         return not value
@@ -62,6 +63,18 @@ def test_values_that_look_like_options() -> None:
     assert (config.data.root, config.training.max_steps) == ("--odd", -1)
     config = apply_overrides(Config(), ["--data.augmentation.affine-rotate", "-5", "5"])
     assert config.data.augmentation.affine_rotate == (-5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [(["1280", "720"], (1280, 720)), (["1280,720"], (1280, 720)), (["none"], None), (["None"], None)],
+)
+def test_several_numbers_or_none(words: list[str], size: tuple[int, int] | None) -> None:
+    given = ["--evaluation.image-size", *words, "training.epochs=3"]
+    overrides, others = split_overrides(["a.jpg", *given, "b.jpg"])
+    assert others == ["a.jpg", "b.jpg"]
+    config = apply_overrides(Config(), overrides)
+    assert (config.evaluation.image_size, config.training.epochs) == (size, 3)
 
 
 def test_texts_keep_spaces_and_equal_signs() -> None:

@@ -13,7 +13,7 @@ def test_every_number_has_a_range() -> None:
     numbers = {
         name
         for name, annotation in setting_types().items()
-        if {annotation, *get_args(annotation)} & {int, float} and ".viewport." not in name
+        if {annotation, *get_args(annotation)} & {int, float, tuple[int, int]} and ".viewport." not in name
     }
     assert numbers == set(RULES)
 

@@ -1,0 +1,44 @@
+"""How large an image is, without decoding it where its header says so."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm.errors import UserError
+from clrernetlm.image_headers import image_size
+
+# An APP1 segment with one EXIF entry, orientation 6: the camera was held upright.
+UPRIGHT = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
+def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.zeros((45, 80, 3), np.uint8))
+    assert image_size(path) == (80, 45)
+
+
+def test_headers_of_jpeg_and_png_are_enough(tmp_path: Path) -> None:
+    for suffix in (".jpg", ".png"):
+        path = tmp_path / f"a{suffix}"
+        cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
+        path.write_bytes(path.read_bytes()[:700])
+        assert image_size(path) == (500, 300)
+
+
+def test_an_image_that_exif_turns_has_the_size_that_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), np.zeros((45, 80, 3), np.uint8))
+    plain = path.read_bytes()
+    path.write_bytes(plain[:2] + UPRIGHT + plain[2:])
+    assert cv2.imread(str(path)).shape == (80, 45, 3)
+    assert image_size(path) == (45, 80)
+
+
+def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("hello")
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(UserError, match=name):
+            image_size(tmp_path / name)

@@ -129,11 +129,15 @@ def _surface(scene: SceneSettings, rng: np.random.Generator) -> Surface:
     layout = scene.layout
     along = profile(layout.zones, [lane[:2] for lane in layout.lanes], scene.tracks, scene.stain)
     paved = max((zone for zone in layout.zones if zone.left < 0), key=lambda zone: zone.left)
+    relief = {}
+    if scene.ground is not None:
+        along[:, :3] *= scene.ground.across[:, None]
+        relief = {"relief": scene.ground.relief(), "cover_colour": scene.ground.cover_colour}
     across = along.copy()
     across[:] = [*paved.colour, paved.grain, paved.mottle, paved.wear, 0, 0]
     return Surface(
         profiles=np.stack([along, across]),
-        lines=np.array([stroke for line in layout.lines for stroke in line.strokes()], np.float32),
+        lines=np.array([stroke for line in [*layout.lines, *scene.marks] for stroke in line.strokes()], np.float32),
         cross=scene.cross,
         fog=scene.weather.haze,
         visibility=scene.weather.visibility,
@@ -144,6 +148,7 @@ def _surface(scene: SceneSettings, rng: np.random.Generator) -> Surface:
         dapple_size=float(rng.uniform(3.0, 7.0)),
         dapple_threshold=float(rng.uniform(-0.8, 0.9)),
         texture_shift=rng.integers(0, TILE, 8).astype(np.int32),
+        **relief,  # type: ignore[arg-type]
     )
 
 

@@ -12,10 +12,12 @@ from clrernetlm.data.synth.camera import Camera
 from clrernetlm.data.synth.cameras import sample_dashcam, sample_front, sample_size
 from clrernetlm.data.synth.course import sample_course, sample_plan
 from clrernetlm.data.synth.crossing import reaches, sample_arrows, sample_crossing, thing_shadows
+from clrernetlm.data.synth.dressing import Dressing
 from clrernetlm.data.synth.grading import Grading, sample_grading, sample_taken
+from clrernetlm.data.synth.ground import Ground
 from clrernetlm.data.synth.layout import Layout, Place, sample_layout
 from clrernetlm.data.synth.light import Light
-from clrernetlm.data.synth.markings import Decal, patches
+from clrernetlm.data.synth.markings import Decal, Line, patches
 from clrernetlm.data.synth.realism import PLAIN, Realism
 from clrernetlm.data.synth.road import Road
 from clrernetlm.data.synth.roadside import Pole, Thing
@@ -74,6 +76,8 @@ class SceneSettings:
     tracks: float = 0.04
     stain: float = 0.03
     clock: str = ""
+    marks: list[Line] = field(default_factory=list)  # on the road, but no lane lines
+    ground: Ground | None = None
     windscreen: Windscreen | None = None
     prints: list[Print] = field(default_factory=list)
     grading: Grading | None = None
@@ -145,11 +149,14 @@ def sample_scene(
         wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))
     plan = sample_plan(rng, place) if "course" in realism else None
     layout = sample_layout(rng, place, wear, strength, plan)
+    dressing = Dressing(rng, realism, category == "noline")
+    dressing.lay(layout)
     if "course" in realism:
         road = sample_course(rng, category == "curve", place, camera_height)
     else:
         road = sample_road(rng, category, place, camera_height)
     weather = sample_weather(rng, night, category == "shadow", dazzle)
+    weather = dressing.weather(weather, night or dazzle or category == "shadow")
     season = SEASONS[int(rng.integers(len(SEASONS)))]
     lamp = sample_lamp_colour(rng) if night else None
     things = sample_world(rng, layout, season, night, lamp, rng.random() < 0.14)
@@ -158,6 +165,7 @@ def sample_scene(
     if place == "tunnel":
         light = tunnel_light(rng)
         weather = replace(weather, sunny=0.0, visibility=float(rng.uniform(300, 900)), haze=(120.0, 130.0, 135.0))
+    light = dressing.light(light, place == "tunnel")
     density = {"crowd": float(rng.uniform(0.6, 1.0)), "cross": 0.3, "arrow": 0.3}.get(
         category, float(rng.beta(1.2, 3.5))
     )
@@ -220,6 +228,7 @@ def sample_scene(
         farthest=farthest,
         clock=_sample_clock(rng, night) if rng.random() < 0.2 else "",
     )
+    dressing.finish(scene)
     _equip(scene, rng, realism)
     return scene
 

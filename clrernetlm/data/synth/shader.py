@@ -42,6 +42,18 @@ def _smooth_texel(tile, v, u):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
+def _blend(tile, v, u):  # type: ignore[no-untyped-def]
+    """The value of an endless uint8 tile at v >= 0, u >= 0, between the four texels around."""
+    mask = tile.shape[0] - 1
+    i, j = int(v), int(u)
+    fv, fu = v - float32(i), u - float32(j)
+    i0, i1, j0, j1 = i & mask, (i + 1) & mask, j & mask, (j + 1) & mask
+    upper = float32(tile[i0, j0]) + fu * (float32(tile[i0, j1]) - float32(tile[i0, j0]))
+    lower = float32(tile[i1, j0]) + fu * (float32(tile[i1, j1]) - float32(tile[i1, j0]))
+    return upper + fv * (lower - upper)
+
+
+@kernel(fastmath=True)
 def _hit(x, y, rotation, lens, table):  # type: ignore[no-untyped-def]
     """Table entry (negative: sky), offset and distance of the ground, and its metres per focal length, at a pixel."""
     a, b = (float32(x) - lens[0]) * lens[2], (float32(y) - lens[1]) * lens[2]
@@ -76,19 +88,20 @@ def _dapple(u, z, noise, dapple, leaves, mottle):  # type: ignore[no-untyped-def
 
 @kernel(fastmath=True)
 def shade_ground(  # type: ignore[no-untyped-def]
-    canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows
+    canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows, relief
 ) -> None:
     """Paint the first `rows` rows of `canvas`; `surface.paint_ground` prepares the arguments.
 
     `lens`: principal point, 1 / focal length, distortion, bank, lowest slope and entries per slope of `table`. `air`:
-    colours of fog and shadow, ends of the crossing street, colour of further paint. `near`: which of the sorted `lines`
-    may lie at an entry of the profile.
+    colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: which of the sorted `lines`
+    may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1) for none.
     """
     one, zero, full = float32(1), float32(0), float32(255)
     reach, per_step = float32(PROFILE_REACH), float32(1 / PROFILE_STEP)
     far_entry = float32(profiles.shape[1] - 2)
     grain_tile, mottle_tile, wear_tile, leaf_tile = tiles[0], tiles[1], tiles[2], tiles[3]
     along, street = profiles[0], profiles[1]
+    mapped = relief.shape[1] > 1
     width = canvas.shape[1]
     for y in range(rows):
         i1, u1, z1, scale1 = _hit(0, y, rotation, lens, table)
@@ -129,6 +142,16 @@ def shade_ground(  # type: ignore[no-untyped-def]
                 blue = (cut[j, 0] + g * (cut[j + 1, 0] - cut[j, 0])) * light
                 green = (cut[j, 1] + g * (cut[j + 1, 1] - cut[j, 1])) * light
                 red = (cut[j, 2] + g * (cut[j + 1, 2] - cut[j, 2])) * light
+                hidden = zero
+                if mapped and abs(u) < float32(15.9):
+                    at_v = z * float32(8) + n3 * float32(0.6) + float32(512)
+                    at_u = (u + float32(16)) * float32(16) + n3 * float32(0.6)
+                    soft = one / (one + float32(0.4) * pixel_z)
+                    hidden = _blend(relief[1], at_v, at_u) * float32(1 / 255)
+                    ratio = one + soft * (_blend(relief[0], at_v, at_u) * float32(1 / 64) - one)
+                    blue *= ratio
+                    green *= ratio
+                    red *= ratio
                 for k in range(first, last):
                     middle, pixel_u = lines[k, 0], lens[2] * scale
                     if z > lines[k, 13]:
@@ -155,6 +178,12 @@ def shade_ground(  # type: ignore[no-untyped-def]
                     blue += cover * (air[8] * tone - blue)
                     green += cover * (air[9] * tone - green)
                     red += cover * (air[10] * tone - red)
+                if hidden > 0:
+                    hidden = min(max(hidden * (one + float32(0.5) * (n2 + n3)), zero), one)
+                    tone = one + cut[j, 3] * n1 + float32(0.06) * n3
+                    blue += hidden * (air[11] * tone - blue)
+                    green += hidden * (air[12] * tone - green)
+                    red += hidden * (air[13] * tone - red)
                 dark = float32(shade[y, x]) * float32(1 / 255)
                 if dapple[0] > 0:
                     dark = max(dark, _dapple(u, z, n2, dapple, leaf_tile, mottle_tile))

@@ -44,6 +44,8 @@ class Surface:
     dapple_threshold: float = 0.0
     shadow_colour: tuple[float, float, float] = (0.55, 0.47, 0.42)
     paint_colour: tuple[float, float, float] = (222.0, 226.0, 228.0)
+    relief: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((2, 1, 1), np.uint8))  # `Ground.relief`
+    cover_colour: tuple[float, float, float] = (40.0, 40.0, 40.0)
     texture_shift: NDArray[np.int32] = field(default_factory=lambda: np.zeros(8, np.int32))
 
 
@@ -64,7 +66,7 @@ def paint_ground(
     cx, cy = camera.centre
     lens = np.array([cx, cy, 1 / camera.focal, camera.k1, road.bank, lowest, per_slope], np.float32)
     dapple = np.array([s.dapple, s.dapple_from, s.dapple_to, s.dapple_slant, s.dapple_size, s.dapple_threshold])
-    air = np.array([*s.fog, *s.shadow_colour, *s.cross, *s.paint_colour])
+    air = np.array([*s.fog, *s.shadow_colour, *s.cross, *s.paint_colour, *s.cover_colour])
     lines = s.lines[np.argsort(s.lines[:, 0])].astype(np.float32)
     shade_ground(
         canvas,
@@ -81,6 +83,7 @@ def paint_ground(
         air.astype(np.float32),
         dapple.astype(np.float32),
         canvas.shape[0] if rows is None else rows,
+        s.relief,
     )
 
 

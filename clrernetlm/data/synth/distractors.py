@@ -167,12 +167,9 @@ def _street(rng: np.random.Generator, layout: Layout, lanes: list[tuple[float, f
         s = np.arange(0, 18, 1.0)
         side = float(rng.choice([-1, 1]))
         x, y = middle + side * (s**2) / 40, z + s
-        bars = [
-            np.array(
-                [[x[k] - 0.06, y[k]], [x[k] + 0.06, y[k]], [x[k + 1] + 0.06, y[k + 1]], [x[k + 1] - 0.06, y[k + 1]]]
-            )
-            for k in range(0, len(s) - 1, 2)
-        ]
+        curve, half = np.stack([x, y], 1), np.array([0.06, 0.0])
+        pieces = [curve[k : k + 2] for k in range(0, len(s) - 1, 2)]
+        bars = [np.vstack([piece - half, piece[::-1] + half]) for piece in pieces]
         decals.append(Decal(tuple(bars), int(rng.uniform(120, 220))))
     return decals
 
@@ -216,7 +213,7 @@ def _cable_shadows(rng: np.random.Generator, layout: Layout, sunny: int) -> list
         for z in np.sort(rng.uniform(4, 45, int(rng.integers(1, 5)))):
             sag = 0.6 * np.sin(np.pi * steps)
             middle = np.stack([left + (right - left) * steps, np.maximum(z + slant * steps + sag, 1.4)], 1)
-            outline = np.vstack([middle, (middle + (0, width))[::-1]])
+            outline = np.vstack([middle, (middle + np.array([0, width]))[::-1]])
             decals.append(Decal((outline,), int(sunny * rng.uniform(0.4, 0.9)), "shade"))
     if rng.random() < 0.2:
         edge, sign = (layout.left_edge, 1) if rng.random() < 0.5 else (layout.right_edge, -1)

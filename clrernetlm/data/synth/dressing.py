@@ -24,8 +24,10 @@ from clrernetlm.data.synth.nightfall import (
 from clrernetlm.data.synth.paint import repaint
 from clrernetlm.data.synth.pavement import lay_pavement
 from clrernetlm.data.synth.realism import PIECES, Piece, Realism
-from clrernetlm.data.synth.roadside import Pole, Thing
+from clrernetlm.data.synth.roadside import Colour, Pole, Thing
 from clrernetlm.data.synth.section import verge
+from clrernetlm.data.synth.surroundings import crowd, surround
+from clrernetlm.data.synth.traffic import Vehicle
 from clrernetlm.data.synth.weather import Weather
 
 if TYPE_CHECKING:
@@ -68,6 +70,16 @@ class Dressing:
             return light
         return vary_daylight(rng, light)
 
+    def surround(self, things: list[Thing], layout: Layout, season: Colour) -> list[Thing]:
+        """More beside the road."""
+        rng = self._rng.get("surroundings")
+        return things if rng is None else surround(rng, layout, things, season)
+
+    def traffic(self, vehicles: list[Vehicle], layout: Layout) -> list[Vehicle]:
+        """Traffic of other colours, and closer."""
+        rng = self._rng.get("surroundings")
+        return vehicles if rng is None else crowd(rng, layout, vehicles)
+
     def finish(self, scene: SceneSettings) -> None:
         """What lies on the road of an otherwise complete `scene` and stands around it."""
         layout, sunny = scene.layout, int(200 * scene.weather.sunny)
@@ -83,6 +95,7 @@ class Dressing:
         if self._rng:
             scene.marks = [replace(line, last=min(line.last, scene.cross[0])) for line in scene.marks]
         if self._rng.keys() & {"surface", "distractors", "light"}:
+            self._ground.limit(layout.left_edge, layout.right_edge)
             scene.ground = self._ground
 
     def _weather_road(self, rng: np.random.Generator, scene: SceneSettings, sunny: int) -> None:

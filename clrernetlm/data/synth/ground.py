@@ -44,6 +44,11 @@ class Ground:
         y0, y1 = (int(np.clip(z * PER_METRE[0], 0, SIZE)) for z in (near, far))
         self.tone[y0:y1, x0:x1] *= factor
 
+    def limit(self, left: float, right: float) -> None:
+        """Take the tone away outside two offsets in metres."""
+        x0, x1 = (int(np.clip((u + REACH) * PER_METRE[1], 0, SIZE)) for u in (left, right))
+        self.tone[:, :x0], self.tone[:, x1:] = 1, 1
+
     def darken(self, mask: Image, strength: float) -> None:
         """Multiply the tone by 1 - `strength` where `mask` (SIZE, SIZE) is 255; a negative strength brightens."""
         self.tone *= 1 - np.float32(strength / 255) * mask

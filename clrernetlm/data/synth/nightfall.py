@@ -70,8 +70,10 @@ def vary_daylight(rng: np.random.Generator, light: Light) -> Light:
 
 
 def vary_night(rng: np.random.Generator, light: Light) -> tuple[Light, bool]:
-    """A night and whether its street lamps are out: lit as `light` is, unlit but for a cone of headlight, or drenched in
-    the colour of the lamps."""
+    """A night and whether its street lamps are out.
+
+    It is lit as `light` is, or not at all but for a cone of headlight, or drenched in the colour of the lamps.
+    """
     kind = float(rng.random())
     if kind < 0.45:
         base = float(np.exp(rng.uniform(np.log(0.0004), np.log(0.008))))

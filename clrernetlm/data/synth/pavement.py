@@ -55,7 +55,7 @@ def _recolour(rng: np.random.Generator, layout: Layout, concrete: bool) -> float
     else:
         grey = float(np.clip(rng.gamma(5.0, 15.0) + 22, 28, 170))
         tint = np.array([0.03, 0.0, -0.02]) * rng.uniform(-1.5, 1.5)
-    grain, mottle = float(rng.uniform(0.03, 0.14)), float(rng.uniform(0.015, 0.09))
+    grain, mottle = float(rng.uniform(0.02, 0.11)), float(rng.uniform(0.015, 0.08))
     own = max((zone for zone in layout.zones if zone.left < 0), key=lambda zone: zone.left)
     base = np.asarray(own.colour)
 

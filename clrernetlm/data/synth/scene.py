@@ -13,6 +13,7 @@ from clrernetlm.data.synth.cameras import sample_dashcam, sample_front, sample_s
 from clrernetlm.data.synth.course import sample_course, sample_plan
 from clrernetlm.data.synth.crossing import reaches, sample_arrows, sample_crossing, thing_shadows
 from clrernetlm.data.synth.dressing import Dressing
+from clrernetlm.data.synth.forks import fork
 from clrernetlm.data.synth.grading import Grading, sample_grading, sample_taken
 from clrernetlm.data.synth.ground import Ground
 from clrernetlm.data.synth.layout import Layout, Place, sample_layout
@@ -152,6 +153,7 @@ def sample_scene(
     dressing = Dressing(rng, realism, category == "noline")
     dressing.lay(layout)
     if "course" in realism:
+        fork(layout, rng)
         road = sample_course(rng, category == "curve", place, camera_height)
     else:
         road = sample_road(rng, category, place, camera_height)
@@ -160,6 +162,7 @@ def sample_scene(
     season = SEASONS[int(rng.integers(len(SEASONS)))]
     lamp = sample_lamp_colour(rng) if night else None
     things = sample_world(rng, layout, season, night, lamp, rng.random() < 0.14)
+    things = dressing.surround(things, layout, season)
     lamps = [(t.offset + t.arm, t.distance, t.height) for t in things if isinstance(t, Pole) and t.lamp is not None]
     light = sample_light(rng, weather, night, dazzle, lamps, lamp)
     if place == "tunnel":
@@ -169,7 +172,7 @@ def sample_scene(
     density = {"crowd": float(rng.uniform(0.6, 1.0)), "cross": 0.3, "arrow": 0.3}.get(
         category, float(rng.beta(1.2, 3.5))
     )
-    vehicles = sample_traffic(rng, layout, density)
+    vehicles = dressing.traffic(sample_traffic(rng, layout, density), layout)
     cross = (1e9, 1e9)
     decals = patches(layout.left_edge, layout.right_edge, rng)
     if category == "cross":

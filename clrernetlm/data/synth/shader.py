@@ -93,8 +93,8 @@ def shade_ground(  # type: ignore[no-untyped-def]
     """Paint the first `rows` rows of `canvas`; `surface.paint_ground` prepares the arguments.
 
     `lens`: principal point, 1 / focal length, distortion, bank, lowest slope and entries per slope of `table`. `air`:
-    colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: which of the sorted `lines`
-    may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1) for none.
+    colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: which of
+    the sorted `lines` may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1) for none.
     """
     one, zero, full = float32(1), float32(0), float32(255)
     reach, per_step = float32(PROFILE_REACH), float32(1 / PROFILE_STEP)

@@ -1,0 +1,121 @@
+"""Curtain: what stands along a road without a gap, such as a tree line, a cutting, a hedge or a rock face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.data.synth.stage import Stage
+from clrernetlm.data.synth.textures import TILE, fractal_tile
+from clrernetlm.jit import kernel
+
+Colour = tuple[float, float, float]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curtain:
+    """A strip along the road from its foot at `offset` m, between two distances; its top stands `run` m further out.
+
+    `height` m vary by the share `rough` in waves of `wave` m. Colours blend from `foot` to `top`; `texture` is the
+    deviation of its spots, which are `spot` m large.
+    """
+
+    offset: float
+    distance: float
+    far: float
+    height: float
+    run: float
+    rough: float
+    wave: float
+    foot: Colour
+    top: Colour
+    texture: float
+    spot: float
+    seed: int
+
+    @property
+    def depth_key(self) -> float:
+        """Everything that stands at the road stands before it."""
+        return self.far + abs(self.offset)
+
+    def _heights(self, z: Array) -> Array:
+        tile = fractal_tile(11, 0.9)
+        row, shift = self.seed % TILE, self.seed // TILE % TILE
+        coarse = tile[row, (z / self.wave * 8).astype(int) % TILE]
+        at = z / self.wave * 2 + shift
+        smooth = np.interp(at, np.arange(2 * TILE), np.tile(tile[(row + 7) % TILE], 2))
+        begin = np.clip((z - self.distance) / 12, 0.3, 1) if self.distance > 4 else 1.0
+        return np.maximum(self.height * begin * (1 + self.rough * (0.5 * smooth + 0.25 * coarse)), 0.15 * self.height)
+
+    def paint(self, stage: Stage) -> None:
+        z = np.geomspace(max(self.distance, 1.4), self.far, 260)
+        side = 1.0 if self.offset > 0 else -1.0
+        foot = stage.project(self.offset, z, -0.1)
+        top = stage.project(self.offset + side * self.run, z, self._heights(z))
+        width, height = stage.camera.width, stage.camera.height
+        columns = np.arange(width, dtype=np.float64)
+        # From the near end on, a curve in the picture is followed as long as it runs inwards.
+        inner = foot[:, 0] * side
+        turn = np.flatnonzero(np.diff(np.minimum.accumulate(inner)) == 0)
+        last = int(turn[0]) + 1 if len(turn) and turn[0] > 20 else len(z)
+        if last < 8:
+            return
+        x, order = foot[:last, 0], slice(None, None, -1 if side > 0 else 1)
+        rows = np.interp(columns, x[order], foot[:last, 1][order])
+        metres = np.interp(columns, x[order], z[:last][order])
+        x = np.maximum.accumulate(top[:last, 0][order]) + np.arange(last) * 1e-6
+        crest = np.interp(columns, x, top[:last, 1][order])
+        inside = columns < foot[:last, 0].max() if side < 0 else columns > foot[:last, 0].min()
+        crest = np.where(inside, crest, rows + 1)
+        clear = np.exp(-3 * metres / stage.visibility)
+        first, end = int(np.clip(crest.min(), 0, height)), int(np.clip(rows.max() + 1, 0, height))
+        if end - first < 2:
+            return
+        _paint_curtain(
+            stage.canvas,
+            first,
+            end,
+            np.stack([crest, rows, metres, clear]).astype(np.float32),
+            fractal_tile(7, 0.8, 256),
+            np.array(
+                [*self.foot, *self.top, *stage.fog, self.texture, self.height / self.spot, 1 / self.spot], np.float32
+            ),
+            self.seed % 251,
+        )
+        self._shade(stage, foot[:last], top[:last], z[:last])
+
+    def _shade(self, stage: Stage, foot: Array, top: Array, z: Array) -> None:
+        """Light it at night piece by piece, like the ground at its foot."""
+        if not stage.light.night:
+            return
+        cuts = np.linspace(0, len(z) - 1, 12).astype(int)
+        for near, far in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
+            piece = slice(near, far + 1)
+            outline = np.vstack([foot[piece], top[piece][::-1]])
+            stage.cover(outline, self.offset, float(z[(near + far) // 2]), 0.5)
+
+
+@kernel(fastmath=True)
+def _paint_curtain(canvas, first, end, lines, tile, look, shift) -> None:  # type: ignore[no-untyped-def]
+    """`lines` (4, W): crest and foot rows, metres ahead, clearness of the air; `look`: colours, texture, scales."""
+    crest, foot, metres, clear = lines[0], lines[1], lines[2], lines[3]
+    one, zero, full = np.float32(1), np.float32(0), np.float32(255)
+    for y in range(first, end):
+        for x in range(canvas.shape[1]):
+            alpha = min(np.float32(y) - crest[x] + np.float32(0.5), one)
+            if alpha <= 0 or y > foot[x] + 1:
+                continue
+            share = min(max((foot[x] - np.float32(y)) / max(foot[x] - crest[x], one), zero), one)
+            v, u = share * look[10], metres[x] * look[11]
+            n1 = tile[(int(v * 8) + shift) & 255, int(u * 8) & 255]
+            n2 = tile[(int(v * 2) + 3 * shift) & 255, int(u * 2) & 255]
+            fade = min(one, np.float32(40) / metres[x])
+            tone = max(one + look[9] * (n1 * fade + n2), np.float32(0.25))
+            for c in range(3):
+                colour = (look[c] + share * (look[3 + c] - look[c])) * tone
+                colour = look[6 + c] + clear[x] * (colour - look[6 + c])
+                old = np.float32(canvas[y, x, c])
+                canvas[y, x, c] = np.uint8(min(max(old + alpha * (colour - old), zero), full))

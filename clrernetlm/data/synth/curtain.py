@@ -99,6 +99,17 @@ class Curtain:
 
 
 @kernel(fastmath=True)
+def _smooth(tile, v, u):  # type: ignore[no-untyped-def]
+    """The value of an endless tile of 256 at v, u >= 0, between the four texels around."""
+    i, j = int(v), int(u)
+    fv, fu = v - np.float32(i), u - np.float32(j)
+    i0, i1, j0, j1 = i & 255, (i + 1) & 255, j & 255, (j + 1) & 255
+    upper = tile[i0, j0] + fu * (tile[i0, j1] - tile[i0, j0])
+    lower = tile[i1, j0] + fu * (tile[i1, j1] - tile[i1, j0])
+    return upper + fv * (lower - upper)
+
+
+@kernel(fastmath=True)
 def _paint_curtain(canvas, first, end, lines, tile, look, shift) -> None:  # type: ignore[no-untyped-def]
     """`lines` (4, W): crest and foot rows, metres ahead, clearness of the air; `look`: colours, texture, scales."""
     crest, foot, metres, clear = lines[0], lines[1], lines[2], lines[3]
@@ -110,10 +121,11 @@ def _paint_curtain(canvas, first, end, lines, tile, look, shift) -> None:  # typ
                 continue
             share = min(max((foot[x] - np.float32(y)) / max(foot[x] - crest[x], one), zero), one)
             v, u = share * look[10], metres[x] * look[11]
-            n1 = tile[(int(v * 8) + shift) & 255, int(u * 8) & 255]
-            n2 = tile[(int(v * 2) + 3 * shift) & 255, int(u * 2) & 255]
-            fade = min(one, np.float32(40) / metres[x])
-            tone = max(one + look[9] * (n1 * fade + n2), np.float32(0.25))
+            fade, fine = min(one, np.float32(40) / metres[x]), min(one, np.float32(12) / metres[x])
+            n1 = _smooth(tile, v * np.float32(8) + shift, u * np.float32(8)) * fade
+            n2 = _smooth(tile, v * np.float32(2) + shift, u * np.float32(2))
+            n3 = tile[int(v * 40) & 255, int(u * 40) & 255] * fine
+            tone = max(one + look[9] * (n1 + n2 + np.float32(0.7) * n3), np.float32(0.25))
             for c in range(3):
                 colour = (look[c] + share * (look[3 + c] - look[c])) * tone
                 colour = look[6 + c] + clear[x] * (colour - look[6 + c])

@@ -45,6 +45,7 @@ class Light:
     veil: float = 0.0  # stray light over the whole picture
     bloom: float = 1.0
     wet: float = 0.0  # how much the road mirrors, 0..1
+    headlight_spill: float = 0.1  # share of the beam that falls beside it
 
 
 def _fall(u: Floats, z: Floats, offset: Any, distance: Any, height: Any, power: Any) -> Floats:
@@ -64,7 +65,7 @@ def light_at(light: Light, offset: ArrayLike, distance: ArrayLike) -> Floats:
         width = light.headlight_width + 0.1 * z
         near = np.clip((z - 2.0) / 4, 0.05, 1)
         beam = near * np.exp(-(((u - 0.2) / width) ** 4)) / (1 + (z / light.headlight_reach) ** 2.4)
-        spill = 0.1 / (1 + (u / 6) ** 2) / (1 + (z / 12) ** 2)
+        spill = light.headlight_spill / (1 + (u / 6) ** 2) / (1 + (z / 12) ** 2)
         result += (light.headlight * (beam + spill))[..., None] * np.asarray(light.headlight_colour, np.float32)
     if light.lamps and u.size == 1:  # all lamps at once: things ask for one place at a time
         lamp = np.array([(v.offset, v.distance, v.height, v.power) for v in light.lamps], np.float32).T

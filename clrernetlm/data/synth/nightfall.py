@@ -81,9 +81,10 @@ def vary_night(rng: np.random.Generator, light: Light) -> tuple[Light, bool]:
         cone = replace(
             light,
             ambient=ambient,
-            headlight=float(np.exp(rng.uniform(np.log(0.35), np.log(3.0)))),
+            headlight=float(np.exp(rng.uniform(np.log(0.35), np.log(5.0)))),
             headlight_reach=float(rng.uniform(8, 20)),
-            headlight_width=float(rng.uniform(1.2, 2.6)),
+            headlight_width=float(rng.uniform(0.8, 2.4)),
+            headlight_spill=float(np.exp(rng.uniform(np.log(0.004), np.log(0.1)))),
             lamps=(),
             veil=float(rng.exponential(0.0006)),
             wet=light.wet if rng.random() < 0.6 else 0.0,
@@ -110,7 +111,7 @@ def _dazzle(rng: np.random.Generator, light: Light) -> Light:
 
 def darken_pavement(rng: np.random.Generator, layout: Layout, ground: Ground) -> None:
     """At night paint throws the headlights back and the pavement does not."""
-    ground.across *= np.float32(rng.uniform(0.45, 0.95))
+    ground.across *= np.float32(rng.uniform(0.3, 0.95))
 
 
 def house_shadows(rng: np.random.Generator, layout: Layout, sunny: int) -> list[Decal]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.sensor import LIGHT_STEP
-from clrernetlm.data.synth.textures import sensor_tile
+from clrernetlm.data.synth.textures import fractal_tile, sensor_tile
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -21,7 +21,7 @@ class Bonnet:
     """Shares of the picture: `height` covered in the middle, `drop` less at the sides, `middle` of the arc.
 
     The rim falls with the distance from the middle to the `power`, rises by `slant` from the left to the right side
-    and has `humps`; `grain` roughens the surface.
+    and has `humps`; `grain` roughens the surface, and it mirrors the sky in `streaks`.
     """
 
     height: float = 0.2
@@ -33,6 +33,7 @@ class Bonnet:
     power: float = 2.0
     slant: float = 0.0
     grain: float = 0.0
+    streaks: float = 0.0
     humps: tuple[Hump, ...] = ()
 
     def hidden_rows(self, height: int) -> int:
@@ -51,6 +52,14 @@ def _edge(bonnet: Bonnet, height: int, width: int) -> Floats:
         away = np.clip(np.abs(x + (bonnet.middle - middle)) / half, 0, 1)
         edge -= (height * rise) * np.square(1 - away * away)
     return edge.astype(np.float32)
+
+
+def _streaks(bonnet: Bonnet, size: tuple[int, int]) -> Floats:
+    """(h, w) of a `size` (w, h): bright bands that the folds of a bonnet mirror, wide and low."""
+    tile = fractal_tile(9, 1.2, 128)
+    start = int(1000 * bonnet.middle + 7919 * bonnet.height) % 96
+    seen = cv2.resize(tile[start : start + 20, ::4], size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(bonnet.streaks * np.square(np.maximum(seen, 0)), np.float32)
 
 
 def paint_bonnet(canvas: Image, gain: Floats, glow: Floats, bonnet: Bonnet, ambient: float) -> None:
@@ -75,6 +84,8 @@ def paint_bonnet(canvas: Image, gain: Floats, glow: Floats, bonnet: Bonnet, ambi
     if bonnet.grain > 0:
         speck = cv2.resize(sensor_tile()[:, ::3], small, interpolation=cv2.INTER_NEAREST)
         colour *= (1 + bonnet.grain * speck)[..., None]
+    if bonnet.streaks > 0:
+        colour *= 1 + _streaks(bonnet, small)[..., None]
     body = cv2.resize(np.clip(colour, 0, 255).astype(np.uint8), (width, span))
     mask = (np.clip(np.arange(first, height, dtype=np.float32)[:, None] - edge, 0, 1) > 0.5).astype(np.uint8)
     cv2.copyTo(body, mask, canvas[first:])

@@ -36,10 +36,10 @@ def sample_dashcam(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Cam
         wide = float(np.clip(rng.normal(66, 17), 38, 110))
         focal = width / 2 / float(np.tan(np.radians(wide) / 2))
         flat = width / height
-        low, high, middle, spread = (0.34, 0.56, 0.45, 0.04) if flat > 2.2 else (0.22, 0.62, 0.40, 0.08)
+        low, high, middle, spread = (0.34, 0.56, 0.45, 0.04) if flat > 2.2 else (0.22, 0.62, 0.385, 0.075)
         horizon = float(np.clip(rng.normal(middle, spread), low, high)) * height
-        barrel = float(rng.uniform(0.0, 0.12)) if rng.random() < 0.5 else 0.0
-        if rng.random() < 0.15:
+        barrel = float(rng.uniform(0.0, 0.12)) if rng.random() < 0.4 else 0.0
+        if rng.random() < 0.12:
             barrel = float(rng.uniform(0.12, 0.3))
         roll = float(np.clip(rng.normal(0, 0.03), -0.07, 0.07)) if rng.random() < 0.3 else float(rng.normal(0, 0.01))
         shift = (float(rng.normal(0, 0.012)) * width, float(rng.normal(0, 0.02)) * height)
@@ -89,6 +89,7 @@ def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
         power=float(rng.choice([2.0, 2.0, 4.0, 6.0])),
         slant=float(rng.normal(0, 0.02)) * (rng.random() < 0.4),
         grain=float(rng.uniform(0.02, 0.3)) if dashboard else float(rng.uniform(0, 0.04)),
+        streaks=0.0 if dashboard or rng.random() < 0.4 else float(rng.gamma(1.5, 0.5)),
         humps=_humps(rng, tall, dashboard),
     )
 
@@ -98,6 +99,6 @@ def _humps(rng: np.random.Generator, tall: float, dashboard: bool) -> tuple[Hump
     count = int(rng.integers(0, 4)) if dashboard else int(rng.random() < 0.25)
     rise = min(0.35 * tall, 0.05)
     return tuple(
-        (float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.02, 0.2)), float(rng.uniform(0.1, 1.0)) * rise)
+        (float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.04, 0.2)), float(rng.uniform(0.1, 1.0)) * rise)
         for _ in range(count)
     )

@@ -17,9 +17,9 @@ def sample_plan(rng: np.random.Generator, place: Place) -> Plan:
         "tunnel": (0.05, 0.5, 0.35, 0.1, 0.0),
     }[place]
     lanes = 1 + int(rng.choice(5, p=np.array(shares) / sum(shares)))
-    low, high = {"highway": (3.3, 4.0), "urban": (2.7, 3.7), "rural": (2.6, 3.7), "tunnel": (3.2, 3.9)}[place]
+    low, high = {"highway": (3.2, 3.9), "urban": (2.7, 3.7), "rural": (2.6, 3.7), "tunnel": (3.2, 3.9)}[place]
     width = float(rng.uniform(low, high))
-    drift = float(np.clip(rng.normal(0, 0.07), -0.2, 0.2)) * width
+    drift = float(np.clip(rng.normal(-0.01, 0.095), -0.25, 0.25)) * width
     if rng.random() < 0.09:  # changing lanes
         drift = float(rng.uniform(-0.5, 0.5)) * width
     return Plan(lanes, width, int(rng.integers(lanes)), drift)
@@ -28,20 +28,20 @@ def sample_plan(rng: np.random.Generator, place: Place) -> Plan:
 def sample_course(rng: np.random.Generator, bent: bool, place: Place, camera_height: float) -> Road:
     """A course: straight, a clothoid, an S or a sharp bend when `bent`, over level ground, waves or crests."""
     knots: list[tuple[float, float]] = []
-    sharp = {"highway": 1 / 700, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[place]
+    sharp = {"highway": 1 / 450, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[place]
     kind = rng.random()
     if bent:
         turn = float(rng.choice([-1, 1])) / float(np.exp(rng.uniform(np.log(45), np.log(350))))
         begin = float(rng.uniform(-20, 45))
         knots = [(begin, 0.0 if rng.random() < 0.6 else turn), (begin + float(rng.uniform(3, 40)), turn)]
         knots.append((begin + float(rng.uniform(50, 200)), turn * float(rng.uniform(-1.2, 1.2))))
-    elif kind < 0.35:
+    elif kind < 0.3:
         turn = float(rng.normal(0, 0.6)) * sharp
         begin = float(rng.uniform(-60, 80))
         knots = [(begin, turn * float(rng.uniform(0, 1))), (begin + float(rng.uniform(10, 90)), turn)]
         if rng.random() < 0.5:
             knots.append((begin + float(rng.uniform(100, 300)), 0.0))
-    elif kind < 0.55:  # an S
+    elif kind < 0.45:  # an S
         first, length = float(rng.normal(0, 0.9)) * sharp, float(rng.uniform(30, 160))
         begin = float(rng.uniform(-40, 60))
         knots = [(begin, first), (begin + length * 0.3, first), (begin + length, -first * float(rng.uniform(0.4, 1.5)))]

@@ -55,7 +55,7 @@ def sample_taken(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
             (float(rng.uniform(0.9, 1.5)), float(rng.uniform(0.85, 1.1)), float(rng.uniform(0.6, 0.95))),  # blue
         )
         balance = casts[cast]
-        exposure = float(np.exp(rng.normal(0.05, 0.55)))
+        exposure = float(np.exp(rng.normal(-0.25, 0.6)))
     else:
         warm, green = float(rng.normal(0, 0.13)), float(np.exp(rng.normal(0, 0.04)))
         balance = (float(np.exp(-warm)), green, float(np.exp(warm)))
@@ -67,7 +67,7 @@ def sample_taken(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
     return Sensor(
         exposure,
         balance,
-        float(rng.normal(0.5, 0.7)),
+        float(rng.normal(0.75, 0.7)),
         min(saturation, 1.9),
         float(rng.uniform(0, 0.3) if rng.random() < 0.75 else rng.uniform(0.3, 0.9)),
         noise,
@@ -81,7 +81,9 @@ def sample_grading(rng: np.random.Generator, night: bool) -> Grading:
     """Curves, blur and compression of a recorder and of whoever resized its pictures."""
     gamma = float(np.exp(rng.normal(0.08, 0.2)))
     split = np.exp(rng.normal(0, 0.05, 3) * (rng.random() < 0.5))
-    lift = float(rng.gamma(1.2, 0.02)) if rng.random() < 0.35 else 0.0
+    lift = float(rng.gamma(1.2, 0.02)) if rng.random() < 0.25 else 0.0
+    if rng.random() < 0.45:
+        lift = -float(rng.uniform(0.0, 0.12))  # blacks are crushed
     dim = float(rng.uniform(0.75, 1.0)) if rng.random() < 0.3 else 1.0
     tint = rng.uniform(0.6, 1.0, 3)
     resized, quality = 1.0, 0

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.camera import Camera
+from clrernetlm.data.synth.layout import Turn
 from clrernetlm.data.synth.road import Road
 
 Points = NDArray[np.float64]
@@ -17,21 +18,25 @@ _MIN_POINTS = 3
 _LEVEL = 8.0  # pixels sideways per row at which a far line counts as level and is no longer followed
 
 
-def lane_points(camera: Camera, road: Road, offset: float, farthest: float) -> Points:
+def lane_points(camera: Camera, road: Road, offset: float, farthest: float, turn: Turn | None = None) -> Points:
     """(N, 2) x, y in pixels of the line at `offset` metres, from the bottom up, a point every `ROW_STEP` rows.
 
     The line is followed through whatever stands on it, to `farthest` metres, the first crest or the side of the
     image (a few pixels beyond, as annotators do), or where it runs level. Empty when less than three points are left.
+    A `turn` leads it away from the offset.
     """
     z = road.visible_distances
     jump = np.flatnonzero(np.diff(z) > 0.03 * z[:-1] + 0.5)  # behind a crest the line is not followed
     z = z[: jump[0] + 1] if len(jump) else z
     z = z[z <= farthest]
-    x, y, valid = camera.project(road.world(offset, z))
+    if turn is not None:
+        z = z[(z >= turn.first) & (z <= turn.last)]
+    across = offset if turn is None else offset + turn.offset(z)
+    x, y, valid = camera.project(road.world(across, z))
     x, y = x[valid], y[valid]
-    turn = np.flatnonzero(np.diff(y) >= 0)
-    if len(turn):
-        x, y = x[: turn[0] + 1], y[: turn[0] + 1]
+    back = np.flatnonzero(np.diff(y) >= 0)
+    if len(back):
+        x, y = x[: back[0] + 1], y[: back[0] + 1]
     if len(y) < 2:
         return np.zeros((0, 2))
     rows = np.arange(camera.height, -1, -ROW_STEP, dtype=np.float64)

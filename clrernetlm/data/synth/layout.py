@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clrernetlm.data.synth.markings import Colour, Line
 from clrernetlm.data.synth.section import Zone, asphalt, verge
@@ -17,6 +18,25 @@ WHITE = (222.0, 226.0, 228.0)
 YELLOW = (70.0, 176.0, 214.0)
 # Metres painted and metres per period of broken lines in use around the world.
 DASHES = ((6.0, 15.0), (6.0, 15.0), (2.0, 6.0), (4.0, 10.0), (3.05, 12.2), (3.0, 12.0), (4.0, 12.0), (6.0, 18.0))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a border leaves its offset: `shift` metres right, then by `bend` (1/m) times the square of the metres behind
+    `start`, up to `end`; it is there between `first` and `last` metres ahead.
+    """
+
+    bend: float = 0.0
+    start: float = 0.0
+    end: float = 1e9
+    first: float = 0.0
+    last: float = 1e9
+    shift: float = 0.0
+
+    def offset(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) metres that the border lies right of its offset at `distance` (N,)."""
+        behind = np.clip(distance, self.start, self.end) - self.start
+        return self.shift + self.bend * behind * behind
 
 
 @dataclass
@@ -37,6 +57,7 @@ class Layout:
     right_edge: float = 0.0
     median: float | None = None  # offset of a barrier between the directions
     parked: tuple[bool, bool] = (False, False)
+    turns: dict[int, Turn] = field(default_factory=dict)  # of the borders that do not keep their offset
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def lane_slots(scene: SceneSettings) -> list[Points]:
         known = 0 <= index < len(scene.layout.borders) and scene.category != "cross"
         points = np.zeros((0, 2))
         if known:
-            points = lane_points(scene.camera, scene.road, scene.layout.borders[index], scene.farthest)
+            turn = scene.layout.turns.get(index)
+            points = lane_points(scene.camera, scene.road, scene.layout.borders[index], scene.farthest, turn)
         slots.append(points)
     return slots
 

@@ -13,6 +13,7 @@ from clrernetlm.data.synth.cameras import sample_dashcam, sample_front, sample_s
 from clrernetlm.data.synth.course import sample_course, sample_plan
 from clrernetlm.data.synth.crossing import reaches, sample_arrows, sample_crossing, thing_shadows
 from clrernetlm.data.synth.dressing import Dressing
+from clrernetlm.data.synth.forks import fork
 from clrernetlm.data.synth.grading import Grading, sample_grading, sample_taken
 from clrernetlm.data.synth.ground import Ground
 from clrernetlm.data.synth.layout import Layout, Place, sample_layout
@@ -152,6 +153,7 @@ def sample_scene(
     dressing = Dressing(rng, realism, category == "noline")
     dressing.lay(layout)
     if "course" in realism:
+        fork(layout, rng)
         road = sample_course(rng, category == "curve", place, camera_height)
     else:
         road = sample_road(rng, category, place, camera_height)

@@ -51,6 +51,7 @@ class Print:
     outline: bool = False
     font: int = cv2.FONT_HERSHEY_SIMPLEX
     plate: Rgb | None = None
+    tilt: float = 0.0  # radians, clockwise
 
 
 def sample_windscreen(rng: np.random.Generator) -> Windscreen:
@@ -71,18 +72,20 @@ def sample_prints(rng: np.random.Generator, clock: str) -> list[Print]:
     colours: tuple[Rgb, ...] = ((255, 255, 255), (225, 225, 225), (90, 230, 250), (120, 160, 255), (200, 255, 200))
     colour = colours[int(rng.choice(5, p=[0.45, 0.25, 0.15, 0.08, 0.07]))]
     font, size, outline = int(rng.choice(FONTS)), float(rng.uniform(0.008, 0.02)), bool(rng.random() < 0.4)
-    rows = (float(rng.uniform(0.03, 0.09)), float(rng.uniform(0.93, 0.985)))
+    rows = (float(rng.uniform(0.015, 0.09)), float(rng.uniform(0.93, 1.005)))
+    tilt = float(rng.normal(0, 0.12)) if rng.random() < 0.15 else 0.0
     prints = []
     for text in (clock, _numbers(rng), _word(rng)):
         if text and rng.random() < 0.55:
             y = rows[int(rng.random() < 0.7)] + float(rng.normal(0, 0.01))
             x = float(rng.choice([0.01, 0.4, 0.66])) + float(rng.uniform(0, 0.06))
-            prints.append(Print(text, x, y, size * float(rng.uniform(0.8, 1.2)), colour, outline, font))
+            prints.append(Print(text, x, y, size * float(rng.uniform(0.8, 1.2)), colour, outline, font, None, tilt))
     if rng.random() < 0.35:
         plate = (int(rng.integers(256)), int(rng.integers(256)), int(rng.integers(256)))
         x, y = float(rng.choice([0.02, 0.83])) + float(rng.uniform(-0.01, 0.05)), rows[int(rng.random() < 0.4)]
         text, big = _word(rng)[:6], float(rng.uniform(0.012, 0.03))
-        prints.append(Print(text, x, y, big, (250, 250, 250), False, font, plate if rng.random() < 0.7 else None))
+        behind = plate if rng.random() < 0.7 else None
+        prints.append(Print(text, x, y, big, (250, 250, 250), False, font, behind, 2 * tilt))
     return prints
 
 
@@ -136,7 +139,14 @@ def _mirrored(rng: np.random.Generator, height: int, width: int) -> Floats:
     lit = np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(0, 7))):
         y0 = float(rng.uniform(top, 1)) * height
-        if rng.random() < 0.5:  # a fold or rim that runs across
+        kind = rng.random()
+        if kind < 0.15:  # the slats of a vent
+            x0, wide = float(rng.uniform(-0.05, 0.9)) * width, float(rng.uniform(0.08, 0.4)) * width
+            gap, value = float(rng.uniform(0.008, 0.03)) * height, float(rng.uniform(0.3, 1.2))
+            for k in range(int(rng.integers(2, 8))):
+                y1, y2 = y0 + k * gap, y0 + k * gap + float(rng.normal(0, 0.01)) * height
+                cv2.line(lit, (round(x0), round(y1)), (round(x0 + wide), round(y2)), [value], 1)
+        elif kind < 0.5:  # a fold or rim that runs across
             x = np.linspace(-0.05, 1.05, 12)
             bow = float(rng.normal(0, 0.15)) * (x - rng.uniform(0.3, 0.7)) ** 2 * height
             line = np.stack([x * width, y0 + bow + rng.normal(0, 0.06) * height * x], 1)
@@ -152,19 +162,42 @@ def _mirrored(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 
 def print_over(picture: Image, prints: list[Print]) -> None:
-    """Print the texts and logos over a finished picture (H, W, 3)."""
+    """Print the texts and logos over a finished picture (H, W, 3); its rim may cut them."""
     height, width = picture.shape[:2]
     for item in prints:
         unit = cv2.getTextSize(item.text, item.font, 1.0, 1)[0]
         scale = item.size * width / max(1, unit[1])
         thick = max(1, round(item.size * width / 10))
         (wide, tall), _ = cv2.getTextSize(item.text, item.font, scale, thick)
-        x = int(np.clip(item.x * width, 1, max(1, width - wide - 2)))
-        y = int(np.clip(item.y * height, tall + 1, height - 3))
+        pad = max(3, tall // 3 + thick)
+        patch = np.zeros((tall + 3 * pad, wide + 2 * pad, 3), np.uint8)
+        mask = np.zeros(patch.shape[:2], np.uint8)
+        foot = (pad, tall + pad)
         if item.plate is not None:
-            pad = max(1, tall // 3)
-            cv2.rectangle(picture, (x - pad, y - tall - pad), (x + wide + pad, y + pad), item.plate, -1, cv2.LINE_AA)
+            patch[:], mask[:] = item.plate, 255
         if item.outline:
-            dark = (20, 20, 20)
-            cv2.putText(picture, item.text, (x, y), item.font, scale, dark, thick + 2, cv2.LINE_AA)
-        cv2.putText(picture, item.text, (x, y), item.font, scale, item.colour, thick, cv2.LINE_AA)
+            cv2.putText(patch, item.text, foot, item.font, scale, (20, 20, 20), thick + 2, cv2.LINE_AA)
+            cv2.putText(mask, item.text, foot, item.font, scale, [255], thick + 2, cv2.LINE_AA)
+        cv2.putText(patch, item.text, foot, item.font, scale, item.colour, thick, cv2.LINE_AA)
+        cv2.putText(mask, item.text, foot, item.font, scale, [255], thick, cv2.LINE_AA)
+        if not item.outline and item.plate is None:
+            patch[:] = item.colour
+        _paste(picture, patch, mask, (item.x * width - pad, item.y * height - tall - pad), item.tilt)
+
+
+def _paste(picture: Image, patch: Image, mask: Image, corner: tuple[float, float], tilt: float) -> None:
+    """Blend a `patch` (h, w, 3) by its `mask` (h, w) 0..255 into the picture at its upper left corner (x, y), turned
+    clockwise by `tilt` radians."""
+    height, width = patch.shape[:2]
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ turn.T + corner
+    low = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(0)), picture.shape[1::-1]).astype(int)
+    if (high - low < 1).any():
+        return
+    move = np.concatenate([turn, (np.asarray(corner) - low)[:, None]], 1)
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    seen = cv2.warpAffine(patch, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    share = cv2.warpAffine(mask, move, size, flags=cv2.INTER_LINEAR).astype(np.float32)[..., None] / 255
+    view = picture[low[1] : high[1], low[0] : high[0]]
+    view[:] = (view + share * (seen.astype(np.float32) - view) + 0.5).astype(np.uint8)

@@ -55,8 +55,8 @@ def vary_weather(rng: np.random.Generator, weather: Weather, fixed: bool) -> Wea
 
 def vary_daylight(rng: np.random.Generator, light: Light) -> Light:
     """Days from gloomy to glaring, warm and cold, with stray light on the windscreen."""
-    level = float(np.exp(rng.normal(0, 0.22)))
-    if rng.random() < 0.12:
+    level = float(np.exp(rng.normal(0.08, 0.22)))
+    if rng.random() < 0.07:
         level *= float(rng.uniform(0.25, 0.6))
     warm = float(rng.normal(0, 0.06))
     b, g, r = light.ambient

@@ -29,9 +29,9 @@ def repaint(rng: np.random.Generator, layout: Layout, grey: float, faint: bool) 
     """Paint the lines of the `layout` anew, on a road of this `grey`; `faint` leaves what is weak as weak as it is."""
     names = list(STYLES)
     style = names[int(rng.choice(len(names), p=list(STYLES.values())))]
-    level = int(rng.choice(3, p=[0.3, 0.42, 0.28]))  # fresh, used, hardly there
-    strength = float(rng.uniform((0.75, 0.4, 0.16)[level], (1.0, 0.8, 0.45)[level]))
-    wear = float(rng.uniform((0.0, 0.4, 0.8)[level], (0.8, 1.8, 2.6)[level]))
+    level = int(rng.choice(3, p=[0.42, 0.36, 0.22]))  # fresh, used, hardly there
+    strength = float(rng.uniform((0.8, 0.45, 0.18)[level], (1.0, 0.85, 0.5)[level]))
+    wear = float(rng.uniform((-0.4, 0.2, 0.7)[level], (0.6, 1.5, 2.4)[level]))
     white = _white(rng)
     yellow: Colour = tuple(float(v) for v in np.array([70.0, 165.0, 205.0]) * rng.uniform(0.75, 1.15, 3))  # type: ignore[assignment]
     broad = float(np.exp(rng.normal(0, 0.3)))
@@ -52,7 +52,7 @@ def repaint(rng: np.random.Generator, layout: Layout, grey: float, faint: bool) 
             width=width,
             colour=colour,
             strength=min(strength * share, line.strength) if faint else strength * share,
-            wear=max(wear, line.wear) if faint else wear * float(rng.uniform(0.7, 1.3)),
+            wear=max(wear, line.wear) if faint else wear + float(rng.normal(0, 0.2)),
         )
         if line.dash < line.period and round(line.offset, 4) in inner and line.twin == 0:
             jitter = phase + float(rng.uniform(0, 0.5))
@@ -73,7 +73,7 @@ def repaint(rng: np.random.Generator, layout: Layout, grey: float, faint: bool) 
 
 def _white(rng: np.random.Generator) -> Colour:
     """White, greyish or yellowed paint."""
-    level = float(rng.uniform(0.72, 1.08))
+    level = float(rng.uniform(0.78, 1.1))
     warm = float(rng.normal(0, 0.03))
     return 224 * level * (1 - warm), 226 * level, 226 * level * (1 + warm)
 

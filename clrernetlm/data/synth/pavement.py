@@ -50,10 +50,10 @@ def lay_pavement(rng: np.random.Generator, layout: Layout, ground: Ground, faint
 def _recolour(rng: np.random.Generator, layout: Layout, concrete: bool) -> float:
     """Give the paved zones another grey, from nearly black to glaring; the grey of the own lanes."""
     if concrete:
-        grey = float(np.clip(rng.normal(132, 30), 75, 205))
+        grey = float(np.clip(rng.normal(140, 28), 80, 210))
         tint = np.array([-0.06, 0.0, 0.05]) * rng.uniform(-0.4, 1.3)
     else:
-        grey = float(np.clip(rng.gamma(5.0, 15.0) + 22, 28, 170))
+        grey = float(np.clip(rng.gamma(5.0, 15.0) + 28, 32, 175))
         tint = np.array([0.03, 0.0, -0.02]) * rng.uniform(-1.5, 1.5)
     grain, mottle = float(rng.uniform(0.02, 0.11)), float(rng.uniform(0.015, 0.08))
     own = max((zone for zone in layout.zones if zone.left < 0), key=lambda zone: zone.left)
@@ -170,13 +170,13 @@ def _patch(rng: np.random.Generator, ground: Ground) -> None:
 def _crack(rng: np.random.Generator, ground: Ground, concrete: bool) -> None:
     """Cracks, bare or sealed with tar, that wander along, across and aslant."""
     mask = blank()
-    width = float(rng.uniform(0.04, 0.1 if concrete else 0.2))
-    for _ in range(int(rng.integers(2, 12))):
+    width = float(rng.uniform(0.04, 0.08 if concrete else 0.15))
+    for _ in range(int(rng.integers(1, 8))):
         steps = int(rng.integers(5, 16))
         turn = (0.0, 1.2) if rng.random() < 0.6 else (0.7, float(rng.normal(0, 0.3)))
         walk = np.cumsum(rng.normal(0, [0.16, 0.25], (steps, 2)) + turn, 0)
         stroke(mask, walk[:, 0] + rng.uniform(-9, 9), walk[:, 1] + rng.uniform(2, 50), width)
-    ground.darken(mask, float(rng.uniform(0.2, 0.75)))
+    ground.darken(mask, float(rng.uniform(0.12, 0.65)))
 
 
 def _cross(rng: np.random.Generator, layout: Layout, ground: Ground) -> None:

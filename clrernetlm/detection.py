@@ -1,12 +1,11 @@
-"""Lanes of images and folders, as text, JSON and overlays: `clrernetlm detect`."""
+"""Lanes of images, folders and videos, as text, JSON and overlays: `clrernetlm detect`."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing, write_text_atomically
 from clrernetlm.geometry import FrameSize
+from clrernetlm.inputs import Source, find_inputs, result_names
 from clrernetlm.lane import Lane, write_lines
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.predictor import Predictor
-
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from clrernetlm.video_detection import detect_video
 
 
 def detect(
@@ -34,28 +33,51 @@ def detect(
     out: str,
     conf: float | None = None,
     device: str = "cpu",
+    tracking: bool = True,
 ) -> dict[str, list[Lane]]:
-    """Detect lanes in images and folders of images; returns {path: lanes in frame pixels}.
+    """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
-    `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`. Raises UserError
-    for a missing input, or two that would get the same results, before any work is done; unreadable files are
-    named, the others finished, and UserError raised at the end.
+    `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`; of videos what
+    `detect_video` says, and Ctrl-C ends one properly. Raises UserError for a missing input, or two that would get the
+    same results, before any work is done; unreadable files are named, the others finished, and UserError raised at the
+    end.
     """
-    paths = find_images(inputs)
-    names = dict(zip(paths, result_names(paths), strict=True))
+    given = find_inputs(inputs)
+    names = dict(zip(given.images, result_names(given.images), strict=True))
+    clips = [video if isinstance(video, Path) else Path(f"camera{video}") for video in given.videos]
+    clip_names = result_names(clips)
     folder = Path(out)
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
+    require_other_folder(given.images, names, folder)
     predictor = Predictor(config, checkpoint, device)
+    found = detect_images(predictor, names, folder, conf) if names else {}
+    failures = [str(path) for path in names if str(path) not in found]
+    problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""
+    problems = [f"{_listed(failures)}: {problem}"] if failures else []
+    for video, name in zip(given.videos, clip_names, strict=True):
+        try:
+            problems += report_video(predictor, video, folder, name, conf, tracking)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        others = "; the others are done" if len(names) + len(clips) > 1 else ""
+        raise UserError("; ".join(problems) + others)
+    return found
+
+
+def detect_images(
+    predictor: Predictor, names: Mapping[Path, str], folder: Path, conf: float | None = None
+) -> dict[str, list[Lane]]:
+    """Lanes of image files, written to `folder` under their names; returns {path: lanes} of those that can be read."""
+    config, paths = predictor.config, list(names)
     found: dict[str, list[Lane]] = {}
-    unreadable: list[Path] = []
     warned: set[FrameSize] = set()
     progress = track(paths, "Detecting", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     for path in progress:
         try:
             image = read_image(str(path), cv2.IMREAD_COLOR)
         except UserError:
-            unreadable.append(path)
             continue
         frame = (image.shape[1], image.shape[0])
         if config.evaluation.image_size is not None:
@@ -66,44 +88,35 @@ def detect(
         write_jpeg(folder / f"{names[path]}.jpg", draw_lanes(image, lanes))
     write_text_atomically(folder / "lanes.json", json.dumps(as_json(found), indent=1))
     print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
-    if unreadable:
-        listed = ", ".join(map(str, unreadable[:3])) + (", ..." if len(unreadable) > 3 else "")
-        raise UserError(f"{listed}: {len(unreadable)} of {len(paths)} images cannot be decoded; the others are done")
     return found
 
 
-def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Image files named by `inputs`; a folder stands for the images directly inside it, in order of their names."""
-    if not inputs:
-        raise UserError("input: none given; name images or folders")
-    paths: list[Path] = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise UserError(f"{path}: no image in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            paths += inside
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise UserError(f"{path}: no such file or folder")
-    return list(dict.fromkeys(paths))
+def report_video(
+    predictor: Predictor, video: Source, folder: Path, name: str, conf: float | None, tracking: bool
+) -> list[str]:
+    """Detect lanes in one video and print a line about it; returns what is wrong with it, if anything.
 
-
-def result_names(paths: Sequence[Path]) -> list[str]:
-    """Names of the results: the file's stem; where stems repeat, the folder's name goes in front (`clip.MP4-00000`).
-
-    Raises UserError when that does not tell two files apart.
+    A camera runs until Ctrl-C; during a file Ctrl-C interrupts the whole command, after its results are written.
     """
-    repeated = Counter(path.stem for path in paths)
-    names = [path.stem if repeated[path.stem] == 1 else f"{path.resolve().parent.name}-{path.stem}" for path in paths]
-    first: dict[str, Path] = {}
-    for path, name in zip(paths, names, strict=True):
-        other = first.setdefault(name, path)
-        if other != path:
-            raise UserError(f"{path}: its results would overwrite those of {other}; detect them into two folders")
-    return names
+    result = detect_video(predictor, video, folder, name, conf, tracking)
+    mean = result.lanes / max(result.frames, 1)
+    stopped = ", stopped" if result.interrupted else ""
+    print(f"{result.frames} frames{stopped}, {mean:.1f} lanes in each -> {folder / name}.mp4, {name}.lanes.json")
+    if result.interrupted and isinstance(video, Path):
+        raise KeyboardInterrupt
+    return [f"{video}: cut short after {result.frames} frames, which are done"] if result.cut_short else []
+
+
+def require_other_folder(images: Sequence[Path], names: Mapping[Path, str], folder: Path) -> None:
+    """Raise UserError for an image that its own overlay would replace."""
+    for path in images:
+        overlay = folder / f"{names[path]}.jpg"
+        if overlay.exists() and overlay.samefile(path):
+            raise UserError(f"{path}: the overlay would replace it; choose another --out")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSize]) -> None:

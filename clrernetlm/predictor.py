@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.weights.finding import find_model, names_model
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
@@ -29,10 +31,13 @@ Image = NDArray[np.uint8]  # (H, W, 3) BGR
 class Predictor:
     """A detector, or LaneLM on top of one, ready for images of any size; `config.task` says which.
 
-    `config` is a Config, a path or a name; `checkpoint` a `.ckpt`, `.pth` or `.safetensors` file. The costly part is
-    `set_image` (the detector's network); everything after it can be asked as often as needed:
+    `Predictor()` is the model that ships with the package, `Predictor("roads_detector")` another one of `clrernetlm
+    models`, `Predictor(checkpoint="mine.safetensors")` one of `clrernetlm pack` or a training checkpoint, which hold
+    their settings. Otherwise `config` is a Config, a path or a name, and `checkpoint` a `.ckpt`, `.pth` or
+    `.safetensors` file; a config without checkpoint has random weights. The costly part is `set_image` (the detector's
+    network); everything after it can be asked as often as needed:
 
-        predictor = Predictor("lanelm_512_dla34", "lanelm_512_dla34.ckpt")
+        predictor = Predictor()
         predictor.set_image(cv2.imread("road.jpg"))
         for lane in predictor.lanes():
             print(lane.score, lane.points)
@@ -41,8 +46,13 @@ class Predictor:
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
 
-    def __init__(self, config: Config | str, checkpoint: str | None = None, device: str = "cpu") -> None:
-        self.config = load_config(config) if isinstance(config, str) else config
+    def __init__(
+        self,
+        config: Config | str | os.PathLike[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.config, checkpoint = _settings_and_weights(config, checkpoint)
         self._reader: DetectorReader | None = None
         if self.config.task == "lanelm":
             self._reader = init_reader(self.config, checkpoint, device)
@@ -165,6 +175,19 @@ class Predictor:
         if not isinstance(self._reader, PromptableDetector):
             raise UserError(f"complete: lanelm.kind {self.config.lanelm.kind} takes no clicks; use full")
         return self._reader
+
+
+def _settings_and_weights(
+    config: Config | str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
+) -> tuple[Config, str | os.PathLike[str] | None]:
+    """What the arguments of a Predictor stand for: settings, and the weights file or None for random weights."""
+    if isinstance(config, Config):
+        return config, checkpoint
+    if config is None:
+        return find_model() if checkpoint is None else find_model(checkpoint)
+    if checkpoint is None and names_model(os.fspath(config)):
+        return find_model(config)
+    return load_config(os.fspath(config)), checkpoint
 
 
 def prompts_of_clicks(clicks: Sequence[ArrayLike], viewport: Viewport, frame: FrameSize) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.detection import detect, find_images, result_names
+from clrernetlm.detection import detect
 from clrernetlm.engine.training import train
+from clrernetlm.inputs import find_inputs, result_names
 from clrernetlm.lane import read_lines
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
@@ -99,13 +100,13 @@ def test_inputs_are_checked_before_any_work(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.jpg").write_bytes(b"")
-    assert find_images([str(tmp_path / "a")]) == [tmp_path / "a/x.jpg"]
+    assert find_inputs([str(tmp_path / "a")]).images == [tmp_path / "a/x.jpg"]
     with pytest.raises(UserError, match="no such file"):
-        find_images([str(tmp_path / "c")])
-    both = find_images([str(tmp_path / "a"), str(tmp_path / "b")])
+        find_inputs([str(tmp_path / "c")])
+    both = find_inputs([str(tmp_path / "a"), str(tmp_path / "b")]).images
     assert result_names(both) == ["a-x", "b-x"]
     (tmp_path / "a/x.png").write_bytes(b"")
     with pytest.raises(UserError, match="would overwrite"):
-        result_names(find_images([str(tmp_path / "a")]))
+        result_names(find_inputs([str(tmp_path / "a")]).images)
     with pytest.raises(UserError, match="none given"):
-        find_images([])
+        find_inputs([])

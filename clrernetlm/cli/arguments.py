@@ -12,7 +12,8 @@ from typing import Any
 import tyro
 
 import clrernetlm
-from clrernetlm.cli.commands import COMMANDS, Command, WithConfig
+from clrernetlm.cli.base import Command, WithSettings
+from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.config.suggestions import closest, did_you_mean
 from clrernetlm.errors import UserError
 
@@ -56,7 +57,7 @@ def parse(name: str, words: Sequence[str]) -> Command:
     cls = COMMANDS[name]
     overrides: list[str] = []
     rest = list(words)
-    if issubclass(cls, WithConfig):
+    if issubclass(cls, WithSettings):
         from clrernetlm.config.overrides import split_overrides
 
         overrides, rest = split_overrides(words)
@@ -68,7 +69,7 @@ def parse(name: str, words: Sequence[str]) -> Command:
             command = tyro.cli(cls, prog=f"{PROGRAM} {name}", args=rest, config=MARKERS)
     except SystemExit:
         raise UserError(f"{name}: {_one_line(boxes.getvalue())}; see {PROGRAM} {name} --help") from None
-    return replace(command, overrides=tuple(overrides)) if isinstance(command, WithConfig) else command
+    return replace(command, overrides=tuple(overrides)) if isinstance(command, WithSettings) else command
 
 
 MARKERS = (tyro.conf.FlagCreatePairsOff,)
@@ -82,7 +83,7 @@ def _check_options(name: str, cls: type[Command], words: Sequence[str]) -> None:
         if not option.startswith("--") or option == "--" or option.removeprefix("--") in own:
             continue
         near = [f"--{other}" for other in closest(option.removeprefix("--"), own)]
-        if not near and issubclass(cls, WithConfig):
+        if not near and issubclass(cls, WithSettings):
             from clrernetlm.config.serialization import setting_types
 
             near = [f"--{setting}" for setting in closest(option.removeprefix("--"), setting_types())]

@@ -7,77 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional, Suppress, arg
-from tyro.constructors import PrimitiveConstructorSpec
+from tyro.conf import Positional, arg
 
+from clrernetlm.cli.base import Command, Device, WithCheckpoint, WithConfig
+from clrernetlm.cli.model_commands import Detect, Models, Pack
+from clrernetlm.cli.sizes import OptionalSize, Size, SizeOrAuto
 from clrernetlm.errors import UserError
 
-if TYPE_CHECKING:
-    from clrernetlm.config import Config
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`1640x590` -> (1640, 590): width, height; raises ValueError."""
-    width, separator, height = text.lower().partition("x")
-    if not separator or min(int(width), int(height)) < 1:
-        raise ValueError(f"{text} is not WIDTHxHEIGHT")
-    return int(width), int(height)
-
-
-_SIZE: PrimitiveConstructorSpec[tuple[int, int] | None] = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="WxH",
-    instance_from_str=lambda words: parse_size(words[0]),
-    is_instance=lambda value: value is None or isinstance(value, tuple),
-    str_from_instance=lambda size: ["none" if size is None else f"{size[0]}x{size[1]}"],
-)
-
-_SIZE_OR_AUTO: PrimitiveConstructorSpec[tuple[int, int] | None] = PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="WxH|auto",
-    instance_from_str=lambda words: None if words[0] == "auto" else parse_size(words[0]),
-    is_instance=lambda value: value is None or isinstance(value, tuple),
-    str_from_instance=lambda size: ["auto" if size is None else f"{size[0]}x{size[1]}"],
-)
-
-Size = Annotated[tuple[int, int], _SIZE]
-SizeOrAuto = Annotated[tuple[int, int] | None, _SIZE_OR_AUTO]
-OptionalSize = Annotated[tuple[int, int] | None, _SIZE]
-Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
 Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
-
-
-@dataclass(kw_only=True)
-class Command:
-    """One command; `run` returns the exit code."""
-
-    def run(self) -> int:
-        raise NotImplementedError
-
-
-@dataclass(kw_only=True)
-class WithConfig(Command):
-    """A command that reads a config; any setting can follow it."""
-
-    config: Annotated[Positional[str], arg(metavar="CONFIG", help="config file or name; any setting may follow it")]
-    overrides: Suppress[tuple[str, ...]] = ()
-
-    def load(self, *more: str) -> Config:
-        from clrernetlm.config import load_config
-
-        return load_config(self.config, (*self.overrides, *more))
-
-
-@dataclass(kw_only=True)
-class WithCheckpoint(WithConfig):
-    """A command that runs a trained model."""
-
-    checkpoint: Annotated[
-        Positional[str], arg(metavar="CHECKPOINT", help=".ckpt of a training, or a released .pth or .safetensors")
-    ]
-    device: Device = "auto"
 
 
 @dataclass(kw_only=True)
@@ -130,7 +69,7 @@ class ScoreSplit(WithCheckpoint):
     shuffle_images: bool = False
 
     def run(self) -> int:
-        config = self.load()
+        config, checkpoint = self.load_model("test")
         if config.task == "lanelm":
             from clrernetlm.engine.clicks import ClickSettings
             from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol
@@ -138,7 +77,7 @@ class ScoreSplit(WithCheckpoint):
 
             score_lanelm(
                 config,
-                self.checkpoint,
+                checkpoint,
                 Protocol(
                     modes=PAPER_MODES if "all" in self.prompts else self.prompts,
                     clicks=ClickSettings(self.prompt_places, self.noise, self.seed),
@@ -162,31 +101,13 @@ class ScoreSplit(WithCheckpoint):
 
         score_detector(
             config,
-            self.checkpoint,
+            checkpoint,
             out=self.out,
             json=self.json,
             report=self.report,
             split=self.split,
             device=self.device,
         )
-        return 0
-
-
-@dataclass(kw_only=True)
-class Detect(WithCheckpoint):
-    """Detect lanes in images and folders: text, JSON and overlays."""
-
-    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="INPUT...", help="images and folders")]
-    out: Annotated[str, arg(metavar="DIR", help="folder for the results")]
-    conf: Annotated[float | None, arg(metavar="0..1", help="confidence threshold; default: the config's")] = None
-
-    def run(self) -> int:
-        if self.conf is not None and not 0 <= self.conf <= 1:
-            raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
-        config = self.load()
-        from clrernetlm.detection import detect
-
-        detect(config, self.checkpoint, self.inputs, self.out, conf=self.conf, device=self.device)
         return 0
 
 
@@ -309,12 +230,19 @@ class Speed(WithConfig):
     def run(self) -> int:
         if min(self.batch, self.iterations) < 1:
             raise UserError("--batch and --iterations: use 1 or more")
-        config = self.load()
         from clrernetlm.engine.speed import speed
+        from clrernetlm.weights import SHIPPED
+        from clrernetlm.weights.finding import find_model, names_model
+
+        shipped = SHIPPED.get(self.config)
+        if self.checkpoint is None and names_model(self.config) and (shipped is None or shipped.path.is_file()):
+            config, weights = find_model(self.config, self.overrides)
+        else:
+            config, weights = self.load(), self.checkpoint or ""
 
         speed(
             config,
-            self.checkpoint,
+            weights or None,
             device=self.device,
             batch=self.batch,
             iterations=self.iterations,
@@ -393,6 +321,8 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "test": ScoreSplit,
     "detect": Detect,
+    "models": Models,
+    "pack": Pack,
     "evaluate": Evaluate,
     "speed": Speed,
     "config": ShowConfig,

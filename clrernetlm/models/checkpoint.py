@@ -16,21 +16,22 @@ from clrernetlm import __version__
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing
 from clrernetlm.models import inert_pickle
+from clrernetlm.models.packed import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.models.state_dict import load_network_weights, network_weights
 
 if TYPE_CHECKING:
     from clrernetlm.models.clrernet import CLRerNet
 
 PathLike = str | os.PathLike[str]
-NOT_A_CHECKPOINT = "not a checkpoint, or cut short; get the file again"
 
 
 def read_checkpoint(path: PathLike) -> dict[str, Any]:
     """The dictionary in a `.pth`, `.ckpt` or `.safetensors` file, its tensors on the CPU.
 
-    Weights come as the file has them: under `state_dict` in published and training checkpoints (and from
-    safetensors), at the top level otherwise. No file can run code: objects other than tensors, numbers, strings and
-    plain containers come back as `inert_pickle.Inert`. Raises UserError for anything that is no checkpoint.
+    Weights come as the file has them, but float32 where a packed file has float16: under `state_dict` in published and
+    training checkpoints (and from safetensors), at the top level otherwise. `config`, in training checkpoints and
+    packed files, is the tree of settings. No file can run code: objects other than tensors, numbers, strings and plain
+    containers come back as `inert_pickle.Inert`. Raises UserError for anything that is no checkpoint.
     """
     path = Path(path)
     if not path.exists():
@@ -38,22 +39,12 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a checkpoint; name the .pth, .ckpt or .safetensors file in it")
     try:
-        checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        checkpoint = read_packed(path) if path.suffix == SUFFIX else _read_torch(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds no dictionary of weights; save model.state_dict(), not the model itself")
     return checkpoint
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return {"state_dict": load_file(path)}
-    except SafetensorError:
-        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
 
 
 def _read_torch(path: Path) -> Any:

@@ -1,0 +1,70 @@
+"""What the commands have in common: settings, configs and weights among their words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, Suppress, arg
+
+from clrernetlm.errors import UserError
+
+if TYPE_CHECKING:
+    from clrernetlm.config import Config
+
+Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
+
+
+@dataclass(kw_only=True)
+class Command:
+    """One command; `run` returns the exit code."""
+
+    def run(self) -> int:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class WithSettings(Command):
+    """A command that any setting can follow."""
+
+    overrides: Suppress[tuple[str, ...]] = ()
+
+
+@dataclass(kw_only=True)
+class WithConfig(WithSettings):
+    """A command that reads a config; any setting can follow it."""
+
+    config: Annotated[Positional[str], arg(metavar="CONFIG", help="config file or name; any setting may follow it")]
+
+    def load(self, *more: str) -> Config:
+        from clrernetlm.config import load_config
+
+        return load_config(self.config, (*self.overrides, *more))
+
+
+@dataclass(kw_only=True)
+class WithCheckpoint(WithConfig):
+    """A command that runs a trained model: CONFIG CHECKPOINT, or one word that stands for both."""
+
+    config: Annotated[
+        Positional[str], arg(metavar="CONFIG", help="config file or name, or a model of `clrernetlm models` alone")
+    ] = ""
+    checkpoint: Annotated[
+        Positional[str | None],
+        arg(metavar="CHECKPOINT", help=".ckpt of a training, or a released .pth or .safetensors"),
+    ] = None
+    device: Device = "auto"
+
+    def load_model(self, command: str) -> tuple[Config, str]:
+        """Settings and weights file; raises UserError of `command` when the words do not name both."""
+        if self.checkpoint is not None:
+            return self.load(), self.checkpoint
+        from clrernetlm.weights import RELEASED
+        from clrernetlm.weights.finding import find_model, names_model
+
+        released = RELEASED.get(self.config)
+        if names_model(self.config) or (released is not None and released.path.is_file()):
+            return find_model(self.config, self.overrides)
+        missing = "CHECKPOINT" if self.config else "CONFIG and CHECKPOINT"
+        get = f"; `clrernetlm models get {self.config}` downloads it" if released is not None else ""
+        raise UserError(f"{command}: {missing} missing{get}; see clrernetlm {command} --help")

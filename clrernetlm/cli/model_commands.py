@@ -1,0 +1,145 @@
+"""The commands about trained models: using one, listing and getting them, packing one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from clrernetlm.cli.base import Command, Device, WithSettings
+from clrernetlm.errors import UserError
+
+if TYPE_CHECKING:
+    from clrernetlm.config import Config
+
+
+@dataclass(kw_only=True)
+class Detect(WithSettings):
+    """Detect lanes in images, folders, videos and cameras: text, JSON and overlays."""
+
+    inputs: Annotated[
+        Positional[tuple[str, ...]],
+        arg(
+            metavar="[CONFIG CHECKPOINT] INPUT...",
+            help="images, folders of them, videos, or 0 for the first camera; in front, a model of your own",
+        ),
+    ] = ()
+    model: Annotated[
+        str | None, arg(metavar="NAME|FILE", help="one of `clrernetlm models`, or a packed file; default: roads")
+    ] = None
+    out: Annotated[str, arg(metavar="DIR", help="folder for the results")] = "lanes"
+    conf: Annotated[float | None, arg(metavar="0..1", help="confidence threshold; default: the model's")] = None
+    # Videos: every frame by itself, without identities and smoothing.
+    no_tracking: bool = False
+    device: Device = "auto"
+
+    def run(self) -> int:
+        if self.conf is not None and not 0 <= self.conf <= 1:
+            raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
+        config, checkpoint, inputs = self._model_and_inputs()
+        from clrernetlm.detection import detect
+
+        detect(config, checkpoint, inputs, self.out, conf=self.conf, device=self.device, tracking=not self.no_tracking)
+        return 0
+
+    def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:
+        from clrernetlm.config import load_config
+        from clrernetlm.inputs import find_inputs
+        from clrernetlm.weights import DEFAULT
+        from clrernetlm.weights.finding import find_model
+
+        own = self.model is None and starts_with_config(self.inputs)
+        inputs = self.inputs[2:] if own else self.inputs
+        find_inputs(inputs)  # a wrong name is noticed before the weights are read
+        if own:
+            return load_config(self.inputs[0], self.overrides), self.inputs[1], inputs
+        return *find_model(self.model or DEFAULT, self.overrides), inputs
+
+
+def starts_with_config(words: Sequence[str]) -> bool:
+    """Whether the words of `detect` are CONFIG CHECKPOINT INPUT..., not INPUT... alone.
+
+    Raises UserError that names the missing or misplaced word when they are neither.
+    """
+    from clrernetlm.config.loading import find_config
+    from clrernetlm.inputs import is_input
+    from clrernetlm.weights import SHIPPED
+    from clrernetlm.weights.finding import WEIGHT_SUFFIXES
+
+    if not words:
+        raise UserError("detect: INPUT missing; name images, folders or videos: clrernetlm detect photo.jpg")
+    first, *rest = words
+    weights = [word for word in words if Path(word).suffix in WEIGHT_SUFFIXES]
+    if first in weights:
+        raise UserError(
+            f"{first}: weights come after their config: CONFIG {first} INPUT..., or --model {first} INPUT..."
+        )
+    if is_input(first) and not (rest and rest[0] in weights):
+        return False
+    if first in SHIPPED and not (rest and rest[0] in weights):
+        raise UserError(f"{first}: a model, not an input; use --model {first}")
+    if not _looks_like_config(first):
+        raise UserError(f"{first}: no such image, folder, video or config; check the path")
+    find_config(first)
+    if not rest or (is_input(rest[0]) and rest[0] not in weights):
+        raise UserError(f"{first}: a config needs its checkpoint: {first} CHECKPOINT INPUT...; or leave it out")
+    return True
+
+
+def _looks_like_config(word: str) -> bool:
+    from clrernetlm.config.loading import find_config
+    from clrernetlm.config.suggestions import closest
+
+    try:
+        find_config(word)
+    except UserError:
+        return Path(word).suffix == ".py" or (not Path(word).suffix and bool(closest(word, _config_names())))
+    return True
+
+
+def _config_names() -> list[str]:
+    from clrernetlm.config.loading import config_folder
+
+    return [path.stem for path in config_folder().rglob("*.py")]
+
+
+@dataclass(kw_only=True)
+class Models(Command):
+    """List the models that are ready to use; `models get NAME` downloads a released one."""
+
+    words: Annotated[Positional[tuple[str, ...]], arg(metavar="[get NAME]", help="which model to download")] = ()
+    to: Annotated[str | None, arg(metavar="DIR", help="download to this folder; default: the cache")] = None
+
+    def run(self) -> int:
+        from clrernetlm.weights.listing import get_model, print_models
+
+        if not self.words:
+            print_models()
+        elif self.words[0] == "get" and len(self.words) == 2:
+            get_model(self.words[1], self.to)
+        else:
+            raise UserError(f"models: {' '.join(self.words)}: not understood; use `models` or `models get NAME`")
+        return 0
+
+
+@dataclass(kw_only=True)
+class Pack(WithSettings):
+    """Make one file for use from a training checkpoint: weights and settings, half the size."""
+
+    checkpoint: Annotated[
+        Positional[str], arg(metavar="CHECKPOINT", help=".ckpt of a training; LaneLM's brings its detector along")
+    ]
+    out: Annotated[Positional[str], arg(metavar="OUT.safetensors", help="the file to write")]
+    precision: Annotated[Literal["fp16", "fp32"], arg(help="of the weights in the file")] = "fp16"
+    config: Annotated[
+        str | None, arg(metavar="CONFIG", help="settings instead of those in the checkpoint; a released .pth has none")
+    ] = None
+
+    def run(self) -> int:
+        from clrernetlm.packing import pack
+
+        pack(self.checkpoint, self.out, self.precision, self.config, self.overrides)
+        return 0

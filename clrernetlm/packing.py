@@ -1,0 +1,74 @@
+"""From a training checkpoint to the one file that is shipped: `clrernetlm pack`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from clrernetlm.config import Config, from_dict, load_config, to_dict
+from clrernetlm.config.overrides import apply_overrides
+from clrernetlm.config.validation import validate
+from clrernetlm.errors import UserError
+from clrernetlm.files import sha256
+from clrernetlm.models.clrernet import init_detector
+from clrernetlm.models.lanelm.loading import init_reader
+from clrernetlm.models.packed import SUFFIX, Precision, write_packed
+from clrernetlm.weights.finding import stored_config
+
+# Settings about the machine that trained; a packed file has the defaults instead.
+LOCAL = (
+    "data.root",
+    "data.train_list",
+    "data.val_list",
+    "data.test_list",
+    "data.categories",
+    "data.diff_file",
+    "training.work_dir",
+    "training.device",
+    "lanelm.detector",
+    "lanelm.cache",
+)
+
+
+def pack(
+    checkpoint: str, out: str, precision: Precision = "fp16", config: str | None = None, overrides: Sequence[str] = ()
+) -> Path:
+    """Write the network and settings of a training checkpoint to `out`, ready to be used alone; prints what it wrote.
+
+    A checkpoint of LaneLM brings its detector along. `config`, a name or file, replaces the settings in the checkpoint
+    and is needed where it has none (released .pth files). `overrides` are words such as `--model.decode.conf-threshold
+    0.38`. Paths of the training machine are left out. Raises UserError for a checkpoint that does not fit, and for an
+    `out` of another suffix or one that cannot be written.
+    """
+    target = Path(out)
+    if target.suffix != SUFFIX:
+        raise UserError(f"{out}: a packed file ends in {SUFFIX}; use {target.with_suffix(SUFFIX)}")
+    settings = load_config(config) if config is not None else stored_config(checkpoint)
+    if settings is None:
+        raise UserError(f"{checkpoint}: holds no settings; name the config that it was trained with: --config CONFIG")
+    settings = without_paths(apply_overrides(settings, overrides))
+    settings.name = settings.name or target.stem
+    validate(settings)
+    # Filling a model checks every name and shape, and leaves optimiser states and the like behind.
+    model: nn.Module = (init_reader if settings.task == "lanelm" else init_detector)(settings, checkpoint)
+    weights = model.state_dict()
+    write_packed(weights, settings, target, precision)
+    values = sum(value.numel() for value in weights.values())
+    print(
+        f"{target}: {settings.name}, {settings.task}, {values / 1e6:.2f} million values in {precision}, "
+        f"{target.stat().st_size / 1e6:.1f} MB\nsha256 {sha256(target)}"
+    )
+    return target
+
+
+def without_paths(config: Config) -> Config:
+    """A copy with the defaults for all settings in `LOCAL`."""
+    tree, defaults = to_dict(config), to_dict(Config())
+    for name in LOCAL:
+        *groups, leaf = name.split(".")
+        branch, default = (functools.reduce(dict.__getitem__, groups, root) for root in (tree, defaults))
+        branch[leaf] = default[leaf]
+    return from_dict(tree)

@@ -1,0 +1,97 @@
+"""Lanes of a video, frame by frame: an overlay video and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from clrernetlm.drawing import PALETTE, draw_lanes
+from clrernetlm.errors import UserError
+from clrernetlm.files import replacing
+from clrernetlm.inputs import Source
+from clrernetlm.lane import Lane
+from clrernetlm.predictor import Predictor
+from clrernetlm.tracking import Tracks, advance, shown
+from clrernetlm.video import Video, video_file
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    frames: int
+    lanes: int  # over all frames
+    interrupted: bool  # by Ctrl-C
+    cut_short: bool  # the file ended before its announced end
+
+
+def detect_video(
+    predictor: Predictor,
+    source: Source,
+    folder: Path,
+    name: str,
+    conf: float | None = None,
+    tracking: bool = True,
+) -> VideoResult:
+    """Detect lanes in a video or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
+
+    One frame is in memory at a time. Ctrl-C ends both files properly. With `tracking` every lane has an identity, which
+    is its colour, moves smoothly, and stays for a few frames in which it is missed (`"seen": false`).
+    The JSON is `{video, width, height, fps, frames: [{frame, seconds, lanes: [{track, seen, score, points}]}]}` with
+    points [[x, y], ...] in pixels, bottom first; without tracking lanes have score and points only.
+
+    Raises UserError for an unreadable video, and when the overlay would replace the video itself.
+    """
+    overlay = folder / f"{name}.mp4"
+    if isinstance(source, Path) and overlay.exists() and overlay.samefile(source):
+        raise UserError(f"{source}: the overlay would replace it; choose another --out")
+    state, lanes, interrupted = Tracks(), 0, False
+    with ExitStack() as stack:
+        video = stack.enter_context(Video(source))
+        temporary = stack.enter_context(replacing(folder / f"{name}.lanes.json"))
+        rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+        append = stack.enter_context(video_file(overlay, video.size, video.fps))
+        about = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
+        rows.write(json.dumps(about)[:-1] + ', "frames": [')
+        try:
+            for number, image in enumerate(_with_progress(video)):
+                frame = (image.shape[1], image.shape[0])
+                predictor.set_image(image)
+                found = predictor.lanes(conf)
+                if tracking:
+                    state = advance(state, found, frame)
+                    tracks = shown(state, frame)
+                    drawn = [lane for _, lane in tracks]
+                    colours = [PALETTE[(one.identity - 1) % len(PALETTE)] for one, _ in tracks]
+                    facts = [{"track": one.identity, "seen": one.missed == 0} | _plain(lane) for one, lane in tracks]
+                else:
+                    drawn, colours, facts = found, list(PALETTE), [_plain(lane) for lane in found]
+                append(draw_lanes(image, drawn, colours))
+                row = {"frame": number, "seconds": round(number / video.fps, 3), "lanes": facts}
+                rows.write(("," if number else "") + "\n" + json.dumps(row))
+                lanes += len(drawn)
+        except KeyboardInterrupt:
+            interrupted = True
+        rows.write("\n]}\n")
+        return VideoResult(video.read, lanes, interrupted, video.cut_short and not interrupted)
+
+
+def _plain(lane: Lane) -> dict[str, Any]:
+    return {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}
+
+
+def _with_progress(video: Video) -> Any:
+    console = Console(stderr=True)
+    return track(
+        video,
+        f"Detecting {video.source}",
+        video.count,
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

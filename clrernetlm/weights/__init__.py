@@ -1,0 +1,86 @@
+"""The models that ship with the package, and released ones that can be downloaded. Importing this reads no file.
+
+To ship a model: `clrernetlm pack CHECKPOINT clrernetlm/weights/NAME.safetensors`, then an entry in `SHIPPED` with the
+SHA-256 that the command prints, and a card in docs/MODELS.md.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+MODEL_CARDS = "docs/MODELS.md"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A packed file inside the package. Several entries may share one."""
+
+    name: str
+    file: str  # in this folder
+    description: str
+    sha256: str | None  # None: not fixed yet
+    detector_only: bool = False  # leave LaneLM in the file alone
+    licence: str = "Apache-2.0"
+    card: str = MODEL_CARDS
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / self.file
+
+
+@dataclass(frozen=True)
+class Released:
+    """A checkpoint that others publish."""
+
+    name: str  # also that of its config
+    url: str
+    description: str
+    sha256: str | None = None  # None: not published, so a download cannot be verified
+    licence: str = "see its repository"
+
+    @property
+    def file(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        """Where `clrernetlm models get` puts it."""
+        return cache_folder() / self.file
+
+
+DEFAULT = "roads"
+SHIPPED = {
+    entry.name: entry
+    for entry in (
+        Shipped("roads", "roads.safetensors", "photos and video of a camera behind the windscreen", sha256=None),
+        Shipped("roads_detector", "roads.safetensors", "the CLRerNet in roads alone: faster", None, detector_only=True),
+    )
+}
+# The addresses are those in the README of https://github.com/hirotomusiker/CLRerNet; no hashes are published there.
+_CLRERNET = "https://github.com/hirotomusiker/CLRerNet/releases/download/v0.1.0"
+RELEASED = {
+    entry.name: entry
+    for entry in (
+        Released(
+            "clrernet_culane_dla34",
+            f"{_CLRERNET}/clrernet_culane_dla34.pth",
+            "CLRerNet of its authors, CULane F1@50 81.11",
+        ),
+        Released(
+            "clrernet_culane_dla34_ema",
+            f"{_CLRERNET}/clrernet_culane_dla34_ema.pth",
+            "the same with averaged weights, CULane F1@50 81.55",
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """The folder for downloads: $CLRERNETLM_CACHE, else `clrernetlm` in the user's cache folder."""
+    chosen = os.environ.get("CLRERNETLM_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clrernetlm"

@@ -1,0 +1,79 @@
+"""Downloads that are whole and verified, or go on later where they stopped."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from clrernetlm.errors import UserError
+from clrernetlm.files import sha256
+
+BLOCK = 1 << 18  # bytes
+TIMEOUT = 30.0  # seconds without an answer or a byte
+
+
+def download(url: str, target: Path, expected: str | None = None, timeout: float = TIMEOUT) -> str:
+    """Fetch `url` to the file `target`, with a progress bar; returns its SHA-256. A `target` that exists is replaced.
+
+    What has arrived waits in `<target>.part`; the next call goes on from there. `target` appears only when all of it
+    has arrived and its SHA-256 is `expected` (None: unknown, not compared). Raises UserError: no connection, an answer
+    other than the file, cut short, a wrong hash (nothing is kept then), a folder that cannot be written.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, part, timeout)
+        found = sha256(part)
+        if expected is not None and found != expected:
+            part.unlink()
+            raise UserError(f"{url}: SHA-256 {found} instead of {expected}; not kept. Try again, or report the address")
+        os.replace(part, target)
+    except HTTPError as error:
+        if error.code == 416:
+            part.unlink(missing_ok=True)
+            raise UserError(f"{part}: did not belong to {url}, and is deleted; run the command again") from None
+        raise UserError(f"{url}: the server answers {error.code} {error.reason}; check the address") from None
+    except (URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+        raise UserError(
+            f"{url}: cannot be downloaded ({reason}); check the connection, or put the file at {target} by hand"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); choose another --to") from None
+    return found
+
+
+def _fetch(url: str, part: Path, timeout: float) -> None:
+    """Append to `part` what it lacks of `url`; raises UserError when the connection ends before the file does."""
+    have = part.stat().st_size if part.exists() else 0
+    # Ask for the last byte again: a part that is already whole is then no request beyond the end.
+    request = Request(url, headers={"Range": f"bytes={have - 1}-"} if have else {})
+    with urlopen(request, timeout=timeout) as answer:
+        goes_on = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(f"bytes {have - 1}-")
+        have = have - 1 if goes_on else 0  # 0: the server sends all of it
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length is not None and length.isdigit() else None
+        with open(part, "r+b" if have else "wb") as file, _bar() as bar:
+            file.seek(have)
+            task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
+            while block := answer.read(BLOCK):
+                file.write(block)
+                bar.advance(task, len(block))
+            arrived = file.tell()
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and arrived != total:
+        raise UserError(f"{url}: cut short after {arrived} of {total} bytes; run the command again to go on from there")
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

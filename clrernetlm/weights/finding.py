@@ -1,0 +1,91 @@
+"""A model by its name or file: the settings it needs and where its weights are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from clrernetlm.config import Config, from_dict, load_config
+from clrernetlm.config.overrides import apply_overrides
+from clrernetlm.config.suggestions import did_you_mean
+from clrernetlm.config.validation import validate
+from clrernetlm.errors import UserError
+from clrernetlm.models.checkpoint import read_checkpoint
+from clrernetlm.models.packed import SUFFIX, read_settings
+from clrernetlm.weights import DEFAULT, RELEASED, SHIPPED, Released, Shipped
+
+WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt")
+
+
+def names_model(text: str) -> bool:
+    """Whether `text` is the name of a shipped model or that of a weights file, not a config's."""
+    return text in SHIPPED or Path(text).suffix in WEIGHT_SUFFIXES
+
+
+def find_model(name_or_file: str | os.PathLike[str] = DEFAULT, overrides: Sequence[str] = ()) -> tuple[Config, str]:
+    """The settings and the weights file of a model.
+
+    `name_or_file`: a shipped model, a released one that has been downloaded, a packed file, a training checkpoint, or a
+    released .pth under its own name. `overrides` are words such as `--model.viewport.top 0.5`. Downloads nothing.
+
+    Raises UserError for an unknown name, for weights that are not on this machine (saying how to get them), and for a
+    file without settings.
+    """
+    text = os.fspath(name_or_file)
+    shipped, released = SHIPPED.get(text), RELEASED.get(text) or RELEASED.get(Path(text).stem)
+    if shipped is not None:
+        config, path = _shipped_config(shipped), shipped.path
+    elif Path(text).exists():
+        path = Path(text)
+        stored = stored_config(path) or (load_config(released.name) if released else None)
+        if stored is None:
+            raise UserError(f"{text}: weights without settings; name the config too: CONFIG {text}")
+        config = stored
+    elif released is not None and text in (released.name, released.file):
+        config, path = load_config(released.name), _downloaded(released)
+    elif Path(text).suffix in WEIGHT_SUFFIXES:
+        raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
+    else:
+        hint = did_you_mean(text, [*SHIPPED, *RELEASED]) or f"; use a weights file or one of {_names()}"
+        raise UserError(f"{text}: no such model{hint}")
+    name = config.name or path.stem
+    config = apply_overrides(config, overrides)
+    config.name = config.name or name
+    validate(config)
+    return config, str(path)
+
+
+def stored_config(path: str | os.PathLike[str]) -> Config | None:
+    """The settings in a packed file or training checkpoint; None when it holds none. Raises UserError."""
+    path = Path(path)
+    if path.suffix == SUFFIX and path.is_file():
+        tree = read_settings(path)
+    else:
+        tree = read_checkpoint(path).get("config")
+    return from_dict(tree, str(path)) if isinstance(tree, dict) else None
+
+
+def _shipped_config(model: Shipped) -> Config:
+    if not model.path.is_file():
+        raise UserError(
+            f"{model.name}: {model.path} is missing, so this copy of clrernetlm came without weights; install the "
+            "released package again, or name weights of your own: --model FILE, or CONFIG CHECKPOINT"
+        )
+    config = stored_config(model.path)
+    if config is None:
+        raise UserError(f"{model.path}: holds no settings; make it with `clrernetlm pack`")
+    if model.detector_only:
+        config.task = "clrernet"
+    config.name = model.name
+    return config
+
+
+def _downloaded(model: Released) -> Path:
+    if not model.path.is_file():
+        raise UserError(f"{model.name}: not on this machine; get it with `clrernetlm models get {model.name}`")
+    return model.path
+
+
+def _names() -> str:
+    return ", ".join([*SHIPPED, *RELEASED])

@@ -1,0 +1,68 @@
+"""Which models there are, and getting them: `clrernetlm models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from clrernetlm.config.suggestions import did_you_mean
+from clrernetlm.errors import UserError
+from clrernetlm.files import sha256
+from clrernetlm.weights import DEFAULT, MODEL_CARDS, RELEASED, SHIPPED, Released, Shipped
+from clrernetlm.weights.download import download
+
+
+def print_models() -> None:
+    """Print a table of shipped and released models, and whether they are on this machine."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "here", "MB"):
+        table.add_column(title, no_wrap=True)
+    for title in ("licence", "what it is"):
+        table.add_column(title)
+    models: list[Shipped | Released] = [*SHIPPED.values(), *RELEASED.values()]
+    for model in models:
+        name = f"{model.name} (default)" if model.name == DEFAULT else model.name
+        table.add_row(name, state(model), _megabytes(model.path), model.licence, model.description)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"\nroads*: inside the package, nothing to get; {MODEL_CARDS} says what they can do. clrernet_*: checkpoints "
+        "of the CLRerNet authors, `clrernetlm models get NAME`; the addresses are those of their README.",
+        highlight=False,
+    )
+
+
+def state(model: Shipped | Released) -> str:
+    """`yes`, `yes, unverified` when no SHA-256 is known to compare with, `damaged`, `no`."""
+    if not model.path.is_file():
+        return "no"
+    if model.sha256 is None:
+        return "yes, unverified" if isinstance(model, Released) else "yes"
+    return "yes" if sha256(model.path) == model.sha256 else "damaged"
+
+
+def get_model(name: str, folder: str | None = None) -> Path:
+    """Download a released checkpoint, to the cache folder or `folder`, unless it is there; returns and prints its path.
+
+    Raises UserError for an unknown name and for whatever stops the download.
+    """
+    if name in SHIPPED:
+        raise UserError(f"{name}: ships with clrernetlm; `clrernetlm detect photo.jpg --model {name}` finds it")
+    model = RELEASED.get(name.removesuffix(".pth"))
+    if model is None:
+        hint = did_you_mean(name, RELEASED) or f"; use one of {', '.join(RELEASED)}"
+        raise UserError(f"{name}: no such model{hint}")
+    target = model.path if folder is None else Path(folder) / model.file
+    if target.is_file():
+        print(f"{target} is there already")
+        return target
+    found = download(model.url, target, model.sha256)
+    verdict = "verified" if model.sha256 else "unverified: its authors publish no hash to compare with"
+    print(f"{target}\nsha256 {found} ({verdict})")
+    return target
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f}" if path.is_file() else ""

@@ -1,0 +1,238 @@
+"""Models by name: what ships, what can be had, and what is said when it is not there."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm import Predictor, UserError, weights
+from clrernetlm.cli import main
+from clrernetlm.config import load_config
+from clrernetlm.files import sha256
+from clrernetlm.models.checkpoint import save_official
+from clrernetlm.models.clrernet import init_detector
+from clrernetlm.models.lanelm.loading import init_lanelm, save_lanelm
+from clrernetlm.packing import pack
+from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED
+from clrernetlm.weights.finding import find_model
+from clrernetlm.weights.listing import state
+from tests.engine.small_lanelm import small_lanelm, write_detector
+
+LIMIT = 25e6  # bytes of all shipped files together
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file as one that ships: a small LaneLM and its detector, of random weights."""
+    folder = tmp_path_factory.mktemp("packed")
+    config = small_lanelm(folder, folder, write_detector(folder / "detector.pth"))
+    config.model.decode.conf_threshold = 0.2
+    save_lanelm(init_lanelm(config), folder / "lanelm.pth")
+    return pack(str(folder / "lanelm.pth"), str(folder / "roads.safetensors"))
+
+
+@pytest.fixture
+def shipped(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package as if that file were in it."""
+    monkeypatch.setattr(weights, "FOLDER", packed.parent)
+    return packed
+
+
+@pytest.fixture
+def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    monkeypatch.setenv("CLRERNETLM_CACHE", str(tmp_path / "cache"))
+
+
+def refusal(*arguments: object) -> str:
+    with pytest.raises(UserError) as caught:
+        find_model(*arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_ships_is_what_the_registry_says_and_small() -> None:
+    assert DEFAULT in SHIPPED
+    files = {model.path for model in SHIPPED.values() if model.path.is_file()}
+    assert sum(file.stat().st_size for file in files) <= LIMIT
+    assert files == set(FOLDER.glob("*.safetensors"))
+    for model in SHIPPED.values():
+        if model.path.is_file():
+            assert model.sha256 in (None, sha256(model.path))
+            assert Predictor(model.name).config.task in ("clrernet", "lanelm")
+
+
+def test_the_default_model_needs_no_argument(shipped: Path) -> None:
+    predictor = Predictor()
+    assert (predictor.config.name, predictor.config.task) == ("roads", "lanelm")
+    assert Predictor("roads").config == predictor.config
+    alone = Predictor("roads_detector")
+    assert (alone.config.name, alone.config.task) == ("roads_detector", "clrernet")
+    image = np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8)
+    for one in (predictor, alone):
+        one.set_image(image)
+    assert [lane.score for lane in alone.lanes()] == [lane.score for lane in predictor.detections()]
+
+
+def test_settings_can_be_changed(shipped: Path) -> None:
+    config, path = find_model("roads", ["--model.decode.conf-threshold", "0.6"])
+    assert config.model.decode.conf_threshold == 0.6
+    assert path == str(shipped)
+    assert "model.decode.conf_threshold: 7.0 is out of range" in refusal("roads", ["model.decode.conf_threshold=7"])
+
+
+@pytest.mark.usefixtures("nothing_shipped")
+def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+    assert refusal("roads").startswith(f"roads: {tmp_path / 'roads.safetensors'} is missing")
+    assert "clrernetlm models get clrernet_culane_dla34" in refusal("clrernet_culane_dla34")
+    assert refusal("road") == "road: no such model; did you mean roads?"
+    assert "use a weights file or one of roads, " in refusal("zzz")
+    assert "no such checkpoint" in refusal(str(tmp_path / "mine.safetensors"))
+    with pytest.raises(UserError, match="is missing"):
+        Predictor()
+
+
+@pytest.mark.usefixtures("nothing_shipped")
+def test_a_released_checkpoint_brings_the_config_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = RELEASED["clrernet_culane_dla34"]
+    save_official(init_detector(released.name), released.path)
+    elsewhere = tmp_path / "elsewhere" / released.file
+    elsewhere.parent.mkdir()
+    released.path.rename(elsewhere)
+    assert find_model(str(elsewhere)) == (load_config(released.name), str(elsewhere))
+    elsewhere.rename(released.path)
+    for name in (released.name, released.file):
+        assert find_model(name) == (load_config(released.name), str(released.path))
+    elsewhere.with_name("other.pth").write_bytes(released.path.read_bytes())
+    assert "weights without settings; name the config too" in refusal(str(elsewhere.with_name("other.pth")))
+
+
+def test_damage_is_seen(shipped: Path, tmp_path: Path) -> None:
+    model = replace(SHIPPED["roads"], sha256=sha256(shipped))
+    assert state(model) == "yes"
+    assert state(replace(model, sha256="0" * 64)) == "damaged"
+    assert state(replace(model, file="absent.safetensors")) == "no"
+
+
+def test_models_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n{name} " in out for name in (*SHIPPED, *RELEASED))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["get", "roads"], "roads: ships with clrernetlm"),
+        (["get", "clrernet_culane_dla43"], "did you mean clrernet_culane_dla34"),
+        (["get"], "models: get: not understood"),
+        (["list", "all"], "models: list all: not understood"),
+    ],
+)
+def test_wrong_words_are_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", *words]) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_importing_and_listing_touch_no_network() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from clrernetlm.cli import main\n"
+        "import clrernetlm.predictor, clrernetlm.weights.finding\n"
+        "sys.exit(main(['models']))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+# Through the command line: which words are the model, which are inputs.
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    path = tmp_path / "photo.jpg"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
+    return str(path)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_detect_needs_nothing_but_a_photo(shipped: Path, photo: str, here: Path) -> None:
+    assert main(["detect", photo]) == 0
+    assert {path.name for path in (here / "lanes").iterdir()} == {"photo.jpg", "photo.lines.txt", "lanes.json"}
+
+
+def test_detect_takes_names_files_and_settings(shipped: Path, photo: str, here: Path) -> None:
+    for number, model in enumerate((["--model", "roads_detector"], ["--model", str(shipped)], ["--conf", "0.1"])):
+        words = ["detect", *model, photo, "--out", f"out{number}", "--model.viewport.top", "0.4", "--device", "cpu"]
+        assert main(words) == 0
+        assert (here / f"out{number}" / "lanes.json").exists()
+
+
+def test_detect_still_takes_a_config_and_a_checkpoint(packed: Path, photo: str, here: Path) -> None:
+    (here / "mine.py").write_text(
+        "from clrernetlm.config import from_dict\n"
+        "from clrernetlm.models.packed import read_settings\n"
+        f"config = from_dict(read_settings({str(packed)!r}))\n"
+    )
+    (here / "mine").mkdir()  # a folder of the same name is no input here
+    for config in ("mine.py", "mine"):
+        assert main(["detect", config, str(packed), photo, "--out", "out"]) == 0
+    assert (here / "out" / "photo.jpg").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_words_in_the_wrong_place_are_one_line(shipped: Path, photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = "clrernet_culane_dla34"
+    for words, expected in (
+        ([], "detect: INPUT missing"),
+        (["--model", "roads"], "input: none given"),
+        (["nowhere.jpg"], "nowhere.jpg: no such file"),
+        (["nowhere.mp4"], "nowhere.mp4: no such file"),
+        (["nowhere/folder"], "nowhere/folder: no such image, folder, video or config"),
+        (["roads", photo], "roads: a model, not an input; use --model roads"),
+        ([config], f"{config}: a config needs its checkpoint"),
+        ([config, photo], f"{config}: a config needs its checkpoint"),
+        ([config, "w.pth"], "input: none given"),
+        ([config, "w.pth", photo], "w.pth: no such checkpoint"),
+        (["clrernet_culane_dla35", "w.pth", photo], "did you mean clrernet_culane_dla34"),
+        (["w.pth", config, photo], "w.pth: weights come after their config"),
+        ([photo, "--model", "rods"], "rods: no such model; did you mean roads?"),
+        ([photo, "--model", "nowhere.safetensors"], "nowhere.safetensors: no such checkpoint"),
+    ):
+        assert expected in error_of(["detect", *words], capsys)
+
+
+@pytest.mark.usefixtures("nothing_shipped", "here")
+def test_detect_without_shipped_weights_is_one_line(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "came without weights; install the released package again" in error_of(["detect", photo], capsys)
+
+
+def test_speed_times_a_shipped_model(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["speed", "roads", "--iterations", "1", "--device", "cpu"]) == 0
+    assert "roads: image to lanes" in capsys.readouterr().out
+
+
+def test_test_takes_a_shipped_model(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(tmp_path) in error_of(["test", "roads", "--data.root", str(tmp_path)], capsys)

@@ -85,7 +85,7 @@ def paint_bonnet(canvas: Image, gain: Floats, glow: Floats, bonnet: Bonnet, ambi
         speck = cv2.resize(sensor_tile()[:, ::3], small, interpolation=cv2.INTER_NEAREST)
         colour *= (1 + bonnet.grain * speck)[..., None]
     if bonnet.streaks > 0:
-        colour *= 1 + _streaks(bonnet, small)[..., None]
+        colour += seen * (bonnet.gloss * gap * _streaks(bonnet, small))[..., None]
     body = cv2.resize(np.clip(colour, 0, 255).astype(np.uint8), (width, span))
     mask = (np.clip(np.arange(first, height, dtype=np.float32)[:, None] - edge, 0, 1) > 0.5).astype(np.uint8)
     cv2.copyTo(body, mask, canvas[first:])

@@ -15,8 +15,9 @@ SHAPES: tuple[tuple[float, float], ...] = (
     (2.0, 0.08),
     (2.4, 0.07),
 )
+# Blue, green and red of cars that are not grey: red, blue, green, gold, brown.
+CAR_COLOURS = ((28, 26, 130), (110, 62, 30), (62, 72, 40), (110, 150, 165), (42, 52, 72))
 _NEAREST = 1.22  # metres: the course of the road is known from here on
-Colour = tuple[float, float, float]
 
 
 def sample_size(rng: np.random.Generator, width: int) -> tuple[int, int]:
@@ -75,8 +76,8 @@ def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
     else:
         grey = float(rng.choice([10.0, 20.0, 45.0, 90.0, 150.0, 205.0]))
         tint = rng.uniform(0.92, 1.06, 3)
-        if rng.random() < 0.3:  # red, blue, green, gold cars
-            grey, tint = float(rng.uniform(40, 110)), rng.uniform(0.35, 1.5, 3)
+        if rng.random() < 0.25:
+            grey, tint = float(rng.uniform(0.5, 1.3)), np.asarray(CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))])
         gloss = float(rng.uniform(0.03, 0.6))
     b, g, r = (float(v) for v in np.clip(grey * rng.uniform(0.75, 1.25) * tint, 2, 240))
     return Bonnet(
@@ -89,7 +90,7 @@ def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
         power=float(rng.choice([2.0, 2.0, 4.0, 6.0])),
         slant=float(rng.normal(0, 0.02)) * (rng.random() < 0.4),
         grain=float(rng.uniform(0.02, 0.3)) if dashboard else float(rng.uniform(0, 0.04)),
-        streaks=0.0 if dashboard or rng.random() < 0.4 else float(rng.gamma(1.5, 0.5)),
+        streaks=0.0 if dashboard or rng.random() < 0.4 else float(rng.gamma(1.5, 0.4)),
         humps=_humps(rng, tall, dashboard),
     )
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.data.synth.sensor import Sensor
+from clrernetlm.data.synth.sensor import LIGHT_STEP, Sensor
 from clrernetlm.data.synth.textures import TILE, fractal_tile, sensor_tile
 
 Image = NDArray[np.uint8]
@@ -22,7 +22,8 @@ class Grading:
     `curve` is the gamma per channel (blue, green, red) and `black`, `white` the levels 0..1 that 0 and 1 become.
     `pan` is a blur of pixels sideways at a width of 1640, `sharpen` the strength of the halos, `resized` the share of
     the size the picture was stored at, `quality` the JPEG quality there (0: none), `blotches` the noise of coloured
-    blocks in linear light.
+    blocks in linear light. The sensor is exposed so that the brighter parts of the road come `adapt` of the way
+    (0..1, in logarithms) to the linear brightness `target`.
     """
 
     curve: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -34,6 +35,8 @@ class Grading:
     resized: float = 1.0
     quality: int = 0
     blotches: float = 0.0
+    target: float = 0.2
+    adapt: float = 0.0
 
 
 def sample_taken(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
@@ -55,11 +58,11 @@ def sample_taken(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
             (float(rng.uniform(0.9, 1.5)), float(rng.uniform(0.85, 1.1)), float(rng.uniform(0.6, 0.95))),  # blue
         )
         balance = casts[cast]
-        exposure = float(np.exp(rng.normal(-0.25, 0.6)))
+        exposure = float(np.exp(np.clip(rng.normal(-0.1, 0.5), -1.0, 1.2)))
     else:
         warm, green = float(rng.normal(0, 0.13)), float(np.exp(rng.normal(0, 0.04)))
         balance = (float(np.exp(-warm)), green, float(np.exp(warm)))
-        exposure = float(np.exp(rng.normal(-0.15, 0.4))) * (0.8 if dazzle else 1.0)
+        exposure = float(np.exp(rng.normal(-0.1, 0.35))) * (0.85 if dazzle else 1.0)
     saturation = float(rng.gamma(6, 0.16))
     if rng.random() < 0.06:
         saturation = float(rng.uniform(0.0, 0.25)) * (rng.random() < 0.5)  # grey, or nearly
@@ -79,11 +82,11 @@ def sample_taken(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
 
 def sample_grading(rng: np.random.Generator, night: bool) -> Grading:
     """Curves, blur and compression of a recorder and of whoever resized its pictures."""
-    gamma = float(np.exp(rng.normal(0.08, 0.2)))
+    gamma = float(np.exp(rng.normal(0.0, 0.12) if night else rng.normal(0.08, 0.2)))
     split = np.exp(rng.normal(0, 0.05, 3) * (rng.random() < 0.5))
     lift = float(rng.gamma(1.2, 0.02)) if rng.random() < 0.25 else 0.0
     if rng.random() < 0.45:
-        lift = -float(rng.uniform(0.0, 0.12))  # blacks are crushed
+        lift = -float(rng.uniform(0.0, 0.05 if night else 0.12))  # blacks are crushed
     dim = float(rng.uniform(0.75, 1.0)) if rng.random() < 0.3 else 1.0
     tint = rng.uniform(0.6, 1.0, 3)
     resized, quality = 1.0, 0
@@ -102,7 +105,20 @@ def sample_grading(rng: np.random.Generator, night: bool) -> Grading:
         resized,
         quality,
         float(rng.gamma(1.2, 0.0009)) if night or rng.random() < 0.1 else 0.0,
+        target=0.1 if night else 0.28,
+        adapt=float(rng.uniform(0.75, 1.0) if night else rng.uniform(0.3, 0.9)),
     )
+
+
+def exposure(canvas: Image, gain: Floats, glow: Floats, hidden: int, grading: Grading) -> float:
+    """Factor of the exposure for display values (H, W, 3) under the light maps; `hidden` rows show the own car."""
+    small = canvas[::LIGHT_STEP, ::LIGHT_STEP]
+    height, width = small.shape[:2]
+    foot = height - hidden // LIGHT_STEP
+    rows, columns = slice(foot // 2, max(foot // 2 + 2, foot * 9 // 10)), slice(width // 5, width * 4 // 5)
+    lit = np.square(small[rows, columns].astype(np.float32) / 255) * gain[rows, columns] + glow[rows, columns]
+    bright = float(np.quantile(lit.mean(2), 0.8))
+    return float(np.clip((grading.target / max(bright, 1e-5)) ** grading.adapt, 0.25, 16.0))
 
 
 def speckle(glow: Floats, strength: float, rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.data.synth.bonnet import paint_bonnet, print_time
-from clrernetlm.data.synth.grading import grade, speckle
+from clrernetlm.data.synth.grading import exposure, grade, speckle
 from clrernetlm.data.synth.labels import Points, lane_points
 from clrernetlm.data.synth.light import bloom, glare_map, mirror
 from clrernetlm.data.synth.markings import draw_decals
@@ -112,10 +113,13 @@ def render(scene: SceneSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
         paint_bonnet(canvas, stage.gain, glow, scene.bonnet, ambient)
     if scene.windscreen is not None:
         look_through(stage.gain, glow, scene.windscreen, ambient, rng)
+    sensor = scene.sensor
     if scene.grading is not None:
-        speckle(glow, scene.grading.blotches, rng)
-    canvas = defocus(canvas, scene.sensor.defocus)
-    picture = develop(canvas, stage.gain, glow, scene.sensor, rng)
+        factor = exposure(canvas, stage.gain, glow, hidden, scene.grading)
+        sensor = replace(sensor, exposure=sensor.exposure * factor)
+        speckle(glow, scene.grading.blotches / factor, rng)
+    canvas = defocus(canvas, sensor.defocus)
+    picture = develop(canvas, stage.gain, glow, sensor, rng)
     if scene.prints:
         print_over(picture, scene.prints)
     if scene.grading is not None:

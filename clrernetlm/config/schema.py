@@ -74,6 +74,8 @@ class ClrernetConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     viewport: Viewport = field(default_factory=Viewport)
+    # auto: `detect`, `test` and `Predictor` move the crop to where the horizon of each image is; training does not.
+    viewport_mode: Literal["fixed", "auto"] = "fixed"
     # The one place that says how many lanes a frame can have: target slots, mask classes and lanes kept by NMS.
     max_lanes: int = 4
 
@@ -118,7 +120,9 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     weight_decay: float = 0.01
     warmup_steps: int = 0
+    start_from: str | None = None  # checkpoint whose weights a detector starts from, instead of ImageNet's
     backbone_rate: float = 1.0  # learning rate of the backbone, as a share of `learning_rate`
+    freeze_stem: bool = False  # the backbone's layers up to stride 4 keep their weights; they see edges, not roads
     freeze_backbone_norm: bool = False  # keep ImageNet's BatchNorm statistics: small batches estimate them badly
     fit_anchors: bool = False  # first anchors by k-means of training lanes; pays in short trainings
     ema_momentum: float | None = None  # weight of the newest weights in the running average

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from clrernetlm.config import Config
@@ -11,6 +12,7 @@ from clrernetlm.engine.anchor_fitting import fit_anchors
 from clrernetlm.engine.data_module import LaneDataModule
 from clrernetlm.engine.lane_module import Batch, LaneModule, network_input
 from clrernetlm.engine.schedule import adamw_cosine
+from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
@@ -28,15 +30,19 @@ class DetectorModule(LaneModule):
         """`segments`: train the segmentation branch; it needs masks in the batches and a loss weight."""
         super().__init__(config)
         self.segments = segments and config.model.loss.seg_weight > 0
-        self.model = CLRerNet(config.model)
+        self.model = CLRerNet(config.model).to(memory_format=torch.channels_last)
         # Distributed training waits for the gradient of every parameter that could have one.
         self.model.bbox_head.seg_decoder.requires_grad_(self.segments)
+        if config.training.freeze_stem:
+            for layer in self.model.backbone.stem():
+                layer.requires_grad_(False)
         self.criterion = CLRerNetCriterion(
             loss=config.model.loss,
             assigner=config.model.assigner,
             image_size=config.model.viewport.size,
             max_lanes=config.model.max_lanes,
         )
+        self.train()  # Lightning leaves the mode of every layer as it finds it
 
     def train(self, mode: bool = True) -> DetectorModule:
         """Training or evaluation mode; the backbone's BatchNorm stays in evaluation where the settings freeze it."""
@@ -45,10 +51,17 @@ class DetectorModule(LaneModule):
             for layer in self.model.backbone.modules():
                 if isinstance(layer, nn.BatchNorm2d):
                     layer.eval()
+        if self.config.training.freeze_stem:
+            for layer in self.model.backbone.stem():
+                layer.eval()
         return self
 
     def begin(self, data: LaneDataModule) -> None:
-        """ImageNet weights, and anchors where lanes are."""
+        """Weights to go on from, or ImageNet's, and anchors where lanes are."""
+        start = self.config.training.start_from
+        if start is not None:
+            load_weights(self.model, start)
+            return
         if self.config.model.backbone.pretrained:
             load_pretrained(self.model.backbone, self.config.model.backbone)
         if self.config.training.fit_anchors:
@@ -82,7 +95,7 @@ class DetectorModule(LaneModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.config.training
-        backbone = list(self.model.backbone.parameters())
+        backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         rest = [*self.model.neck.parameters(), *self.model.bbox_head.parameters()]
         groups: list[dict[str, Any]] = [
             {"params": backbone, "lr": settings.learning_rate * settings.backbone_rate},

@@ -23,6 +23,7 @@ from clrernetlm.engine.detector_module import DetectorModule
 from clrernetlm.engine.lane_module import LaneModule
 from clrernetlm.engine.lanelm_module import MODULES
 from clrernetlm.engine.lessons_data import LessonDataModule
+from clrernetlm.engine.memory import keep_freed_memory
 from clrernetlm.errors import UserError
 from clrernetlm.models.device import select_device
 
@@ -64,6 +65,7 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
         warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
         if saved["epoch"] + 1 >= config.training.epochs:
             return trained_checkpoint(work_dir)
+    keep_freed_memory()
     torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
     module, data = PARTS[config.task](config)
     trainer = build_trainer(config, work_dir, callbacks)

@@ -151,6 +151,10 @@ class DLANet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.model(images)
 
+    def stem(self) -> list[nn.Module]:
+        """The layers up to the map of stride 4."""
+        return [self.model.base_layer, self.model.level0, self.model.level1, self.model.level2]
+
     def imagenet_module(self) -> nn.Module:
         """The module whose names are those of the published ImageNet weights."""
         return self.model

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clrernetlm.models.depthwise import depthwise_conv2d
 from clrernetlm.models.layers import RgbInput, initialise_convolutions
 
 NORM_EPSILON = 1e-3
@@ -51,8 +53,23 @@ class SameConv2d(nn.Conv2d):
         after = kernel - stride - before
         self.margins = (before, after, before, after)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(F.pad(input, self.margins))
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.kernel_size != (1, 1):
+            input = F.pad(input, self.margins)
+        if self.groups > 1:
+            return depthwise_conv2d(input, weight, bias, self.stride[0])
+        return super()._conv_forward(input, weight, bias)
+
+
+def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """(B, in, h, w) -> (B, out, h', w'): convolution and batch norm, in one operation where the norm is fixed."""
+    if norm.training:
+        return norm(conv(x))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    return conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
 
 
 class InvertedBottleneck(nn.Module):
@@ -62,7 +79,7 @@ class InvertedBottleneck(nn.Module):
         super().__init__()
         inner = in_channels * expansion
         self.has_residual = stride == 1 and in_channels == out_channels
-        self._expand_conv: nn.Module | None = None
+        self._expand_conv: nn.Conv2d | None = None
         if expansion > 1:
             self._expand_conv = nn.Conv2d(in_channels, inner, 1, bias=False)
             self._bn0 = _norm(inner)
@@ -74,9 +91,9 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = x
         if self._expand_conv is not None:
-            inner = F.relu6(self._bn0(self._expand_conv(x)), inplace=True)
-        inner = F.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
-        out = self._bn2(self._project_conv(inner))
+            inner = F.relu6(normed(self._expand_conv, self._bn0, x), inplace=True)
+        inner = F.relu6(normed(self._depthwise_conv, self._bn1, inner), inplace=True)
+        out = normed(self._project_conv, self._bn2, inner)
         return out + x if self.has_residual else out
 
 
@@ -104,13 +121,17 @@ class EfficientNetLite0(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = F.relu6(self._bn0(self._conv_stem(self.input(images))), inplace=True)  # (B, 32, H/2, W/2)
+        x = F.relu6(normed(self._conv_stem, self._bn0, self.input(images)), inplace=True)  # (B, 32, H/2, W/2)
         levels = []
         for number, block in enumerate(self._blocks):
             x = block(x)
             if number in OUTPUT_BLOCKS:
                 levels.append(x)  # (B, C, H/stride, W/stride), stride 4, 8, 16, 32
         return tuple(levels)
+
+    def stem(self) -> list[nn.Module]:
+        """The layers up to the map of stride 4."""
+        return [self._conv_stem, self._bn0, *self._blocks[: OUTPUT_BLOCKS[0] + 1]]
 
     def imagenet_module(self) -> nn.Module:
         """The module whose names are those of the published ImageNet weights."""

@@ -89,6 +89,10 @@ class ResNet(nn.Module):
         level4 = self.layer3(level3)  # (B, C4, H/16, W/16)
         return level2, level3, level4, self.layer4(level4)  # (B, C5, H/32, W/32)
 
+    def stem(self) -> list[nn.Module]:
+        """The layers up to the map of stride 4."""
+        return [self.conv1, self.bn1, self.layer1]
+
     def imagenet_module(self) -> nn.Module:
         """The module whose names are those of the published ImageNet weights."""
         return self

@@ -38,7 +38,6 @@ config.training = TrainingConfig(
     backbone_rate=0.5,
     warmup_steps=50,
     clip_norm=10,
-    freeze_backbone_norm=True,
     fit_anchors=True,
     validate_every=5,
     work_dir="demo/run",

@@ -17,6 +17,9 @@ from clrernetlm.geometry import FrameSize
 from clrernetlm.inputs import Source
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
+# The libraries would print theirs beside our errors. Read once, when OpenCV first opens a video; -8: quiet.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 USUAL_FPS = 25.0  # for cameras and files that do not say
 MAX_FPS = 240.0
 LOST = 0.02  # share of the announced frames that may be missing: containers estimate their number
@@ -30,8 +33,6 @@ class Video:
     """
 
     def __init__(self, source: Source) -> None:
-        # The reason is in our error; the libraries would print theirs in between.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         level = cv2.setLogLevel(0)
         try:
             self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))

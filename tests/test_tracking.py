@@ -1,0 +1,108 @@
+"""Lanes over time: who is who, how smoothly, and for how long nobody sees them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clrernetlm.lane import Lane
+from clrernetlm.tracking import PATIENCE, REACH, Track, Tracks, advance, distances, match, on_rows, shown
+
+FRAME = (1640, 590)
+
+
+def lane(bottom: float, top: float = 820, low: float = 590, high: float = 300, score: float = 0.9) -> Lane:
+    """A straight lane from `bottom` at row 590 to `top` at row 300, seen between the rows `low` and `high`."""
+    rows = np.arange(low, high - 1, -10.0)
+    return Lane(np.stack([bottom + (top - bottom) * (590 - rows) / 290, rows], axis=1), score)
+
+
+def follow(*frames: list[Lane]) -> list[list[tuple[Track, Lane]]]:
+    state, seen = Tracks(), []
+    for lanes in frames:
+        state = advance(state, lanes, FRAME)
+        seen.append(shown(state, FRAME))
+    return seen
+
+
+def identities(frames: list[list[tuple[Track, Lane]]]) -> list[list[int]]:
+    return [[track.identity for track, _ in frame] for frame in frames]
+
+
+def test_identities_stay_whatever_the_order_of_the_lanes() -> None:
+    first, second = [lane(300), lane(900), lane(1400)], [lane(1410), lane(290), lane(905)]
+    frames = follow(first, second)
+    assert identities(frames) == [[1, 2, 3], [1, 2, 3]]
+    bottoms = [round(found.points[0, 0]) for _, found in frames[1]]
+    assert bottoms == pytest.approx([295, 902.5, 1405], abs=1)
+
+
+def test_a_lone_lane_comes_out_as_it_went_in() -> None:
+    ((_, found),) = follow([lane(300)])[0]
+    np.testing.assert_allclose(
+        found.x_at(np.arange(300.0, 590, 7)), lane(300).x_at(np.arange(300.0, 590, 7)), atol=1e-6
+    )
+    assert np.diff(found.points[:, 1]).max() < 0
+    assert found.score == 0.9
+
+
+def test_a_missed_lane_stays_for_a_while_and_comes_back_as_itself() -> None:
+    blink = follow([lane(300)], *[[]] * PATIENCE, [lane(302)])
+    assert identities(blink) == [[1]] * (PATIENCE + 2)
+    assert [frame[0][0].missed for frame in blink] == [*range(PATIENCE + 1), 0]
+    gone = follow([lane(300)], *[[]] * (PATIENCE + 1), [lane(302)])
+    assert identities(gone) == [*[[1]] * (PATIENCE + 1), [], [2]]
+
+
+def test_a_jump_is_another_lane_and_hides_nobody() -> None:
+    frames = follow([lane(300)], [lane(300 + 3 * REACH * FRAME[0], 820 + 3 * REACH * FRAME[0])])
+    assert identities(frames)[1] == [1, 2]
+    assert [track.missed for track, _ in frames[1]] == [1, 0]
+
+
+def test_a_missed_lane_is_not_shown_over_the_one_that_replaced_it() -> None:
+    near = [lane(300), lane(340)]
+    frames = follow(near, [lane(310)])
+    assert len(frames[1]) == 1
+
+
+def test_noise_is_halved_and_a_steady_drift_is_followed() -> None:
+    rng = np.random.default_rng(0)
+    noisy = [[lane(500 + 10 * rng.standard_normal())] for _ in range(200)]
+    bottoms = np.array([frame[0][1].points[0, 0] for frame in follow(*noisy)[20:]])
+    assert bottoms.std() < 7
+    drifting = follow(*[[lane(300 + 6 * step)] for step in range(60)])
+    assert identities(drifting) == [[1]] * 60
+    assert drifting[-1][0][1].points[0, 0] == pytest.approx(300 + 6 * 59, abs=7)
+
+
+def test_the_ends_of_a_lane_are_those_it_has_now() -> None:
+    frames = follow([lane(300, high=300)], [lane(300, high=450)], [lane(300, high=320)])
+    tops = [frame[0][1].points[-1, 1] for frame in frames]
+    assert tops == pytest.approx([300, 450, 320], abs=7)
+    assert identities(frames) == [[1]] * 3
+
+
+def test_lanes_without_common_rows_are_different_ones() -> None:
+    low, high = on_rows(lane(300, low=590, high=500), 590), on_rows(lane(300, low=400, high=300), 590)
+    assert distances([low], [low, high]).tolist() == [[0, np.inf]]
+    assert distances([], [low]).shape == (0, 1)
+    assert distances([low], []).shape == (1, 0)
+
+
+def test_a_lane_of_one_point_or_none_is_left_out() -> None:
+    assert follow([Lane(np.array([[10.0, 580.0]])), Lane(np.zeros((0, 2)))]) == [[]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 5), st.integers(0, 5), st.lists(st.floats(0, 100) | st.just(np.inf), min_size=25, max_size=25))
+def test_matching_is_one_to_one_and_below_the_limit(rows: int, columns: int, values: list[float]) -> None:
+    costs = np.array(values[: rows * columns]).reshape(rows, columns)
+    pairs = match(costs, 50.0)
+    assert len(set(pairs.values())) == len(pairs)
+    assert all(costs[row, column] < 50 for row, column in pairs.items())
+    free = [
+        (row, column) for row in range(rows) for column in range(columns)
+        if row not in pairs and column not in pairs.values()
+    ]  # fmt: skip
+    assert all(costs[pair] >= 50 for pair in free)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from clrernetlm.config import Config
@@ -16,6 +15,7 @@ from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
+from clrernetlm.models.layers import lay_channels_last
 from clrernetlm.models.pretrained import load_pretrained
 
 
@@ -30,7 +30,8 @@ class DetectorModule(LaneModule):
         """`segments`: train the segmentation branch; it needs masks in the batches and a loss weight."""
         super().__init__(config)
         self.segments = segments and config.model.loss.seg_weight > 0
-        self.model = CLRerNet(config.model).to(memory_format=torch.channels_last)
+        self.model = CLRerNet(config.model)
+        lay_channels_last(self.model)
         # Distributed training waits for the gradient of every parameter that could have one.
         self.model.bbox_head.seg_decoder.requires_grad_(self.segments)
         if config.training.freeze_stem:

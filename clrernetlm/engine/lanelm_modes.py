@@ -11,23 +11,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from clrernetlm.config import Config
 from clrernetlm.data.culane import Split, read_labels
 from clrernetlm.engine.clicks import MAX_CLICKS, ClickSettings, label_clicks
-from clrernetlm.engine.data_module import build_loader
-from clrernetlm.engine.detector_module import network_input
 from clrernetlm.engine.lessons_data import lane_packing
+from clrernetlm.engine.observing import Metas, observe_split, viewport_log
 from clrernetlm.engine.testing import LOWEST_CONFIDENCE, detected_lanes, drawn_lanes
 from clrernetlm.engine.validation import frame_ious
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.canvas import frame_scale
 from clrernetlm.evaluation.predictions import PredictionWriter
 from clrernetlm.evaluation.verification import true_proposals, verification
-from clrernetlm.geometry import FrameSize
+from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import Lane, Points
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_about_lanes, ask_from_starts, ask_with_clicks
@@ -36,14 +33,13 @@ from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, Pro
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.viewing import Look
 
 DETECTOR, NONE, START = "detector", "none", "start"
 CLICKED = tuple(str(number) for number in range(1, MAX_CLICKS + 1))
 MODES = (NONE, START, *CLICKED)
 PAPER_MODES = (NONE, START, "1", "2", "4")
 
-Batch = dict[str, Any]
-Metas = Sequence[dict[str, Any]]  # of the images of a batch
 Labels = Sequence[Sequence[Points]]  # per image (N, 2) frame pixels
 Levels = tuple[Tensor, ...]
 
@@ -119,11 +115,6 @@ class Interview:
         self.config, self.model, self.protocol = config, model, protocol
         self.other = OtherImages()
 
-    def observe(self, batch: Batch) -> Observation:
-        """What the detector sees in a batch, on the model's device."""
-        device = next(self.model.parameters()).device
-        return self.model.observe(network_input(batch["inputs"].to(device, non_blocking=True)))
-
     def answers(self, observation: Observation, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
         """Answers of every mode, and the proposals the questions came from; the plain reading has none."""
         shuffled = self.protocol.shuffle_images
@@ -163,7 +154,7 @@ class Interview:
         reach = CLICK_REACH * config.model.viewport.width if self.protocol.questions else 0.0
         return ask_with_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
 
-    def lanes(self, mode: str, answers: Answers, frames: Sequence[FrameSize]) -> list[list[Lane]]:
+    def lanes(self, mode: str, answers: Answers, seen: Look) -> list[list[Lane]]:
         """Answers of a mode -> lanes per image in frame pixels, best first, down to scores only a sweep looks at."""
         config, decode = self.config, self.config.lanelm.decode
         threshold, count = min(LOWEST_CONFIDENCE, decode.lane_threshold), config.model.max_lanes
@@ -172,7 +163,7 @@ class Interview:
             decode, count = replace(decode, nms_threshold=0.0), answers.score.shape[1]
         if mode in CLICKED or (mode == START and self.protocol.starts == "detector"):
             answers, threshold = replace(answers, score=answers.score.clamp(min=1e-6)), 0.0
-        return answered_lanes(answers, decode, config.model.viewport, frames, count, threshold)
+        return answered_lanes(answers, decode, seen.viewports, seen.frames, count, threshold)
 
     def least_scores(self) -> dict[str, float]:
         """Name -> score from which a lane is one of the results; 0 where something else has decided that."""
@@ -190,24 +181,23 @@ def predict_modes(config: Config, model: DetectorReader, protocol: Protocol, spl
     Returns the proposals, logged only if `none` is among the modes.
     """
     interview, log = Interview(config, model, protocol), ProposalLog()
-    loader, console = build_loader(config, split), Console(stderr=True)
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(PredictionWriter(folder / name, min_score=least))
             for name, least in interview.least_scores().items()
         }
-        for batch in track(loader, "Asking", console=console, transient=True, disable=not console.is_terminal):
-            metas, labels = batch["metainfo"], labels_of(config, batch["metainfo"])
-            frames = [meta["frame_size"] for meta in metas]
-            observation = interview.observe(batch)
-            answers, proposals = interview.answers(observation, metas, labels)
-            found = {mode: interview.lanes(mode, answers[mode], frames) for mode in protocol.modes}
-            found[DETECTOR] = detected_lanes(config, observation.stage, frames)
+        viewports = stack.enter_context(viewport_log(config, folder))
+        for metas, seen in observe_split(config, model.detector, split, "Asking"):
+            viewports.write(metas)
+            labels = labels_of(config, metas)
+            answers, proposals = interview.answers(seen.observation, metas, labels)
+            found = {mode: interview.lanes(mode, answers[mode], seen) for mode in protocol.modes}
+            found[DETECTOR] = detected_lanes(config, seen)
             for name, writer in writers.items():
                 for meta, lanes in zip(metas, found[name], strict=True):
                     writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
             if NONE in protocol.modes:
-                log_proposals(config, log, proposals, answers[NONE], labels, frames)
+                log_proposals(config, log, proposals, answers[NONE], labels, seen)
     return log
 
 
@@ -218,14 +208,21 @@ def labels_of(config: Config, metas: Metas) -> list[list[Points]]:
 
 
 def clicks_on_labels(
-    config: Config, settings: ClickSettings, number: int, path: str, frame: FrameSize, labels: Sequence[Points]
+    config: Config,
+    settings: ClickSettings,
+    number: int,
+    path: str,
+    frame: FrameSize,
+    labels: Sequence[Points],
+    viewport: Viewport | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, and which there are.
+    """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, inside `viewport`, and which there are.
 
     The noise of the settings counts in pixels of the canvas on which lanes are compared (`evaluation.image_size`).
     """
     settings = replace(settings, noise=settings.noise / frame_scale(config.evaluation.image_size, frame))
-    return label_clicks(labels, path, frame, number, settings, lane_packing(config).tokenizer, config.model.viewport)
+    viewport = viewport or config.model.viewport
+    return label_clicks(labels, path, frame, number, settings, lane_packing(config).tokenizer, viewport)
 
 
 def batch_clicks(
@@ -235,9 +232,9 @@ def batch_clicks(
     points = np.zeros((len(labels), max(1, *map(len, labels)), number, 2), np.float32)
     there = np.zeros(points.shape[:3], bool)
     for image, (meta, lanes) in enumerate(zip(metas, labels, strict=True)):
-        frame = meta["frame_size"]
-        clicks, exist = clicks_on_labels(config, settings, number, meta["path"], frame, lanes)
-        points[image, : len(lanes)] = config.model.viewport.to_network(clicks, frame)
+        frame, view = meta["frame_size"], meta["viewport"]
+        clicks, exist = clicks_on_labels(config, settings, number, meta["path"], frame, lanes, view)
+        points[image, : len(lanes)] = view.to_network(clicks, frame)
         there[image, : len(lanes)] = exist
     return torch.from_numpy(points), torch.from_numpy(there)
 
@@ -266,13 +263,13 @@ def log_proposals(
     proposals: Proposals,
     answers: Answers,
     labels: Labels,
-    frames: Sequence[FrameSize],
+    seen: Look,
 ) -> None:
     """Note the proposals of a batch, LaneLM's verdict about them, and whether they were lanes."""
-    settings, viewport = config.evaluation, config.model.viewport
+    settings = config.evaluation
     xs, shown, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.shown, proposals.scores))
     verdicts = answers.score.cpu().numpy()
-    for image, (frame, lanes) in enumerate(zip(frames, labels, strict=True)):
+    for image, (frame, viewport, lanes) in enumerate(zip(seen.frames, seen.viewports, labels, strict=True)):
         used = np.flatnonzero(shown[image].any(-1))
         points = [viewport.to_frame(keypoints(xs[image, i], shown[image, i], viewport), frame) for i in used]
         drawn = [prediction_points(Lane(np.asarray(lane, np.float64)), frame) for lane in points]

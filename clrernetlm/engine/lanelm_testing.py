@@ -14,6 +14,7 @@ from clrernetlm.config import Config
 from clrernetlm.data.culane import Split, read_labels
 from clrernetlm.drawing import Image
 from clrernetlm.engine.lanelm_modes import CLICKED, DETECTOR, NONE, START, Protocol, clicks_on_labels, predict_modes
+from clrernetlm.engine.observing import read_viewports
 from clrernetlm.engine.testing import (
     NO_CHECKPOINT,
     PER_IMAGE_FILE,
@@ -33,6 +34,7 @@ from clrernetlm.evaluation.mistakes import image_lines, mistake_picture, worst_i
 from clrernetlm.evaluation.sweep import Sweep, sweep_confidence
 from clrernetlm.evaluation.table import category_table, comparison_table
 from clrernetlm.files import write_text_atomically
+from clrernetlm.geometry import Viewport
 from clrernetlm.models.lanelm.loading import init_reader
 
 
@@ -177,21 +179,22 @@ def mode_pictures(config: Config, protocol: Protocol, folder: Path) -> list[tupl
     worst = worst_images(folder / first / PER_IMAGE_FILE, WORST_IMAGES)
     paths = [line["path"] for line in worst]
     lines = {mode: image_lines(folder / mode / PER_IMAGE_FILE, paths) for mode in shown}
+    viewports = read_viewports(config, folder, paths)
     rows = []
     for path in paths:
         panels = []
         for mode in shown:
             caption, picture = mistake_picture(lines[mode][path], folder / mode, root, root)
             if mode in CLICKED:
-                picture = with_clicks(config, protocol, mode, path, picture)
+                picture = with_clicks(config, protocol, mode, path, picture, viewports[path])
             panels.append((f"{names[mode]}{caption.removeprefix(path)}", picture))
         rows.append((path, panels))
     return rows
 
 
-def with_clicks(config: Config, protocol: Protocol, mode: str, path: str, picture: Image) -> Image:
+def with_clicks(config: Config, protocol: Protocol, mode: str, path: str, picture: Image, viewport: Viewport) -> Image:
     """A drawn frame with the clicks that were made on it in a mode."""
     labels = read_labels(str(Path(config.data.root) / path.lstrip("/")))
     frame = (picture.shape[1], picture.shape[0])
-    clicks, there = clicks_on_labels(config, protocol.clicks, int(mode), path, frame, labels)
+    clicks, there = clicks_on_labels(config, protocol.clicks, int(mode), path, frame, labels, viewport)
     return draw_clicks(picture, clicks[there])

@@ -22,4 +22,4 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26))
-    return all([mallopt(parameter, value) == 1 for parameter, value in settings])
+    return all(mallopt(parameter, value) == 1 for parameter, value in settings)

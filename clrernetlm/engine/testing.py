@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
@@ -15,14 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
-from torch import Tensor
 
 from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.data.culane import Split
-from clrernetlm.engine.data_module import build_loader
-from clrernetlm.engine.detector_module import network_input
+from clrernetlm.engine.observing import observe_split, viewport_log
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
 from clrernetlm.evaluation.canvas import canvas_words
@@ -37,6 +34,7 @@ from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.decode import decode_lanes, prediction_points
+from clrernetlm.viewing import Look
 
 LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
 SWEPT_CONFIDENCES = tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist())
@@ -170,6 +168,7 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
         "checkpoint": checkpoint,
         "device": device,
         "network input": f"{viewport.width}x{viewport.height}",
+        "crop": "chosen for each image" if config.model.viewport_mode == "auto" else "the configured one",
         "confidence threshold": f"{config.model.decode.conf_threshold:g}",
         "metric": f"{settings.semantics}, {settings.lane_width} px on {canvas_words(settings.image_size)}",
         "clrernetlm": __version__,
@@ -180,24 +179,22 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
 @torch.inference_mode()
 def predict_split(config: Config, model: CLRerNet, split: Split, folder: Path) -> None:
     """Write the predictions of a split to `folder`, one batch in memory at a time."""
-    device = next(model.parameters()).device
-    decode = config.model.decode
-    loader = build_loader(config, split)
-    console = Console(stderr=True)
-    with PredictionWriter(folder, min_score=decode.conf_threshold) as writer:
-        for batch in track(loader, "Detecting", console=console, transient=True, disable=not console.is_terminal):
-            stage = model(network_input(batch["inputs"].to(device, non_blocking=True)))[-1]
-            found = detected_lanes(config, stage, [meta["frame_size"] for meta in batch["metainfo"]])
-            for meta, lanes in zip(batch["metainfo"], found, strict=True):
+    with (
+        PredictionWriter(folder, min_score=config.model.decode.conf_threshold) as writer,
+        viewport_log(config, folder) as log,
+    ):
+        for metas, seen in observe_split(config, model, split, "Detecting"):
+            log.write(metas)
+            for meta, lanes in zip(metas, detected_lanes(config, seen), strict=True):
                 writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
 
 
-def detected_lanes(config: Config, stage: Mapping[str, Tensor], frames: Sequence[FrameSize]) -> list[list[Lane]]:
+def detected_lanes(config: Config, seen: Look) -> list[list[Lane]]:
     """The detector's lanes of a batch from the lowest confidence on that a sweep looks at."""
     decode = config.model.decode
     # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
     low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
-    return decode_lanes(stage, low, config.model.viewport, frames, max_lanes=config.model.max_lanes)
+    return decode_lanes(seen.observation.stage, low, seen.viewports, seen.frames, max_lanes=config.model.max_lanes)
 
 
 def drawn_lanes(lanes: Sequence[Lane], frame: FrameSize) -> list[Lane]:

@@ -53,6 +53,13 @@ class RgbInput(nn.Module):
         return (images.flip(1) - self.mean) / self.std
 
 
+def lay_channels_last(module: nn.Module) -> None:
+    """Store the weights of convolutions channel by channel side by side, which makes them faster; values stay."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 def initialise_convolutions(module: nn.Module) -> None:
     """Normal weights that keep the variance of the backward pass through ReLU (He et al. 2015); biases 0."""
     for layer in module.modules():

@@ -1,0 +1,106 @@
+"""Validation and test images as the detector sees them: through the configured crop, or one chosen for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from clrernetlm.config import ClrernetConfig, Config
+from clrernetlm.data.culane import CulaneDataset, Split
+from clrernetlm.data.transforms import Sample
+from clrernetlm.engine.data_module import build_loader, loader_workers, quiet_worker
+from clrernetlm.engine.lane_module import network_input
+from clrernetlm.files import replacing
+from clrernetlm.geometry import Viewport
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.lanelm.promptable import Observation
+from clrernetlm.viewing import Look, look
+
+VIEWPORTS_FILE = "viewports.jsonl"
+Batch = dict[str, Any]
+Metas = list[dict[str, Any]]  # of the images of a batch: path, frame_size, viewport
+
+
+def observe_split(config: Config, detector: CLRerNet, split: Split, what: str) -> Iterator[tuple[Metas, Look]]:
+    """Batches of a split as the detector sees them, one in memory at a time; `what` is done, for the progress bar."""
+    console = Console(stderr=True)
+    loader = frame_loader(config, split) if config.model.viewport_mode == "auto" else build_loader(config, split)
+    for batch in track(loader, what, console=console, transient=True, disable=not console.is_terminal):
+        seen = observe_batch(config.model, detector, batch)
+        metas = zip(batch["metainfo"], seen.viewports, strict=True)
+        yield [meta | {"viewport": view} for meta, view in metas], seen
+
+
+def observe_batch(config: ClrernetConfig, detector: CLRerNet, batch: Batch) -> Look:
+    """What the detector sees in a batch of `frame_loader`, or of `build_loader`, which has cropped the images."""
+    if "frames" in batch:
+        return look(config, detector, batch["frames"])
+    frames = [meta["frame_size"] for meta in batch["metainfo"]]
+    device = next(detector.parameters()).device
+    levels = detector.extract_feat(network_input(batch["inputs"].to(device, non_blocking=True)))
+    return Look(Observation(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))
+
+
+def frame_loader(config: Config, split: Split) -> DataLoader[Any]:
+    """Batches of whole frames: `frames`, a list of (H, W, 3) uint8 BGR, and `metainfo`."""
+    listed = config.data.val_list if split == "val" else config.data.test_list
+    return DataLoader(
+        CulaneDataset(config.data.root, listed, whole_frame, test_mode=True),
+        batch_size=config.data.batch_size,
+        collate_fn=_collate_frames,
+        num_workers=loader_workers(config.data.num_workers),
+        worker_init_fn=quiet_worker,
+    )
+
+
+def whole_frame(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The frame as it was read, in memory of its own."""
+    return {"image": sample["image"].copy(), "metainfo": sample["metainfo"]}
+
+
+def _collate_frames(samples: Sequence[Sample]) -> Batch:
+    return {"frames": [sample["image"] for sample in samples], "metainfo": [sample["metainfo"] for sample in samples]}
+
+
+class ViewportLog:
+    """Which part of every image was seen, a JSON line each; nothing where that is the same for all."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+
+    def write(self, metas: Metas) -> None:
+        """Note the viewports of a batch."""
+        for meta in metas if self._file else ():
+            row = {"path": "/" + meta["path"].lstrip("/"), "viewport": asdict(meta["viewport"])}
+            print(json.dumps(row), file=self._file)
+
+
+@contextmanager
+def viewport_log(config: Config, folder: Path) -> Iterator[ViewportLog]:
+    """A log in `folder`, for viewports that are chosen; the file appears when the block ends without an error."""
+    if config.model.viewport_mode == "fixed":
+        yield ViewportLog(None)
+        return
+    with replacing(folder / VIEWPORTS_FILE) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        yield ViewportLog(file)
+
+
+def read_viewports(config: Config, folder: Path, paths: Sequence[str]) -> dict[str, Viewport]:
+    """The viewports of some images, by path, as a test has left them in `folder`. Reads line by line."""
+    if config.model.viewport_mode == "fixed":
+        return dict.fromkeys(paths, config.model.viewport)
+    with open(folder / VIEWPORTS_FILE, encoding="utf-8") as lines:
+        rows = (json.loads(line) for line in lines)
+        return {row["path"]: Viewport(**row["viewport"]) for row in rows if row["path"] in paths}
+
+
+__all__ = ["observe_batch", "observe_split", "read_viewports", "viewport_log"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -73,3 +74,10 @@ class Viewport:
         left, top, right, bottom = self.crop_box((image.shape[1], image.shape[0]))
         resized = cv2.resize(image[top:bottom, left:right], self.size, interpolation=interpolation)
         return resized.astype(np.uint8, copy=False)
+
+
+def one_per_frame(viewport: Viewport | Sequence[Viewport], count: int) -> list[Viewport]:
+    """The viewports of `count` frames: one for all of them, or a sequence that has one for each."""
+    viewports = [viewport] * count if isinstance(viewport, Viewport) else list(viewport)
+    assert len(viewports) == count, f"{len(viewports)} viewports for {count} frames"
+    return viewports

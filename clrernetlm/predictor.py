@@ -23,6 +23,7 @@ from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.viewing import camera_viewport, look
 from clrernetlm.weights.finding import find_model, names_model
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
@@ -61,6 +62,8 @@ class Predictor:
             self.detector = init_detector(self.config, checkpoint, device)
         self.device = next(self.detector.parameters()).device
         self._frames: list[FrameSize] = []
+        self._viewports: list[Viewport] = []
+        self._camera: Viewport | None = None
         self._seen: Observation | None = None
         self._proposals: Proposals | None = None
         self._answers: Answers | None = None
@@ -72,19 +75,46 @@ class Predictor:
 
     @torch.inference_mode()
     def set_images(self, images: Sequence[Image]) -> None:
-        """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size."""
-        viewport = self.config.model.viewport
-        frames = [frame_size(image) for image in images]
-        # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
-        batch = np.stack([viewport.apply(image) for image in images])  # (B, H, W, 3)
-        inputs = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-        levels = self.detector.extract_feat(inputs)
-        self._seen, self._frames = Observation(levels, self.detector.bbox_head(levels)[-1]), frames
+        """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
+
+        With `model.viewport_mode` auto an image whose horizon is not where the network expects it is seen twice.
+        """
+        for image in images:
+            frame_size(image)
+        seen = look(self.config.model, self.detector, images, self._camera)
+        self._seen, self._frames, self._viewports = seen.observation, seen.frames, seen.viewports
         self._proposals = self._answers = None
 
     def set_image(self, image: Image) -> None:
         """Run the detector on one (H, W, 3) uint8 BGR image."""
         self.set_images([image])
+
+    @property
+    def viewports(self) -> list[Viewport]:
+        """Which part of every image given last the network saw."""
+        return [*self._viewports]
+
+    @property
+    def viewport(self) -> Viewport:
+        """Which part of the image given last the network saw; before any image, what is configured."""
+        return self._viewports[0] if self._viewports else self.config.model.viewport
+
+    @torch.inference_mode()
+    def calibrate(self, images: Sequence[Image] | None) -> Viewport:
+        """Choose one crop for a camera from a few of its images, all of one size; returns it, and uses it from now on.
+
+        It lies around the median of the horizons that the lanes show. None takes the choice back, and with
+        `model.viewport_mode` fixed there is none. Raises UserError for images of several sizes.
+        """
+        self._camera = None
+        if not images or self.config.model.viewport_mode == "fixed":
+            return self.config.model.viewport
+        sizes = sorted({frame_size(image) for image in images})
+        if len(sizes) > 1:
+            shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+            raise UserError(f"images: sizes {shown}; calibrate one camera, with images of one size, at a time")
+        self._camera = camera_viewport(self.config.model, self.detector, images)
+        return self._camera
 
     def detections_of_images(self, conf: float | None = None) -> list[list[Lane]]:
         """The detector's own lanes of every image given last, best first, in pixels of that image.
@@ -93,7 +123,8 @@ class Predictor:
         """
         model = self.config.model
         decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
-        return decode_lanes(self._observation().stage, decode, model.viewport, self._frames, max_lanes=model.max_lanes)
+        stage = self._observation().stage
+        return decode_lanes(stage, decode, self._viewports, self._frames, max_lanes=model.max_lanes)
 
     def detections(self, conf: float | None = None) -> list[Lane]:
         """The detector's own lanes of the image given last, best first, in pixels of that image."""
@@ -111,7 +142,7 @@ class Predictor:
             self._answers = self._reader.read(self._observation())
         model = self.config.model
         return answered_lanes(
-            self._answers, self.config.lanelm.decode, model.viewport, self._frames, model.max_lanes, conf
+            self._answers, self.config.lanelm.decode, self._viewports, self._frames, model.max_lanes, conf
         )
 
     def lanes(self, conf: float | None = None) -> list[Lane]:
@@ -127,20 +158,20 @@ class Predictor:
         """One lane per set of points (K, 2), x, y in pixels of an image, in one go: as many calls of `complete`.
 
         A set has one point or more, in any order, anywhere along its lane; sets may differ in length. Points that are
-        NaN or outside the part of the image that the network sees (`model.viewport`; CULane: the lowest 320 of 590
-        rows) are left out. With `use_detector` a lane of the detector that passes near the points is refined; without
+        NaN or outside the part of the image that the network sees (`viewport`; CULane: the lowest 320 of 590 rows) are
+        left out. With `use_detector` a lane of the detector that passes near the points is refined; without
         it, or without such a lane, LaneLM writes the lane from the points alone. `score` is LaneLM's confidence that
         there is such a lane; when it sees none, the lane may have fewer than two points. `image` counts the images
         given to `set_images`.
 
         Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
         """
-        model, observation, viewport = self._promptable(), self._observation(), self.config.model.viewport
+        model, observation = self._promptable(), self._observation()
         if not 0 <= image < len(self._frames):
             raise UserError(f"image: {image}, but {len(self._frames)} were given; count from 0")
         if not len(clicks):
             return []
-        frame = self._frames[image]
+        frame, viewport = self._frames[image], self._viewports[image]
         prompts, there = prompts_of_clicks(clicks, viewport, frame)
         if self._proposals is None:
             self._proposals = model.propose(observation.stage)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm.config.schema import DecodeConfig
-from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.geometry import FrameSize, Viewport, one_per_frame
 from clrernetlm.lane import Lane, Points
 
 Floats = NDArray[np.float32]
@@ -27,14 +27,15 @@ CULANE_CROP: Crop = (0.0, 270 / 590, 1.0, 1.0)
 def decode_lanes(
     stage: Mapping[str, Tensor],
     config: DecodeConfig,
-    viewport: Viewport,
+    viewport: Viewport | Sequence[Viewport],
     frame_sizes: Sequence[FrameSize],
     max_lanes: int = 4,
 ) -> list[list[Lane]]:
     """Last stage of a batch -> per image at most `max_lanes` lanes in pixels of its own frame, best first.
 
     `stage`: `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, 72), all relative.
-    `frame_sizes`: (width, height) of the B original frames. A prediction with a value that is not finite is no lane.
+    `frame_sizes`: (width, height) of the B original frames; `viewport`: what was seen of them, one for all or one for
+    each. A prediction with a value that is not finite is no lane.
     The `max_lanes` places go to predictions, as published: one that has no points after all leaves its place empty.
     """
     scores = stage["cls_logits"].detach().float().softmax(-1)[..., 1:]
@@ -42,14 +43,15 @@ def decode_lanes(
     packed = torch.cat([scores, *geometry], dim=-1).cpu().numpy()  # (B, Np, 77), the one transfer
     candidates = (packed[..., 0] >= config.conf_threshold) & np.isfinite(packed).all(-1)
     images = []
-    for values, chosen, frame in zip(packed, candidates, frame_sizes, strict=True):
+    views = one_per_frame(viewport, len(frame_sizes))
+    for values, chosen, view, frame in zip(packed, candidates, views, frame_sizes, strict=True):
         score, params, length, xs = np.split(values[chosen], [1, 4, 5], axis=1)
         strips = xs.shape[1] - 1
         length_rows = length[:, 0] * np.float32(strips)
         start_rows = (1 - params[:, 0]) * np.float32(strips)
-        xs_px = xs * np.float32(viewport.width - 1)
+        xs_px = xs * np.float32(view.width - 1)
         kept = lane_nms(xs_px, start_rows, length_rows, score[:, 0], config.nms_threshold, max_lanes)
-        left, top, right, bottom = viewport.crop_box(frame)
+        left, top, right, bottom = view.crop_box(frame)
         crop = (left / frame[0], top / frame[1], right / frame[0], bottom / frame[1])
         found = lanes_from_predictions(params[kept], length_rows[kept], xs[kept], crop, config.extend_bottom)
         images.append(

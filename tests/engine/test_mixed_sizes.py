@@ -1,6 +1,8 @@
 """Cameras of several shapes in one data set: training, validation, test, LaneLM and the checks of the data."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from clrernetlm.engine.lanelm_testing import score_lanelm
 from clrernetlm.engine.testing import score_detector
 from clrernetlm.engine.training import train
 from clrernetlm.engine.validation import ValidationTally
+from clrernetlm.geometry import Viewport
 from clrernetlm.lane import Lane, read_lines
 from tests.drawn_roads import write_mixed_roads
 from tests.engine.small import small_config
@@ -89,6 +92,35 @@ def test_lanelm_trains_on_them_and_answers_in_every_mode(trained: tuple[Config, 
     assert list(document["modes"]) == list(PAPER_MODES)
     assert document["detector"]["image_size"] is None
     assert len(document["detector"]["categories"]) == len(SIZES)
+
+
+def test_a_crop_per_image_scores_as_the_configured_one_where_that_is_right(
+    trained: tuple[Config, str], tmp_path: Path
+) -> None:
+    config, checkpoint = trained
+    before = score_detector(config, checkpoint, device="cpu")
+    auto = deepcopy(config)
+    auto.model.viewport_mode = "auto"
+    after = score_detector(auto, checkpoint, device="cpu", out=str(tmp_path))
+    rows = [json.loads(line) for line in (tmp_path / "viewports.jsonl").read_text().splitlines()]
+    assert [row["path"] for row in rows] == (Path(config.data.root) / "list/test.txt").read_text().split()
+    still = [Viewport(**row["viewport"]) == config.model.viewport for row in rows]
+    assert sum(still) > len(still) / 2  # the roads are drawn with their horizon where the crop expects it
+    if all(still):
+        assert after["total"] == before["total"]
+
+
+def test_lanelm_is_asked_through_the_crop_of_each_image(trained: tuple[Config, str], tmp_path: Path) -> None:
+    detector, checkpoint = trained
+    config = any_size(small_lanelm(Path(detector.data.root), tmp_path, Path(checkpoint), epochs=1, validate_every=0))
+    config.model.viewport_mode = "auto"
+    weights = str(train(config))
+    # A crop that begins far below the horizon: every image that shows lanes needs another one.
+    config.model.viewport = replace(config.model.viewport, top=0.7)
+    report = tmp_path / "report.html"
+    score_lanelm(config, weights, Protocol(("none", "2")), device="cpu", out=str(tmp_path / "out"), report=str(report))
+    assert report.exists()
+    assert (tmp_path / "out/viewports.jsonl").exists()
 
 
 def test_a_list_alone_is_enough(trained: tuple[Config, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.config.schema import LaneLMDecodeConfig
-from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.geometry import FrameSize, Viewport, one_per_frame
 from clrernetlm.lane import Lane
 from clrernetlm.models.decode import lane_nms
 from clrernetlm.models.lanelm.generate import Answers
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 def answered_lanes(
     answers: Answers,
     config: LaneLMDecodeConfig,
-    viewport: Viewport,
+    viewport: Viewport | Sequence[Viewport],
     frame_sizes: Sequence[FrameSize],
     max_lanes: int,
     threshold: float | None = None,
@@ -27,13 +27,14 @@ def answered_lanes(
     """Answers about B images -> per image its lanes, best first, in pixels of its own frame (width, height).
 
     An answer below the threshold, of fewer than two keypoints, or closer than `nms_threshold` to a better one is no
-    lane. At most `max_lanes` are kept.
+    lane. At most `max_lanes` are kept. `viewport`: what was seen of the frames, one for all or one for each.
     """
     threshold = config.lane_threshold if threshold is None else threshold
     xs, shown = answers.xs.cpu().numpy(), answers.shown.cpu().numpy()
     scores = answers.score.float().cpu().numpy()
     images = []
-    for image, frame in enumerate(frame_sizes):
+    views = one_per_frame(viewport, len(frame_sizes))
+    for image, (view, frame) in enumerate(zip(views, frame_sizes, strict=True)):
         good = np.flatnonzero((scores[image] >= threshold) & (shown[image].sum(-1) > 1) & (scores[image] > 0))
         lanes, rows = xs[image, good], shown[image, good]
         first_from_bottom = rows[:, ::-1].argmax(-1)
@@ -42,13 +43,13 @@ def answered_lanes(
             first_from_bottom,
             rows.sum(-1),
             scores[image, good],
-            config.nms_threshold * viewport.width,
+            config.nms_threshold * view.width,
             max_lanes,
         )
         images.append(
             [
                 Lane(
-                    viewport.to_frame(keypoints(lanes[i], rows[i], viewport), frame).astype(np.float64),
+                    view.to_frame(keypoints(lanes[i], rows[i], view), frame).astype(np.float64),
                     float(scores[image, good[i]]),
                 )
                 for i in kept

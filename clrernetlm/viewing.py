@@ -1,0 +1,110 @@
+"""A look at images: crop, resize and run the detector, and look again where the horizon is not where it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clrernetlm.config.schema import ClrernetConfig
+from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.horizon import aimed_viewport, first_viewport, horizon_row, viewport_at
+from clrernetlm.lane import Lane
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.decode import decode_lanes
+from clrernetlm.models.lanelm.promptable import Observation
+
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
+WITNESS = 0.5  # lanes from this share of the confidence threshold on have a say where the horizon is
+
+SURE = 0.9  # a second look counts where the sum of its scores is at least this share of the first one's
+
+
+@dataclass
+class Look:
+    """What the detector saw of B images, their sizes (width, height), and which part of each it was."""
+
+    observation: Observation
+    frames: list[FrameSize]
+    viewports: list[Viewport]
+
+
+@torch.inference_mode()
+def look(config: ClrernetConfig, detector: CLRerNet, images: Sequence[Image], viewport: Viewport | None = None) -> Look:
+    """Run the detector on B (H, W, 3) uint8 BGR images, each of its own size.
+
+    `viewport` is used as it is. Without one it is the configured viewport, unless `viewport_mode` is auto: then images
+    whose horizon lies outside the usual band of that are seen a second time, cropped around it. The second look counts
+    where the detector is about as sure of its lanes, or surer.
+    """
+    frames = [(image.shape[1], image.shape[0]) for image in images]
+    if viewport is not None or config.viewport_mode == "fixed":
+        viewports = [viewport or config.viewport] * len(frames)
+        return Look(_observe(detector, images, viewports), frames, viewports)
+    viewports = [first_viewport(config.viewport, frame) for frame in frames]
+    first = Look(_observe(detector, images, viewports), frames, viewports)
+    seen = _witnesses(config, first)
+    aimed = [
+        aimed_viewport(view, config.viewport, frame, horizon_row(lanes, frame))
+        for view, frame, lanes in zip(viewports, frames, seen, strict=True)
+    ]
+    moved = [i for i, view in enumerate(aimed) if view != viewports[i]]
+    if not moved:
+        return first
+    again = Look(
+        _observe(detector, [images[i] for i in moved], [aimed[i] for i in moved]),
+        [frames[i] for i in moved],
+        [aimed[i] for i in moved],
+    )
+    for place, (i, lanes) in enumerate(zip(moved, _witnesses(config, again), strict=True)):
+        if _certainty(lanes) >= SURE * _certainty(seen[i]):
+            _replace(first, i, again, place)
+    return first
+
+
+def camera_viewport(config: ClrernetConfig, detector: CLRerNet, images: Sequence[Image]) -> Viewport:
+    """The crop for all images of one camera and size: around the median of their horizons, where they show one."""
+    frame = (images[0].shape[1], images[0].shape[0])
+    view = first_viewport(config.viewport, frame)
+    rows = []
+    for image in images:
+        (lanes,) = _witnesses(config, look(config, detector, [image], view))
+        row = horizon_row(lanes, frame)
+        if row is not None and aimed_viewport(view, config.viewport, frame, row) != view:
+            # What is cut off or far away is seen worse: the row counts as it is found from nearer to the right crop.
+            near = viewport_at(config.viewport, frame, row)
+            (lanes,) = _witnesses(config, look(config, detector, [image], near))
+            row = horizon_row(lanes, frame) or row
+        if row is not None:
+            rows.append(row)
+    return aimed_viewport(view, config.viewport, frame, float(np.median(rows)) if rows else None)
+
+
+def _observe(detector: CLRerNet, images: Sequence[Image], viewports: Sequence[Viewport]) -> Observation:
+    # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
+    batch = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
+    device = next(detector.parameters()).device
+    inputs = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div_(255)
+    levels = detector.extract_feat(inputs)
+    return Observation(levels, detector.bbox_head(levels)[-1])
+
+
+def _witnesses(config: ClrernetConfig, seen: Look) -> list[list[Lane]]:
+    decode = replace(config.decode, conf_threshold=WITNESS * config.decode.conf_threshold, extend_bottom=False)
+    return decode_lanes(seen.observation.stage, decode, seen.viewports, seen.frames, max_lanes=config.max_lanes)
+
+
+def _certainty(lanes: Sequence[Lane]) -> float:
+    return sum(lane.score for lane in lanes)
+
+
+def _replace(seen: Look, image: int, other: Look, place: int) -> None:
+    """Put one image of another look in the place of one of this."""
+    seen.viewports[image] = other.viewports[place]
+    for ours, theirs in zip(seen.observation.levels, other.observation.levels, strict=True):
+        ours[image] = theirs[place]
+    for name, tensor in other.observation.stage.items():
+        seen.observation.stage[name][image] = tensor[place]

@@ -25,13 +25,17 @@ from clrernetlm.models.lanelm.promptable import DetectorReader
 class RunningAverage(WeightAveraging):
     """Validates and saves the exponential moving average of the weights; `momentum` is the weight of the newest.
 
+    The first updates count more, 9 / (10 + number), so that the random start is forgotten however short the run.
     Weights that never change, such as those of a frozen detector, keep their bits: Lightning's own
     `EMAWeightAveraging` rounds them anew at every step. Counters are copied.
     """
 
     def __init__(self, momentum: float) -> None:
         def average(mean: Tensor, newest: Tensor, updates: Tensor | int) -> Tensor:
-            return mean.lerp(newest, momentum) if mean.is_floating_point() else newest
+            if not mean.is_floating_point():
+                return newest
+            weight = torch.clamp(9 / (10 + torch.as_tensor(updates)), min=momentum)
+            return mean + (newest - mean) * weight.to(mean.device, mean.dtype)
 
         super().__init__(avg_fn=average)
 

@@ -1,0 +1,39 @@
+"""The LaneLM that ships, on the detector that ships: generated roads for any real camera.
+
+Its roads are others than the detector's, so that the questions are those of a detector that has not seen the answers:
+
+clrernetlm synth roads/lanelm --train 6000 --val 400 --test 600 --seed 8 --size 820x295 --realism all
+clrernetlm train roads_lanelm --lanelm.detector work_dirs/roads_efficientnet_lite0/checkpoints/best.ckpt
+"""
+
+from clrernetlm.config import LaneLMConfig, LaneLMNetworkConfig, TrainingConfig, load_config
+
+config = load_config("../../clrernet/roads/roads_efficientnet_lite0.py")
+config.task = "lanelm"
+
+config.lanelm = LaneLMConfig(
+    network=LaneLMNetworkConfig(
+        num_steps=32,
+        nbins_x=512,
+        embed_dim=128,
+        num_heads=4,
+        ffn_dim=512,
+        global_attention=False,  # measured: it adds nothing to the features beside the lane, and costs time
+    ),
+    views=1,
+    cache="roads/features",
+)
+
+config.data.root = "roads/lanelm"
+config.data.batch_size = 16
+
+config.training = TrainingConfig(
+    epochs=8,
+    learning_rate=1e-3,
+    betas=(0.9, 0.98),
+    weight_decay=0.05,
+    warmup_steps=100,
+    clip_norm=1,
+    precision="bf16-mixed",
+    validate_every=2,
+)

@@ -1,6 +1,6 @@
 """Speed of the road generator: pictures per second and core, with labels, masks and JPEGs written.
 
-python benchmarks/synth.py [--count 90] [--repeats 3] [--size 1640x590]
+python benchmarks/synth.py [--count 90] [--repeats 3] [--size 1640x590] [--realism all]
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from timing import cores, machine
 
 from clrernetlm.data.synth.dataset import Picture, categories, generate_dataset, make_picture
+from clrernetlm.data.synth.realism import parse_realism
+from clrernetlm.data.synth.realism import parse_realism
 
 
 def main() -> None:
@@ -23,7 +25,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=90)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--size", default="1640x590")
+    parser.add_argument("--realism", nargs="*", default=[], help="pieces; `cameras` draws frames of other heights")
+    parser.add_argument("--realism", nargs="*", default=[])
     arguments = parser.parse_args()
+    realism = parse_realism(arguments.realism)
+    realism = parse_realism(arguments.realism)
     width, height = (int(value) for value in arguments.size.split("x"))
     print(f"machine: {machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     cv2.setNumThreads(1)
@@ -31,12 +37,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for index, kind in enumerate(kinds[:9]):  # compile and fill the caches
-            make_picture(Picture(1, index, kind), root, 0, (width, height), (60, 95), 4)
+            make_picture(Picture(1, index, kind), root, 0, (width, height), (60, 95), 4, realism)
         seconds = np.full((arguments.repeats, len(kinds)), np.inf)
         for turn in range(arguments.repeats):
             for index, kind in enumerate(kinds):
                 start = time.perf_counter()
-                make_picture(Picture(0, index, kind), root, 0, (width, height), (60, 95), 4)
+                make_picture(Picture(0, index, kind), root, 0, (width, height), (60, 95), 4, realism)
                 seconds[turn, index] = time.perf_counter() - start
         best, count = seconds.min(0), len(kinds)  # the best of each picture: other work on the machine only adds
         print(f"one process, {width}x{height}, {count} pictures, best of {arguments.repeats} runs of each:")
@@ -48,7 +54,7 @@ def main() -> None:
             chosen = np.array([kind == name for kind in kinds])
             print(f"    {name:8s} {1e3 * best[chosen].mean():5.1f} ms")
         start = time.perf_counter()
-        generate_dataset(root / "all", count, 0, 0, size=(width, height), progress=False)
+        generate_dataset(root / "all", count, 0, 0, size=(width, height), progress=False, realism=realism)
         rate = count / (time.perf_counter() - start)
         print(f"all cores, with starting the processes: {rate:.1f} images/s, {rate / cores():.1f} per core")
 

@@ -47,7 +47,7 @@ class Curtain:
         coarse = tile[row, (z / self.wave * 8).astype(int) % TILE]
         at = z / self.wave * 2 + shift
         smooth = np.interp(at, np.arange(2 * TILE), np.tile(tile[(row + 7) % TILE], 2))
-        begin = np.clip((z - self.distance) / 12, 0.3, 1) if self.distance > 4 else 1.0
+        begin = np.clip((z - self.distance) / 12, 0.15, 1) if self.distance > 4 else 1.0
         return np.maximum(self.height * begin * (1 + self.rough * (0.5 * smooth + 0.25 * coarse)), 0.15 * self.height)
 
     def paint(self, stage: Stage) -> None:
@@ -68,16 +68,18 @@ class Curtain:
         metres = np.interp(columns, x[order], z[:last][order])
         x = np.maximum.accumulate(top[:last, 0][order]) + np.arange(last) * 1e-6
         crest = np.interp(columns, x, top[:last, 1][order])
-        inside = columns < foot[:last, 0].max() if side < 0 else columns > foot[:last, 0].min()
+        inside = (columns >= foot[:last, 0].min()) & (columns <= foot[:last, 0].max())
+        if not inside.any():
+            return
         crest = np.where(inside, crest, rows + 1)
+        left, right = int(np.argmax(inside)), width - int(np.argmax(inside[::-1]))
         clear = np.exp(-3 * metres / stage.visibility)
         first, end = int(np.clip(crest.min(), 0, height)), int(np.clip(rows.max() + 1, 0, height))
         if end - first < 2:
             return
         _paint_curtain(
             stage.canvas,
-            first,
-            end,
+            (first, end, left, right),
             np.stack([crest, rows, metres, clear]).astype(np.float32),
             fractal_tile(7, 0.8, 256),
             np.array(
@@ -110,12 +112,16 @@ def _smooth(tile, v, u):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _paint_curtain(canvas, first, end, lines, tile, look, shift) -> None:  # type: ignore[no-untyped-def]
-    """`lines` (4, W): crest and foot rows, metres ahead, clearness of the air; `look`: colours, texture, scales."""
+def _paint_curtain(canvas, box, lines, tile, look, shift) -> None:  # type: ignore[no-untyped-def]
+    """Paint the rows and columns in `box`.
+
+    `lines` (4, W): rows of crest and foot, metres ahead and clearness of the air per column; `look`: colours of foot,
+    top and fog, texture, metres to texels.
+    """
     crest, foot, metres, clear = lines[0], lines[1], lines[2], lines[3]
     one, zero, full = np.float32(1), np.float32(0), np.float32(255)
-    for y in range(first, end):
-        for x in range(canvas.shape[1]):
+    for y in range(box[0], box[1]):
+        for x in range(box[2], box[3]):
             alpha = min(np.float32(y) - crest[x] + np.float32(0.5), one)
             if alpha <= 0 or y > foot[x] + 1:
                 continue

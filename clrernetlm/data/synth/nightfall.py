@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from clrernetlm.data.synth.ground import LENGTH, PER_METRE, SIZE, Ground, blank, blot
+from clrernetlm.data.synth.ground import LENGTH, PER_METRE, SIZE, Ground
 from clrernetlm.data.synth.layout import Layout
 from clrernetlm.data.synth.light import Light
 from clrernetlm.data.synth.markings import Decal, rectangle
@@ -81,7 +83,7 @@ def vary_night(rng: np.random.Generator, light: Light) -> tuple[Light, bool]:
         cone = replace(
             light,
             ambient=ambient,
-            headlight=float(np.exp(rng.uniform(np.log(0.35), np.log(5.0)))),
+            headlight=float(np.exp(rng.uniform(np.log(0.6), np.log(5.0)))),
             headlight_reach=float(rng.uniform(8, 20)),
             headlight_width=float(rng.uniform(0.8, 2.4)),
             headlight_spill=float(np.exp(rng.uniform(np.log(0.004), np.log(0.1)))),
@@ -138,12 +140,14 @@ def soak(rng: np.random.Generator, layout: Layout, ground: Ground, wet: float) -
     """A wet road is dark, darkest where it is not driven dry, and puddles stand on it."""
     ground.across *= np.float32(1 - 0.45 * wet)
     if rng.random() < 0.6:
-        mask = blank()
-        for _ in range(int(rng.integers(3, 25))):
-            wide = float(rng.uniform(0.2, 1.4))
-            blot(mask, float(rng.uniform(-9, 9)), float(rng.uniform(3, 60)), wide, wide * float(rng.uniform(1, 6)))
-        tone = float(rng.uniform(-0.6, 0.4))
-        ground.darken(mask, tone)
+        ground.darken(_puddles(rng, float(rng.uniform(0.4, 1.8))), float(rng.uniform(-0.4, 0.5)))
+
+
+def _puddles(rng: np.random.Generator, dry: float) -> NDArray[np.uint8]:
+    """(SIZE, SIZE) 255 in pools drawn out along the road; the higher `dry`, the fewer."""
+    coarse = cv2.resize(rng.standard_normal((20, 26)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(rng.standard_normal((80, 160)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    return np.clip((coarse + 0.3 * fine - dry) * 400, 0, 255).astype(np.uint8)
 
 
 def snow_over(rng: np.random.Generator, layout: Layout, ground: Ground) -> None:
@@ -160,5 +164,5 @@ def snow_over(rng: np.random.Generator, layout: Layout, ground: Ground) -> None:
     bank = float(rng.uniform(-0.4, 0.8))
     amount += 1.5 * np.clip(layout.left_edge + bank - u, 0, 1) + 1.5 * np.clip(u - layout.right_edge + bank, 0, 1)
     rough = rng.standard_normal((int(LENGTH), SIZE // 6)).astype(np.float32)
-    field = np.repeat(np.repeat(rough, 8, 0), 7, 1)[:SIZE, :SIZE]
+    field = cv2.resize(rough, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     ground.cover = np.clip(255 * (amount[None] * (1 + 0.5 * field) - 0.12), 0, 245).astype(np.uint8)

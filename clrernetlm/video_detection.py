@@ -50,7 +50,7 @@ def detect_video(
     overlay = folder / f"{name}.mp4"
     if isinstance(source, Path) and overlay.exists() and overlay.samefile(source):
         raise UserError(f"{source}: the overlay would replace it; choose another --out")
-    state, lanes, interrupted = Tracks(), 0, False
+    state, frames, lanes, interrupted = Tracks(), 0, 0, False
     with ExitStack() as stack:
         video = stack.enter_context(Video(source))
         temporary = stack.enter_context(replacing(folder / f"{name}.lanes.json"))
@@ -74,11 +74,11 @@ def detect_video(
                 append(draw_lanes(image, drawn, colours))
                 row = {"frame": number, "seconds": round(number / video.fps, 3), "lanes": facts}
                 rows.write(("," if number else "") + "\n" + json.dumps(row))
-                lanes += len(drawn)
+                frames, lanes = frames + 1, lanes + len(drawn)
         except KeyboardInterrupt:
             interrupted = True
         rows.write("\n]}\n")
-        return VideoResult(video.read, lanes, interrupted, video.cut_short and not interrupted)
+        return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted)
 
 
 def _plain(lane: Lane) -> dict[str, Any]:

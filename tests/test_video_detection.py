@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import UserError
+from clrernetlm.config import Config
 from clrernetlm.detection import report_video
 from clrernetlm.drawing import PALETTE
 from clrernetlm.inputs import find_inputs, is_input
@@ -42,17 +43,16 @@ def frames_of(path: Path) -> list[np.ndarray]:
 class Stub:
     """Finds the same two lanes in every image, none in every fourth; Ctrl-C at frame `stop`."""
 
+    config = Config()
+
     def __init__(self, stop: int = -1) -> None:
         self.number, self.stop = -1, stop
 
-    def set_image(self, image: np.ndarray) -> None:
+    def set_image(self, image: np.ndarray, *_: object) -> None:
         self.number += 1
         self.size = (image.shape[1], image.shape[0])
         if self.number == self.stop:
             raise KeyboardInterrupt
-
-    def calibrate(self, images: object) -> None:
-        pass
 
     def lanes(self, conf: float | None) -> list[Lane]:
         lanes = drawn_lanes(np.random.default_rng(1), self.size)[:2]
@@ -107,7 +107,7 @@ def test_interrupting_leaves_a_playable_video_and_readable_lanes(
     video, out = write_video(tmp_path / "clip.mp4"), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         report_video(Stub(stop=8), video, out, "clip", 0.25, True)  # type: ignore[arg-type]
-    assert "stopped" in capsys.readouterr().out
+    assert "8 frames, stopped" in capsys.readouterr().out
     assert len(frames_of(out / "clip.mp4")) == 8
     assert len(json.loads((out / "clip.lanes.json").read_text())["frames"]) == 8
     assert len(list(out.iterdir())) == 2

@@ -17,7 +17,6 @@ from timing import cores, machine
 
 from clrernetlm.data.synth.dataset import Picture, categories, generate_dataset, make_picture
 from clrernetlm.data.synth.realism import parse_realism
-from clrernetlm.data.synth.realism import parse_realism
 
 
 def main() -> None:
@@ -26,9 +25,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--size", default="1640x590")
     parser.add_argument("--realism", nargs="*", default=[], help="pieces; `cameras` draws frames of other heights")
-    parser.add_argument("--realism", nargs="*", default=[])
     arguments = parser.parse_args()
-    realism = parse_realism(arguments.realism)
     realism = parse_realism(arguments.realism)
     width, height = (int(value) for value in arguments.size.split("x"))
     print(f"machine: {machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")

@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = {path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").rglob("*.py")}
 
 
-def test_an_installed_wheel_finds_the_configs(tmp_path: Path) -> None:
+WEIGHTS = {path.name for path in (ROOT / "clrernetlm" / "weights").glob("*.safetensors")}
+
+
+def test_an_installed_wheel_finds_the_configs_and_weights(tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
@@ -21,6 +24,7 @@ def test_an_installed_wheel_finds_the_configs(tmp_path: Path) -> None:
     assert {
         name.removeprefix("clrernetlm/configs/") for name in names if name.startswith("clrernetlm/configs/")
     } == CONFIGS
+    assert {Path(name).name for name in names if name.endswith(".safetensors")} == WEIGHTS
     assert not any(name.startswith(("tests/", "tools/", "configs/")) for name in names)
     done = subprocess.run(
         [sys.executable, "-m", "clrernetlm", "config", "clrernet_culane_dla34_ema"],

@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from clrernetlm.data.images import read_image
 from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing, write_text_atomically
-from clrernetlm.geometry import FrameSize
+from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.image_headers import image_size
 from clrernetlm.inputs import Source, find_inputs, result_names
 from clrernetlm.lane import Lane, write_lines
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.predictor import Predictor
-from clrernetlm.video_detection import detect_video
+from clrernetlm.video_detection import detect_video, viewport_json
+
+CALIBRATION_IMAGES = 12  # of one camera
 
 
 def detect(
@@ -34,13 +38,16 @@ def detect(
     conf: float | None = None,
     device: str = "cpu",
     tracking: bool = True,
+    one_camera: bool = False,
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
     `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`; of videos what
-    `detect_video` says, and Ctrl-C ends one properly. Raises UserError for a missing input, or two that would get the
-    same results, before any work is done; unreadable files are named, the others finished, and UserError raised at the
-    end.
+    `detect_video` says, and Ctrl-C ends one properly. With `one_camera` images of one folder and size are seen through
+    one crop, where the model chooses it (`model.viewport_mode` auto).
+
+    Raises UserError for a missing input, or two that would get the same results, before any work is done; unreadable
+    files are named, the others finished, and UserError raised at the end.
     """
     given = find_inputs(inputs)
     names = dict(zip(given.images, result_names(given.images), strict=True))
@@ -51,7 +58,7 @@ def detect(
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
     require_other_folder(given.images, names, folder)
     predictor = Predictor(config, checkpoint, device)
-    found = detect_images(predictor, names, folder, conf) if names else {}
+    found = detect_images(predictor, names, folder, conf, one_camera) if names else {}
     failures = [str(path) for path in names if str(path) not in found]
     problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""
     problems = [f"{_listed(failures)}: {problem}"] if failures else []
@@ -67,12 +74,14 @@ def detect(
 
 
 def detect_images(
-    predictor: Predictor, names: Mapping[Path, str], folder: Path, conf: float | None = None
+    predictor: Predictor, names: Mapping[Path, str], folder: Path, conf: float | None = None, one_camera: bool = False
 ) -> dict[str, list[Lane]]:
     """Lanes of image files, written to `folder` under their names; returns {path: lanes} of those that can be read."""
     config, paths = predictor.config, list(names)
     found: dict[str, list[Lane]] = {}
+    seen: dict[str, Viewport] = {}
     warned: set[FrameSize] = set()
+    views = camera_viewports(predictor, paths) if one_camera else {}
     progress = track(paths, "Detecting", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     for path in progress:
         try:
@@ -80,15 +89,33 @@ def detect_images(
         except UserError:
             continue
         frame = (image.shape[1], image.shape[0])
-        if config.evaluation.image_size is not None:
+        if config.evaluation.image_size is not None and config.model.viewport_mode == "fixed":
             warn_about_shape(frame, config.evaluation.image_size, warned)
-        predictor.set_image(image)
+        predictor.set_image(image, views.get(path))
         lanes = found[str(path)] = predictor.lanes(conf)
+        seen[str(path)] = predictor.viewport
         write_lines(folder / f"{names[path]}.lines.txt", [prediction_points(lane, frame) for lane in lanes])
         write_jpeg(folder / f"{names[path]}.jpg", draw_lanes(image, lanes))
-    write_text_atomically(folder / "lanes.json", json.dumps(as_json(found), indent=1))
+    write_text_atomically(folder / "lanes.json", json.dumps(as_json(found, seen), indent=1))
     print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
     return found
+
+
+def camera_viewports(predictor: Predictor, paths: Sequence[Path]) -> dict[Path, Viewport]:
+    """The crop of every readable image: one for all of a folder and size, from a few of them spread over the folder."""
+    cameras: dict[tuple[Path, FrameSize], list[Path]] = {}
+    for path in paths:
+        with suppress(UserError):
+            cameras.setdefault((path.resolve().parent, image_size(path)), []).append(path)
+    views: dict[Path, Viewport] = {}
+    for members in cameras.values():
+        chosen = members[:: max(1, len(members) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
+        images = []
+        for path in chosen:
+            with suppress(UserError):
+                images.append(read_image(str(path), cv2.IMREAD_COLOR))
+        views |= dict.fromkeys(members, predictor.calibrate(images))
+    return views
 
 
 def report_video(
@@ -126,7 +153,7 @@ def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSiz
         warned.add(frame)
         warnings.warn(
             f"{frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones this "
-            "configuration is for; if lanes look wrong, set --model.viewport.top to the row where the road begins "
+            "configuration is for; if lanes look wrong, set --crop to the height where the road begins "
             "(0 = top, 1 = bottom)",
             stacklevel=3,
         )
@@ -139,11 +166,15 @@ def write_jpeg(path: Path, image: Any) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def as_json(found: dict[str, list[Lane]]) -> list[dict[str, Any]]:
-    """[{image, lanes: [{score, points [[x, y], ...]}]}] with points in frame pixels, bottom first."""
+def as_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -> list[dict[str, Any]]:
+    """[{image, viewport, lanes: [{score, points [[x, y], ...]}]}] with points in frame pixels, bottom first.
+
+    `viewport`: left, top, right, bottom of what the network saw, in fractions of the frame.
+    """
     return [
         {
             "image": path,
+            "viewport": viewport_json(seen[path]),
             "lanes": [{"score": round(lane.score, 4), "points": lane.points.round(2).tolist()} for lane in lanes],
         }
         for path, lanes in found.items()

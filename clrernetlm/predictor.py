@@ -63,7 +63,6 @@ class Predictor:
         self.device = next(self.detector.parameters()).device
         self._frames: list[FrameSize] = []
         self._viewports: list[Viewport] = []
-        self._camera: Viewport | None = None
         self._seen: Observation | None = None
         self._proposals: Proposals | None = None
         self._answers: Answers | None = None
@@ -74,20 +73,21 @@ class Predictor:
         return self._reader or self.detector
 
     @torch.inference_mode()
-    def set_images(self, images: Sequence[Image]) -> None:
+    def set_images(self, images: Sequence[Image], viewport: Viewport | None = None) -> None:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
 
-        With `model.viewport_mode` auto an image whose horizon is not where the network expects it is seen twice.
+        `viewport` is the part of them to look at. Without one it is the configured part, but with `model.viewport_mode`
+        auto an image whose horizon is not where the network expects it is seen a second time.
         """
         for image in images:
             frame_size(image)
-        seen = look(self.config.model, self.detector, images, self._camera)
+        seen = look(self.config.model, self.detector, images, viewport)
         self._seen, self._frames, self._viewports = seen.observation, seen.frames, seen.viewports
         self._proposals = self._answers = None
 
-    def set_image(self, image: Image) -> None:
-        """Run the detector on one (H, W, 3) uint8 BGR image."""
-        self.set_images([image])
+    def set_image(self, image: Image, viewport: Viewport | None = None) -> None:
+        """Run the detector on one (H, W, 3) uint8 BGR image; see `set_images`."""
+        self.set_images([image], viewport)
 
     @property
     def viewports(self) -> list[Viewport]:
@@ -100,21 +100,19 @@ class Predictor:
         return self._viewports[0] if self._viewports else self.config.model.viewport
 
     @torch.inference_mode()
-    def calibrate(self, images: Sequence[Image] | None) -> Viewport:
-        """Choose one crop for a camera from a few of its images, all of one size; returns it, and uses it from now on.
+    def calibrate(self, images: Sequence[Image]) -> Viewport:
+        """The crop for a camera, from a few of its images, all of one size: what `set_image` takes as `viewport`.
 
-        It lies around the median of the horizons that the lanes show. None takes the choice back, and with
-        `model.viewport_mode` fixed there is none. Raises UserError for images of several sizes.
+        It lies around the median of the horizons that the lanes show, or is the configured one with
+        `model.viewport_mode` fixed. Raises UserError for images of several sizes.
         """
-        self._camera = None
-        if not images or self.config.model.viewport_mode == "fixed":
-            return self.config.model.viewport
         sizes = sorted({frame_size(image) for image in images})
         if len(sizes) > 1:
             shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
             raise UserError(f"images: sizes {shown}; calibrate one camera, with images of one size, at a time")
-        self._camera = camera_viewport(self.config.model, self.detector, images)
-        return self._camera
+        if not images or self.config.model.viewport_mode == "fixed":
+            return self.config.model.viewport
+        return camera_viewport(self.config.model, self.detector, images)
 
     def detections_of_images(self, conf: float | None = None) -> list[list[Lane]]:
         """The detector's own lanes of every image given last, best first, in pixels of that image.

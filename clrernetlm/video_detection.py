@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from rich.progress import track
 from clrernetlm.drawing import PALETTE, draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.files import replacing
+from clrernetlm.geometry import Viewport
 from clrernetlm.inputs import Source
 from clrernetlm.lane import Lane
 from clrernetlm.predictor import Predictor
 from clrernetlm.tracking import Tracks, advance, shown
 from clrernetlm.video import Video, video_file
+
+CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video that its crop is chosen from, every tenth
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ def detect_video(
 
     One frame is in memory at a time. Ctrl-C ends both files properly. With `tracking` every lane has an identity, which
     is its colour, moves smoothly, and stays for a few frames in which it is missed (`"seen": false`).
-    The JSON is `{video, width, height, fps, frames: [{frame, seconds, lanes: [{track, seen, score, points}]}]}` with
-    points [[x, y], ...] in pixels, bottom first; without tracking lanes have score and points only.
+    The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds, lanes}]}` with lanes `[{track, seen,
+    score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track without tracking.
+    `viewport` is the part of the frames that the network sees: a model that chooses it does so at the start of a file.
 
     Raises UserError for an unreadable video, and when the overlay would replace the video itself.
     """
@@ -57,11 +62,13 @@ def detect_video(
         rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
         append = stack.enter_context(video_file(overlay, video.size, video.fps))
         about = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
+        view = calibrated(predictor, source)
+        about["viewport"] = viewport_json(view) if view is not None else None
         rows.write(json.dumps(about)[:-1] + ', "frames": [')
         try:
             for number, image in enumerate(_with_progress(video)):
                 frame = (image.shape[1], image.shape[0])
-                predictor.set_image(image)
+                predictor.set_image(image, view)
                 found = predictor.lanes(conf)
                 if tracking:
                     state = advance(state, found, frame)
@@ -79,6 +86,21 @@ def detect_video(
             interrupted = True
         rows.write("\n]}\n")
         return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted)
+
+
+def calibrated(predictor: Predictor, source: Source) -> Viewport | None:
+    """One crop for all frames of a video file, from its first seconds; None where a camera's is chosen as it runs."""
+    if predictor.config.model.viewport_mode == "fixed":
+        return predictor.config.model.viewport
+    if not isinstance(source, Path):
+        return None
+    with Video(source) as video:
+        return predictor.calibrate([image.copy() for image in islice(video, 0, CALIBRATION_SPAN, CALIBRATION_STEP)])
+
+
+def viewport_json(viewport: Viewport) -> dict[str, float]:
+    """Left, top, right and bottom of a viewport, in fractions of the frame."""
+    return {edge: round(getattr(viewport, edge), 4) for edge in ("left", "top", "right", "bottom")}
 
 
 def _plain(lane: Lane) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Images in, lanes out: as a user calls it, with a detector that was trained for a moment."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
+from clrernetlm.cli.cropping import settle_crop
 from clrernetlm.detection import detect
 from clrernetlm.engine.training import train
 from clrernetlm.inputs import find_inputs, result_names
@@ -38,6 +41,39 @@ def test_a_folder_becomes_text_json_and_overlays(trained, tmp_path):
         for lane in row["lanes"]:
             assert 0.2 <= lane["score"] <= 1
             assert np.diff([y for _, y in lane["points"]]).max() < 0  # bottom first
+
+
+def test_what_was_seen_is_recorded_and_one_camera_has_one_crop(trained, tmp_path):
+    config, checkpoint, images = trained
+    auto = deepcopy(config)
+    auto.model.viewport_mode = "auto"
+    # Below the horizon there is road only, and half of a lane still shows where it is.
+    auto.model.viewport = replace(auto.model.viewport, top=0.62)
+    for one_camera in (False, True):
+        detect(auto, checkpoint, [str(images)], str(tmp_path / "out"), one_camera=one_camera)
+        rows = json.loads((tmp_path / "out/lanes.json").read_text())
+        seen = {tuple(row["viewport"].items()) for row in rows}
+        assert all(dict(view)["right"] == 1 for view in seen)
+        assert len(seen) == 1 or not one_camera
+    detect(config, checkpoint, [str(images / "00000.jpg")], str(tmp_path / "fixed"), one_camera=True)
+    (row,) = json.loads((tmp_path / "fixed/lanes.json").read_text())
+    assert row["viewport"] == {"left": 0, "top": 0.45, "right": 1, "bottom": 1}
+
+
+def test_a_crop_can_be_given_image_by_image(trained):
+    config, checkpoint, images = trained
+    predictor = Predictor(config, checkpoint)
+    assert predictor.viewport == config.model.viewport
+    image, given = cv2.imread(str(images / "00000.jpg")), replace(config.model.viewport, top=0.3)
+    predictor.set_image(image, given)
+    assert (predictor.viewport, predictor.viewports) == (given, [given])
+    other = Predictor(settle_crop(deepcopy(config), ["--model.viewport.top", "0.3"], "0.3"), checkpoint)
+    other.set_image(image)
+    for mine, theirs in zip(predictor.lanes(0.05), other.lanes(0.05), strict=True):
+        np.testing.assert_array_equal(mine.points, theirs.points)
+    assert predictor.calibrate([image]) == config.model.viewport
+    with pytest.raises(UserError, match="images: sizes 410x148, 820x296; calibrate one camera"):
+        predictor.calibrate([image, cv2.resize(image, (820, 296))])
 
 
 def test_a_batch_equals_its_images_one_by_one(trained):

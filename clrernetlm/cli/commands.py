@@ -69,7 +69,10 @@ class ScoreSplit(WithCheckpoint):
     shuffle_images: bool = False
 
     def run(self) -> int:
+        from clrernetlm.cli.cropping import settle_crop
+
         config, checkpoint = self.load_model("test")
+        config = settle_crop(config, self.overrides)
         if config.task == "lanelm":
             from clrernetlm.engine.clicks import ClickSettings
             from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol

@@ -32,6 +32,12 @@ class Detect(WithSettings):
     ] = None
     out: Annotated[str, arg(metavar="DIR", help="folder for the results")] = "lanes"
     conf: Annotated[float | None, arg(metavar="0..1", help="confidence threshold; default: the model's")] = None
+    crop: Annotated[
+        str | None,
+        arg(metavar="TOP[,BOTTOM]", help="where the road begins (and ends), 0 to 1 of the height; default: found out"),
+    ] = None
+    # Images of one folder and size come from one camera: choose one crop for all of them.
+    one_camera: bool = False
     # Videos: every frame by itself, without identities and smoothing.
     no_tracking: bool = False
     device: Device = "auto"
@@ -40,9 +46,19 @@ class Detect(WithSettings):
         if self.conf is not None and not 0 <= self.conf <= 1:
             raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
         config, checkpoint, inputs = self._model_and_inputs()
+        from clrernetlm.cli.cropping import settle_crop
         from clrernetlm.detection import detect
 
-        detect(config, checkpoint, inputs, self.out, conf=self.conf, device=self.device, tracking=not self.no_tracking)
+        detect(
+            settle_crop(config, self.overrides, self.crop),
+            checkpoint,
+            inputs,
+            self.out,
+            conf=self.conf,
+            device=self.device,
+            tracking=not self.no_tracking,
+            one_camera=self.one_camera,
+        )
         return 0
 
     def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:

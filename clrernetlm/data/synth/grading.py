@@ -42,7 +42,7 @@ class Grading:
 def sample_taken(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
     """A sensor with any cast, exposure, saturation and noise."""
     if night:
-        cast = int(rng.choice(4, p=[0.45, 0.25, 0.18, 0.12]))
+        cast = int(rng.choice(4, p=[0.42, 0.24, 0.22, 0.12]))
         casts = (
             (
                 float(np.exp(rng.normal(-0.15, 0.3))),
@@ -91,8 +91,8 @@ def sample_grading(rng: np.random.Generator, night: bool) -> Grading:
     tint = rng.uniform(0.6, 1.0, 3)
     resized, quality = 1.0, 0
     if rng.random() < 0.5:
-        resized = float(rng.uniform(0.4, 0.95))
-    if rng.random() < 0.4:
+        resized = float(rng.uniform(0.38, 0.85))
+    if rng.random() < (0.55 if resized < 1 else 0.15):
         quality = int(rng.integers(25, 90))
     b, g, r = (gamma * float(s) for s in split)
     return Grading(

@@ -75,10 +75,11 @@ def sample_prints(rng: np.random.Generator, clock: str) -> list[Print]:
     rows = (float(rng.uniform(0.015, 0.09)), float(rng.uniform(0.93, 1.005)))
     tilt = float(rng.normal(0, 0.12)) if rng.random() < 0.15 else 0.0
     prints = []
-    for text in (clock, _numbers(rng), _word(rng)):
+    places = rng.permutation([0.01, 0.36, 0.68])
+    for text, place in zip((clock, _numbers(rng), _word(rng)), places, strict=True):
         if text and rng.random() < 0.55:
             y = rows[int(rng.random() < 0.7)] + float(rng.normal(0, 0.01))
-            x = float(rng.choice([0.01, 0.4, 0.66])) + float(rng.uniform(0, 0.06))
+            x = float(place) + float(rng.uniform(-0.01, 0.05))
             prints.append(Print(text, x, y, size * float(rng.uniform(0.8, 1.2)), colour, outline, font, None, tilt))
     if rng.random() < 0.35:
         plate = (int(rng.integers(256)), int(rng.integers(256)), int(rng.integers(256)))

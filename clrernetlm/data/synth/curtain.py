@@ -47,14 +47,17 @@ class Curtain:
         coarse = tile[row, (z / self.wave * 8).astype(int) % TILE]
         at = z / self.wave * 2 + shift
         smooth = np.interp(at, np.arange(2 * TILE), np.tile(tile[(row + 7) % TILE], 2))
-        begin = np.clip((z - self.distance) / 12, 0.15, 1) if self.distance > 4 else 1.0
-        return np.maximum(self.height * begin * (1 + self.rough * (0.5 * smooth + 0.25 * coarse)), 0.15 * self.height)
+        begin = np.clip((z - self.distance) / 12, 0.03, 1) if self.distance > 4 else 1.0
+        ragged = np.maximum(1 + self.rough * (0.5 * smooth + 0.25 * coarse), 0.15)
+        return np.asarray(self.height * begin * ragged)
 
     def paint(self, stage: Stage) -> None:
         z = np.geomspace(max(self.distance, 1.4), self.far, 260)
         side = 1.0 if self.offset > 0 else -1.0
         foot = stage.project(self.offset, z, -0.1)
-        top = stage.project(self.offset + side * self.run, z, self._heights(z))
+        heights = self._heights(z)
+        slant = np.minimum(heights / self.height, 1) * self.run  # a low end lies close to its foot
+        top = stage.project(self.offset + side * slant, z, heights)
         width, height = stage.camera.width, stage.camera.height
         columns = np.arange(width, dtype=np.float64)
         # From the near end on, a curve in the picture is followed as long as it runs inwards.

@@ -24,8 +24,12 @@ class Inputs:
 
 def is_input(word: str) -> bool:
     """Whether a word stands for an image, a folder, a video or a camera, be it there or not; not for a config."""
-    path = Path(word)
-    return path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES or _is_camera(word) or _is_there(path)
+    return is_picture(word) or _is_camera(word) or _is_there(Path(word))
+
+
+def is_picture(word: str) -> bool:
+    """Whether a word is named like an image or a video."""
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def find_inputs(words: Sequence[str]) -> Inputs:

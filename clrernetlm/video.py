@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,13 +48,25 @@ class Video:
         fps, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else USUAL_FPS
         self.count = int(count) if isinstance(source, Path) and 0 < count < 1e9 else None
+        self._start = time.monotonic()
 
     def __iter__(self) -> Iterator[Image]:
         there, image = True, self._first
         while there:
             self.read += 1
+            self._now = time.monotonic()
             yield np.asarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
             there, image = self._capture.read()
+
+    @property
+    def seconds(self) -> float:
+        """When the last frame was: since the start of the file, or on the clock since the camera was opened."""
+        return (self.read - 1) / self.fps if isinstance(self.source, Path) else self._now - self._start
+
+    @property
+    def due(self) -> int:
+        """Frames that a video of `fps` needs to reach the last one; a camera skips some while nobody reads."""
+        return self.read if isinstance(self.source, Path) else 1 + int(self.seconds * self.fps)
 
     @property
     def cut_short(self) -> bool:
@@ -80,8 +93,8 @@ def _unreadable(source: Source) -> str:
 def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Image], None]]:
     """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.
 
-    The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error there is none.
-    Images of another size than `size` (width, height) are scaled to it. Raises UserError when it cannot be written.
+    The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error, and when
+    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. Raises UserError when it cannot be written.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the suffix tells OpenCV the container
     failed = UserError(f"{path}: cannot be written; free space or check permissions")
@@ -89,21 +102,26 @@ def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Im
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         raise failed from None
+    frames = 0
     writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
     try:
         if not writer.isOpened():
             raise failed
 
         def append(image: Image) -> None:
+            nonlocal frames
+            frames += 1
             writer.write(image if (image.shape[1], image.shape[0]) == size else cv2.resize(image, size))
 
         try:
             yield append
         finally:
             writer.release()
-        _finish(temporary, path, failed)
+        if frames:
+            _finish(temporary, path, failed)
     except KeyboardInterrupt:
-        _finish(temporary, path, failed)
+        if frames:
+            _finish(temporary, path, failed)
         raise
     finally:
         with suppress(OSError):

@@ -55,7 +55,7 @@ def detect_video(
     overlay = folder / f"{name}.mp4"
     if isinstance(source, Path) and overlay.exists() and overlay.samefile(source):
         raise UserError(f"{source}: the overlay would replace it; choose another --out")
-    state, frames, lanes, interrupted = Tracks(), 0, 0, False
+    state, frames, written, lanes, interrupted = Tracks(), 0, 0, 0, False
     with ExitStack() as stack:
         video = stack.enter_context(Video(source))
         temporary = stack.enter_context(replacing(folder / f"{name}.lanes.json"))
@@ -78,8 +78,11 @@ def detect_video(
                     facts = [{"track": one.identity, "seen": one.missed == 0} | _plain(lane) for one, lane in tracks]
                 else:
                     drawn, colours, facts = found, list(PALETTE), [_plain(lane) for lane in found]
-                append(draw_lanes(image, drawn, colours))
-                row = {"frame": number, "seconds": round(number / video.fps, 3), "lanes": facts}
+                picture = draw_lanes(image, drawn, colours)
+                while written < video.due:
+                    append(picture)
+                    written += 1
+                row = {"frame": number, "seconds": round(video.seconds, 3), "lanes": facts}
                 rows.write(("," if number else "") + "\n" + json.dumps(row))
                 frames, lanes = frames + 1, lanes + len(drawn)
         except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Videos in, videos and JSON out, also when they end badly."""
 
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -167,6 +168,46 @@ def test_odd_and_changing_sizes_are_written(size: tuple[int, int], tmp_path: Pat
         append(picture(0, size))
         append(picture(1, (100, 80)))
     assert len(frames_of(tmp_path / "a.mp4")) == 2
+
+
+class SlowCamera:
+    """Stands in for cv2.VideoCapture: a camera of 20 frames a second that is read five times a second."""
+
+    def __init__(self, source: object) -> None:
+        self.given = 0
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.given += 1
+        time.sleep(0.2 if self.given > 1 else 0)
+        return (True, picture(self.given)) if self.given <= 5 else (False, None)
+
+    def get(self, what: int) -> float:
+        return 20.0 if what == cv2.CAP_PROP_FPS else -1.0
+
+    def release(self) -> None:
+        pass
+
+
+def test_what_a_camera_saw_is_played_at_the_speed_it_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(cv2, "VideoCapture", SlowCamera)
+        video = Video(0)
+    monkeypatch.setattr("clrernetlm.video_detection.Video", lambda source: video)
+    result = detect_video(Stub(), 0, tmp_path, "camera0", 0.25)  # type: ignore[arg-type]
+    facts = json.loads((tmp_path / "camera0.lanes.json").read_text())
+    assert (result.frames, result.cut_short, facts["video"]) == (5, False, "0")
+    last = facts["frames"][-1]["seconds"]
+    assert last > 0.7
+    assert len(frames_of(tmp_path / "camera0.mp4")) == pytest.approx(20 * last, abs=2)
+
+
+def test_interrupting_before_the_first_frame_leaves_no_video(tmp_path: Path) -> None:
+    result, facts = run(write_video(tmp_path / "clip.mp4"), tmp_path / "out", stop=0)
+    assert (result.frames, result.interrupted, facts["frames"]) == (0, True, [])
+    assert not (tmp_path / "out" / "clip.mp4").exists()
 
 
 def test_absent_cameras_are_one_line() -> None:

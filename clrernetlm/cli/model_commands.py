@@ -81,7 +81,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
     Raises UserError that names the missing or misplaced word when they are neither.
     """
     from clrernetlm.config.loading import find_config
-    from clrernetlm.inputs import is_input
+    from clrernetlm.inputs import is_input, is_picture
     from clrernetlm.weights import SHIPPED
     from clrernetlm.weights.finding import WEIGHT_SUFFIXES
 
@@ -100,7 +100,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
     if not _looks_like_config(first):
         raise UserError(f"{first}: no such image, folder, video or config; check the path")
     find_config(first)
-    if not rest or (is_input(rest[0]) and rest[0] not in weights):
+    if not rest or (is_input(rest[0]) and not Path(rest[0]).is_file()) or is_picture(rest[0]):
         raise UserError(f"{first}: a config needs its checkpoint: {first} CHECKPOINT INPUT...; or leave it out")
     return True
 

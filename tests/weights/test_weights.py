@@ -190,7 +190,9 @@ def test_detect_takes_names_files_and_settings(shipped: Path, photo: str, here: 
         assert (here / f"out{number}" / "lanes.json").exists()
 
 
-def test_detect_still_takes_a_config_and_a_checkpoint(packed: Path, photo: str, here: Path) -> None:
+def test_detect_still_takes_a_config_and_a_checkpoint(
+    packed: Path, photo: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / "mine.py").write_text(
         "from clrernetlm.config import from_dict\n"
         "from clrernetlm.models.packed import read_settings\n"
@@ -199,7 +201,10 @@ def test_detect_still_takes_a_config_and_a_checkpoint(packed: Path, photo: str, 
     (here / "mine").mkdir()  # a folder of the same name is no input here
     for config in ("mine.py", "mine"):
         assert main(["detect", config, str(packed), photo, "--out", "out"]) == 0
+    capsys.readouterr()
     assert (here / "out" / "photo.jpg").exists()
+    (here / "weights").write_bytes(b"no suffix, but read as a checkpoint")
+    assert "weights: not a checkpoint" in error_of(["detect", "mine.py", "weights", photo], capsys)
 
 
 @pytest.mark.usefixtures("here")
@@ -214,6 +219,7 @@ def test_words_in_the_wrong_place_are_one_line(shipped: Path, photo: str, capsys
         (["roads", photo], "roads: a model, not an input; use --model roads"),
         ([config], f"{config}: a config needs its checkpoint"),
         ([config, photo], f"{config}: a config needs its checkpoint"),
+        ([config, "0", photo], f"{config}: a config needs its checkpoint"),
         ([config, "w.pth"], "input: none given"),
         ([config, "w.pth", photo], "w.pth: no such checkpoint"),
         (["clrernet_culane_dla35", "w.pth", photo], "did you mean clrernet_culane_dla34"),

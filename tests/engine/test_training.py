@@ -17,6 +17,7 @@ import torch
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
+from clrernetlm.engine.detector_module import DetectorModule
 from clrernetlm.engine.testing import score_detector
 from clrernetlm.engine.training import build_trainer, train
 from clrernetlm.errors import UserError
@@ -253,3 +254,33 @@ def test_deterministic_training_warns_where_a_device_has_no_deterministic_kernel
     # CUDA has none for the gradient of grid_sample; True would end the run at its first step.
     assert trainer_for("cpu", monkeypatch, tmp_path, deterministic=True)["deterministic"] == "warn"
     assert trainer_for("cpu", monkeypatch, tmp_path)["deterministic"] is False
+
+
+@pytest.mark.parametrize("frozen", ["freeze_stem", "freeze_backbone_norm"])
+def test_what_is_frozen_keeps_its_values(roads, tmp_path, frozen):
+    config = small_config(roads, tmp_path, epochs=2, validate_every=1, **{frozen: True})
+    torch.manual_seed(config.training.seed)
+    before = DetectorModule(config).model.backbone
+    after = DetectorModule(config).model.backbone
+    weights = AtomicCheckpointIO().load_checkpoint(train(config))["state_dict"]
+    prefix = "model.backbone."
+    after.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    )
+    stem = {id(module) for layer in before.stem() for module in layer.modules()}
+    for old, new in zip(before.modules(), after.modules(), strict=True):
+        own = {**dict(old.named_parameters(recurse=False)), **dict(old.named_buffers(recurse=False))}
+        now = {**dict(new.named_parameters(recurse=False)), **dict(new.named_buffers(recurse=False))}
+        norm = isinstance(old, torch.nn.BatchNorm2d)
+        for name, value in own.items():
+            fixed = id(old) in stem if frozen == "freeze_stem" else norm and name not in ("weight", "bias")
+            assert torch.equal(value, now[name]) == (fixed or value.numel() == 0), (name, type(old))
+
+
+def test_training_starts_from_the_weights_it_is_given(roads, tmp_path):
+    first = train(small_config(roads, tmp_path / "a", epochs=1, validate_every=0))
+    config = small_config(roads, tmp_path / "b", epochs=1, validate_every=0, start_from=str(first), learning_rate=0.0)
+    second = train(config)
+    a, b = (AtomicCheckpointIO().load_checkpoint(path)["state_dict"] for path in (first, second))
+    learned = [name for name in a if name.endswith("weight")]
+    assert_same({name: a[name] for name in learned}, {name: b[name] for name in learned}, **EXACT)

@@ -17,7 +17,7 @@ from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import init_detector
 from clrernetlm.models.lanelm.loading import init_lanelm, save_lanelm
 from clrernetlm.packing import pack
-from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED
+from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, model_cards
 from clrernetlm.weights.finding import find_model
 from clrernetlm.weights.listing import state
 from tests.engine.small_lanelm import small_lanelm, write_detector
@@ -61,6 +61,7 @@ def test_what_ships_is_what_the_registry_says_and_small() -> None:
     assert sum(file.stat().st_size for file in files) <= LIMIT
     assert files == set(FOLDER.glob("*.safetensors"))
     for model in SHIPPED.values():
+        assert f"`{model.name}`" in model_cards().read_text()
         if model.path.is_file():
             assert model.sha256 in (None, sha256(model.path))
             assert Predictor(model.name).config.task in ("clrernet", "lanelm")

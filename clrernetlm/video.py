@@ -94,7 +94,8 @@ def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Im
     """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.
 
     The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error, and when
-    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. Raises UserError when it cannot be written.
+    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. Raises
+    UserError when it cannot be written.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the suffix tells OpenCV the container
     failed = UserError(f"{path}: cannot be written; free space or check permissions")

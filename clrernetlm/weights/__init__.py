@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-MODEL_CARDS = "docs/MODELS.md"
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Shipped:
     sha256: str | None  # None: not fixed yet
     detector_only: bool = False  # leave LaneLM in the file alone
     licence: str = "Apache-2.0"
-    card: str = MODEL_CARDS
 
     @property
     def path(self) -> Path:
@@ -76,6 +74,12 @@ RELEASED = {
         ),
     )
 }
+
+
+def model_cards() -> Path:
+    """What the shipped models can do and what they were made from: beside the weights once installed, else in docs/."""
+    installed = FOLDER / "MODELS.md"
+    return installed if installed.is_file() else FOLDER.parents[1] / "docs" / "MODELS.md"
 
 
 def cache_folder() -> Path:

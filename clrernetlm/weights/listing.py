@@ -10,7 +10,7 @@ from rich.table import Table
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.errors import UserError
 from clrernetlm.files import sha256
-from clrernetlm.weights import DEFAULT, MODEL_CARDS, RELEASED, SHIPPED, Released, Shipped
+from clrernetlm.weights import DEFAULT, RELEASED, SHIPPED, Released, Shipped, model_cards
 from clrernetlm.weights.download import download
 
 
@@ -28,7 +28,7 @@ def print_models() -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"\nroads*: inside the package, nothing to get; {MODEL_CARDS} says what they can do. clrernet_*: checkpoints "
+        f"\nroads*: inside the package, nothing to get; {model_cards()} says what they can do. clrernet_*: checkpoints "
         "of the CLRerNet authors, `clrernetlm models get NAME`; the addresses are those of their README.",
         highlight=False,
     )

@@ -29,7 +29,8 @@ def sample_clutter(
     if rng.random() < 0.45:
         clutter.lines += _seams(rng, lanes, grey, weak)
     if rng.random() < 0.3:
-        clutter.lines += _ghosts(rng, lanes, grey, weak)
+        shown = float(np.median([line.strength for line in layout.lines]))  # old lines are fainter than the new
+        clutter.lines += _ghosts(rng, lanes, grey, weak * float(np.clip(shown / 0.7, 0.3, 1)))
     if rng.random() < 0.25:
         _skid(rng, lanes, ground)
     if rng.random() < 0.18:

@@ -106,6 +106,7 @@ def fingerprint(config: Config, images: CulaneDataset, model: DetectorReader) ->
     """A digest of everything the stored features depend on; files count by size and time of their last change."""
     settings = to_dict(from_dict(to_dict(config)))  # 10 and 10.0 are the same setting
     network, data = settings["lanelm"]["network"], settings["data"]
+    del settings["model"]["viewport_mode"]  # training sees the configured crop in either
     facts = [
         settings["model"],
         [data[name] for name in DATA_SETTINGS],

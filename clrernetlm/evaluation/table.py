@@ -28,7 +28,7 @@ def result_table(result: dict[str, Any], title: str = "") -> Table:
     table = Table(title=title or None)
     keys = list(result["total"])
     detail = "0.5" if "0.5" in keys else keys[0]
-    table.add_column("category", no_wrap=True)
+    table.add_column("category", overflow="fold")  # folders have longer names than figures
     for key in keys:
         table.add_column(f"F1@{float(key) * 100:g}", justify="right", no_wrap=True)
     for name in ("P", "R", "TP", "FP", "FN"):

@@ -21,6 +21,7 @@ config.model.backbone = BackboneConfig(name="efficientnet_lite0", pretrained=Tru
 config.model.head = HeadConfig(num_priors=96, roi_channels=32, sample_points=36)
 # The horizons of common cameras lie below the upper third of a frame, whatever its shape.
 config.model.viewport = Viewport(width=512, height=192, top=0.36)
+config.model.viewport_mode = "auto"
 config.model.decode.nms_threshold = 32  # 50 of 800 pixels
 config.model.loss.seg_weight = 0  # no masks
 config.model.assigner.min_topk = 2

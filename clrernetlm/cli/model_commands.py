@@ -45,8 +45,11 @@ class Detect(WithSettings):
     def run(self) -> int:
         if self.conf is not None and not 0 <= self.conf <= 1:
             raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
+        from clrernetlm.cli.cropping import parse_crop, settle_crop
+
+        if self.crop is not None:
+            parse_crop(self.crop)  # a wrong crop is noticed before the weights are read
         config, checkpoint, inputs = self._model_and_inputs()
-        from clrernetlm.cli.cropping import settle_crop
         from clrernetlm.detection import detect
 
         detect(

@@ -17,6 +17,7 @@ from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.layers import lay_channels_last
 from clrernetlm.models.pretrained import load_pretrained
+from clrernetlm.weights import weights_path
 
 
 class DetectorModule(LaneModule):
@@ -61,7 +62,7 @@ class DetectorModule(LaneModule):
         """Weights to go on from, or ImageNet's, and anchors where lanes are."""
         start = self.config.training.start_from
         if start is not None:
-            load_weights(self.model, start)
+            load_weights(self.model, weights_path(start))
             return
         if self.config.model.backbone.pretrained:
             load_pretrained(self.model.backbone, self.config.model.backbone)

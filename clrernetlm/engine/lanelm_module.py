@@ -15,11 +15,12 @@ from clrernetlm.errors import UserError
 from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.lanelm.lessons import build_lessons
-from clrernetlm.models.lanelm.loading import build_lanelm
+from clrernetlm.models.lanelm.loading import build_lanelm, load_lanelm_weights
 from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.models.lanelm.results import answered_lanes
+from clrernetlm.weights import weights_path
 
 DETECTOR = "detector_"  # begins the names of the detector's own scores
 
@@ -35,10 +36,14 @@ class LaneLMModule(LaneModule):
         self.model = build_lanelm(config)
 
     def begin(self, data: LaneDataModule) -> None:
-        """The detector's weights."""
-        if self.config.lanelm.detector is None:
+        """The detector's weights, and those of a LaneLM to go on from with its detector."""
+        start, detector = self.config.training.start_from, self.config.lanelm.detector
+        if start is not None:
+            load_lanelm_weights(self.model, weights_path(start))
+        elif detector is None:
             raise UserError("lanelm.detector: not set; give the CLRerNet checkpoint that LaneLM is to read")
-        load_weights(self.model.detector, self.config.lanelm.detector)
+        if detector is not None:
+            load_weights(self.model.detector, weights_path(detector))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         if "level_0" not in batch:

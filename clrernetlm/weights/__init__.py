@@ -76,6 +76,12 @@ RELEASED = {
 }
 
 
+def weights_path(name_or_file: str) -> Path:
+    """The file of a shipped model's name; any other text is a path already."""
+    shipped = SHIPPED.get(name_or_file)
+    return Path(name_or_file) if shipped is None else shipped.path
+
+
 def model_cards() -> Path:
     """What the shipped models can do and what they were made from: beside the weights once installed, else in docs/."""
     installed = FOLDER / "MODELS.md"

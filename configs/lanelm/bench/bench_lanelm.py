@@ -4,18 +4,26 @@ clrernetlm train bench_efficientnet_lite0
 clrernetlm train bench_lanelm --lanelm.detector work_dirs/bench_efficientnet_lite0/checkpoints/best.ckpt
 """
 
-from clrernetlm.config import load_config
+from clrernetlm.config import LaneLMConfig, LaneLMNetworkConfig, TrainingConfig, load_config
 
 config = load_config("../../clrernet/bench/bench_efficientnet_lite0.py")
 config.task = "lanelm"
 
-demo = load_config("../demo/demo_lanelm.py")  # the same size, the same optimiser
-config.lanelm, config.data.batch_size, config.training = demo.lanelm, demo.data.batch_size, demo.training
-config.lanelm.detector, config.lanelm.cache = None, "bench/features"
-# lane_threshold stays 0.45: of the two bench runs 0.40 and 0.47 were best on validation images.
+config.lanelm = LaneLMConfig(
+    network=LaneLMNetworkConfig(num_steps=24, nbins_x=256, embed_dim=128, num_heads=4, ffn_dim=512),
+    views=2,
+    cache="bench/features",
+)
+config.lanelm.decode.lane_threshold = 0.45  # of the two bench runs 0.40 and 0.47 were best on validation images
+config.data.batch_size = 16
 
-config.training.epochs = 8
-config.training.warmup_steps = 100
-config.training.precision = "bf16-mixed"
-config.training.validate_every = 2
-config.training.work_dir = None
+config.training = TrainingConfig(
+    epochs=8,
+    learning_rate=1e-3,
+    betas=(0.9, 0.98),
+    weight_decay=0.05,
+    warmup_steps=100,
+    clip_norm=1,
+    precision="bf16-mixed",
+    validate_every=2,
+)

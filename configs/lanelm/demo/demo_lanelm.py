@@ -1,26 +1,16 @@
-"""The demo's language model: LaneLM on the features of the demo's detector, in two minutes on a plain CPU."""
+"""The demo's language model: the LaneLM that ships goes on learning on the features of the demo's detector."""
 
-from clrernetlm.config import LaneLMConfig, LaneLMNetworkConfig, TrainingConfig, load_config
+from clrernetlm.config import load_config
 
-config = load_config("../../clrernet/demo/demo_efficientnet_lite0.py")
-config.task = "lanelm"
+config = load_config("../roads/roads_lanelm.py")
 
-config.lanelm = LaneLMConfig(
-    detector="demo/run/checkpoints/best.ckpt",
-    network=LaneLMNetworkConfig(num_steps=24, nbins_x=256, embed_dim=128, num_heads=4, ffn_dim=512),
-    views=2,
-    cache="demo/features",
-)
-config.lanelm.decode.lane_threshold = 0.45
-config.data.batch_size = 16
+config.data.root = "demo/data"
+config.lanelm.detector = "demo/run/checkpoints/best.ckpt"
+config.lanelm.cache = "demo/features"
 
-config.training = TrainingConfig(
-    epochs=6,
-    learning_rate=1e-3,
-    betas=(0.9, 0.98),
-    weight_decay=0.05,
-    warmup_steps=30,
-    clip_norm=1,
-    validate_every=6,
-    work_dir="demo/lanelm",
-)
+config.training.start_from = "roads"
+config.training.epochs = 3
+config.training.learning_rate = 4e-4
+config.training.warmup_steps = 20
+config.training.validate_every = 3
+config.training.work_dir = "demo/lanelm"

@@ -1,0 +1,32 @@
+"""An exported file -> the runtime for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clrernetlm.runtimes.about import ONNX, OPENVINO, PathLike, read_about
+from clrernetlm.runtimes.base import Backend, Runtime
+
+SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "torch": ".pt2"}
+
+
+def open_runtime(path: PathLike, threads: int | None = None, backend: Backend | None = None) -> Runtime:
+    """Load an exported file for the CPU.
+
+    The suffix chooses the runtime, unless `backend` does: OpenVINO also runs .onnx files. `threads`: None leaves it to
+    the runtime. Raises UserError for a file that is missing, broken or not exported by clrernetlm, and for a runtime
+    that is not installed.
+    """
+    path = Path(path)
+    about = read_about(path)
+    if path.suffix == OPENVINO or (path.suffix == ONNX and backend == "openvino"):
+        from clrernetlm.runtimes.openvino_runtime import OpenvinoRuntime
+
+        return OpenvinoRuntime(path, about, threads)
+    if path.suffix == ONNX:
+        from clrernetlm.runtimes.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(path, about, threads)
+    from clrernetlm.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(path, about)

@@ -1,0 +1,31 @@
+"""torch.export programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from clrernetlm.runtimes.about import About, broken
+from clrernetlm.runtimes.base import Array, Runtime
+
+
+class TorchRuntime(Runtime):
+    """A .pt2 file, run by PyTorch on the CPU. Raises UserError for a file that it cannot load."""
+
+    def __init__(self, path: Path, about: About) -> None:
+        from clrernetlm.export.torch_file import NAMES, load_program
+
+        try:
+            program, extra = load_program(path)
+        except Exception:  # whatever bytes can make a reader raise
+            raise broken(path, "a torch.export program") from None
+        self.about = about
+        self.inputs, self.outputs = (tuple(names.split()) for names in extra[NAMES].split("|"))
+        self._module = program.module()
+
+    @torch.inference_mode()
+    def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
+        results = self._module(*(torch.from_numpy(inputs[name]) for name in self.inputs))
+        return [value.float().numpy() if value.is_floating_point() else value.numpy() for value in results]

@@ -99,8 +99,9 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
     say(6, "Lanes on images", "detect", "--model", lanelm, inputs[0], "...", "--out", lanes, "--device", device)
     detect(config, str(lanelm), inputs, str(lanes), device=device)
 
+    minutes = (time.perf_counter() - start) / 60
     console.print(
-        f"\n[bold]F1@50           as shipped   after training here[/bold]\n"
+        "\n[bold]F1@50           as shipped   after training here[/bold]\n"
         + "".join(
             f"{name:16s}{f1(first):>10}{f1(second):>14}\n"
             for name, first, second in (
@@ -109,7 +110,7 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
                 ("... two clicks", shipped["modes"]["2"], result["modes"]["2"]),
             )
         )
-        + f"on {result['detector']['images']} held-out images, {(time.perf_counter() - start) / 60:.1f} minutes in all.\n"
+        + f"on {result['detector']['images']} held-out images, {minutes:.1f} minutes in all.\n"
         f"Look at      {report}  and  {lanes}/*.jpg\n"
         f"Try next     clrernetlm detect YOUR_PHOTO.jpg YOUR_CLIP.mp4 --out lanes\n"
         f"             tensorboard --logdir {folder}\n"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from clrernetlm.config.schema import ClrernetConfig, Config
@@ -36,6 +37,7 @@ class CLRerNet(nn.Module):
         if config.max_lanes < 1:
             raise UserError(f"model.max_lanes: {config.max_lanes} lanes; use at least 1")
         self.config = config
+        self.pyramid_dtype = torch.float32  # of the weights of backbone and neck; `fusing.fuse` changes it
         self.backbone = build_backbone(config.backbone)
         self.neck = CLRerNetFPN(self.backbone.out_channels[-PYRAMID_LEVELS:], config.head.feature_channels)
         self.bbox_head = CLRerHead(config.head, config.viewport.size, config.max_lanes)
@@ -50,7 +52,10 @@ class CLRerNet(nn.Module):
             )
         if not images.is_floating_point():
             raise UserError(f"images: {images.dtype}, but this model takes floats in [0, 1]; divide by 255")
-        return self.neck(self.backbone(images))
+        if self.pyramid_dtype == torch.float32:
+            return self.neck(self.backbone(images))
+        levels = self.neck(self.backbone(images.to(self.pyramid_dtype)))
+        return tuple(level.float() for level in levels)
 
     def segment(self, features: tuple[Tensor, ...]) -> Tensor:
         """Pyramid levels -> (B, max_lanes + 1, H, W) logits of background and lanes."""

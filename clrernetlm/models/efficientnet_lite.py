@@ -61,9 +61,9 @@ class SameConv2d(nn.Conv2d):
         return super()._conv_forward(input, weight, bias)
 
 
-def normed(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """(B, in, h, w) -> (B, out, h', w'): convolution and batch norm, in one operation where the norm is fixed."""
-    if norm.training:
+    if norm.training or not isinstance(norm, nn.BatchNorm2d):  # an Identity, where the norm is in the weights already
         return norm(conv(x))
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -1,0 +1,63 @@
+"""Models for inference: the same outputs as the plain ones."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from clrernetlm.config import BackboneConfig, ClrernetConfig
+from clrernetlm.errors import UserError
+from clrernetlm.geometry import Viewport
+from clrernetlm.models.backbones import BACKBONES
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.fusing import fuse
+
+
+def worn(backbone: str) -> CLRerNet:
+    """A small model whose norms have statistics, and whose features are of the size of a trained one's."""
+    torch.manual_seed(0)
+    model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone), viewport=Viewport(width=160, height=96)))
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.2)
+            nn.init.normal_(layer.bias, std=0.1)
+            nn.init.normal_(layer.running_mean, std=0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 2.0)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_outputs_are_those_of_the_plain_model(backbone, images):
+    model = worn(backbone)
+    before = deepcopy(model.state_dict())
+    fast = fuse(model)
+    with torch.inference_mode():
+        for plain, fused in zip(model(images), fast(images), strict=True):
+            for name, value in plain.items():
+                torch.testing.assert_close(fused[name], value, rtol=1e-5, atol=1e-5, msg=f"{backbone} {name}")
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules())
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items()), "the plain model has changed"
+
+
+def test_half_precision_moves_predictions_a_little_and_leaves_them_float32(images):
+    model = worn("dla46_c")
+    fast = fuse(model, "bf16")
+    with torch.inference_mode():
+        plain, low = model(images)[-1], fast(images)[-1]
+        assert all(level.dtype == torch.float32 for level in fast.extract_feat(images))
+    assert all(value.dtype == torch.float32 for value in low.values())
+    assert 0 < (low["xs"] - plain["xs"]).abs().max() < 0.01  # of the width
+
+
+def test_precisions_that_cannot_be_had_say_what_can():
+    with pytest.raises(UserError, match="use fp32, bf16, fp16"):
+        fuse(worn("dla46_c"), "int4")
+    with pytest.raises(UserError, match="use bf16"):
+        fuse(worn("dla46_c"), "fp16")

@@ -30,7 +30,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     **{f"without {piece}": ("all", f"no-{piece}") for piece in PIECES},
     "none (one camera, the plain generator)": ("none",),
 }
-SIZE = (820, 295)  # of a frame; with the piece `cameras` the width of all frames
+SIZE = (410, 148)  # of a frame; with the piece `cameras` the width of all frames
 
 
 def small(folder: Path, args: argparse.Namespace, seed: int) -> Config:
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--photos", required=True, help="folder of real photos in CULane's layout")
     parser.add_argument("--list", default="list/test.txt")
     parser.add_argument("--out", default="realism")
-    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=1600)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--data-seed", type=int, default=21)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from typing import Any
 
@@ -22,6 +23,15 @@ def loader_workers(wanted: int) -> int:
     return min(wanted, os.cpu_count() or 1)
 
 
+def worker_start(workers: int, world: int) -> str | None:
+    """How worker processes begin: beside other training processes never as a fork; None: the platform's own way.
+
+    A process that talks to others has threads, and what a fork copies of their locks can hang the worker for ever.
+    """
+    careful = workers > 0 and world > 1 and "forkserver" in multiprocessing.get_all_start_methods()
+    return "forkserver" if careful else None
+
+
 def quiet_worker(worker: int) -> None:
     """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores."""
     cv2.setNumThreads(0)
@@ -30,13 +40,14 @@ def quiet_worker(worker: int) -> None:
 
 def build_loader(config: Config, split: Split, *, rank: int = 0, world: int = 1) -> DataLoader[Any]:
     """Batches of validation or test images, each image exactly once over all processes."""
-    dataset = build_dataset(config, split)
+    dataset, workers = build_dataset(config, split), loader_workers(config.data.num_workers)
     return DataLoader(
         dataset,
         batch_size=max(1, config.data.batch_size // world),
         sampler=ShardSampler(len(dataset), rank=rank, world=world),
         collate_fn=collate,
-        num_workers=loader_workers(config.data.num_workers),
+        num_workers=workers,
+        multiprocessing_context=worker_start(workers, world),
         worker_init_fn=quiet_worker,
         pin_memory=torch.cuda.is_available(),
     )
@@ -74,6 +85,7 @@ class LaneDataModule(pl.LightningDataModule):
             ),
             collate_fn=collate,
             num_workers=workers,
+            multiprocessing_context=worker_start(workers, world),
             worker_init_fn=quiet_worker,
             # Its own generator: starting an iteration draws from it, and must not shift the dropout of an epoch.
             generator=torch.Generator(),

@@ -1,12 +1,13 @@
 """From the last stage's predictions to lanes: score threshold, lane NMS, points in the original frame.
 
 Everything here runs on the host, in NumPy: the predictions of a batch travel there in one transfer, and only the few
-dozen above the threshold are looked at.
+dozen above the threshold are looked at, those of all images at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,39 +39,74 @@ def decode_lanes(
     each. A prediction with a value that is not finite is no lane.
     The `max_lanes` places go to predictions, as published: one that has no points after all leaves its place empty.
     """
+    views = one_per_frame(viewport, len(frame_sizes))
+    found = candidates(stage, config.conf_threshold)
+    assert found.images == len(views), f"{found.images} images, {len(views)} frames"
+    widths = np.array([view.width - 1 for view in views], np.float32)[found.image]
+    kept = lane_nms(
+        found.xs * widths[:, None],
+        found.start_rows,
+        found.length_rows,
+        found.scores,
+        config.nms_threshold,
+        max_lanes,
+        found.image,
+    )
+    frames = np.array(frame_sizes, np.float64).reshape(-1, 2)  # (B, 2) width, height
+    boxes = np.array([view.crop_box(frame) for view, frame in zip(views, frame_sizes, strict=True)]).reshape(-1, 4)
+    image = found.image[kept]
+    crops = (boxes / np.tile(frames, 2))[image]
+    points = lanes_from_predictions(
+        found.params[kept], found.length_rows[kept], found.xs[kept], crops, config.extend_bottom
+    )
+    lanes: list[list[Lane]] = [[] for _ in views]
+    for i, lane, score in zip(image, points, found.scores[kept].tolist(), strict=True):
+        if lane is not None:
+            lanes[i].append(Lane(lane[::-1] * frames[i], score))
+    return lanes
+
+
+@dataclass
+class Candidates:
+    """The M predictions of a batch that may be lanes, image by image; rows from the bottom, xs relative."""
+
+    images: int  # of the batch
+    image: NDArray[np.int64]  # (M,) where each one is from, ascending
+    scores: Floats  # (M,)
+    params: Floats  # (M, 3) y0, x0, theta
+    start_rows: Floats  # (M,)
+    length_rows: Floats  # (M,)
+    xs: Floats  # (M, R)
+
+
+def candidates(stage: Mapping[str, Tensor], threshold: float) -> Candidates:
+    """Last stage of a batch -> its predictions of confidence `threshold` or more, without those that are not finite."""
     scores = stage["cls_logits"].detach().float().softmax(-1)[..., 1:]
     geometry = [stage[name].detach().float() for name in ("anchor_params", "lengths", "xs")]
-    packed = torch.cat([scores, *geometry], dim=-1).cpu().numpy()  # (B, Np, 77), the one transfer
-    candidates = (packed[..., 0] >= config.conf_threshold) & np.isfinite(packed).all(-1)
-    images = []
-    views = one_per_frame(viewport, len(frame_sizes))
-    for values, chosen, view, frame in zip(packed, candidates, views, frame_sizes, strict=True):
-        score, params, length, xs = np.split(values[chosen], [1, 4, 5], axis=1)
-        strips = xs.shape[1] - 1
-        length_rows = length[:, 0] * np.float32(strips)
-        start_rows = (1 - params[:, 0]) * np.float32(strips)
-        xs_px = xs * np.float32(view.width - 1)
-        kept = lane_nms(xs_px, start_rows, length_rows, score[:, 0], config.nms_threshold, max_lanes)
-        left, top, right, bottom = view.crop_box(frame)
-        crop = (left / frame[0], top / frame[1], right / frame[0], bottom / frame[1])
-        found = lanes_from_predictions(params[kept], length_rows[kept], xs[kept], crop, config.extend_bottom)
-        images.append(
-            [
-                Lane(points[::-1] * np.array(frame, np.float64), float(value))
-                for points, value in zip(found, score[kept, 0], strict=True)
-                if points is not None
-            ]
-        )
-    return images
+    packed = torch.cat([scores, *geometry], dim=-1).cpu().numpy()  # (B, Np, 5 + R), the one transfer
+    image, anchor = np.nonzero(packed[..., 0] >= threshold)
+    values = packed[image, anchor]  # (M, 5 + R)
+    finite = np.isfinite(values).all(-1)
+    image, values = image[finite], values[finite]
+    score, params, length, xs = np.split(values, [1, 4, 5], axis=1)
+    strips = np.float32(xs.shape[1] - 1)
+    return Candidates(len(packed), image, score[:, 0], params, (1 - params[:, 0]) * strips, length[:, 0] * strips, xs)
 
 
 def lane_nms(
-    xs_px: Any, start_rows: Any, length_rows: Any, scores: Any, threshold: float = 50.0, top_k: int = 4
+    xs_px: Any,
+    start_rows: Any,
+    length_rows: Any,
+    scores: Any,
+    threshold: float = 50.0,
+    top_k: int = 4,
+    image: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """x in pixels (N, 72), first row and length in rows (N,), scores (N,) -> indices of the lanes kept, best first.
 
     Row 0 is the bottom. A kept lane suppresses a worse one when their mean distance over the rows both have is below
     `threshold` pixels; lanes without a common row never do. At most `top_k` are kept; equal scores keep their order.
+    `image` (N,) says which image each lane is of: then every image keeps its own, and they come image by image.
     Arrays or tensors; sums run in float32, row by row, as the published CUDA kernel's do, so that both decide alike. A
     start below the bottom row counts as the bottom row. Source: Line-CNN NMS as in LaneATT, arXiv 2010.12035.
     """
@@ -78,37 +114,41 @@ def lane_nms(
     last_row = xs.shape[-1] - 1
     start, end = _row_span(start_rows, length_rows, last_row)
     rows = np.arange(last_row + 1)
-    left = np.argsort(-scores, kind="stable")  # lanes not yet kept or suppressed, best first
-    kept: list[int] = []
-    while len(left) and len(kept) < top_k:
-        best, left = left[0], left[1:]
-        kept.append(int(best))
+    image = np.zeros(len(scores), np.int64) if image is None else image
+    left = np.lexsort((-scores, image))  # lanes not yet kept or suppressed, image by image, best first
+    rounds: list[NDArray[np.int64]] = []  # each keeps the best one left of every image
+    while len(left) and len(rounds) < top_k:
+        leads = np.diff(image[left], prepend=-1) != 0
+        rounds.append(left[leads])
+        best = rounds[-1][np.cumsum(leads) - 1][~leads]  # the one that was just kept of the image of each one left
+        left = left[~leads]
         first, last = np.maximum(start[left], start[best]), np.minimum(end[left], end[best])
         common = (rows >= first[:, None]) & (rows <= last[:, None])
         distance = np.where(common, np.abs(xs[left] - xs[best]), np.float32(0))
         total = np.cumsum(distance, axis=1, dtype=np.float32)[:, -1]  # in row order, as a loop would
         near = total < np.float32(threshold) * (last - first + 1).astype(np.float32)
         left = left[~(near & (last >= first))]
-    return np.array(kept, np.int64)
+    kept = np.concatenate(rounds) if rounds else np.zeros(0, np.int64)
+    return kept[np.argsort(image[kept], kind="stable")]
 
 
 def lanes_from_predictions(
     params: Any,
     length_rows: Any,
     xs: Any,
-    crop: Crop = CULANE_CROP,
+    crop: Crop | NDArray[np.float64] = CULANE_CROP,
     extend_bottom: bool = True,
 ) -> list[Points | None]:
     """Start point and angle (n, 3), lengths in rows (n,), relative x (n, 72) -> per lane (P, 2) x, y, y ascending.
 
-    x and y are float64 fractions of the original frame, of which the network saw `crop`. With `extend_bottom` a lane
-    runs on below its start as long as it stays inside the image. None where a prediction is no lane: a negative length,
-    or fewer than two points.
+    x and y are float64 fractions of the original frame, of which the network saw `crop`, one for all or (n, 4). With
+    `extend_bottom` a lane runs on below its start as long as it stays inside the image. None where a prediction is no
+    lane: a negative length, or fewer than two points.
     """
     params, length_rows, xs = _float32(params), _float32(length_rows), _float32(xs)
     count = xs.shape[1]
     shown = shown_rows(params, length_rows, xs, extend_bottom)
-    left, top, right, bottom = crop
+    left, top, right, bottom = np.asarray(crop, np.float64).reshape(-1, 4).T[..., None]  # (1 or n, 1) each
     y = torch.linspace(1, 0, count).double().numpy() * (bottom - top) + top
     points = np.stack([xs.astype(np.float64) * (right - left) + left, np.broadcast_to(y, xs.shape)], axis=-1)
     return [lane[rows][::-1] if rows.sum() > 1 else None for lane, rows in zip(points, shown, strict=True)]

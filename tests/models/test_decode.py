@@ -134,6 +134,22 @@ def test_a_batch_is_its_images():
             np.testing.assert_array_equal(one.points, other.points)
 
 
+@given(seed=st.integers(0, 2**32), images=st.integers(1, 5), n=st.integers(0, 40), top_k=st.integers(0, 6))
+@settings(deadline=None, max_examples=40)
+def test_nms_of_a_batch_is_that_of_its_images(seed, images, n, top_k):
+    generator = np.random.default_rng(seed)
+    xs = (generator.random((n, 1)) * 400 + generator.normal(0, 60, (n, 72))).astype(np.float32)
+    start, length = generator.uniform(-10, 80, (2, n)).astype(np.float32)
+    scores = generator.integers(0, 5, n) / np.float32(5)
+    image = generator.integers(0, images, n)
+    expected = []
+    for i in range(images):
+        members = np.flatnonzero(image == i)
+        kept = lane_nms(xs[members], start[members], length[members], scores[members], 50.0, top_k)
+        expected += members[kept].tolist()
+    assert lane_nms(xs, start, length, scores, 50.0, top_k, image).tolist() == expected
+
+
 def one_lane(x_bottom, x_top, start=0.0, length=72 / 71, logits=(-4.0, 4.0)):
     """A stage of one image with one straight prediction; start and length from the bottom, relative."""
     return {

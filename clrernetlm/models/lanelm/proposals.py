@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clrernetlm.models.decode import lane_nms, shown_rows
+from clrernetlm.models.decode import candidates, lane_nms, shown_rows
 
 
 @dataclass
@@ -29,29 +29,26 @@ def propose(
     `width` and `nms_threshold` are network pixels. Lanes run down to the bottom of the image as far as they stay inside
     it, as the detector's own results do. Lanes that show on fewer than two rows are left out.
     """
-    scores = stage["cls_logits"].detach().float().softmax(-1)[..., 1:]
-    geometry = [stage[name].detach().float() for name in ("anchor_params", "lengths", "xs")]
-    packed = torch.cat([scores, *geometry], dim=-1)
-    device, predictions = packed.device, packed.cpu().numpy()  # (B, Np, 5 + 72), the one transfer
-    candidates = (predictions[..., 0] >= threshold) & np.isfinite(predictions).all(-1)
-    batch, last = len(predictions), predictions.shape[-1] - 6
-    xs = np.zeros((batch, max_proposals, num_steps), np.float32)
-    shown = np.zeros(xs.shape, bool)
-    confidence = np.zeros((batch, max_proposals), np.float32)
+    found = candidates(stage, threshold)
+    pixels = found.xs * np.float32(width - 1)
+    kept = lane_nms(
+        pixels, found.start_rows, found.length_rows, found.scores, nms_threshold, max_proposals, found.image
+    )
+    drawn = shown_rows(found.params[kept], found.length_rows[kept], found.xs[kept])
     # Row t lies at t / T of the height; the detector's rows run from 1, the bottom, to 0.
+    last = found.xs.shape[1] - 1
     places = last * (1 - np.arange(num_steps) / num_steps)
     low = np.minimum(places.astype(np.int64), last - 1)
     share = (places - low).astype(np.float32)
-    for image, (values, chosen) in enumerate(zip(predictions, candidates, strict=True)):
-        score, params, length, relative = np.split(values[chosen], [1, 4, 5], axis=1)
-        length_rows = length[:, 0] * np.float32(last)
-        start_rows = (1 - params[:, 0]) * np.float32(last)
-        pixels = relative * np.float32(width - 1)
-        kept = lane_nms(pixels, start_rows, length_rows, score[:, 0], nms_threshold, max_proposals)
-        drawn = shown_rows(params[kept], length_rows[kept], relative[kept])
-        on_rows = pixels[kept][:, low] * (1 - share) + pixels[kept][:, low + 1] * share
-        visible = drawn[:, low] & (drawn[:, low + 1] | (share < 1e-6)) & (on_rows >= 0) & (on_rows < width)
-        usable = np.flatnonzero(visible.sum(1) > 1)
-        xs[image, : len(usable)], shown[image, : len(usable)] = on_rows[usable], visible[usable]
-        confidence[image, : len(usable)] = score[kept[usable], 0]
-    return Proposals(*(torch.from_numpy(array).to(device) for array in (xs, shown, confidence)))
+    on_rows = pixels[kept][:, low] * (1 - share) + pixels[kept][:, low + 1] * share
+    visible = drawn[:, low] & (drawn[:, low + 1] | (share < 1e-6)) & (on_rows >= 0) & (on_rows < width)
+    usable = visible.sum(1) > 1
+    kept, on_rows, visible = kept[usable], on_rows[usable], visible[usable]
+    image = found.image[kept]
+    place = np.arange(len(image)) - np.searchsorted(image, image)  # of each one in its image
+    xs = np.zeros((found.images, max_proposals, num_steps), np.float32)
+    shown = np.zeros(xs.shape, bool)
+    confidence = np.zeros(xs.shape[:2], np.float32)
+    xs[image, place], shown[image, place], confidence[image, place] = on_rows, visible, found.scores[kept]
+    device = stage["xs"].device
+    return Proposals(*(torch.from_numpy(array).to(device, non_blocking=True) for array in (xs, shown, confidence)))

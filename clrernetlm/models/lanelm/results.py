@@ -32,29 +32,23 @@ def answered_lanes(
     threshold = config.lane_threshold if threshold is None else threshold
     xs, shown = answers.xs.cpu().numpy(), answers.shown.cpu().numpy()
     scores = answers.score.float().cpu().numpy()
-    images = []
     views = one_per_frame(viewport, len(frame_sizes))
-    for image, (view, frame) in enumerate(zip(views, frame_sizes, strict=True)):
-        good = np.flatnonzero((scores[image] >= threshold) & (shown[image].sum(-1) > 1) & (scores[image] > 0))
-        lanes, rows = xs[image, good], shown[image, good]
-        first_from_bottom = rows[:, ::-1].argmax(-1)
-        kept = lane_nms(
-            lanes[:, ::-1],
-            first_from_bottom,
-            rows.sum(-1),
-            scores[image, good],
-            config.nms_threshold * view.width,
-            max_lanes,
-        )
-        images.append(
-            [
-                Lane(
-                    view.to_frame(keypoints(lanes[i], rows[i], view), frame).astype(np.float64),
-                    float(scores[image, good[i]]),
-                )
-                for i in kept
-            ]
-        )
+    image, request = np.nonzero((scores >= threshold) & (shown.sum(-1) > 1) & (scores > 0))
+    lanes, rows, sure = xs[image, request], shown[image, request], scores[image, request]  # (M, T), (M, T), (M,)
+    kept = lane_nms(
+        lanes[:, ::-1],
+        rows[:, ::-1].argmax(-1),  # the first one from the bottom
+        rows.sum(-1),
+        sure,
+        config.nms_threshold * max((view.width for view in views), default=0),
+        max_lanes,
+        image,
+    )
+    images: list[list[Lane]] = [[] for _ in views]
+    for i in kept:
+        view, frame = views[image[i]], frame_sizes[image[i]]
+        points = view.to_frame(keypoints(lanes[i], rows[i], view), frame).astype(np.float64)
+        images[image[i]].append(Lane(points, float(sure[i])))
     return images
 
 

@@ -25,6 +25,7 @@ from clrernetlm.inputs import Source, find_inputs, result_names
 from clrernetlm.lane import Lane, write_lines
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.predictor import Predictor
+from clrernetlm.runtimes.base import Backend
 from clrernetlm.video_detection import detect_video, viewport_json
 
 CALIBRATION_IMAGES = 12  # of one camera
@@ -39,6 +40,7 @@ def detect(
     device: str = "cpu",
     tracking: bool = True,
     one_camera: bool = False,
+    backend: Backend | None = None,
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
@@ -57,7 +59,7 @@ def detect(
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
     require_other_folder(given.images, names, folder)
-    predictor = Predictor(config, checkpoint, device)
+    predictor = Predictor(config, checkpoint, device, backend)
     found = detect_images(predictor, names, folder, conf, one_camera) if names else {}
     failures = [str(path) for path in names if str(path) not in found]
     problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""

@@ -15,14 +15,16 @@ from clrernetlm.config import Config, load_config
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import Lane
-from clrernetlm.models.clrernet import CLRerNet, init_detector
+from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_with_clicks
 from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.runtimes.base import Backend
+from clrernetlm.runtimes.detector import ExportedDetector
+from clrernetlm.runtimes.loading import detector_of, device_of, load_model
 from clrernetlm.viewing import camera_viewport, look
 from clrernetlm.weights.finding import find_model, names_model
 
@@ -44,6 +46,9 @@ class Predictor:
             print(lane.score, lane.points)
         lane = predictor.complete([[812.0, 431.5], [640.0, 310.0]])  # the lane through these pixels
 
+    `checkpoint` may also be what `clrernetlm export` wrote. `backend` onnxruntime or openvino exports weights, in
+    `precision`, and runs them there; see `runtimes.loading.load_model`.
+
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
 
@@ -52,15 +57,13 @@ class Predictor:
         config: Config | str | os.PathLike[str] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         device: str = "cpu",
+        backend: Backend | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.config, checkpoint = _settings_and_weights(config, checkpoint)
-        self._reader: DetectorReader | None = None
-        if self.config.task == "lanelm":
-            self._reader = init_reader(self.config, checkpoint, device)
-            self.detector = self._reader.detector
-        else:
-            self.detector = init_detector(self.config, checkpoint, device)
-        self.device = next(self.detector.parameters()).device
+        model = load_model(self.config, checkpoint, device, backend, precision)
+        self._reader = model if isinstance(model, DetectorReader) else None
+        self.detector, self.device = detector_of(model), device_of(model)
         self._frames: list[FrameSize] = []
         self._viewports: list[Viewport] = []
         self._seen: Observation | None = None
@@ -68,7 +71,7 @@ class Predictor:
         self._answers: Answers | None = None
 
     @property
-    def model(self) -> CLRerNet | DetectorReader:
+    def model(self) -> CLRerNet | ExportedDetector | DetectorReader:
         """The network: the detector, or the detector and LaneLM in one."""
         return self._reader or self.detector
 

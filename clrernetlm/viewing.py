@@ -16,8 +16,10 @@ from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.lanelm.promptable import Observation
+from clrernetlm.runtimes.detector import ExportedDetector
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
+Detector = CLRerNet | ExportedDetector
 WITNESS = 0.5  # lanes from this share of the confidence threshold on have a say where the horizon is
 
 SURE = 0.9  # a second look counts where the sum of its scores is at least this share of the first one's
@@ -33,7 +35,7 @@ class Look:
 
 
 @torch.inference_mode()
-def look(config: ClrernetConfig, detector: CLRerNet, images: Sequence[Image], viewport: Viewport | None = None) -> Look:
+def look(config: ClrernetConfig, detector: Detector, images: Sequence[Image], viewport: Viewport | None = None) -> Look:
     """Run the detector on B (H, W, 3) uint8 BGR images, each of its own size.
 
     `viewport` is used as it is. Without one it is the configured viewport, unless `viewport_mode` is auto: then images
@@ -65,7 +67,7 @@ def look(config: ClrernetConfig, detector: CLRerNet, images: Sequence[Image], vi
     return first
 
 
-def camera_viewport(config: ClrernetConfig, detector: CLRerNet, images: Sequence[Image]) -> Viewport:
+def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[Image]) -> Viewport:
     """The crop for all images of one camera and size: around the median of their horizons, where they show one."""
     frame = (images[0].shape[1], images[0].shape[0])
     view = first_viewport(config.viewport, frame)
@@ -83,9 +85,11 @@ def camera_viewport(config: ClrernetConfig, detector: CLRerNet, images: Sequence
     return aimed_viewport(view, config.viewport, frame, float(np.median(rows)) if rows else None)
 
 
-def _observe(detector: CLRerNet, images: Sequence[Image], viewports: Sequence[Viewport]) -> Observation:
+def _observe(detector: Detector, images: Sequence[Image], viewports: Sequence[Viewport]) -> Observation:
     # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
     batch = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
+    if isinstance(detector, ExportedDetector):
+        return detector.observe(batch)
     device = next(detector.parameters()).device
     inputs = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div_(255)
     levels = detector.extract_feat(inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from clrernetlm.config import Config
 
 Device = Annotated[str, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
+BackendChoice = Annotated[
+    Literal["torch", "onnxruntime", "openvino"] | None,
+    arg(help="what computes, the last two on the CPU; default: torch, or what an exported file is for"),
+]
 
 
 @dataclass(kw_only=True)

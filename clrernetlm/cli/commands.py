@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import Command, Device, WithCheckpoint, WithConfig
+from clrernetlm.cli.base import BackendChoice, Command, Device, WithCheckpoint, WithConfig
+from clrernetlm.cli.export_command import Export
 from clrernetlm.cli.model_commands import Detect, Models, Pack
 from clrernetlm.cli.sizes import OptionalSize, Size, SizeOrAuto
 from clrernetlm.errors import UserError
@@ -67,6 +68,7 @@ class ScoreSplit(WithCheckpoint):
     ] = "detector"
     # A control: LaneLM reads the features of another image.
     shuffle_images: bool = False
+    backend: BackendChoice = None
 
     def run(self) -> int:
         from clrernetlm.cli.cropping import settle_crop
@@ -93,6 +95,7 @@ class ScoreSplit(WithCheckpoint):
                 report=self.report,
                 split=self.split,
                 device=self.device,
+                backend=self.backend,
             )
             return 0
         if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
@@ -110,6 +113,7 @@ class ScoreSplit(WithCheckpoint):
             report=self.report,
             split=self.split,
             device=self.device,
+            backend=self.backend,
         )
         return 0
 
@@ -229,6 +233,7 @@ class Speed(WithConfig):
     batch: Annotated[int, arg(metavar="N", help="images at a time")] = 1
     iterations: Annotated[int, arg(metavar="N", help="timed batches")] = 50
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    backend: BackendChoice = None
 
     def run(self) -> int:
         if min(self.batch, self.iterations) < 1:
@@ -250,6 +255,7 @@ class Speed(WithConfig):
             batch=self.batch,
             iterations=self.iterations,
             precision=self.precision,
+            backend=self.backend,
         )
         return 0
 
@@ -326,6 +332,7 @@ COMMANDS: dict[str, type[Command]] = {
     "detect": Detect,
     "models": Models,
     "pack": Pack,
+    "export": Export,
     "evaluate": Evaluate,
     "speed": Speed,
     "config": ShowConfig,

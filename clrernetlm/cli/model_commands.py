@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import Command, Device, WithSettings
+from clrernetlm.cli.base import BackendChoice, Command, Device, WithSettings
 from clrernetlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Detect(WithSettings):
     # Videos: every frame by itself, without identities and smoothing.
     no_tracking: bool = False
     device: Device = "auto"
+    backend: BackendChoice = None
 
     def run(self) -> int:
         if self.conf is not None and not 0 <= self.conf <= 1:
@@ -61,6 +62,7 @@ class Detect(WithSettings):
             device=self.device,
             tracking=not self.no_tracking,
             one_camera=self.one_camera,
+            backend=self.backend,
         )
         return 0
 

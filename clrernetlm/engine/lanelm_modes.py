@@ -33,6 +33,7 @@ from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, Pro
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.runtimes.loading import detector_of
 from clrernetlm.viewing import Look
 
 DETECTOR, NONE, START = "detector", "none", "start"
@@ -187,7 +188,7 @@ def predict_modes(config: Config, model: DetectorReader, protocol: Protocol, spl
             for name, least in interview.least_scores().items()
         }
         viewports = stack.enter_context(viewport_log(config, folder))
-        for metas, seen in observe_split(config, model.detector, split, "Asking"):
+        for metas, seen in observe_split(config, detector_of(model), split, "Asking"):
             viewports.write(metas)
             labels = labels_of(config, metas)
             answers, proposals = interview.answers(seen.observation, metas, labels)

@@ -35,7 +35,9 @@ from clrernetlm.evaluation.sweep import Sweep, sweep_confidence
 from clrernetlm.evaluation.table import category_table, comparison_table
 from clrernetlm.files import write_text_atomically
 from clrernetlm.geometry import Viewport
-from clrernetlm.models.lanelm.loading import init_reader
+from clrernetlm.models.lanelm.promptable import DetectorReader
+from clrernetlm.runtimes.base import Backend
+from clrernetlm.runtimes.loading import device_of, load_model
 
 
 def score_lanelm(
@@ -48,6 +50,7 @@ def score_lanelm(
     report: str | None = None,
     split: Split = "test",
     device: str = "auto",
+    backend: Backend | None = None,
 ) -> dict[str, Any]:
     """Ask LaneLM about a split in every mode of the protocol, score it beside its detector, print the tables.
 
@@ -61,7 +64,8 @@ def score_lanelm(
     split_of_test(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
-    model = init_reader(config, checkpoint, device)
+    model = load_model(config, checkpoint, device, backend)
+    assert isinstance(model, DetectorReader)
     names = mode_names(protocol)
     with ExitStack() as stack:
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
@@ -91,7 +95,7 @@ def score_lanelm(
         if json:
             write_text_atomically(json, jsonlib.dumps(document, indent=1))
         if report:
-            facts = run_facts(config, checkpoint, str(next(model.parameters()).device))
+            facts = run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}")
             write_comparison(
                 report,
                 document,

@@ -21,16 +21,16 @@ from clrernetlm.engine.data_module import build_loader, loader_workers, quiet_wo
 from clrernetlm.engine.lane_module import network_input
 from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
-from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.lanelm.promptable import Observation
-from clrernetlm.viewing import Look, look
+from clrernetlm.runtimes.detector import ExportedDetector
+from clrernetlm.viewing import Detector, Look, look
 
 VIEWPORTS_FILE = "viewports.jsonl"
 Batch = dict[str, Any]
 Metas = list[dict[str, Any]]  # of the images of a batch: path, frame_size, viewport
 
 
-def observe_split(config: Config, detector: CLRerNet, split: Split, what: str) -> Iterator[tuple[Metas, Look]]:
+def observe_split(config: Config, detector: Detector, split: Split, what: str) -> Iterator[tuple[Metas, Look]]:
     """Batches of a split as the detector sees them, one in memory at a time; `what` is done, for the progress bar."""
     console = Console(stderr=True)
     loader = frame_loader(config, split) if config.model.viewport_mode == "auto" else build_loader(config, split)
@@ -40,11 +40,14 @@ def observe_split(config: Config, detector: CLRerNet, split: Split, what: str) -
         yield [meta | {"viewport": view} for meta, view in metas], seen
 
 
-def observe_batch(config: ClrernetConfig, detector: CLRerNet, batch: Batch) -> Look:
+def observe_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> Look:
     """What the detector sees in a batch of `frame_loader`, or of `build_loader`, which has cropped the images."""
     if "frames" in batch:
         return look(config, detector, batch["frames"])
     frames = [meta["frame_size"] for meta in batch["metainfo"]]
+    if isinstance(detector, ExportedDetector):
+        observation = detector.observe(batch["inputs"].permute(0, 2, 3, 1).numpy())
+        return Look(observation, frames, [config.viewport] * len(frames))
     device = next(detector.parameters()).device
     levels = detector.extract_feat(network_input(batch["inputs"].to(device, non_blocking=True)))
     return Look(Observation(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))

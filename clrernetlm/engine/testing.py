@@ -32,9 +32,10 @@ from clrernetlm.evaluation.table import result_table
 from clrernetlm.files import write_text_atomically
 from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane
-from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.decode import decode_lanes, prediction_points
-from clrernetlm.viewing import Look
+from clrernetlm.runtimes.base import Backend
+from clrernetlm.runtimes.loading import detector_of, device_of, load_model
+from clrernetlm.viewing import Detector, Look
 
 LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
 SWEPT_CONFIDENCES = tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist())
@@ -53,6 +54,7 @@ def score_detector(
     report: str | None = None,
     split: Split = "test",
     device: str = "auto",
+    backend: Backend | None = None,
 ) -> dict[str, Any]:
     """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
 
@@ -66,7 +68,7 @@ def score_detector(
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
     images = image_list(config, split)
-    model = init_detector(config, checkpoint, device)
+    model = detector_of(load_model(config, checkpoint, device, backend))
     with ExitStack() as stack:
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
         predict_split(config, model, split, folder)
@@ -88,7 +90,7 @@ def score_detector(
                 images=mistake_pictures(
                     folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
                 ),
-                facts=run_facts(config, checkpoint, str(next(model.parameters()).device)),
+                facts=run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}"),
             )
             print(f"report: {report}")
     return result
@@ -177,7 +179,7 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def predict_split(config: Config, model: CLRerNet, split: Split, folder: Path) -> None:
+def predict_split(config: Config, model: Detector, split: Split, folder: Path) -> None:
     """Write the predictions of a split to `folder`, one batch in memory at a time."""
     with (
         PredictionWriter(folder, min_score=config.model.decode.conf_threshold) as writer,

@@ -20,6 +20,7 @@ BACKENDS: tuple[Backend, ...] = ("torch", "onnxruntime", "openvino")
 class Runtime(ABC):
     """One exported graph, loaded. `about` is what its file says; `inputs` and `outputs` are names in order."""
 
+    name: Backend
     about: About
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -44,7 +45,6 @@ class Runtime(ABC):
         if total % size:
             raise UserError(f"images: {total}, but this file takes {size} at a time; export it with --dynamic-batch")
         pieces = [
-            self.compute({name: value[at : at + size] for name, value in given.items()})
-            for at in range(0, total, size)
+            self.compute({name: value[at : at + size] for name, value in given.items()}) for at in range(0, total, size)
         ]
         return {name: np.concatenate(parts) for name, *parts in zip(self.outputs, *pieces, strict=True)}

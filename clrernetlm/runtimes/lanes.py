@@ -11,7 +11,7 @@ Rows = NDArray[Any]
 
 
 def pick(lanes: Rows, conf_threshold: float, nms_threshold: float, max_lanes: int) -> Rows:
-    """(N, 3 + R) score, first row, length in rows, x of every row in network pixels -> those that are lanes, best first.
+    """(N, 3 + R) score, first row, length in rows, x of every row in network pixels -> the lanes' rows, best first.
 
     Row 0 is the bottom. A lane suppresses a worse one when their mean distance over the rows both have is below
     `nms_threshold` pixels.
@@ -22,7 +22,8 @@ def pick(lanes: Rows, conf_threshold: float, nms_threshold: float, max_lanes: in
     count = xs.shape[1]
     first = np.clip(start, 0, count)
     last = np.clip(np.trunc(start + length - 0.5 - (length < 1)), -1, count - 1)
-    rows, left, kept = np.arange(count), np.arange(len(lanes)), []
+    rows, left = np.arange(count), np.arange(len(lanes))
+    kept: list[int] = []
     while len(left) and len(kept) < max_lanes:
         best, left = left[0], left[1:]
         kept.append(best)

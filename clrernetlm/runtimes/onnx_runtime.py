@@ -24,6 +24,7 @@ class OnnxRuntime(Runtime):
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception:  # its errors share no class
             raise broken(path, "an ONNX model that ONNX Runtime can load") from None
+        self.name = "onnxruntime"
         self.about = about
         self.inputs = tuple(entry.name for entry in self._session.get_inputs())
         self.outputs = tuple(entry.name for entry in self._session.get_outputs())

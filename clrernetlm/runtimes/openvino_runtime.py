@@ -27,11 +27,15 @@ class OpenvinoRuntime(Runtime):
             self._model = self._core.read_model(path)
         except RuntimeError:
             raise broken(path, "an OpenVINO model") from None
+        self.name = "openvino"
         self.about = about
         self.inputs = tuple(port.any_name for port in self._model.inputs)
         self.outputs = tuple(port.any_name for port in self._model.outputs)
+        hint = HINTS[about.precision]
+        if hint == "f16" and "FP16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            hint = "f32"  # else OpenVINO turns to bf16, which is less exact
         self._settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": HINTS[about.precision],
+            "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
         }
         if threads is not None:

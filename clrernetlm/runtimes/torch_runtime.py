@@ -21,6 +21,7 @@ class TorchRuntime(Runtime):
             program, extra = load_program(path)
         except Exception:  # whatever bytes can make a reader raise
             raise broken(path, "a torch.export program") from None
+        self.name = "torch"
         self.about = about
         self.inputs, self.outputs = (tuple(names.split()) for names in extra[NAMES].split("|"))
         self._module = program.module()

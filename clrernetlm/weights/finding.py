@@ -13,14 +13,15 @@ from clrernetlm.config.validation import validate
 from clrernetlm.errors import UserError
 from clrernetlm.models.checkpoint import read_checkpoint
 from clrernetlm.models.packed import SUFFIX, read_settings
+from clrernetlm.runtimes.about import DETECTOR, EXPORTED, read_about
 from clrernetlm.weights import DEFAULT, RELEASED, SHIPPED, Released, Shipped
 
-WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt")
+WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED)
 
 
 def names_model(text: str) -> bool:
     """Whether `text` is the name of a shipped model or that of a weights file, not a config's."""
-    return text in SHIPPED or Path(text).suffix in WEIGHT_SUFFIXES
+    return text in SHIPPED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
 
 
 def find_model(name_or_file: str | os.PathLike[str] = DEFAULT, overrides: Sequence[str] = ()) -> tuple[Config, str]:
@@ -59,11 +60,20 @@ def find_model(name_or_file: str | os.PathLike[str] = DEFAULT, overrides: Sequen
 def stored_config(path: str | os.PathLike[str]) -> Config | None:
     """The settings in a packed file or training checkpoint; None when it holds none. Raises UserError."""
     path = Path(path)
+    if (file := exported_file(path)) is not None:
+        return read_about(file).config
     if path.suffix == SUFFIX and path.is_file():
         tree = read_settings(path)
     else:
         tree = read_checkpoint(path).get("config")
     return from_dict(tree, str(path)) if isinstance(tree, dict) else None
+
+
+def exported_file(path: str | os.PathLike[str]) -> Path | None:
+    """The detector's file of what `clrernetlm export` wrote, a file or a folder; None for anything else."""
+    path = Path(path)
+    files = [path / f"{DETECTOR}{suffix}" for suffix in EXPORTED] if path.is_dir() else [path]
+    return next((file for file in files if file.suffix in EXPORTED and file.is_file()), None)
 
 
 def _shipped_config(model: Shipped) -> Config:

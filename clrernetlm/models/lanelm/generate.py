@@ -40,7 +40,7 @@ def prefill(model: LaneLM, scene: Scene, brief: Brief) -> tuple[Logits, Cache]:
     tokens, before = brief.tokens, brief.tokens.shape[1]
     total = before + model.config.num_steps
     visible = torch.cat(
-        [brief.visible, torch.zeros(len(tokens), total - before, dtype=torch.bool, device=tokens.device)], dim=1
+        [brief.visible, torch.zeros(tokens.shape[0], total - before, dtype=torch.bool, device=tokens.device)], dim=1
     )[:, None, None, :]
     cache = Cache([], [], visible, before)
     for layer, visual in zip(model.decoder.stack, scene.visual, strict=True):

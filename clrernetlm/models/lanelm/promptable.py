@@ -82,13 +82,17 @@ class PromptableDetector(DetectorReader):
         """Answers about the detector's lanes."""
         return self.answer(observation.levels, ask_about_lanes(self.propose(observation.stage)))
 
+    def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
+        """Answers as the language model writes them."""
+        return generate(self.lanelm, levels, requests)
+
     def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Lanes for all requests, asked again, scored and cut as the settings say.
 
         The score of an answer about a lane of the detector is the weighted geometric mean of both models' confidence.
         """
         decode = self.config.lanelm.decode
-        answers = generate(self.lanelm, levels, requests)
+        answers = self.generate(levels, requests)
         share = decode.detector_share * requests.score.isfinite()
         confidence = requests.score.nan_to_num(1.0).clamp(min=1e-6)
         answers = replace(answers, score=answers.score ** (1 - share) * confidence**share)
@@ -98,7 +102,7 @@ class PromptableDetector(DetectorReader):
                 question=extend_question(answers.xs, answers.shown),
                 shown=answers.shown & requests.asked[..., None],
             )
-            second = generate(self.lanelm, levels, again)
+            second = self.generate(levels, again)
             answers = Answers(second.xs, second.shown, answers.score)
         if decode.hallucination_removal:
             bottom_up = self.lanelm.config.row_order == "bottom_up"

@@ -1,0 +1,106 @@
+"""A model as files for other runtimes: `clrernetlm export`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from clrernetlm.config import Config
+from clrernetlm.errors import UserError
+from clrernetlm.export.graphs import Graph, detector_graph
+from clrernetlm.models.clrernet import init_detector
+from clrernetlm.packing import without_paths
+from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About
+
+Target = Literal["onnx", "openvino", "torch"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+SUFFIXES: dict[Target, str] = {"onnx": ONNX, "openvino": OPENVINO, "torch": TORCH}
+OFFERED: dict[Target, tuple[Precision, ...]] = {
+    "onnx": ("fp32", "fp16"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torch": ("fp32", "bf16"),
+}
+
+
+def export_model(
+    config: Config,
+    checkpoint: str | os.PathLike[str] | None,
+    to: Target = "onnx",
+    *,
+    precision: Precision = "fp32",
+    dynamic_batch: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    calibration: str | None = None,
+) -> Path:
+    """Write a model for another runtime; returns the file, or for LaneLM the folder with one file per graph.
+
+    A detector is one graph from pixels to predictions (`export.graphs.DetectorGraph`), LaneLM three more
+    (`export.lanelm_graphs`). `out` is a file, for LaneLM a folder; the default is named after the config.
+    `dynamic_batch` takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16,
+    int8 and, where the processor has it, fp16 compute faster. int8 looks at the images of `calibration`, a folder or a
+    list of paths. Without a checkpoint the weights are random.
+
+    Raises UserError for a combination that is not offered, a checkpoint that does not fit, and an `out` of another
+    suffix.
+    """
+    if precision not in OFFERED[to]:
+        raise UserError(f"--precision: {precision} is not offered for {to}; use {', '.join(OFFERED[to])}")
+    if (precision == "int8") != (calibration is not None):
+        need = "int8 needs images to calibrate on; add --calibration FOLDER or LIST"
+        raise UserError(f"--calibration: {need if precision == 'int8' else 'only int8 uses it; leave it out'}")
+    suffix = SUFFIXES[to]
+    stem = config.name or "model"
+    if config.task == "lanelm":
+        from clrernetlm.export.lanelm_exporting import export_lanelm
+
+        return export_lanelm(config, checkpoint, to, precision, dynamic_batch, Path(out or f"{stem}_{to}"), calibration)
+    target = Path(out or f"{stem}{suffix}")
+    if target.suffix != suffix:
+        raise UserError(f"{target}: a model exported to {to} ends in {suffix}; use {target.with_suffix(suffix)}")
+    model = init_detector(config, checkpoint)
+    autocast = torch.bfloat16 if to == "torch" and precision == "bf16" else None
+    graph = detector_graph(model, dynamic=dynamic_batch, autocast=autocast)
+    about = About(DETECTOR, "CLRerNet", precision, None if dynamic_batch else 1, without_paths(config))
+    batches = None
+    if calibration is not None:
+        from clrernetlm.export.quantisation import calibration_inputs
+
+        batches = calibration_inputs(calibration, config.model.viewport)
+    write_graph(graph, target, about, to, batches)
+    print(described(target, about))
+    return target
+
+
+def write_graph(graph: Graph, path: Path, about: About, to: Target, batches: Sequence[dict[str, Any]] | None) -> None:
+    """Write one graph; `batches`, inputs to calibrate on, make it int8."""
+    if to == "torch":
+        from clrernetlm.export.torch_file import write_program
+
+        write_program(graph, path, about)
+        return
+    from clrernetlm.export.onnx_file import onnx_model, write_onnx
+
+    model = onnx_model(graph)
+    if to == "onnx":
+        write_onnx(model, path, about)
+        return
+    from clrernetlm.export.openvino_file import openvino_model, write_openvino
+
+    converted = openvino_model(model)
+    if batches is not None:
+        from clrernetlm.export.quantisation import quantise
+
+        converted = quantise(converted, batches)
+    write_openvino(converted, path, about)
+
+
+def described(path: Path, about: About) -> str:
+    """A line about a file just written."""
+    files = [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    batch = "any number of images" if about.batch is None else f"{about.batch} image at a time"
+    return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB"

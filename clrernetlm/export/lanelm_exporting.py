@@ -1,0 +1,56 @@
+"""LaneLM with its detector as a folder of four graphs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from clrernetlm.config import Config
+from clrernetlm.errors import UserError
+from clrernetlm.export.exporting import SUFFIXES, Precision, Target, described, write_graph
+from clrernetlm.export.graphs import detector_graph
+from clrernetlm.export.lanelm_graphs import lanelm_graphs
+from clrernetlm.models.lanelm.loading import init_lanelm
+from clrernetlm.packing import without_paths
+from clrernetlm.runtimes.about import DETECTOR, About
+
+
+def export_lanelm(
+    config: Config,
+    checkpoint: str | os.PathLike[str] | None,
+    to: Target,
+    precision: Precision,
+    dynamic_batch: bool,
+    out: Path,
+    calibration: str | None,
+) -> Path:
+    """Write `detector`, `look`, `prefill` and `step` to the folder `out`; arguments as in `export_model`.
+
+    bf16 and int8 are for the detector; LaneLM compares places a few thousandths of the width apart and stays in fp32.
+    `dynamic_batch` is about the detector, too: LaneLM's graphs take any number of images and requests.
+    """
+    if out.is_file():
+        raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another --out")
+    model = init_lanelm(config, checkpoint)
+    settings = without_paths(config)
+    batches = None
+    if calibration is not None:
+        from clrernetlm.export.quantisation import calibration_inputs
+
+        batches = calibration_inputs(calibration, config.model.viewport)
+    autocast = torch.bfloat16 if to == "torch" and precision == "bf16" else None
+    detector = detector_graph(model.detector, levels=True, dynamic=dynamic_batch, autocast=autocast)
+    width, height = config.model.viewport.size
+    with torch.no_grad():
+        levels = model.detector.extract_feat(torch.zeros(2, 3, height, width))
+    kept: Precision = "fp16" if precision == "fp16" else "fp32"
+    for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
+        own = part == DETECTOR
+        batch = 1 if own and not dynamic_batch else None
+        about = About(part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings)
+        path = out / f"{part}{SUFFIXES[to]}"
+        write_graph(graph, path, about, to, batches if own else None)
+        print(described(path, about))
+    return out

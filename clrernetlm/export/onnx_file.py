@@ -1,0 +1,81 @@
+"""Graphs as ONNX files."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clrernetlm.export.graphs import Graph, program_of
+from clrernetlm.files import replacing
+from clrernetlm.models.packed import SMALL
+from clrernetlm.runtimes.about import KEY, About, needed
+
+OPSET = 20
+
+
+def onnx_model(graph: Graph) -> Any:
+    """The graph as an `onnx.ModelProto` in fp32, its inputs and outputs under their names."""
+    needed("onnxscript")
+    with quiet_exporter():
+        exported = torch.onnx.export(
+            program_of(graph),
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert exported is not None
+    return exported.model_proto
+
+
+def write_onnx(model: Any, path: Path, about: About) -> None:
+    """Write a model with its description; fp16 halves the weights, which runtimes widen again when they load them."""
+    onnx = needed("onnx")
+    stored = onnx.ModelProto()
+    stored.CopyFrom(model)
+    if about.precision == "fp16":
+        narrow_weights(stored)
+    del stored.metadata_props[:]
+    stored.metadata_props.add(key=KEY, value=about.text())
+    stored.producer_name, stored.producer_version = "clrernetlm", about.version
+    with replacing(path) as temporary:
+        temporary.write_bytes(stored.SerializeToString())
+
+
+def narrow_weights(model: Any) -> None:
+    """Store float32 weights of `SMALL` values or more as float16, with a cast to float32 behind each."""
+    onnx = needed("onnx")
+    casts = []
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < SMALL:
+            continue
+        name = weight.name
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without the exporter's remarks about packages that it could use and how it traces."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

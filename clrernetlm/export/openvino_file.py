@@ -1,0 +1,38 @@
+"""Graphs as OpenVINO files: NAME.xml and NAME.bin."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from clrernetlm.errors import UserError
+from clrernetlm.runtimes.about import KEY, About, needed
+
+
+def openvino_model(onnx_model: Any) -> Any:
+    """An `onnx.ModelProto` as an `openvino.Model`, under the same names."""
+    openvino = needed("openvino")
+    return openvino.Core().read_model(io.BytesIO(onnx_model.SerializeToString()))
+
+
+def write_openvino(model: Any, path: Path, about: About) -> None:
+    """Write a model with its description; fp16 and int8 store weights in halves where they are not integers.
+
+    The pair of files is written beside `path` and moved there, the weights first. Raises UserError when it cannot be.
+    """
+    openvino = needed("openvino")
+    model.set_rt_info(about.text(), [KEY])
+    half = about.precision in ("fp16", "int8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+            draft = Path(folder) / path.name
+            openvino.save_model(model, draft, compress_to_fp16=half)
+            os.replace(draft.with_suffix(".bin"), path.with_suffix(".bin"))
+            os.replace(draft, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be written ({reason}); free space or check permissions") from None

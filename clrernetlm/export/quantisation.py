@@ -1,0 +1,91 @@
+"""Post-training int8: backbone and pyramid on 8-bit integers, scaled to what a few hundred images show."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from clrernetlm.data.images import read_image
+from clrernetlm.errors import UserError
+from clrernetlm.geometry import Viewport
+from clrernetlm.inputs import IMAGE_SUFFIXES
+from clrernetlm.runtimes.about import needed
+from clrernetlm.runtimes.names import IMAGES
+
+ENOUGH = 300  # images to calibrate on; more change nothing
+
+
+def calibration_inputs(source: str, viewport: Viewport) -> list[dict[str, Any]]:
+    """Images of a folder or list, evenly spread, as inputs of the detector's graph, one image each.
+
+    A list has an image a line, its first word, relative to the list or to the folder above it, as CULane's are. Raises
+    UserError when there is none, and for one that is missing or broken.
+    """
+    paths = list(_paths(Path(source)))
+    if not paths:
+        raise UserError(f"{source}: no images to calibrate on; name a folder of images or a list of their paths")
+    chosen = [paths[i * len(paths) // min(ENOUGH, len(paths))] for i in range(min(ENOUGH, len(paths)))]
+    return [{IMAGES: viewport.apply(read_image(str(path), cv2.IMREAD_COLOR))[None]} for path in chosen]
+
+
+def _paths(source: Path) -> Iterator[Path]:
+    if source.is_dir():
+        yield from sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        return
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{source}: not a folder or a list of images; check --calibration") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _find(source, line.split()[0], number)
+
+
+def _find(source: Path, name: str, number: int) -> Path:
+    relative = name.lstrip("/")
+    for path in (Path(name), source.parent / relative, source.parent.parent / relative):
+        if path.is_file():
+            return path
+    raise UserError(f"{source}, line {number}: {name} is not there, neither beside the list nor in the folder above it")
+
+
+def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
+    """A detector as `openvino.Model` -> the same with 8-bit convolutions.
+
+    The head stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
+    """
+    nncf = needed("nncf")
+    nncf.set_log_level(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(inputs)),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=head_operations(model), validate=False),
+        )
+
+
+def head_operations(model: Any) -> list[str]:
+    """Names of what computes sampling places, and of everything that follows a sample."""
+    places: set[str] = set()
+    follow: set[str] = set()
+    operations = model.get_ordered_ops()
+    for operation in operations:
+        name = operation.get_friendly_name()
+        sources = [port.get_source_output().get_node().get_friendly_name() for port in operation.inputs()]
+        if operation.get_type_name() == "GridSample" or follow.intersection(sources):
+            follow.add(name)
+    for operation in reversed(operations):
+        is_sampler = operation.get_type_name() == "GridSample"
+        if is_sampler or operation.get_friendly_name() in places:
+            ports = operation.inputs()[1:] if is_sampler else operation.inputs()
+            places.update(port.get_source_output().get_node().get_friendly_name() for port in ports)
+    images = {port.any_name for port in model.inputs}
+    return sorted((places | follow) - images)

@@ -1,0 +1,96 @@
+"""Settings, weights and a backend -> a model that looks at images: in PyTorch, or exported and in a runtime."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from clrernetlm.config import Config
+from clrernetlm.errors import UserError
+from clrernetlm.models.clrernet import CLRerNet, init_detector
+from clrernetlm.models.fusing import fuse
+from clrernetlm.models.lanelm.loading import init_reader
+from clrernetlm.models.lanelm.promptable import DetectorReader
+from clrernetlm.runtimes.about import EXPORTED, ONNX
+from clrernetlm.runtimes.base import BACKENDS, Backend
+from clrernetlm.runtimes.cache import exported
+from clrernetlm.runtimes.detector import ExportedDetector
+from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
+from clrernetlm.weights.finding import exported_file
+
+PathLike = str | os.PathLike[str]
+OnDevice = CLRerNet | ExportedDetector | DetectorReader
+OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
+
+
+def load_model(
+    config: Config,
+    checkpoint: PathLike | None,
+    device: str = "cpu",
+    backend: Backend | None = None,
+    precision: str = "fp32",
+) -> OnDevice:
+    """The model that `config.task` names: a detector, or LaneLM with its detector.
+
+    `checkpoint` is weights, or what `clrernetlm export` wrote: a file, for LaneLM a folder; None: random weights. With
+    the backend onnxruntime or openvino weights are exported first, in `precision`, beside the checkpoint. None stands
+    for torch, or for what an exported file needs. Raises UserError for an unknown or unfit backend, for a device that a
+    backend cannot use, and as `init_detector`.
+    """
+    if backend is not None and backend not in BACKENDS:
+        raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
+    suffix = exported_suffix(checkpoint)
+    if suffix is None and backend in (None, "torch"):
+        model: CLRerNet | DetectorReader
+        model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
+        return fuse(model, precision)
+    if device not in ("cpu", "auto"):
+        raise UserError(
+            f"device: {device}, but backend {backend or OWN_BACKEND[suffix or '']} runs on the CPU; use cpu"
+        )
+    if suffix is None:
+        assert backend is not None
+        if checkpoint is not None:
+            return open_exported(config, exported(config, checkpoint, backend, precision), backend)
+        with tempfile.TemporaryDirectory() as folder:  # runtimes hold what they have read
+            return open_exported(config, exported(config, Path(folder) / "random", backend, precision), backend)
+    own = OWN_BACKEND[suffix]
+    if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
+        raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")
+    assert checkpoint is not None
+    return open_exported(config, Path(checkpoint), backend or own)
+
+
+def open_exported(config: Config, path: Path, backend: Backend) -> ExportedDetector | DetectorReader:
+    """An exported detector, or a folder with an exported LaneLM, in its runtime."""
+    if config.task == "lanelm":
+        from clrernetlm.runtimes.lanelm import ExportedLaneLM
+
+        return ExportedLaneLM(config, path, backend)
+    return ExportedDetector(open_runtime(path, backend=backend), str(path))
+
+
+def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:
+    """The detector itself, also of LaneLM."""
+    if not isinstance(model, DetectorReader):
+        return model
+    from clrernetlm.runtimes.lanelm import ExportedLaneLM
+
+    return model.exported if isinstance(model, ExportedLaneLM) else model.detector
+
+
+def device_of(model: OnDevice) -> torch.device:
+    """Where a model's results are."""
+    detector = detector_of(model)
+    return detector.device if isinstance(detector, ExportedDetector) else next(detector.parameters()).device
+
+
+def exported_suffix(checkpoint: PathLike | None) -> str | None:
+    """The suffix of an exported file, or of the files in an exported folder; None for weights."""
+    if checkpoint is None:
+        return None
+    found, named = exported_file(checkpoint), Path(checkpoint).suffix
+    return found.suffix if found else named if named in EXPORTED else None

@@ -6,13 +6,18 @@ from copy import deepcopy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clrernetlm.errors import UserError
 from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
+from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.models.layers import lay_channels_last
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGE_WEIGHT = 1 << 18  # values from which oneDNN is faster for any input
+LARGE_PRODUCT = 1 << 20  # multiplications from which it is faster for any weight
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -40,6 +45,11 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
         if compiled:
             for part in (detector.backbone, detector.neck, detector.bbox_head):
                 part.compile(dynamic=False)
+    if next(fast.parameters()).device.type == "cpu" and not compiled:
+        pack_linears(fast)
+    for reader in [module for module in fast.modules() if isinstance(module, PromptableDetector)]:
+        if next(reader.parameters()).device.type == "cuda":
+            reader.write = GraphedWriter()
     return fast
 
 
@@ -56,6 +66,41 @@ def fold_norms(module: nn.Module) -> None:
         else:
             fold_norms(child)
         before = child
+
+
+class PackedLinear(nn.Module):
+    """(..., in) float32 -> (..., out): a Linear whose weights lie as oneDNN wants them.
+
+    For float32 on the CPU, without gradients. Two to three times as fast there as the BLAS that PyTorch calls on AMD's
+    processors; small products, which the longer way to oneDNN would make slower, go the usual way.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().contiguous()
+        self.values = weight.numel()
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self.weight = weight if self.values < LARGE_WEIGHT else None
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight is not None and x.numel() // x.shape[-1] * self.values < LARGE_PRODUCT:
+            return F.linear(x, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise(x.contiguous(), self.packed, self.bias, "none", [], "")
+
+
+def pack_linears(module: nn.Module) -> None:
+    """Replace the Linear layers in a module by packed ones, where this PyTorch has them."""
+    for name, child in module.named_children():
+        if type(child) is nn.Linear and child.weight.dtype == torch.float32:
+            try:
+                packed = PackedLinear(child)
+                packed(torch.zeros(LARGE_PRODUCT // child.weight.numel() + 1, child.in_features))
+            except (AttributeError, RuntimeError):  # built without oneDNN
+                return
+            setattr(module, name, packed)
+        else:
+            pack_linears(child)
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -11,7 +11,10 @@ from clrernetlm.errors import UserError
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.backbones import BACKBONES
 from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.fusing import fuse
+from clrernetlm.models.fusing import PackedLinear, fuse
+from clrernetlm.models.lanelm.loading import build_lanelm
+from clrernetlm.models.lanelm.promptable import PromptableDetector
+from tests.models.lanelm.test_promptable import config_of
 
 
 def worn(backbone: str) -> CLRerNet:
@@ -61,3 +64,29 @@ def test_precisions_that_cannot_be_had_say_what_can():
         fuse(worn("dla46_c"), "int4")
     with pytest.raises(UserError, match="use bf16"):
         fuse(worn("dla46_c"), "fp16")
+
+
+def test_a_fused_lanelm_writes_the_same_lanes():
+    torch.manual_seed(0)
+    plain = build_lanelm(config_of()).eval()
+    assert isinstance(plain, PromptableDetector)
+    with torch.no_grad():
+        plain.lanelm.head.proj_y.bias[-1] -= 4  # lanes end late
+    fast = fuse(plain)
+    images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        seen = plain.observe(images)
+        mine, other = plain.read(seen), fast.read(seen)
+    assert mine.shown.any()
+    assert mine.shown.equal(other.shown)
+    assert (mine.xs - other.xs)[mine.shown].abs().max() < 1e-3
+    torch.testing.assert_close(mine.score, other.score, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "inside", "outside"), [(1, 8, 5), (3, 64, 64), (4, 512, 512), (700, 64, 96)])
+def test_packed_products_are_the_plain_ones(rows, inside, outside):
+    plain = nn.Linear(inside, outside)
+    packed = PackedLinear(plain)
+    x = torch.rand(rows, 2 * inside)[:, ::2][:, None]  # strided
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(x), plain(x))

@@ -76,6 +76,9 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
     lane, read off its first word, times the mean probability of its keypoints being right. `cached=False` computes
     every step from the start, for tests.
     """
+    on_host = requests.asked.device.type == "cpu"  # elsewhere every look at a value would make the host wait
+    if on_host and not (used := requests.asked.any(0)).all():
+        return _spread(generate(model, levels, requests[:, used], cached), used) if used.any() else _nothing(requests)
     scene = model.look(levels)
     brief = model.read(scene, requests)
     batch, lanes, steps = requests.question.shape
@@ -116,9 +119,24 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
         going = going & go_on & (row + 1 < steps)
         previous, row = x, row + 1
         x, sure = next_x(model, brief, logits, ahead)
-        if place % 8 == 7 and x.device.type == "cpu" and not going.any():
+        if on_host and not going.any():
             break
     return Answers(model.written(xs), model.written(shown), score * certainty / count.clamp(min=1))
+
+
+def _nothing(requests: Requests) -> Answers:
+    return Answers(torch.zeros_like(requests.question), requests.shown & False, torch.zeros_like(requests.score))
+
+
+def _spread(answers: Answers, used: Tensor) -> Answers:
+    """Answers (B, l, ...) in the places `used` (L,) of (B, L, ...), nothing in the others."""
+    place = used.cumsum(0) - 1
+
+    def spread(values: Tensor) -> Tensor:
+        empty = values.new_zeros(())
+        return torch.where(used.view(-1, *[1] * (values.ndim - 2)), values[:, place.clamp(min=0)], empty)
+
+    return Answers(spread(answers.xs), spread(answers.shown), spread(answers.score))
 
 
 def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tensor]) -> Logits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,9 +23,21 @@ def sinusoids(places: Tensor, dim: int, scale: float = 0.3) -> Tensor:
 
 
 def grid_sinusoids(height: int, width: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """(height * width, dim): half of the numbers say where along y, half where along x."""
+    """(height * width, dim): half of the numbers say where along y, half where along x. Not to be written to."""
+    if torch.compiler.is_compiling():  # a tensor of a trace must not outlive it
+        return _grid_sinusoids(height, width, dim, device)
+    return _kept_sinusoids(height, width, dim, device)
+
+
+def _grid_sinusoids(height: int, width: int, dim: int, device: torch.device | None) -> Tensor:
     y = (torch.arange(height, device=device) + 0.5) / height
     x = (torch.arange(width, device=device) + 0.5) / width
     along_y = sinusoids(y, dim - dim // 2)[:, None].expand(-1, width, -1)
     along_x = sinusoids(x, dim // 2)[None].expand(height, -1, -1)
     return torch.cat([along_y, along_x], dim=-1).flatten(0, 1)
+
+
+@lru_cache(maxsize=8)  # those of the levels of two models
+@torch.inference_mode(False)
+def _kept_sinusoids(height: int, width: int, dim: int, device: torch.device | None) -> Tensor:
+    return _grid_sinusoids(height, width, dim, device)

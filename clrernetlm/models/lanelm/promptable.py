@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -77,6 +78,7 @@ class PromptableDetector(DetectorReader):
         self.lanelm: LaneLM = LaneLM(
             config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size
         )
+        self.write: Callable[[LaneLM, tuple[Tensor, ...], Requests], Answers] = generate
 
     def read(self, observation: Observation) -> Answers:
         """Answers about the detector's lanes."""
@@ -84,7 +86,7 @@ class PromptableDetector(DetectorReader):
 
     def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Answers as the language model writes them."""
-        return generate(self.lanelm, levels, requests)
+        return self.write(self.lanelm, levels, requests)
 
     def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Lanes for all requests, asked again, scored and cut as the settings say.

@@ -1,0 +1,62 @@
+"""LaneLM's decoding as one CUDA graph: hundreds of small kernels a keypoint, launched with one call for all of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from clrernetlm.models.lanelm.generate import Answers, generate
+from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.requests import Requests
+
+KEPT = 8  # graphs; one per number of images, requests and prompts
+WARM_UPS = 3
+
+
+class GraphedWriter:
+    """`generate` for one model on CUDA, recorded once per shape of its arguments and replayed from then on.
+
+    Always writes all rows: looking whether every lane has ended would make the host wait. Not run on a GPU yet.
+    """
+
+    def __init__(self) -> None:
+        self._recorded: OrderedDict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Answers]]
+        self._recorded = OrderedDict()
+
+    def __deepcopy__(self, memo: object) -> GraphedWriter:
+        return GraphedWriter()  # a graph knows the addresses of one model's weights
+
+    def __call__(self, model: LaneLM, levels: Sequence[Tensor], requests: Requests) -> Answers:
+        given = [*levels, *(getattr(requests, item.name) for item in fields(Requests))]
+        shapes = tuple(tensor.shape for tensor in given)
+        if shapes in self._recorded:
+            self._recorded.move_to_end(shapes)
+        else:
+            self._recorded[shapes] = self._record(model, given, len(levels))
+            if len(self._recorded) > KEPT:
+                self._recorded.popitem(last=False)
+        graph, inputs, answers = self._recorded[shapes]
+        for place, tensor in zip(inputs, given, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        graph.replay()
+        return Answers(answers.xs.clone(), answers.shown.clone(), answers.score.clone())
+
+    def _record(
+        self, model: LaneLM, given: Sequence[Tensor], levels: int
+    ) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Answers]:
+        inputs = [tensor.clone() for tensor in given]
+        requests = Requests(*inputs[levels:])
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries set themselves up before anything is recorded
+            for _ in range(WARM_UPS):
+                generate(model, inputs[:levels], requests)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            answers = generate(model, inputs[:levels], requests)
+        return graph, inputs, answers

@@ -47,7 +47,8 @@ class Predictor:
         lane = predictor.complete([[812.0, 431.5], [640.0, 310.0]])  # the lane through these pixels
 
     `checkpoint` may also be what `clrernetlm export` wrote. `backend` onnxruntime or openvino exports weights, in
-    `precision`, and runs them there; see `runtimes.loading.load_model`.
+    `precision`, and runs them there; see `runtimes.loading.load_model`. In PyTorch `precision` is fp32, bf16 or, on a
+    GPU, fp16, and `compiled` is for torch.compile; see `models.fusing.fuse`.
 
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
@@ -59,9 +60,10 @@ class Predictor:
         device: str = "cpu",
         backend: Backend | None = None,
         precision: str = "fp32",
+        compiled: bool = False,
     ) -> None:
         self.config, checkpoint = _settings_and_weights(config, checkpoint)
-        model = load_model(self.config, checkpoint, device, backend, precision)
+        model = load_model(self.config, checkpoint, device, backend, precision, compiled)
         self._reader = model if isinstance(model, DetectorReader) else None
         self.detector, self.device = detector_of(model), device_of(model)
         self._frames: list[FrameSize] = []

@@ -72,7 +72,9 @@ class ScoreSplit(WithCheckpoint):
 
     def run(self) -> int:
         from clrernetlm.cli.cropping import settle_crop
+        from clrernetlm.engine.memory import keep_freed_memory
 
+        keep_freed_memory()
         config, checkpoint = self.load_model("test")
         config = settle_crop(config, self.overrides)
         if config.task == "lanelm":
@@ -224,20 +226,28 @@ class CheckData(Command):
 
 @dataclass(kw_only=True)
 class Speed(WithConfig):
-    """Measure images per second, decoding included."""
+    """Measure latency, images per second and memory, with and without decoding."""
 
     checkpoint: Annotated[
         Positional[str | None], arg(metavar="CHECKPOINT", help="weights; without them random ones are timed")
     ] = None
     device: Device = "auto"
-    batch: Annotated[int, arg(metavar="N", help="images at a time")] = 1
+    batch: Annotated[tuple[int, ...], arg(metavar="N...", help="images at a time; several make several rows")] = (1,)
     iterations: Annotated[int, arg(metavar="N", help="timed batches")] = 50
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    precision: Annotated[
+        tuple[Literal["fp32", "fp16", "bf16"], ...],
+        arg(metavar="NAME...", help="fp32, bf16 or fp16; several make rows"),
+    ] = ("fp32",)
     backend: BackendChoice = None
+    # PyTorch: compile the network first, which takes a minute.
+    compile: bool = False
 
     def run(self) -> int:
-        if min(self.batch, self.iterations) < 1:
+        if min(*self.batch, self.iterations, 1) < 1:
             raise UserError("--batch and --iterations: use 1 or more")
+        from clrernetlm.engine.memory import keep_freed_memory
+
+        keep_freed_memory()
         from clrernetlm.engine.speed import speed
         from clrernetlm.weights import SHIPPED
         from clrernetlm.weights.finding import find_model, names_model
@@ -252,10 +262,11 @@ class Speed(WithConfig):
             config,
             weights or None,
             device=self.device,
-            batch=self.batch,
+            batches=self.batch,
             iterations=self.iterations,
-            precision=self.precision,
+            precisions=self.precision,
             backend=self.backend,
+            compiled=self.compile,
         )
         return 0
 

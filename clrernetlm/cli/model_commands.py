@@ -52,7 +52,9 @@ class Detect(WithSettings):
             parse_crop(self.crop)  # a wrong crop is noticed before the weights are read
         config, checkpoint, inputs = self._model_and_inputs()
         from clrernetlm.detection import detect
+        from clrernetlm.engine.memory import keep_freed_memory
 
+        keep_freed_memory()
         detect(
             settle_crop(config, self.overrides, self.crop),
             checkpoint,

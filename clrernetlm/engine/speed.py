@@ -1,37 +1,48 @@
-"""How fast a detector is on this machine, image to lanes: `clrernetlm speed`."""
+"""How fast a model is on this machine, image to lanes: `clrernetlm speed`."""
 
 from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from clrernetlm.config import Config
+from clrernetlm.engine.memory import forget_peak, peak_memory
 from clrernetlm.predictor import Predictor
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.detector import ExportedDetector
 
+CULANE_FRAME = (1640, 590)
+MEGABYTE = 1e6
+
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """One measurement; latencies in milliseconds per batch, decoding (threshold, NMS, points) apart and included."""
+    """One row: a batch from uint8 images in memory to predictions, or with `decoding` on to lanes in Python."""
 
     device: str
-    backend: str
+    runtime: str
     precision: str
-    batch: int
     threads: int
-    network_ms: float
-    decoding_ms: float
-    median_ms: float
+    batch: int
+    decoding: bool
+    median_ms: float  # per batch
     p95_ms: float
-    images_per_second: float
+    peak_memory: int | None  # bytes: of the GPU's memory, else of the process; None where nobody knows
+
+    @property
+    def images_per_second(self) -> float:
+        """Images, not batches, at the median."""
+        return 1000 * self.batch / self.median_ms
 
 
 def speed(
@@ -39,50 +50,91 @@ def speed(
     checkpoint: str | None = None,
     *,
     device: str = "cpu",
-    batch: int = 1,
+    batches: Sequence[int] = (1,),
     iterations: int = 50,
-    precision: str = "fp32",
+    precisions: Sequence[str] = ("fp32",),
     backend: Backend | None = None,
-) -> SpeedResult:
-    """Time cropping, resizing, network and decoding of a batch of CULane-size images; prints and returns the result.
+    compiled: bool = False,
+) -> list[SpeedResult]:
+    """Time a model on frames of random pixels, in every precision and batch size; prints the table and returns it.
 
-    The time of an iteration runs from uint8 images in memory to lanes in Python, so nothing hides on the device.
-    Reading files is not included. The fifth of `iterations` before the counted ones warms up.
+    Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
+    points; with LaneLM its decoding). Reading files is not included. The fifth of `iterations` before the counted ones
+    warms up.
     """
-    predictor = Predictor(config, checkpoint, device, backend, precision)
-    runtime = predictor.detector.runtime if isinstance(predictor.detector, ExportedDetector) else None
-    width, height = config.evaluation.image_size or (1640, 590)
+    results = []
+    for precision in precisions:
+        predictor = Predictor(config, checkpoint, device, backend, precision, compiled)
+        for batch in batches:
+            results += time_batches(predictor, batch, iterations, precision)
+    Console().print(speed_table(config.name or "detector", results))
+    return results
+
+
+def time_batches(predictor: Predictor, batch: int, iterations: int, precision: str) -> list[SpeedResult]:
+    """One model on one batch size: the row without and the row with decoding."""
+    width, height = predictor.config.evaluation.image_size or CULANE_FRAME
     images = list(np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8))
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    kind = predictor.device.type
-    network, decoding = [], []
-    with torch.autocast(kind, dtype=dtype, enabled=precision != "fp32" and runtime is None):
-        for step in track(range(iterations + iterations // 5), "Timing", console=Console(stderr=True), transient=True):
-            start = time.perf_counter()
-            predictor.set_images(images)
-            if kind == "cuda":
-                torch.cuda.synchronize()
-            middle = time.perf_counter()
-            predictor.lanes_of_images()
-            if step >= iterations // 5:
-                network.append(1000 * (middle - start))
-                decoding.append(1000 * (time.perf_counter() - middle))
-    total = np.add(network, decoding)
-    name = torch.cuda.get_device_name() if kind == "cuda" else f"{kind} ({platform.processor() or platform.machine()})"
-    result = SpeedResult(
-        device=name,
-        backend="torch" if runtime is None else runtime.name,
-        precision=precision if runtime is None else runtime.about.precision,
-        batch=batch,
-        threads=torch.get_num_threads(),
-        network_ms=float(np.median(network)),
-        decoding_ms=float(np.median(decoding)),
-        median_ms=float(np.median(total)),
-        p95_ms=float(np.percentile(total, 95)),
-        images_per_second=1000 * batch / float(np.median(total)),
+    on_gpu = predictor.device.type == "cuda"
+    forget_peak(predictor.device)
+    network, whole = [], []
+    warm_up = iterations // 5
+    for step in track(range(iterations + warm_up), "Timing", console=Console(stderr=True), transient=True):
+        start = time.perf_counter()
+        predictor.set_images(images)
+        if on_gpu:
+            torch.cuda.synchronize()
+        middle = time.perf_counter()
+        predictor.lanes_of_images()
+        if step >= warm_up:
+            network.append(1000 * (middle - start))
+            whole.append(1000 * (time.perf_counter() - start))
+    peak = peak_memory(predictor.device)
+    detector = predictor.detector
+    runtime = detector.runtime if isinstance(detector, ExportedDetector) else None
+
+    def row(taken: Sequence[float], decoding: bool) -> SpeedResult:
+        milliseconds: NDArray[np.float64] = np.asarray(taken)
+        return SpeedResult(
+            device=device_name(predictor.device),
+            runtime="torch" if runtime is None else runtime.name,
+            precision=precision if runtime is None else runtime.about.precision,
+            threads=torch.get_num_threads(),
+            batch=batch,
+            decoding=decoding,
+            median_ms=float(np.median(milliseconds)),
+            p95_ms=float(np.percentile(milliseconds, 95)),
+            peak_memory=peak,
+        )
+
+    return [row(network, decoding=False), row(whole, decoding=True)]
+
+
+def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
+    """The rows for people."""
+    table = Table(
+        title=f"{title}: image to lanes",
+        caption=f"milliseconds per batch, megabytes at the peak; {results[0].threads} threads",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    table = Table("setting", "value", title=f"{config.name or 'detector'}: image to lanes, decoding included")
-    for key, value in asdict(result).items():
-        table.add_row(key.replace("_", " "), f"{value:.2f}" if isinstance(value, float) else str(value))
-    Console().print(table)
-    return result
+    for name in ("device", "runtime", "precision"):
+        table.add_column(name)
+    for name in ("batch", "decoding", "median", "p95", "images/s", "MB"):
+        table.add_column(name, justify="right")
+    for result in results:
+        table.add_row(
+            *(result.device, result.runtime, result.precision, str(result.batch)),
+            "included" if result.decoding else "apart",
+            *(f"{value:.1f}" for value in (result.median_ms, result.p95_ms, result.images_per_second)),
+            "-" if result.peak_memory is None else f"{result.peak_memory / MEGABYTE:.0f}",
+        )
+    return table
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU, else the kind of the device and of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()})"

@@ -32,13 +32,14 @@ def load_model(
     device: str = "cpu",
     backend: Backend | None = None,
     precision: str = "fp32",
+    compiled: bool = False,
 ) -> OnDevice:
     """The model that `config.task` names: a detector, or LaneLM with its detector.
 
     `checkpoint` is weights, or what `clrernetlm export` wrote: a file, for LaneLM a folder; None: random weights. With
     the backend onnxruntime or openvino weights are exported first, in `precision`, beside the checkpoint. None stands
-    for torch, or for what an exported file needs. Raises UserError for an unknown or unfit backend, for a device that a
-    backend cannot use, and as `init_detector`.
+    for torch, where the model is one of `fuse`, or for what an exported file needs. Raises UserError for an unknown or
+    unfit backend, for a device that a backend cannot use, and as `init_detector` and `fuse`.
     """
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
@@ -46,7 +47,7 @@ def load_model(
     if suffix is None and backend in (None, "torch"):
         model: CLRerNet | DetectorReader
         model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
-        return fuse(model, precision)
+        return fuse(model, precision, compiled)
     if device not in ("cpu", "auto"):
         raise UserError(
             f"device: {device}, but backend {backend or OWN_BACKEND[suffix or '']} runs on the CPU; use cpu"
@@ -65,12 +66,12 @@ def load_model(
 
 
 def open_exported(config: Config, path: Path, backend: Backend) -> ExportedDetector | DetectorReader:
-    """An exported detector, or a folder with an exported LaneLM, in its runtime."""
+    """An exported detector, or a folder with an exported LaneLM, in its runtime, on as many threads as PyTorch has."""
     if config.task == "lanelm":
         from clrernetlm.runtimes.lanelm import ExportedLaneLM
 
         return ExportedLaneLM(config, path, backend)
-    return ExportedDetector(open_runtime(path, backend=backend), str(path))
+    return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend), str(path))
 
 
 def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:

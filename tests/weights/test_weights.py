@@ -237,8 +237,24 @@ def test_detect_without_shipped_weights_is_one_line(photo: str, capsys: pytest.C
 
 
 def test_speed_times_a_shipped_model(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["speed", "roads", "--iterations", "1", "--device", "cpu"]) == 0
-    assert "roads: image to lanes" in capsys.readouterr().out
+    words = [
+        "speed",
+        "roads",
+        "--iterations",
+        "1",
+        "--device",
+        "cpu",
+        "--batch",
+        "1",
+        "2",
+        "--precision",
+        "fp32",
+        "bf16",
+    ]
+    assert main(words) == 0
+    table = capsys.readouterr().out
+    assert "roads: image to lanes" in table
+    assert [table.count(word) for word in ("included", "apart", "fp32", "bf16")] == [4, 4, 4, 4]
 
 
 def test_test_takes_a_shipped_model(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

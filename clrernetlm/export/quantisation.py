@@ -86,6 +86,7 @@ def head_operations(model: Any) -> list[str]:
         is_sampler = operation.get_type_name() == "GridSample"
         if is_sampler or operation.get_friendly_name() in places:
             ports = operation.inputs()[1:] if is_sampler else operation.inputs()
-            places.update(port.get_source_output().get_node().get_friendly_name() for port in ports)
+            sources = [port.get_source_output().get_node().get_friendly_name() for port in ports]
+            places.update(name for name in sources if name not in follow)  # beyond those lies the backbone
     images = {port.any_name for port in model.inputs}
     return sorted((places | follow) - images)

@@ -1,0 +1,84 @@
+"""What precisions cost: F1 of one detector as fp32, bf16 and int8 on generated roads, and the size of its files.
+
+python benchmarks/quantisation.py CONFIG CHECKPOINT [--calibrate 200] [--test 300] [--data FOLDER]
+
+The roads to calibrate on and the ones to test on are generated with different seeds, unless `--data` names a data set
+in CULane's layout: then its training list calibrates and its test list is scored. A packed checkpoint needs no CONFIG:
+give it twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from clrernetlm.config import Config, load_config
+from clrernetlm.data.synth import generate_dataset
+from clrernetlm.engine.testing import score_detector
+from clrernetlm.export import export_model
+from clrernetlm.export.exporting import SUFFIXES, Precision, Target
+from clrernetlm.runtimes.base import Backend
+from clrernetlm.weights.finding import find_model, names_model
+
+VARIANTS: tuple[tuple[Target, Backend, Precision], ...] = (
+    ("openvino", "openvino", "fp32"),
+    ("openvino", "openvino", "bf16"),
+    ("openvino", "openvino", "fp16"),
+    ("openvino", "openvino", "int8"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="F1 of one detector in several precisions.")
+    parser.add_argument("config", help="config, or a packed file or model name")
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data", help="data set in CULane's layout; default: generated")
+    parser.add_argument("--calibrate", type=int, default=200, help="generated images to calibrate on")
+    parser.add_argument("--test", type=int, default=300, help="generated images to score")
+    parser.add_argument("--size", default="820x295", help="of the generated images")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.data or generated(Path(folder) / "roads", options)
+        config, checkpoint = settings(options.config, options.checkpoint, root)
+        scores = {"torch fp32": (score(config, checkpoint, None), Path(checkpoint).stat().st_size)}
+        for to, backend, precision in VARIANTS:
+            path = Path(folder) / f"{precision}{SUFFIXES[to]}"
+            calibration = str(Path(root) / "list" / "train_gt.txt") if precision == "int8" else None
+            export_model(config, checkpoint, to, precision=precision, out=path, calibration=calibration)
+            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+            scores[f"{backend} {precision}"] = (score(config, str(path), backend), size)
+    (best, best75), _ = scores["torch fp32"]
+    for name, ((f1, f75), size) in scores.items():
+        print(
+            f"{name:16} F1@50 {100 * f1:6.2f} ({100 * (f1 - best):+.2f})  F1@75 {100 * f75:6.2f} "
+            f"({100 * (f75 - best75):+.2f})  {size / 1e6:6.1f} MB"
+        )
+
+
+def generated(root: Path, options: argparse.Namespace) -> str:
+    width, height = (int(side) for side in options.size.split("x"))
+    generate_dataset(str(root), options.calibrate, 1, options.test, seed=97, size=(width, height), workers=0)
+    return str(root)
+
+
+def settings(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
+    """The settings with the data set in place, and the weights file."""
+    if names_model(config):
+        found, checkpoint = find_model(config)
+    else:
+        found = load_config(config)
+    found.task = "clrernet"
+    found.data.root = root
+    found.data.batch_size, found.data.num_workers = 4, 0
+    return found, checkpoint
+
+
+def score(config: Config, checkpoint: str, backend: Backend | None) -> tuple[float, float]:
+    """F1 at IoU 0.5 and 0.75."""
+    result = score_detector(config, checkpoint, device="cpu", backend=backend)
+    return result["total"]["0.5"]["f1"], result["total"]["0.75"]["f1"]
+
+
+if __name__ == "__main__":
+    main()

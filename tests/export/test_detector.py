@@ -1,0 +1,147 @@
+"""Exported detectors compute what PyTorch computes, and say what they are."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clrernetlm import UserError
+from clrernetlm.cli import main
+from clrernetlm.config import Config
+from clrernetlm.export import export_model
+from clrernetlm.export.onnx_file import write_onnx
+from clrernetlm.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.models.checkpoint import save_official
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.packing import without_paths
+from clrernetlm.runtimes import open_runtime
+from clrernetlm.runtimes.about import read_about
+from tests.export.exports import eager, furthest, pixels, small_detector
+
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("openvino", reason="the extra `export` is not installed")
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CLRerNet, Path]:
+    config, model = small_detector()
+    path = tmp_path_factory.mktemp("detector") / "small.pth"
+    save_official(model, path)
+    return config, model, path
+
+
+@pytest.fixture(scope="module")
+def files(detector: tuple[Config, CLRerNet, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    config, _, weights = detector
+    folder = tmp_path_factory.mktemp("exported")
+    paths = {to: folder / f"small{suffix}" for to, suffix in SUFFIX.items()}
+    for to in ("onnx", "torch"):
+        export_model(config, weights, to, dynamic_batch=True, out=paths[to])  # type: ignore[arg-type]
+    # As `export_model` does it, without tracing again.
+    write_openvino(openvino_model(onnx.load(paths["onnx"])), paths["openvino"], read_about(paths["onnx"]))
+    return paths
+
+
+@pytest.mark.parametrize("to", SUFFIX)
+def test_any_number_of_images_comes_out_as_in_pytorch(detector, files: dict[str, Path], to: str) -> None:
+    config, model, _ = detector
+    runtime = open_runtime(files[to], threads=1)
+    for count in (1, 2, 5):
+        images = pixels(config, count, seed=count)
+        assert furthest(runtime.run({"images": images}), eager(model, images)) <= 1e-4
+
+
+def test_openvino_reads_onnx_files_too(detector, files: dict[str, Path]) -> None:
+    config, model, _ = detector
+    images = pixels(config, 2)
+    runtime = open_runtime(files["onnx"], threads=1, backend="openvino")
+    assert furthest(runtime.run({"images": images}), eager(model, images)) <= 1e-4
+
+
+@pytest.mark.parametrize("backbone", ["dla34", "resnet18", "efficientnet_lite0"])
+def test_every_backbone_exports(backbone: str, tmp_path: Path) -> None:
+    config, model = small_detector(backbone)
+    save_official(model, tmp_path / "weights.pth")
+    path = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "one.onnx")
+    images = pixels(config, 2)
+    # Made for one image at a time: two are two passes.
+    assert furthest(open_runtime(path, threads=1).run({"images": images}), eager(model, images)) <= 1e-4
+
+
+@pytest.mark.parametrize("to", SUFFIX)
+def test_a_file_says_what_it_holds(detector, files: dict[str, Path], to: str) -> None:
+    config, _, _ = detector
+    about = read_about(files[to])
+    assert about.config == without_paths(config)
+    assert (about.part, about.model_class, about.precision, about.batch) == ("detector", "CLRerNet", "fp32", None)
+    text = json.loads(about.text())
+    assert text["viewport"]["top"] == config.model.viewport.top
+    assert text["decode"]["conf_threshold"] == config.model.decode.conf_threshold
+
+
+def test_fp16_halves_the_file_and_little_changes(detector, files: dict[str, Path], tmp_path: Path) -> None:
+    config, model, _ = detector
+    path = tmp_path / "half.onnx"
+    write_onnx(onnx.load(files["onnx"]), path, replace(read_about(files["onnx"]), precision="fp16"))
+    assert path.stat().st_size < 0.65 * files["onnx"].stat().st_size
+    images = pixels(config, 2)
+    assert furthest(open_runtime(path, threads=1).run({"images": images}), eager(model, images)) <= 2e-2
+
+
+def test_lanes_for_nms_are_the_stage_best_first(detector, files: dict[str, Path]) -> None:
+    config, _, _ = detector
+    found = open_runtime(files["onnx"], threads=1).run({"images": pixels(config, 2)})
+    scores = torch.from_numpy(found["cls_logits"]).softmax(-1)[..., 1].numpy()
+    order = np.argsort(-scores, axis=1, kind="stable")
+    lanes, width, strips = found["lanes"], config.model.viewport.width, found["xs"].shape[2] - 1
+    assert np.allclose(lanes[..., 0], np.take_along_axis(scores, order, 1), atol=1e-6)
+    best = order[0, 0]
+    assert np.allclose(lanes[0, 0, 1], (1 - found["anchor_params"][0, best, 0]) * strips, atol=1e-4)
+    assert np.allclose(lanes[0, 0, 2], found["lengths"][0, best, 0] * strips, atol=1e-4)
+    assert np.allclose(lanes[0, 0, 3:], found["xs"][0, best] * (width - 1), atol=1e-3)
+
+
+def test_what_is_not_offered_is_refused_before_any_work(detector, tmp_path: Path) -> None:
+    config, _, weights = detector
+    with pytest.raises(UserError, match=r"bf16 is not offered for onnx"):
+        export_model(config, weights, "onnx", precision="bf16")
+    with pytest.raises(UserError, match=r"--calibration: int8 needs images"):
+        export_model(config, weights, "openvino", precision="int8")
+    with pytest.raises(UserError, match=r"ends in \.onnx; use .*small\.onnx"):
+        export_model(config, weights, "onnx", out=tmp_path / "small.xml")
+
+
+def test_files_that_are_no_exports_are_refused_in_one_line(files: dict[str, Path], tmp_path: Path) -> None:
+    foreign = onnx.load(files["onnx"])
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    for suffix in SUFFIX.values():
+        (tmp_path / f"text{suffix}").write_text("not a model")
+        (tmp_path / f"empty{suffix}").write_bytes(b"")
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(UserError) as caught:
+            open_runtime(path)
+        assert path.name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no such exported model"):
+        open_runtime(tmp_path / "absent.onnx")
+
+
+def test_the_command_writes_a_file(
+    detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from clrernetlm.models.packed import write_packed
+
+    config, model, _ = detector
+    monkeypatch.chdir(tmp_path)
+    write_packed(model.state_dict(), config, tmp_path / "small.safetensors")
+    assert main(["export", "small.safetensors", "--to", "torch", "--out", "small.pt2"]) == 0
+    assert "detector of small, fp32, 1 image at a time" in capsys.readouterr().out
+    assert read_about("small.pt2").batch == 1
+    assert main(["export", "small.safetensors", "--to", "torch", "--precision", "fp16"]) == 2
+    assert "fp16 is not offered for torch; use fp32, bf16" in capsys.readouterr().err

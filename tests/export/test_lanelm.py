@@ -1,0 +1,103 @@
+"""An exported LaneLM writes the lanes that PyTorch writes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clrernetlm import Predictor, UserError
+from clrernetlm.config import Config
+from clrernetlm.export import export_model
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.models.lanelm.loading import init_lanelm, save_lanelm
+from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.runtimes.about import read_about
+from clrernetlm.runtimes.loading import load_model
+from tests.engine.small_lanelm import small_lanelm, write_detector
+from tests.models.lanelm.small import random_requests
+
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("openvino", reason="the extra `export` is not installed")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
+    """Settings, the model, its checkpoint, and the folder it is exported to."""
+    folder = tmp_path_factory.mktemp("lanelm")
+    config = small_lanelm(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
+    config.model.decode.conf_threshold = 0.2
+    config.lanelm.network.num_layers = 2
+    torch.manual_seed(0)
+    model = init_lanelm(config)
+    model.detector.load_official_state_dict(torch.load(folder / "detector.pth", weights_only=True))
+    with torch.no_grad():  # lanes of every length
+        for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
+            linear.weight.mul_(4)
+        model.lanelm.head.proj_y.bias[-1] -= 4
+    save_lanelm(model, folder / "lanelm.pth")
+    return (
+        config,
+        model,
+        folder / "lanelm.pth",
+        export_model(config, folder / "lanelm.pth", "onnx", out=folder / "onnx"),
+    )
+
+
+def levels(config: Config, batch: int) -> tuple[torch.Tensor, ...]:
+    width, height = config.model.viewport.size
+    g = torch.Generator().manual_seed(batch)
+    channels = config.model.head.feature_channels
+    return tuple(5 * torch.randn(batch, channels, height // s, width // s, generator=g) for s in (8, 16, 32))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("batch", "lanes", "clicks"), [(2, 3, 3), (1, 4, 0), (3, 1, 2)])
+def test_the_same_rows_and_places_are_written(exported, backend: str, batch: int, lanes: int, clicks: int) -> None:
+    config, model, _, folder = exported
+    graphs = load_model(config, folder, backend=backend)  # type: ignore[arg-type]
+    assert isinstance(graphs, PromptableDetector)
+    requests = random_requests(batch, lanes, clicks, seed=lanes, steps=config.lanelm.network.num_steps)
+    pyramid = levels(config, batch)
+    theirs, ours = generate(model.lanelm, pyramid, requests), graphs.generate(pyramid, requests)
+    assert torch.equal(ours.shown, theirs.shown)
+    assert ours.shown.any()
+    tokens = model.lanelm.x_tokens
+    assert torch.equal(tokens(ours.xs)[ours.shown], tokens(theirs.xs)[theirs.shown])
+    assert (ours.xs - theirs.xs).abs().max() < 1e-3
+    assert (ours.score - theirs.score).abs().max() < 1e-4
+
+
+def test_predictor_verifies_and_completes_from_the_folder_alone(exported) -> None:
+    config, _, checkpoint, folder = exported
+    image = np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8)
+    alone, original = Predictor(checkpoint=folder), Predictor(config, checkpoint)
+    for predictor in (alone, original):
+        predictor.set_image(image)
+    ours, theirs = alone.lanes(conf=0.0), original.lanes(conf=0.0)
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.allclose(one.points, other.points, atol=0.05)
+    clicks = [[200.0, 130.0], [210.0, 100.0]]
+    assert np.allclose(alone.complete(clicks).points, original.complete(clicks).points, atol=0.05)
+    with pytest.raises(UserError, match="an exported LaneLM takes 4"):
+        alone.complete([[200.0 + i, 130.0 - 5 * i] for i in range(5)])
+
+
+def test_every_part_says_what_it_is(exported) -> None:
+    _, _, _, folder = exported
+    parts = {path.stem: read_about(path) for path in folder.iterdir()}
+    assert set(parts) == {"detector", "look", "prefill", "step"}
+    for name, about in parts.items():
+        assert about.part == name
+        assert about.model_class == ("CLRerNet" if name == "detector" else "LaneLM")
+
+
+def test_a_part_alone_is_refused(exported) -> None:
+    config, _, _, folder = exported
+    detector = replace(config, task="clrernet")
+    with pytest.raises(UserError, match="holds step, a part of LaneLM; name the folder"):
+        load_model(detector, folder / "step.onnx")
+    with pytest.raises(UserError, match="holds no LaneLM for openvino"):
+        load_model(config, folder / "step.xml", backend="openvino")

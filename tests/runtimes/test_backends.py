@@ -1,0 +1,109 @@
+"""Exported detectors in the place of PyTorch ones: Predictor, `detect`, `test` and `speed`."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clrernetlm import Predictor, UserError
+from clrernetlm.cli import main
+from clrernetlm.config import Config
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.packed import write_packed
+from clrernetlm.runtimes.cache import exported
+from tests.drawn_roads import write_drawn_roads
+from tests.export.exports import small_detector
+
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("openvino", reason="the extra `export` is not installed")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CLRerNet, Path]:
+    """A detector on four drawn roads; its exports stay beside it for all tests."""
+    folder = tmp_path_factory.mktemp("packed")
+    config, model = small_detector()
+    config.data.root, config.data.batch_size = str(write_drawn_roads(folder / "roads", 4)), 3
+    path = folder / "small.safetensors"
+    write_packed(model.state_dict(), config, path, "fp32")
+    return config, model, path
+
+
+def pictures(config: Config) -> list[np.ndarray]:
+    return [cv2.imread(str(path)) for path in sorted(Path(config.data.root).glob("driver_1/*/*.jpg"))]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_predictor_finds_the_same_lanes(packed, backend: str) -> None:
+    config, _, path = packed
+    ours, theirs = Predictor(checkpoint=path, backend=backend), Predictor(checkpoint=path)
+    for predictor in (ours, theirs):
+        predictor.set_images(pictures(config))
+    pairs = list(zip(ours.lanes_of_images(), theirs.lanes_of_images(), strict=True))
+    assert sum(len(theirs) for _, theirs in pairs) > 0
+    for one, other in pairs:
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+            assert np.allclose(a.points, b.points, atol=0.05)
+
+
+def test_an_export_is_made_once_and_again_when_settings_change(packed) -> None:
+    config, _, path = packed
+    first = exported(config, path, "onnxruntime")
+    made = first.stat().st_mtime_ns
+    assert first.parent == path.with_name("small.safetensors.exported")
+    assert exported(config, path, "onnxruntime") == first
+    assert first.stat().st_mtime_ns == made
+
+
+def test_commands_take_a_backend_and_exported_files(packed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, _, path = packed
+    picture = sorted(Path(config.data.root).glob("driver_1/*/*.jpg"))[0]
+    file = exported(config, path, "onnxruntime")
+    found = {}
+    for name, words in {
+        "torch": ["--model", str(path)],
+        "runtime": ["--model", str(path), "--backend", "onnxruntime"],
+        "file": ["--model", str(file)],
+    }.items():
+        assert main(["detect", str(picture), *words, "--out", str(tmp_path / name), "--device", "cpu"]) == 0
+        found[name] = json.loads((tmp_path / name / "lanes.json").read_text())[0]["lanes"]
+    assert len(found["torch"]) > 0
+    for name in ("runtime", "file"):
+        assert len(found[name]) == len(found["torch"])
+        for one, other in zip(found[name], found["torch"], strict=True):
+            assert np.allclose(one["points"], other["points"], atol=0.05)
+    scores = {}
+    for name, words in {"torch": [str(path)], "file": [str(file)]}.items():
+        words = [*words, "--data.root", config.data.root, "--json", str(tmp_path / f"{name}.json"), "--device", "cpu"]
+        assert main(["test", *words]) == 0
+        scores[name] = json.loads((tmp_path / f"{name}.json").read_text())["total"]
+    assert scores["file"] == scores["torch"]
+    capsys.readouterr()
+    assert main(["speed", str(path), "--backend", "onnxruntime", "--iterations", "1", "--device", "cpu"]) == 0
+    assert "onnxruntime" in capsys.readouterr().out
+
+
+def test_unfit_backends_are_refused_in_one_line(packed, tmp_path: Path) -> None:
+    config, _, path = packed
+    file = exported(config, path, "onnxruntime")
+    for arguments, words in (
+        ({"checkpoint": path, "backend": "tensorrt"}, "unknown; use one of torch, onnxruntime, openvino"),
+        ({"checkpoint": file, "backend": "torch"}, "exported for onnxruntime, which torch cannot run"),
+        ({"checkpoint": file, "device": "cuda"}, "backend onnxruntime runs on the CPU; use cpu"),
+        ({"checkpoint": tmp_path / "absent.onnx"}, "no such checkpoint"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            Predictor(**arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_size_than_the_file_was_made_for_are_refused(packed) -> None:
+    config, _, path = packed
+    file = exported(config, path, "onnxruntime")
+    predictor = Predictor(checkpoint=file)
+    with pytest.raises(UserError, match="was exported for 160x64"):
+        predictor.detector.observe(np.zeros((1, 32, 32, 3), np.uint8))

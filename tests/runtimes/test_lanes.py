@@ -1,0 +1,81 @@
+"""The NumPy step behind an exported detector finds the lanes that the package's decoding finds."""
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clrernetlm.config import DecodeConfig
+from clrernetlm.export.graphs import DetectorGraph
+from clrernetlm.geometry import Viewport
+from clrernetlm.models.decode import decode_lanes
+from clrernetlm.runtimes import lanes as step
+from tests.export.exports import small_detector
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_lanes.py"
+
+
+def random_stage(batch: int, anchors: int, seed: int) -> dict[str, torch.Tensor]:
+    """Straight lines of all places, lengths and confidences, some of them close together, some no lanes at all."""
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.linspace(0, 1, 72)
+    bottom, top = (torch.rand(batch, anchors, 1, generator=g) * 1.4 - 0.2 for _ in range(2))
+    params = torch.rand(batch, anchors, 3, generator=g) * torch.tensor([1.3, 1.0, 1.0])
+    return {
+        "cls_logits": torch.randn(batch, anchors, 2, generator=g),
+        "anchor_params": params,
+        "lengths": torch.rand(batch, anchors, 1, generator=g) * 1.3 - 0.2,
+        "xs": bottom + (top - bottom) * rows,
+    }
+
+
+@pytest.mark.parametrize("extend", [True, False])
+def test_same_lanes_as_decoding(extend: bool) -> None:
+    _, model = small_detector()
+    view, frame = Viewport(width=160, height=64, left=0.1, top=0.4, right=0.9), (1000, 500)
+    decode = DecodeConfig(conf_threshold=0.4, nms_threshold=12, extend_bottom=extend)
+    found = 0
+    for seed in range(5):
+        stage = random_stage(2, 60, seed)
+        expected = decode_lanes(stage, decode, view, [frame] * 2, max_lanes=5)
+        rows = DetectorGraph(model).sorted_lanes(*stage.values()).numpy()
+        for image, theirs in zip(rows, expected, strict=True):
+            kept = step.pick(image, 0.4, 12, 5)
+            drawn = [(lane[0], step.points(lane, view.crop_box(frame), view.size, extend)) for lane in kept]
+            ours = [(score, points) for score, points in drawn if len(points)]
+            assert len(ours) == len(theirs)
+            for (score, points), lane in zip(ours, theirs, strict=True):
+                assert score == pytest.approx(lane.score, abs=1e-6)
+                assert np.allclose(points, lane.points, atol=1e-2)
+            found += len(theirs)
+    assert found > 20
+
+
+def test_nothing_above_the_threshold_is_no_lanes() -> None:
+    rows = np.zeros((4, 75), np.float32)
+    assert len(step.pick(rows, 0.4, 12, 4)) == 0
+    rows[:, 0] = np.nan
+    assert len(step.pick(rows, 0.0, 12, 4)) == 0
+
+
+def test_the_example_holds_the_same_step() -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    spec = importlib.util.spec_from_file_location("onnx_lanes", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    for name in ("pick", "points"):
+        assert inspect.getsource(getattr(example, name)) == inspect.getsource(getattr(step, name))
+
+
+def test_the_example_needs_only_numpy_opencv_and_onnxruntime() -> None:
+    imported = {
+        line.split()[1].split(".")[0]
+        for line in EXAMPLE.read_text().splitlines()
+        if line.startswith(("import ", "from "))
+    }
+    assert imported <= {"__future__", "argparse", "json", "pathlib", "typing", "cv2", "numpy", "onnxruntime"}

@@ -17,6 +17,7 @@ from clrernetlm.models.lanelm.asking import ask_about_lanes
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.requests import Requests
 
 SIZE = (800, 320)
 CHANNELS = 64
@@ -33,13 +34,18 @@ def whole_lanes_model() -> LaneLM:
     return model
 
 
+def questions(lanes: int, steps: int) -> Requests:
+    """One image's straight lanes side by side, on all rows."""
+    xs = (SIZE[0] * torch.linspace(0.2, 0.8, lanes))[None, :, None].expand(1, lanes, steps)
+    return ask_about_lanes(Proposals(xs, torch.ones_like(xs, dtype=torch.bool), torch.full((1, lanes), 0.9)))
+
+
 def main() -> None:
     options = torch_options("Decoding with and without the cache", rounds=11)
     model = whole_lanes_model()
     steps = model.config.num_steps
     levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
-    xs = (SIZE[0] * torch.linspace(0.2, 0.8, LANES))[None, :, None].expand(1, LANES, steps)
-    requests = ask_about_lanes(Proposals(xs, torch.ones_like(xs, dtype=torch.bool), torch.full((1, LANES), 0.9)))
+    requests = questions(LANES, steps)
 
     cached, full = generate(model, levels, requests), generate(model, levels, requests, cached=False)
     assert bool(cached.shown.all())

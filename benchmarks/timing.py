@@ -28,9 +28,11 @@ def seconds_in_turns(
     return seconds
 
 
-def medians_in_turns(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+def medians_in_turns(
+    functions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Median seconds of each function."""
-    return [statistics.median(taken) for taken in seconds_in_turns(functions, rounds)]
+    return [statistics.median(taken) for taken in seconds_in_turns(functions, rounds, clock)]
 
 
 def machine() -> str:

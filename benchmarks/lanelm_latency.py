@@ -1,0 +1,122 @@
+"""What LaneLM adds to its detector, image to lanes: `python benchmarks/lanelm_latency.py [--threads N] [--rounds N]`.
+
+A 1640x590 image in memory, 800x320 for the network, CLRerNet with DLA-34 on random weights: lanes of the detector alone
+and lanes of LaneLM, in turns. Its weights are random too, but such that every lane is written on all rows, which is the
+longest it can take. LaneLM's own peak memory follows for a few numbers of lanes: one more lane may cost what its own
+tokens take, not another copy of the image's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from lanelm_decode import CHANNELS, SIZE, questions
+from numpy.typing import NDArray
+from timing import medians_in_turns, torch_setting
+
+from clrernetlm.config import Config, load_config
+from clrernetlm.engine.memory import forget_peak, keep_freed_memory, peak_memory
+from clrernetlm.lane import Lane
+from clrernetlm.models.decode import decode_lanes
+from clrernetlm.models.fusing import fuse
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.models.lanelm.loading import build_lanelm
+from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.models.lanelm.results import answered_lanes
+from clrernetlm.viewing import Look, look
+
+CONFIGS = ("lanelm_512_dla34", "lanelm_256_resnet34", "lanelm_128_resnet18")
+LANES = 4
+CPU = torch.device("cpu")
+
+
+def whole_lanes(config: Config) -> PromptableDetector:
+    """DLA-34 and the LaneLM of a config on random weights: `LANES` proposals, each written on every row."""
+    torch.manual_seed(0)
+    config.model = load_config("clrernet_culane_dla34").model
+    config.lanelm.decode = replace(config.lanelm.decode, max_proposals=LANES)
+    model = build_lanelm(config).eval()
+    assert isinstance(model, PromptableDetector)
+    head, lanelm = model.detector.bbox_head, model.lanelm
+    with torch.no_grad():
+        head.cls_layers.bias[1] = 1.0
+        head.reg_layers.bias[3] = 0.9
+        lanelm.head.proj_y.bias[0] += 1e3
+        lanelm.head.proj_y.bias[-1] -= 1e4
+    return model
+
+
+def megabytes_by_lanes(model: LaneLM, counts: tuple[int, ...]) -> list[float]:
+    """Peak memory of decoding in MB above what the process had, for so many lanes of one image."""
+    levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
+    found = []
+    for count in counts:
+        requests = questions(count, model.config.num_steps)
+        generate(model, levels, requests)
+        forget_peak(CPU)
+        before = peak_memory(CPU) or 0
+        generate(model, levels, requests)
+        found.append(((peak_memory(CPU) or 0) - before) / 1e6)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What LaneLM adds to its detector, image to lanes.")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: for a busy machine")
+    parser.add_argument("--configs", nargs="+", default=CONFIGS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    print(torch_setting(options))
+    image = np.random.default_rng(0).integers(0, 256, (590, 1640, 3), np.uint8)
+    models = {name: whole_lanes(load_config(name)) for name in options.configs}
+    for name, model in models.items():
+        counts = (1, 4, 8, 16)
+        used = ", ".join(
+            f"{count}: {mb:.0f}" for count, mb in zip(counts, megabytes_by_lanes(model.lanelm, counts), strict=True)
+        )
+        print(f"{name}: MB of decoding by lanes {used}")
+    keep_freed_memory()
+    for name, model in models.items():
+        fast = fuse(model)
+        runs = [partial(detected, fast, image), partial(read, fast, image)]
+        assert detected(fast, image)
+        assert (shown := fast.read(seen(fast, image).observation).shown).all(), shown.sum(-1)
+        alone, both = medians_in_turns(runs, options.rounds, clock)
+        print(
+            f"{name}: detector {1e3 * alone:.0f} ms, with LaneLM on {LANES} lanes {1e3 * both:.0f} ms, "
+            f"{100 * (both / alone - 1):.0f} % more"
+        )
+
+
+def seen(model: PromptableDetector, image: NDArray[np.uint8]) -> Look:
+    """The network's look at an image."""
+    return look(model.config.model, model.detector, [image], model.config.model.viewport)
+
+
+def detected(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
+    """The detector's lanes of an image."""
+    config, found = model.config.model, seen(model, image)
+    return decode_lanes(found.observation.stage, config.decode, found.viewports, found.frames, config.max_lanes)[0]
+
+
+@torch.inference_mode()
+def read(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
+    """LaneLM's lanes of an image."""
+    config, found = model.config, seen(model, image)
+    answers = model.read(found.observation)
+    return answered_lanes(answers, config.lanelm.decode, found.viewports, found.frames, config.model.max_lanes)[0]
+
+
+if __name__ == "__main__":
+    main()

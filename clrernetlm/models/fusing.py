@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from clrernetlm.errors import UserError
 from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
-from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.models.layers import lay_channels_last
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,9 +45,6 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
                 part.compile(dynamic=False)
     if next(fast.parameters()).device.type == "cpu" and not compiled:
         pack_linears(fast)
-    for reader in [module for module in fast.modules() if isinstance(module, PromptableDetector)]:
-        if next(reader.parameters()).device.type == "cuda":
-            reader.write = GraphedWriter()
     return fast
 
 

@@ -12,8 +12,9 @@ from clrernetlm.config import Config
 from clrernetlm.errors import UserError
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.fusing import fuse
+from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
 from clrernetlm.models.lanelm.loading import init_reader
-from clrernetlm.models.lanelm.promptable import DetectorReader
+from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
 from clrernetlm.runtimes.about import EXPORTED, ONNX
 from clrernetlm.runtimes.base import BACKENDS, Backend
 from clrernetlm.runtimes.cache import exported
@@ -38,8 +39,9 @@ def load_model(
 
     `checkpoint` is weights, or what `clrernetlm export` wrote: a file, for LaneLM a folder; None: random weights. With
     the backend onnxruntime or openvino weights are exported first, in `precision`, beside the checkpoint. None stands
-    for torch, where the model is one of `fuse`, or for what an exported file needs. Raises UserError for an unknown or
-    unfit backend, for a device that a backend cannot use, and as `init_detector` and `fuse`.
+    for torch, where the model is one of `fuse` (`compiled` on CUDA also records LaneLM's decoding), or for what an
+    exported file needs. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, and
+    as `init_detector` and `fuse`.
     """
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
@@ -47,7 +49,10 @@ def load_model(
     if suffix is None and backend in (None, "torch"):
         model: CLRerNet | DetectorReader
         model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
-        return fuse(model, precision, compiled)
+        fast = fuse(model, precision, compiled)
+        if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
+            fast.write = GraphedWriter()
+        return fast
     if device not in ("cpu", "auto"):
         raise UserError(
             f"device: {device}, but backend {backend or OWN_BACKEND[suffix or '']} runs on the CPU; use cpu"

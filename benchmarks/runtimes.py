@@ -8,7 +8,9 @@ enough for its speed; `benchmarks/quantisation.py` measures what it costs.
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from original_detector import original_lanes
-from timing import cores, medians_in_turns
+from timing import cores, seconds_in_turns
 
 from clrernetlm import Predictor
 from clrernetlm.config import Config, load_config
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--config", default="clrernet_culane_dla34")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: fair on a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
@@ -52,7 +55,7 @@ def main() -> None:
         runs |= {f"torch {name}": run for name, run in torch_runs(config, weights, image).items()}
         for name, path in exports(config, weights, image, Path(folder)).items():
             runs[name] = lanes_of(Predictor(config, path), image)
-        compare(runs, options.rounds)
+        compare(runs, options.rounds, time.process_time if options.cpu_time else time.perf_counter)
 
 
 def exports(config: Config, weights: Path, image: NDArray[np.uint8], folder: Path) -> dict[str, Path]:
@@ -100,9 +103,10 @@ def lanes_of(predictor: Predictor, image: NDArray[np.uint8]) -> Callable[[], obj
     return run
 
 
-def compare(runs: dict[str, Callable[[], object]], rounds: int) -> None:
+def compare(runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> None:
     """Medians and their ratios to the first one."""
-    medians = dict(zip(runs, medians_in_turns(list(runs.values()), rounds), strict=True))
+    taken = seconds_in_turns(list(runs.values()), rounds, clock)
+    medians = {name: statistics.median(seconds) for name, seconds in zip(runs, taken, strict=True)}
     original = next(iter(medians.values()))
     for name, seconds in medians.items():
         found = runs[name]()

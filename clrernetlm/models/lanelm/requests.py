@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+FAR = 1e9  # rows to a prompt that is not there; not infinity, which OpenVINO replaces by the largest float
+
 
 @dataclass
 class Requests:
@@ -60,9 +62,9 @@ def guides(requests: Requests, rows: Tensor) -> Guides:
     x, y = requests.prompts.unbind(-1)  # (B, L, K)
     below = (y[..., None] - rows) / spacing  # (B, L, K, T) rows from a row down to a prompt
     there = requests.prompted[..., None]
-    before_rows, before = (-below).masked_fill(~(there & (below <= 0)), torch.inf).min(2)
-    after_rows, after = below.masked_fill(~(there & (below > 0)), torch.inf).min(2)
-    has_before, has_after = before_rows.isfinite(), after_rows.isfinite()
+    before_rows, before = (-below).masked_fill(~(there & (below <= 0)), FAR).min(2)
+    after_rows, after = below.masked_fill(~(there & (below > 0)), FAR).min(2)
+    has_before, has_after = before_rows < FAR, after_rows < FAR
     before_x, after_x = x.gather(2, before), x.gather(2, after)
 
     share = before_rows / (before_rows + after_rows).clamp(min=1e-6)  # from the prompt above to the one below

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, expected, generate, next_x
 from clrernetlm.models.lanelm.network import LaneLM, Logits
@@ -221,3 +222,31 @@ def test_lanes_are_cut_each_on_its_own() -> None:
     stack = torch.stack([torch.stack([smooth, jump]), torch.stack([nothing, smooth])])
     answers = Answers(stack.nan_to_num(0), stack.isfinite(), torch.ones(2, 2))
     assert cut_hallucinations(answers, True).shown.sum(-1).tolist() == [[STEPS, STEPS - 4], [0, STEPS]]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the bytes of the largest memory that any operation's result lies in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, torch.Tensor):
+                self.size = max(self.size, value.untyped_storage().nbytes())
+        return result
+
+
+def test_more_lanes_do_not_copy_what_is_known_of_the_image() -> None:
+    model = small_lanelm()
+    levels = tuple(torch.randn(1, CHANNELS, 512 // stride, 1024 // stride) for stride in (8, 16, 32))
+    sizes = []
+    for lanes in (1, 8):
+        requests = random_requests(1, 8)[:, :lanes]
+        requests.asked[:] = True
+        with LargestTensor() as largest:
+            generate(model, levels, requests)
+        sizes.append(largest.size)
+    assert sizes[0] == sizes[1]

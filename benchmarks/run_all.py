@@ -1,0 +1,146 @@
+"""Every benchmark that needs no data, and a page about them: `python benchmarks/run_all.py [--full] [--only NAME...]`.
+
+Runs the scripts of this folder one after the other, with few rounds or, with `--full`, as many as each has by itself,
+and writes docs/BENCHMARKS.md: the machine, then what each script printed. A script that fails is named there and makes
+the exit code 1; the others run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
+# What each one measures, and its options for a short run.
+SCRIPTS: dict[str, tuple[str, list[str]]] = {
+    "runtimes": ("Image to lanes in every runtime, against the original algorithm", ["--rounds", "7"]),
+    "gpu_row": ("Network, fused and eager", ["--rounds", "5", "--batch", "1"]),
+    "head_forward": ("Head, against the original algorithm", ["--rounds", "9"]),
+    "lanelm_decode": ("LaneLM's decoding, against recomputing", ["--rounds", "3"]),
+    "lanelm_latency": ("What LaneLM adds to its detector", ["--rounds", "5"]),
+    "assign_loss": ("Assignment and loss of a batch, against the original algorithm", ["--rounds", "5"]),
+    "training_step": ("A training step, against the original algorithm", ["--rounds", "2", "--batch", "4"]),
+    "evaluator": (
+        "CULane's metric, against the original algorithm",
+        ["--images", "400", "--plain", "10", "--rounds", "2"],
+    ),
+    "data_pipeline": ("JPEG to augmented image and targets", ["--images", "16", "--rounds", "3"]),
+    "lane_tokens": ("Lanes to tokens and back", ["--lanes", "200", "--repeats", "5"]),
+    "synth": ("Road generator", ["--count", "12", "--repeats", "1"]),
+}
+EXTENSIONS = (
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+)
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "numba", "lightning")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the benchmarks and write docs/BENCHMARKS.md.")
+    parser.add_argument("--full", action="store_true", help="as many rounds as each script has by itself")
+    parser.add_argument("--only", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS), metavar="NAME")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    options = parser.parse_args()
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    parts, failed = [header(options.full, busy)], []
+    for name in options.only:
+        what, short = SCRIPTS[name]
+        words = [] if options.full else short
+        print(f"{name} ...", flush=True)
+        start = time.perf_counter()
+        run = subprocess.run(
+            [sys.executable, str(HERE / f"{name}.py"), *words], capture_output=True, text=True, cwd=HERE.parent
+        )
+        text = run.stdout.strip()
+        if run.returncode:
+            failed.append(name)
+            text = f"{text}\nfailed: {(run.stderr.strip().splitlines() or ['no message'])[-1]}".strip()
+        print(f"{text}\n{time.perf_counter() - start:.0f} s", flush=True)
+        parts.append(section(what, " ".join([f"python benchmarks/{name}.py", *words]), text))
+        options.out.write_text("\n".join(parts), encoding="utf-8")  # what is done stays when the rest is interrupted
+    print(f"{options.out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def header(full: bool, load: float) -> str:
+    """The top of the page: what this is and which machine it was."""
+    rows = {
+        "processor": processor(),
+        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "fast arithmetic": extensions(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "packages": ", ".join(f"{name} {installed(name)}" for name in PACKAGES),
+        "load when it began": f"{load:.1f} processes",
+        "date": date.today().isoformat(),
+    }
+    lines = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    rounds = "as many rounds as each script has by itself" if full else "few rounds: ratios are rough"
+    return f"""# Benchmarks
+
+Written by `python benchmarks/run_all.py{" --full" if full else ""}`, {rounds}. What is compared took turns in one
+process, so ratios hold on a busy machine; milliseconds are this machine's. A row from another machine, for instance one
+with a GPU, comes out of `python benchmarks/gpu_row.py`, which needs a checkout and PyTorch only.
+
+| | |
+|---|---|
+{lines}
+"""
+
+
+def section(what: str, command: str, text: str) -> str:
+    """One script: tables as they are, other lines in a block."""
+    body = text if text.startswith("|") else f"```\n{text}\n```"
+    return f"## {what}\n\n`{command}`\n\n{body}\n"
+
+
+def cpu_facts() -> dict[str, str]:
+    """The fields of /proc/cpuinfo for one core; empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+
+
+def processor() -> str:
+    """The model of the processor, with family and model number, which tell generations apart."""
+    facts = cpu_facts()
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    return f"{facts['model name']}, family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
+
+
+def extensions() -> str:
+    """Which of the instructions that neural networks gain from there are."""
+    flags = set(cpu_facts().get("flags", "").split())
+    if not flags:
+        return "unknown"
+    has, lacks = ([name for name in EXTENSIONS if (name in flags) == there] for there in (True, False))
+    return f"{', '.join(has) or 'none'}; without {', '.join(lacks) or 'exception'}"
+
+
+def installed(package: str) -> str:
+    """Its version."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

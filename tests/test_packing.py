@@ -61,8 +61,8 @@ def test_a_packed_detector_is_its_checkpoint_rounded_to_fp16(detector: tuple[Con
     config, checkpoint = detector
     packed = pack(str(checkpoint), str(tmp_path / "tiny.safetensors"))
     alone, original = Predictor(checkpoint=packed), Predictor(config, checkpoint)
-    theirs = original.detector.state_dict()
-    for name, value in alone.detector.state_dict().items():
+    theirs = init_detector(config, checkpoint).state_dict()
+    for name, value in init_detector(config, packed).state_dict().items():
         rounded = value.is_floating_point() and value.numel() >= SMALL
         assert torch.equal(value, theirs[name].half().float() if rounded else theirs[name])
         assert value.dtype == theirs[name].dtype

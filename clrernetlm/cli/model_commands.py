@@ -28,7 +28,8 @@ class Detect(WithSettings):
         ),
     ] = ()
     model: Annotated[
-        str | None, arg(metavar="NAME|FILE", help="one of `clrernetlm models`, or a packed file; default: roads")
+        str | None,
+        arg(metavar="NAME|FILE", help="one of `clrernetlm models`, or a packed file; default: roads_detector"),
     ] = None
     out: Annotated[str, arg(metavar="DIR", help="folder for the results")] = "lanes"
     conf: Annotated[float | None, arg(metavar="0..1", help="confidence threshold; default: the model's")] = None
@@ -71,7 +72,7 @@ class Detect(WithSettings):
     def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:
         from clrernetlm.config import load_config
         from clrernetlm.inputs import find_inputs
-        from clrernetlm.weights import DEFAULT
+        from clrernetlm.weights import DETECTOR
         from clrernetlm.weights.finding import find_model
 
         own = self.model is None and starts_with_config(self.inputs)
@@ -79,7 +80,7 @@ class Detect(WithSettings):
         find_inputs(inputs)  # a wrong name is noticed before the weights are read
         if own:
             return load_config(self.inputs[0], self.overrides), self.inputs[1], inputs
-        return *find_model(self.model or DEFAULT, self.overrides), inputs
+        return *find_model(self.model or DETECTOR, self.overrides), inputs
 
 
 def starts_with_config(words: Sequence[str]) -> bool:

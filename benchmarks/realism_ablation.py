@@ -58,6 +58,8 @@ def small(folder: Path, args: argparse.Namespace, seed: int) -> Config:
 def generated(name: str, args: argparse.Namespace) -> Path:
     """The folder of a variant, with its data set in `data`."""
     folder = Path(args.out) / name.split(" (")[0].replace(" ", "_")
+    if (folder / "data" / "list" / "test.txt").exists():  # written last
+        return folder
     generate_dataset(
         folder / "data",
         args.images,

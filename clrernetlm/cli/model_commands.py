@@ -29,7 +29,7 @@ class Detect(WithSettings):
     ] = ()
     model: Annotated[
         str | None,
-        arg(metavar="NAME|FILE", help="one of `clrernetlm models`, or a packed file; default: roads_detector"),
+        arg(metavar="NAME|FILE", help="one of `clrernetlm models`, or a packed file; else roads_detector"),
     ] = None
     out: Annotated[str, arg(metavar="DIR", help="folder for the results")] = "lanes"
     conf: Annotated[float | None, arg(metavar="0..1", help="confidence threshold; default: the model's")] = None

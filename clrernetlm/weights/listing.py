@@ -10,7 +10,7 @@ from rich.table import Table
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.errors import UserError
 from clrernetlm.files import sha256
-from clrernetlm.weights import DEFAULT, RELEASED, SHIPPED, Released, Shipped, model_cards
+from clrernetlm.weights import DETECTOR, RELEASED, SHIPPED, Released, Shipped, model_cards
 from clrernetlm.weights.download import download
 
 
@@ -23,7 +23,7 @@ def print_models() -> None:
         table.add_column(title)
     models: list[Shipped | Released] = [*SHIPPED.values(), *RELEASED.values()]
     for model in models:
-        name = f"{model.name} (default)" if model.name == DEFAULT else model.name
+        name = f"{model.name} (detect)" if model.name == DETECTOR else model.name
         table.add_row(name, state(model), _megabytes(model.path), model.licence, model.description)
     console = Console()
     console.print(table)

@@ -10,6 +10,7 @@ import pytest
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
+from clrernetlm.engine.speed import speed
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.packed import write_packed
 from clrernetlm.runtimes.cache import exported
@@ -59,7 +60,7 @@ def test_an_export_is_made_once_and_again_when_settings_change(packed) -> None:
     assert first.stat().st_mtime_ns == made
 
 
-def test_commands_take_a_backend_and_exported_files(packed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_take_a_backend_and_exported_files(packed, tmp_path: Path) -> None:
     config, _, path = packed
     picture = sorted(Path(config.data.root).glob("driver_1/*/*.jpg"))[0]
     file = exported(config, path, "onnxruntime")
@@ -82,9 +83,12 @@ def test_commands_take_a_backend_and_exported_files(packed, tmp_path: Path, caps
         assert main(["test", *words]) == 0
         scores[name] = json.loads((tmp_path / f"{name}.json").read_text())["total"]
     assert scores["file"] == scores["torch"]
-    capsys.readouterr()
-    assert main(["speed", str(path), "--backend", "onnxruntime", "--iterations", "1", "--device", "cpu"]) == 0
-    assert "onnxruntime" in capsys.readouterr().out
+
+
+def test_speed_times_a_runtime(packed) -> None:
+    config, _, path = packed
+    found = speed(config, str(path), backend="onnxruntime", iterations=1)
+    assert {result.runtime for result in found} == {"onnxruntime"}
 
 
 def test_unfit_backends_are_refused_in_one_line(packed, tmp_path: Path) -> None:

@@ -13,9 +13,14 @@ from clrernetlm.runtimes.about import KEY, About, needed
 
 
 def openvino_model(onnx_model: Any) -> Any:
-    """An `onnx.ModelProto` as an `openvino.Model`, under the same names."""
-    openvino = needed("openvino")
-    return openvino.Core().read_model(io.BytesIO(onnx_model.SerializeToString()))
+    """An `onnx.ModelProto` as an `openvino.Model`, under the same names; what is constant is computed here."""
+    openvino, passes = needed("openvino"), needed("openvino.passes")
+    model = openvino.Core().read_model(io.BytesIO(onnx_model.SerializeToString()))
+    # A weight times the scale of a norm becomes one weight: quantisation sees only those that are constants.
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    return model
 
 
 def write_openvino(model: Any, path: Path, about: About) -> None:

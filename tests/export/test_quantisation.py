@@ -46,10 +46,11 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
             calibration_inputs(str(tmp_path / source), VIEW)
 
 
-def test_a_quantised_detector_is_smaller_and_finds_nearly_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backbone", ["dla46_c", "efficientnet_lite0"])
+def test_a_quantised_detector_is_smaller_and_finds_nearly_the_same(backbone: str, tmp_path: Path) -> None:
     for module in ("openvino", "nncf"):
         pytest.importorskip(module, reason="the extra `export` is not installed")
-    config, model = small_detector()
+    config, model = small_detector(backbone)
     save_official(model, tmp_path / "weights.pth")
     write_images(tmp_path / "camera", 4)
     path = export_model(

@@ -51,7 +51,7 @@ class Released:
 
 DEFAULT = "roads"  # takes clicks
 DETECTOR = "roads_detector"  # for `detect`: as many lanes found without clicks, sharper far ones, less time
-_ROADS = "13254ea911c49cff8efc7fdf69531f2b425c870c8e1345439ed90efaaabe41cf"
+_ROADS = "f82949647926e8a0563a8c754d78ced55808f86cfc23cc8ec33a65ac31d555c5"
 SHIPPED = {
     entry.name: entry
     for entry in (

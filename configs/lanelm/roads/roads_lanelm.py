@@ -29,12 +29,12 @@ config.data.root = "roads/lanelm"
 config.data.batch_size = 16
 
 config.training = TrainingConfig(
-    epochs=6,
+    epochs=14,
     learning_rate=1e-3,
     betas=(0.9, 0.98),
     weight_decay=0.05,
     warmup_steps=100,
     clip_norm=1,
     precision="bf16-mixed",
-    validate_every=3,
+    validate_every=7,
 )

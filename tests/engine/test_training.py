@@ -127,7 +127,7 @@ torch.nn.Dropout2d.forward = lambda layer, maps: maps
     assert two == pytest.approx(one, rel=1e-5)
     one, two = (torch.load(last_checkpoint(tmp_path / name), weights_only=True) for name in runs)
     for name, value in one["current_model_state"].items():  # BatchNorm's statistics among them
-        torch.testing.assert_close(two["current_model_state"][name], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(two["current_model_state"][name], value, rtol=1e-4, atol=1e-4)
     one, two = (run["optimizer_states"][0]["state"] for run in (one, two))
     for key, state in one.items():  # the first layers gather the rounding of thirty BatchNorms
         difference = (two[key]["exp_avg"] - state["exp_avg"]).norm()

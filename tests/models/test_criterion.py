@@ -81,7 +81,7 @@ def test_gradients_of_the_network_are_the_published_ones(network, mode, first, s
         assert value.item() == pytest.approx(float(B[f"{case}_{name}"]), rel=1e-5), name
     parameters = dict(network.named_parameters())
     # The first layers sum over every pixel, so the number of threads shows; batch statistics amplify the last digits.
-    tolerance = 1e-4 if mode == "eval" else 1e-3
+    tolerance = 3e-4 if mode == "eval" else 1e-3
     for name, norm in zip(B["grad_names"], B[f"{case}_gradnorm"], strict=True):
         gradient = parameters[str(name)].grad
         if np.isnan(norm):

@@ -12,8 +12,10 @@ BIN := .venv/bin
 	touch $@
 
 # One thread per test process: two processes fill two cores, and sums come out in one order.
+# The runtimes keep threads of their own, which do not go with tests that fork: they come in processes of their own.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/export --ignore tests/runtimes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/export tests/runtimes
 
 lint: .venv/installed
 	$(BIN)/ruff check .

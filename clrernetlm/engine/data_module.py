@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from typing import Any
 
 import cv2
@@ -17,6 +18,8 @@ from clrernetlm.data.culane import CulaneDataset, Split
 from clrernetlm.engine.sampling import EpochDataset, EpochKeyedDataset, EpochSampler, ShardSampler
 from clrernetlm.errors import UserError
 
+RUNTIMES = ("openvino", "onnxruntime")  # modules
+
 
 def loader_workers(wanted: int) -> int:
     """Worker processes to start: what the settings ask for, never more than the machine has cores."""
@@ -24,11 +27,13 @@ def loader_workers(wanted: int) -> int:
 
 
 def worker_start(workers: int, world: int) -> str | None:
-    """How worker processes begin: beside other training processes never as a fork; None: the platform's own way.
+    """How worker processes begin: not as a fork of a process with threads of its own; None: the platform's own way.
 
-    A process that talks to others has threads, and what a fork copies of their locks can hang the worker for ever.
+    A process that talks to others, or has loaded a runtime, has such threads; what a fork copies of their locks can hang
+    or crash a worker.
     """
-    careful = workers > 0 and world > 1 and "forkserver" in multiprocessing.get_all_start_methods()
+    threads = world > 1 or any(name in sys.modules for name in RUNTIMES)
+    careful = workers > 0 and threads and "forkserver" in multiprocessing.get_all_start_methods()
     return "forkserver" if careful else None
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,10 @@ def test_half_precision_is_all_that_is_lost(config, model):
         torch.testing.assert_close(item[f"level_{number}"].float(), level[0], rtol=1e-3, atol=1e-4)
 
 
+def read_all(cache, keys):
+    return [cache.read(*key) for key in keys]
+
+
 def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, model, monkeypatch):
     images = LessonDataset(config).images
     cache = feature_cache(config, images, model)
@@ -96,7 +101,10 @@ def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, mod
         assert item.keys() == expected.keys()
         assert all(torch.equal(item[name], expected[name]) for name in item if name.startswith(("level", "proposal")))
     loader = torch.utils.data.DataLoader(
-        [(0, 1), (1, 19)], collate_fn=lambda keys: [again.read(*key) for key in keys], num_workers=1
+        [(0, 1), (1, 19)],
+        collate_fn=partial(read_all, again),
+        num_workers=1,
+        multiprocessing_context="spawn",  # a fork of a process in which other tests have left threads may crash
     )
     assert torch.equal(list(loader)[1][0]["level_0"], expected["level_0"])
 

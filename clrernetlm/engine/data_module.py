@@ -29,8 +29,8 @@ def loader_workers(wanted: int) -> int:
 def worker_start(workers: int, world: int) -> str | None:
     """How worker processes begin: not as a fork of a process with threads of its own; None: the platform's own way.
 
-    A process that talks to others, or has loaded a runtime, has such threads; what a fork copies of their locks can hang
-    or crash a worker.
+    A process that talks to others, or has loaded a runtime, has such threads; what a fork copies of their locks can
+    hang or crash a worker.
     """
     threads = world > 1 or any(name in sys.modules for name in RUNTIMES)
     careful = workers > 0 and threads and "forkserver" in multiprocessing.get_all_start_methods()

@@ -1,4 +1,4 @@
-# make demo    generate roads, train a small CLRerNet and a LaneLM, evaluate both, draw lanes: demo/report.html
+# make demo    score the shipped models on generated roads of one camera, train them there, draw: demo/report.html
 # make test    run the tests
 # make lint    ruff and mypy
 PYTHON ?= python3

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from clrernetlm.errors import UserError
 from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.layers import lay_channels_last
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,6 +44,8 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
         if compiled:
             for part in (detector.backbone, detector.neck, detector.bbox_head):
                 part.compile(dynamic=False)
+    for lanelm in [module for module in fast.modules() if isinstance(module, LaneLM)]:
+        lanelm.sharpen()
     if next(fast.parameters()).device.type == "cpu" and not compiled:
         pack(fast)
     return fast

@@ -8,22 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lanelm.model import KeysValues
 from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
 from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.writing import Cache, Writer
 
 NEAR = 0.006  # of the image width: two lanes this far apart, 10 of 1640 pixels, overlap by half
 WINDOW = 4  # bins on either side of the most likely one that x is averaged over
-
-
-@dataclass
-class Cache:
-    """Keys and values of the tokens so far, of every layer, in memory laid out for the longest answer."""
-
-    keys: list[Tensor]  # per layer (N, heads, P + T, d)
-    values: list[Tensor]
-    visible: Tensor  # (N, 1, 1, P + T) bool
-    length: int  # tokens so far
 
 
 @dataclass
@@ -43,28 +33,18 @@ def prefill(model: LaneLM, scene: Scene, brief: Brief) -> tuple[Logits, Cache]:
         [brief.visible, torch.zeros(tokens.shape[0], total - before, dtype=torch.bool, device=tokens.device)], dim=1
     )[:, None, None, :]
     cache = Cache([], [], visible, before)
+    last = model.decoder.stack[-1]
     for layer, visual in zip(model.decoder.stack, scene.visual, strict=True):
-        keys, values = layer.own_keys_values(tokens)
-        for store, new in ((cache.keys, keys), (cache.values, values)):
+        normed = layer.norm_self(tokens)
+        own = layer.own_keys_values(tokens, normed)
+        for store, new in zip((cache.keys, cache.values), own, strict=True):
             room = new.new_zeros(*new.shape[:2], total, new.shape[-1])
             room[:, :, :before] = new
             store.append(room)
-        tokens = layer.extend(tokens, (keys, values), visual, visible[..., :before])
-    return model.logits(model.decoder.norm(tokens[:, -1:])), cache
-
-
-def decode_one_token(model: LaneLM, scene: Scene, tokens: Tensor, cache: Cache) -> Logits:
-    """The newest keypoint of every lane (N, 1, D) -> logits (N, 1, ...) of the next one. Extends the cache."""
-    place = cache.length
-    cache.visible[..., place] = True
-    window = slice(0, place + 1)
-    for layer, visual, keys, values in zip(model.decoder.stack, scene.visual, cache.keys, cache.values, strict=True):
-        keys[:, :, place : place + 1], values[:, :, place : place + 1] = layer.own_keys_values(tokens)
-        own: KeysValues = keys[:, :, window], values[:, :, window]
-        tokens = layer.extend(tokens, own, visual, cache.visible[..., window])
-    cache.visible[..., place] = model.config.sees_past
-    cache.length = place + 1
-    return model.logits(model.decoder.norm(tokens))
+        if layer is last:  # of whose results only the newest is read
+            tokens, normed = tokens[:, -1:], normed[:, -1:]
+        tokens = layer.extend(tokens, own, visual, visible[..., :before], normed=normed)
+    return model.logits(model.decoder.norm(tokens)), cache
 
 
 @torch.no_grad()
@@ -84,44 +64,35 @@ def generate(model: LaneLM, levels: Sequence[Tensor], requests: Requests, cached
     batch, lanes, steps = requests.question.shape
     logits, cache = prefill(model, scene, brief)
     y = logits.y[:, 0].float().unflatten(0, (batch, lanes))
-    score = (1 - y.softmax(-1)[..., steps]) * requests.asked
-    row = y[..., :steps].argmax(-1)
+    lane = 1 - y.softmax(-1)[..., steps]
+    first = row = y[..., :steps].argmax(-1)
     x, sure = next_x(model, brief, logits, row)
-    certainty, count = torch.zeros_like(score), torch.zeros_like(score)
+    going = requests.asked
+    asked = requests.asked if on_host else None
+    writer = (Writer if cached else Rewriter)(model, scene, brief, cache, first, asked)
+    xs, wrote, certainty = [x], [going], sure * going
     previous = torch.full_like(x, torch.nan)
-    going = requests.asked.clone()
-    xs, shown = torch.zeros_like(requests.question), torch.zeros_like(requests.shown)
-    written: list[Tensor] = []
-    places = torch.arange(steps, device=x.device)  # a number made on the host in every step would be waited for
-    for place in range(steps):
-        at = row.clamp(max=steps - 1)[..., None]
-        xs.scatter_(-1, at, torch.where(going[..., None], x[..., None], xs.gather(-1, at)))
-        shown.scatter_(-1, at, going[..., None] | shown.gather(-1, at))
-        certainty, count = certainty + sure * going, count + going
-        if place == steps - 1:
-            break
-        token = model.answer_tokens(
-            scene,
-            brief,
-            x[..., None],
-            previous[..., None],
-            at,
-            places[place : place + 1],
-        )
-        if cached:
-            logits = decode_one_token(model, scene, token, cache)
-        else:
-            written.append(token)
-            logits = recompute(model, scene, brief, written)
+    for place in range(steps - 1):
+        logits = writer.step(place, x, previous)
         y = logits.y[:, 0].float().unflatten(0, (batch, lanes))
-        ahead = (row + 1).clamp(max=steps - 1)
-        go_on = y.gather(-1, ahead[..., None])[..., 0] >= y[..., steps]
-        going = going & go_on & (row + 1 < steps)
-        previous, row = x, row + 1
-        x, sure = next_x(model, brief, logits, ahead)
+        row = row + 1
+        ahead = row.clamp(max=steps - 1)
+        goes_on = y.gather(-1, ahead[..., None])[..., 0] >= y[..., steps]
+        going = going & goes_on & (row < steps)
         if on_host and not going.any():
             break
-    return Answers(model.written(xs), model.written(shown), score * certainty / count.clamp(min=1))
+        previous = x
+        x, sure = next_x(model, brief, logits, ahead)
+        xs.append(x)
+        wrote.append(going)
+        certainty = certainty + sure * going
+    written = torch.stack(wrote, dim=-1)  # (B, L, places)
+    place = torch.arange(steps, device=x.device) - first[..., None]  # of every row
+    inside = place.clamp(0, len(xs) - 1)
+    shown = written.gather(-1, inside) & (place == inside)
+    found = torch.stack(xs, dim=-1).gather(-1, inside) * shown
+    score = lane * requests.asked * certainty / written.sum(-1).clamp(min=1)
+    return Answers(model.written(found), model.written(shown), score)
 
 
 def _nothing(requests: Requests) -> Answers:
@@ -139,19 +110,32 @@ def _spread(answers: Answers, used: Tensor) -> Answers:
     return Answers(spread(answers.xs), spread(answers.shown), spread(answers.score))
 
 
-def recompute(model: LaneLM, scene: Scene, brief: Brief, written: Sequence[Tensor]) -> Logits:
-    """Logits after the last of the `written` keypoints, everything before computed again."""
-    tokens = torch.cat([brief.tokens, *written], dim=1)
-    mask = model.sequence_mask(brief.visible, len(written))
-    for layer, visual in zip(model.decoder.stack, scene.visual, strict=True):
-        tokens = layer(tokens, visual, mask)
-    return model.logits(model.decoder.norm(tokens[:, -1:]))
+class Rewriter:
+    """`Writer` without a memory: computes all tokens again for every keypoint."""
+
+    def __init__(
+        self, model: LaneLM, scene: Scene, brief: Brief, cache: Cache, first: Tensor, asked: Tensor | None
+    ) -> None:
+        self.model, self.scene, self.brief, self.first = model, scene, brief, first
+        self.tokens = [brief.tokens]
+
+    def step(self, place: int, x: Tensor, previous: Tensor) -> Logits:
+        """As `Writer.step`."""
+        model, places = self.model, torch.tensor([place], device=x.device)
+        steps = (self.first[..., None] + place).clamp(max=model.config.num_steps - 1)
+        newest = model.answer_tokens(self.scene, self.brief, x[..., None], previous[..., None], steps, places)
+        self.tokens.append(newest)
+        tokens, mask = torch.cat(self.tokens, dim=1), model.sequence_mask(self.brief.visible, place + 1)
+        for layer, visual in zip(model.decoder.stack, self.scene.visual, strict=True):
+            tokens = layer(tokens, visual, mask)
+        return model.logits(model.decoder.norm(tokens[:, -1:]))
 
 
 def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of one keypoint per lane, its row (B, L) in writing order -> x and how sure it is, (B, L) each.
 
-    x is in network pixels; it is as sure as the probability of the bins near it says.
+    x is in network pixels; it is as sure as the probability of the bins near it says. Without bins of the image in the
+    logits every x is an offset from the question.
     """
 
     def sureness(bins: Tensor, places: Tensor, x: Tensor, spacing: float) -> Tensor:
@@ -160,21 +144,22 @@ def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Te
         return (bins.softmax(-1) * near).sum(-1).view(row.shape)
 
     config = model.config
-    bins, places = logits.absolute[:, 0, 1:].float(), model.bin_x()[1:]
-    x = expected(bins, places)
-    sure = sureness(bins, places, x, model.width / config.nbins_x)
-    if not config.offset_tokens:
-        return x.view(row.shape), sure
+    if has_bins := logits.absolute.shape[-1] > 0:
+        bins, places = logits.absolute[:, 0, 1:].float(), model.bin_x()[1:]
+        x = expected(bins, places)
+        sure = sureness(bins, places, x, model.width / config.nbins_x)
+        if not config.offset_tokens:
+            return x.view(row.shape), sure
     bins, places = logits.offset[:, 0].float(), model.offset_x()
     # Where the image says little, the mean of all offsets stays near the question, and a lane that is a little off
     # counts while one that is far off does not: 2 points of F1 more than the mean around the most likely offset.
     offset = bins.softmax(-1) @ places
     sure_of_offset = sureness(bins, places, offset, 2 * model.offset_range / (config.offset_bins - 1))
-    reference = brief.guides.reference.gather(-1, row[..., None])[..., 0]
-    return (
-        torch.where(brief.has_question, reference + offset.view(row.shape), x.view(row.shape)),
-        torch.where(brief.has_question, sure_of_offset, sure),
-    )
+    moved = brief.guides.reference.gather(-1, row[..., None])[..., 0] + offset.view(row.shape)
+    if not has_bins:
+        return moved, sure_of_offset
+    asks = brief.has_question
+    return torch.where(asks, moved, x.view(row.shape)), torch.where(asks, sure_of_offset, sure)
 
 
 def expected(logits: Tensor, places: Tensor) -> Tensor:

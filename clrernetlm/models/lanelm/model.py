@@ -84,12 +84,16 @@ class LaneLMDecoderLayer(nn.Module):
     ) -> Tensor:
         """New tokens (N, S, D) that attend to `own`, the keys and values of all tokens they may see."""
         tokens = tokens + self.self_attn(self.norm_self(tokens) if normed is None else normed, *own, mask)
-        if self.cross_attn is not None and self.norm_cross is not None and visual is not None:
-            # Sequences of one image share its keys and values: fold them into one long query instead of copying.
-            images = visual[0].shape[0]
-            queries = self.norm_cross(tokens).reshape(images, -1, tokens.shape[-1])
-            tokens = tokens + self.cross_attn(queries, *visual, visual_mask).reshape(tokens.shape)
+        tokens = self.see(tokens, visual, visual_mask)
         return tokens + self.ffn(self.norm_ffn(tokens))
+
+    def see(self, tokens: Tensor, visual: KeysValues | None, visual_mask: Tensor | None = None) -> Tensor:
+        """Tokens (N, ..., D), those of an image side by side, after attention to the image."""
+        if self.cross_attn is None or self.norm_cross is None or visual is None:
+            return tokens
+        # Sequences of one image share its keys and values: fold them into one long query instead of copying.
+        queries = self.norm_cross(tokens).reshape(visual[0].shape[0], -1, tokens.shape[-1])
+        return tokens + self.cross_attn(queries, *visual, visual_mask).reshape(tokens.shape)
 
 
 class LaneLMDecoder(nn.Module):

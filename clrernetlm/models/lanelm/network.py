@@ -12,6 +12,7 @@ from clrernetlm.config.schema import LaneLMNetworkConfig
 from clrernetlm.models.lanelm.model import KeypointEmbedding, KeysValues, LaneLMDecoder, LaneLMHead
 from clrernetlm.models.lanelm.requests import Guides, Requests, guides
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
+from clrernetlm.models.lanelm.writing import Pen
 
 PYRAMID_LEVELS = 3
 QUESTION, CLICK, START, ASK = range(4)  # kinds of tokens before the answer
@@ -84,6 +85,11 @@ class LaneLM(nn.Module):
         self.head = LaneLMHead(dim, config.nbins_x, steps + 1)
         # Distributed training waits for the gradient of every parameter that could have one.
         self.proj_offset = nn.Linear(dim, config.offset_bins).requires_grad_(config.offset_tokens)
+        self.pen: Pen | None = None
+
+    def sharpen(self) -> None:
+        """Lay the weights out for writing once and for all; for a model whose weights do not change any more."""
+        self.pen = Pen(self)
 
     # Rows and x
 
@@ -186,8 +192,7 @@ class LaneLM(nn.Module):
         `steps` (B, L, S): its row in writing order; `places` (S,): its place in the answer.
         """
         config, order = self.config, brief.guides
-        last = config.num_steps - 1
-        ahead = (steps + 1).clamp(max=last)
+        ahead = (steps + 1).clamp(max=config.num_steps - 1)
         here = order.reference.gather(-1, steps)
         reference, referred = order.reference.gather(-1, ahead), order.referred.gather(-1, ahead)
         if not config.sees_past:  # a control: whatever was written, the question is all that is known
@@ -196,6 +201,23 @@ class LaneLM(nn.Module):
         straight = x + torch.where(previous_x.isfinite(), x - previous_x, drift)
         reference = torch.where(referred, reference, straight)
         tokens = self.embedding(self.x_tokens(x), self.row_index(steps), places)
+        tokens = tokens + self.guide(self.facts(order, ahead, x, straight, reference, here))
+        if config.local_sampling:
+            y = self.row_y(ahead).to(x)
+            strips = self.sampler(
+                scene.maps, torch.stack([torch.stack([straight, y], -1), torch.stack([reference, y], -1)], dim=-2)
+            )
+            tokens = tokens + self.look_ahead(strips.flatten(-2))
+        return tokens.flatten(0, 1)
+
+    def facts(
+        self, order: Guides, ahead: Tensor, x: Tensor, straight: Tensor, reference: Tensor, here: Tensor
+    ) -> Tensor:
+        """(B, L, S, 8): what is known of the row ahead (B, L, S) and how it lies to a keypoint at `x`.
+
+        `straight` and `reference`: x on the row ahead, straight on and of the reference; `here`: the reference's x
+        beside the keypoint.
+        """
         reach = self.offset_range
 
         def apart(values: Tensor, rows: Tensor) -> Tensor:
@@ -207,6 +229,7 @@ class LaneLM(nn.Module):
 
         before_x, before_rows = order.before_x.gather(-1, ahead), order.before_rows.gather(-1, ahead)
         after_x, after_rows = order.after_x.gather(-1, ahead), order.after_rows.gather(-1, ahead)
+        referred = order.referred.gather(-1, ahead)
         facts = [
             ((straight - reference) / reach).clamp(-4, 4),
             referred.to(x),
@@ -215,21 +238,14 @@ class LaneLM(nn.Module):
             apart(after_x, after_rows),
             nearness(after_rows),
             ((x - here) / reach).clamp(-4, 4) * referred,
-            ahead.to(x) / last,
+            ahead.to(x) / (self.config.num_steps - 1),
         ]
-        tokens = tokens + self.guide(torch.stack(facts, dim=-1))
-        if config.local_sampling:
-            y = self.row_y(ahead).to(x)
-            strips = self.sampler(
-                scene.maps, torch.stack([torch.stack([straight, y], -1), torch.stack([reference, y], -1)], dim=-2)
-            )
-            tokens = tokens + self.look_ahead(strips.flatten(-2))
-        return tokens.flatten(0, 1)
+        return torch.stack(facts, dim=-1)
 
-    def logits(self, states: Tensor) -> Logits:
-        """States (N, A, D) -> logits."""
-        absolute, y = self.head(states)
-        return Logits(y, absolute, self.proj_offset(states))
+    def logits(self, states: Tensor, bins: bool = True) -> Logits:
+        """States (N, A, D) -> logits; without `bins` there are none of those of the image."""
+        absolute = self.head.proj_x(states) if bins else states[..., :0]
+        return Logits(self.head.proj_y(states), absolute, self.proj_offset(states))
 
     def forward(
         self, levels: Sequence[Tensor], requests: Requests, xs: Tensor, starts: Tensor

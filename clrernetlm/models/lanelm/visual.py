@@ -56,10 +56,12 @@ class LocalSampler(nn.Module):
         super().__init__()
         self.reduce = nn.ModuleList(nn.Conv2d(channels, self.REDUCED, 1) for _ in range(num_levels))
         self.register_buffer("size", torch.tensor(image_size, dtype=torch.float32), persistent=False)
-        strip = (torch.arange(points) - (points - 1) / 2) * spacing
-        self.register_buffer("strip", torch.stack([strip, torch.zeros(points)], dim=-1), persistent=False)
+        strip = torch.cat([(torch.arange(points) - (points - 1) / 2) * spacing, torch.zeros(1)])
+        self.register_buffer("strip", torch.stack([strip, torch.zeros(points + 1)], dim=-1), persistent=False)
+        self.register_buffer("pixel", torch.tensor([2 / image_size[0], 0.0]), persistent=False)
         self.size: Tensor
-        self.strip: Tensor
+        self.strip: Tensor  # (points + 1, 2); the last one is the place itself
+        self.pixel: Tensor  # one to the right, in `grid`
         self.out_features = self.REDUCED * (points + num_levels - 1)
 
     def maps(self, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -71,12 +73,22 @@ class LocalSampler(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], places: Tensor) -> Tensor:
         """`places` (B, ..., 2) x, y in network pixels -> (B, ..., out_features); 0 outside the image."""
-        flat = places.flatten(1, -2)
-        grids = [(flat[:, :, None] + self.strip), *[flat[:, :, None]] * (len(maps) - 1)]
-        parts = []
-        for features, grid in zip(maps, grids, strict=True):
-            # Pixel x has its centre at x + 0.5 of an axis that runs from 0 to the width.
-            relative = (grid + 0.5) * (2 / self.size) - 1
-            sampled = F.grid_sample(features, relative, align_corners=False)  # (B, c, places, points)
-            parts.append(sampled.permute(0, 2, 3, 1).flatten(2))
-        return torch.cat(parts, dim=-1).unflatten(1, places.shape[1:-1])
+        return self.sample(maps, self.grid(places.flatten(1, -2))).unflatten(1, places.shape[1:-1])
+
+    def grid(self, places: Tensor) -> Tensor:
+        """(..., 2) x, y in network pixels -> (..., points + 1, 2): the strip and the place, in the image in [-1, 1]."""
+        # Pixel x has its centre at x + 0.5 of an axis that runs from 0 to the width.
+        return (places[..., None, :] + self.strip + 0.5) * (2 / self.size) - 1
+
+    def moved(self, grid: Tensor, x: Tensor) -> Tensor:
+        """The same (..., points + 1, 2) as many network pixels further to the right as `x` (...) says."""
+        return grid + x[..., None, None] * self.pixel
+
+    def sample(self, maps: Sequence[Tensor], grid: Tensor) -> Tensor:
+        """`grid` (B, K, points + 1, 2) -> (B, K, out_features)."""
+        strip, place = grid[:, :, :-1], grid[:, :, -1:]
+        sampled = [
+            F.grid_sample(features, place if number else strip, align_corners=False)  # (B, c, K, points)
+            for number, features in enumerate(maps)
+        ]
+        return torch.cat([part.permute(0, 2, 3, 1).flatten(2) for part in sampled], dim=-1)

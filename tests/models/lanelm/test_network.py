@@ -5,9 +5,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from clrernetlm.models.lanelm.generate import decode_one_token, prefill
+from clrernetlm.models.lanelm.generate import prefill
 from clrernetlm.models.lanelm.network import LaneLM, Logits, extend_question
 from clrernetlm.models.lanelm.requests import Requests, guides, interpolate_rows
+from clrernetlm.models.lanelm.writing import Writer
 from tests.models.lanelm.small import SIZE, STEPS, random_levels, random_requests, small_lanelm
 
 LENGTH = 7
@@ -53,12 +54,10 @@ def step_by_step(
     scene = model.look(levels)
     brief = model.read(scene, requests)
     first, cache = prefill(model, scene, brief)
-    collected = [first]
-    previous = torch.full_like(xs[..., :1], torch.nan)
-    for place in range(xs.shape[-1]):
-        x = xs[..., place : place + 1]
-        token = model.answer_tokens(scene, brief, x, previous, starts[..., None] + place, torch.tensor([place]))
-        collected.append(decode_one_token(model, scene, token, cache))
+    writer, collected = Writer(model, scene, brief, cache, starts, None), [first]
+    previous = torch.full_like(xs[..., 0], torch.nan)
+    for place, x in enumerate(xs.unbind(-1)):
+        collected.append(writer.step(place, x, previous))
         previous = x
     return Logits(*(torch.cat([getattr(one, item.name) for one in collected], dim=1) for item in fields(Logits)))
 

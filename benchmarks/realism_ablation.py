@@ -77,11 +77,12 @@ def generated(folder: Path, images: int, realism: tuple[str, ...], seed: int, wo
 
 def trained(config: Config) -> str:
     """The checkpoint of a run, gone on with if it was stopped."""
+    assert config.training.work_dir is not None
     return str(train(config, resume=(Path(config.training.work_dir) / "checkpoints").exists()))
 
 
 def base(args: argparse.Namespace) -> str:
-    """The checkpoint all variants start from: lanes as the plain generator draws them, other roads than the variants'."""
+    """The checkpoint all variants start from: lanes of the plain generator, on other roads."""
     folder = Path(args.out) / "base"
     finished = folder / "finished.txt"
     if not finished.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from clrernetlm.export.graphs import Graph, detector_graph
 from clrernetlm.models.clrernet import init_detector
 from clrernetlm.packing import without_paths
 from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About
+from clrernetlm.runtimes.names import LEVELS
 
 Target = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -63,20 +64,29 @@ def export_model(
         raise UserError(f"{target}: a model exported to {to} ends in {suffix}; use {target.with_suffix(suffix)}")
     model = init_detector(config, checkpoint)
     autocast = torch.bfloat16 if to == "torch" and precision == "bf16" else None
-    graph = detector_graph(model, dynamic=dynamic_batch, autocast=autocast)
+    # The OpenVINO runtime computes up to the pyramid in one precision and the rest in another: it finds it by name.
+    hidden = () if to == "torch" else LEVELS
+    graph = detector_graph(model, levels=bool(hidden), dynamic=dynamic_batch, autocast=autocast)
     about = About(DETECTOR, "CLRerNet", precision, None if dynamic_batch else 1, without_paths(config))
     batches = None
     if calibration is not None:
         from clrernetlm.export.quantisation import calibration_inputs
 
         batches = calibration_inputs(calibration, config.model.viewport)
-    write_graph(graph, target, about, to, batches)
+    write_graph(graph, target, about, to, batches, hidden)
     print(described(target, about))
     return target
 
 
-def write_graph(graph: Graph, path: Path, about: About, to: Target, batches: Sequence[dict[str, Any]] | None) -> None:
-    """Write one graph; `batches`, inputs to calibrate on, make it int8."""
+def write_graph(
+    graph: Graph,
+    path: Path,
+    about: About,
+    to: Target,
+    batches: Sequence[dict[str, Any]] | None = None,
+    hidden: Collection[str] = (),
+) -> None:
+    """Write one graph; `batches`, inputs to calibrate on, make it int8. `hidden`: see `onnx_model`."""
     if to == "torch":
         from clrernetlm.export.torch_file import write_program
 
@@ -84,7 +94,7 @@ def write_graph(graph: Graph, path: Path, about: About, to: Target, batches: Seq
         return
     from clrernetlm.export.onnx_file import onnx_model, write_onnx
 
-    model = onnx_model(graph)
+    model = onnx_model(graph, hidden)
     if to == "onnx":
         write_onnx(model, path, about)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from clrernetlm.runtimes.about import KEY, About, needed
 OPSET = 20
 
 
-def onnx_model(graph: Graph) -> Any:
-    """The graph as an `onnx.ModelProto` in fp32, its inputs and outputs under their names."""
+def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
+    """The graph as an `onnx.ModelProto` in fp32, its inputs and outputs under their names.
+
+    Outputs in `hidden` are none in the end, but what they were is known by these names inside the graph.
+    """
     needed("onnxscript")
     with quiet_exporter():
         exported = torch.onnx.export(
@@ -34,7 +37,11 @@ def onnx_model(graph: Graph) -> Any:
             verbose=False,
         )
     assert exported is not None
-    return exported.model_proto
+    model = exported.model_proto
+    shown = [output for output in model.graph.output if output.name not in hidden]
+    del model.graph.output[:]
+    model.graph.output.extend(shown)
+    return model
 
 
 def write_onnx(model: Any, path: Path, about: About) -> None:

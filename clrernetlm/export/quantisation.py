@@ -16,6 +16,7 @@ from clrernetlm.geometry import Viewport
 from clrernetlm.inputs import IMAGE_SUFFIXES
 from clrernetlm.runtimes.about import needed
 from clrernetlm.runtimes.names import IMAGES
+from clrernetlm.runtimes.openvino_runtime import pyramid_ports
 
 ENOUGH = 300  # images to calibrate on; more change nothing
 
@@ -55,7 +56,7 @@ def _find(source: Path, name: str, number: int) -> Path:
 
 
 def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
-    """A detector as `openvino.Model` -> the same with 8-bit convolutions.
+    """A detector as `openvino.Model` -> the same with 8-bit convolutions up to the pyramid.
 
     The head stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
     """
@@ -73,20 +74,12 @@ def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
 
 
 def head_operations(model: Any) -> list[str]:
-    """Names of what computes sampling places, and of everything that follows a sample."""
-    places: set[str] = set()
-    follow: set[str] = set()
-    operations = model.get_ordered_ops()
-    for operation in operations:
-        name = operation.get_friendly_name()
-        sources = [port.get_source_output().get_node().get_friendly_name() for port in operation.inputs()]
-        if operation.get_type_name() == "GridSample" or follow.intersection(sources):
-            follow.add(name)
-    for operation in reversed(operations):
-        is_sampler = operation.get_type_name() == "GridSample"
-        if is_sampler or operation.get_friendly_name() in places:
-            ports = operation.inputs()[1:] if is_sampler else operation.inputs()
-            sources = [port.get_source_output().get_node().get_friendly_name() for port in ports]
-            places.update(name for name in sources if name not in follow)  # beyond those lies the backbone
-    images = {port.any_name for port in model.inputs}
-    return sorted((places | follow) - images)
+    """Names of all operations that the pyramid does not need."""
+    needed_for_pyramid: set[str] = set()
+    left = [port.get_node() for port in pyramid_ports(model)]
+    while left:
+        operation = left.pop()
+        if operation.get_friendly_name() not in needed_for_pyramid:
+            needed_for_pyramid.add(operation.get_friendly_name())
+            left += [port.get_source_output().get_node() for port in operation.inputs()]
+    return sorted({operation.get_friendly_name() for operation in model.get_ops()} - needed_for_pyramid)

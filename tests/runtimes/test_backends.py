@@ -1,6 +1,7 @@
 """Exported detectors in the place of PyTorch ones: Predictor, `detect`, `test` and `speed`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,16 @@ import pytest
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
+from clrernetlm.data.synth import CATEGORIES, render, sample_scene
 from clrernetlm.engine.speed import speed
+from clrernetlm.export import export_model
+from clrernetlm.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.packed import write_packed
+from clrernetlm.runtimes.about import read_about
 from clrernetlm.runtimes.cache import exported
+from clrernetlm.weights.finding import find_model
 from tests.drawn_roads import write_drawn_roads
 from tests.export.exports import small_detector
 
@@ -49,6 +56,66 @@ def test_predictor_finds_the_same_lanes(packed, backend: str) -> None:
         for a, b in zip(one, other, strict=True):
             assert a.score == pytest.approx(b.score, abs=1e-4)
             assert np.allclose(a.points, b.points, atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def hundred_roads() -> list[np.ndarray]:
+    """Generated frames of all kinds."""
+    rng = np.random.default_rng(11)
+    kinds = [kind for kind in CATEGORIES if kind != "cross"]
+    return [render(sample_scene(rng, kinds[i % len(kinds)], (410, 148), 4), rng) for i in range(100)]
+
+
+def found_by(predictor: Predictor, images: list[np.ndarray]) -> list[list[Lane]]:
+    """Lanes of every image, 25 at a time, from the configured crop."""
+    lanes: list[list[Lane]] = []
+    for start in range(0, len(images), 25):
+        predictor.set_images(images[start : start + 25], predictor.config.model.viewport)
+        lanes += predictor.lanes_of_images()
+    return lanes
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The shipped detector as files; traced once."""
+    onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    folder = tmp_path_factory.mktemp("shipped")
+    config, weights = find_model("roads_detector")
+    files = {"onnxruntime": export_model(config, weights, "onnx", dynamic_batch=True, out=folder / "lanes.onnx")}
+    about, traced = read_about(files["onnxruntime"]), onnx.load(files["onnxruntime"])
+    for name, precision in {"openvino": "fp32", "openvino bf16": "bf16"}.items():
+        files[name] = folder / f"{precision}.xml"
+        write_openvino(openvino_model(traced), files[name], replace(about, precision=precision))
+    return files
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_shipped_detector_finds_identical_lanes_on_a_hundred_roads(
+    name: str, hundred_roads: list[np.ndarray], shipped: dict[str, Path]
+) -> None:
+    ours = found_by(Predictor(checkpoint=shipped[name]), hundred_roads)
+    theirs = found_by(Predictor("roads_detector"), hundred_roads)
+    assert sum(map(len, theirs)) > 200
+    for one, other in zip(ours, theirs, strict=True):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+            assert a.points.shape == b.points.shape
+            assert np.allclose(a.points, b.points, atol=0.05)  # pixels
+
+
+def test_half_precision_moves_lanes_by_a_fraction_of_a_pixel(
+    hundred_roads: list[np.ndarray], shipped: dict[str, Path]
+) -> None:
+    """A head in bf16 moves them by more than a pixel on average."""
+    images = hundred_roads[:25]
+    low, full = Predictor(checkpoint=shipped["openvino bf16"]), Predictor("roads_detector")
+    found_by(low, images), found_by(full, images)
+    one, other = low._observation().stage, full._observation().stage
+    sure = other["cls_logits"].softmax(-1)[..., 1] > 0.3
+    assert sure.sum() > 100
+    moved = (one["xs"] - other["xs"])[sure].abs().mean() * full.viewport.width
+    assert moved < 0.6
 
 
 def test_an_export_is_made_once_and_again_when_settings_change(packed) -> None:

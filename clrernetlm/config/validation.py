@@ -91,6 +91,7 @@ RULES: dict[str, Rule] = {
     "lanelm.decode.hallucination_points": at_least(2),
     "lanelm.decode.nms_threshold": at_least(0),
     "lanelm.views": at_least(0),
+    "lanelm.cache_limit": POSITIVE,
     "data.diff_threshold": at_least(0),
     "data.batch_size": at_least(1),
     "data.num_workers": at_least(0),

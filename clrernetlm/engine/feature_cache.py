@@ -44,7 +44,8 @@ class FeatureCache:
     """Features, proposals and labels of every view of `images` images: memory-mapped `.npy` files of one folder.
 
     Features are in half precision: a relative error of 5e-4 at most. Worker processes, forked or spawned, map the files
-    themselves.
+    themselves. In memory there is never more than a batch: what else is resident are pages that the system drops when
+    it needs them.
     """
 
     def __init__(self, folder: Path, images: int) -> None:
@@ -184,7 +185,8 @@ def write_features(config: Config, images: CulaneDataset, model: DetectorReader,
             tensors = observed_sample(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
             arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
             if not files:
-                check_space(folder, rows * sum(array.nbytes // len(array) for array in arrays.values()))
+                size = sum(array.nbytes // len(array) for array in arrays.values())
+                check_space(folder, size * len(images), config)
                 for name, array in arrays.items():
                     files[name] = stack.enter_context(open(folder / f"{name}.npy", "wb"))
                     write_header(files[name], array, rows)
@@ -195,13 +197,18 @@ def write_features(config: Config, images: CulaneDataset, model: DetectorReader,
             os.fsync(file.fileno())
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raise UserError at once when the features will not fit."""
-    free = shutil.disk_usage(folder).free
+def check_space(folder: Path, view: int, config: Config) -> None:
+    """Raise UserError at once when the features, `view` bytes for every view, will not fit."""
+    needed, limit = view * config.lanelm.views / 1e9, config.lanelm.cache_limit
+    free = shutil.disk_usage(folder).free / 1e9
+    if limit is not None and needed > limit:
+        fit = int(limit * 1e9 / view)
+        way = f"lower lanelm.views to {fit}" if fit else "set lanelm.cache=None"
+        raise UserError(f"lanelm.cache_limit: features need {needed:.3g} GB, not {limit:g}; raise it, or {way}")
     if needed > free:
         raise UserError(
-            f"{folder.parent}: features need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free space, lower "
-            "lanelm.views or set lanelm.cache=None"
+            f"{folder.parent}: features need {needed:.1f} GB, {free:.1f} GB are free; free space, lower lanelm.views or "
+            "set lanelm.cache=None"
         )
 
 

@@ -189,6 +189,21 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(config, model, monkeypatch):
     assert entries(config) == []
 
 
+def test_features_stay_within_their_limit(config, model):
+    images = LessonDataset(config).images
+    one_view = sum(array.nbytes for array in feature_cache(config, images, model).arrays.values()) / VIEWS / 1e9
+    shutil.rmtree(config.lanelm.cache)
+    config.lanelm.cache_limit = 1.5 * one_view
+    with pytest.raises(UserError, match=r"^lanelm\.cache_limit: .* raise it, or lower lanelm\.views to 1$"):
+        feature_cache(config, images, model)
+    assert entries(config) == []
+    config.lanelm.cache_limit = 0.5 * one_view
+    with pytest.raises(UserError, match=r"or set lanelm\.cache=None$"):
+        feature_cache(config, images, model)
+    config.lanelm.views, config.lanelm.cache_limit = 1, 1.1 * one_view
+    assert feature_cache(config, images, model).read(0, IMAGES - 1)["level_0"].any()
+
+
 def test_endless_views_cannot_be_kept(config, model):
     config.lanelm.views = 0
     with pytest.raises(UserError, match=r"set lanelm\.views to 1 or more"):

@@ -29,7 +29,7 @@ def scene_names(model: LaneLM) -> tuple[str, ...]:
 
 def flat_scene(scene: Scene) -> list[Tensor]:
     """A scene as tensors in the order of `scene_names`."""
-    return [*scene.maps, *(value for pair in scene.visual if pair is not None for value in pair)]
+    return [*scene.maps, *(value for pair in scene.visual if isinstance(pair, tuple) for value in pair)]
 
 
 def scene_of(model: LaneLM, tensors: list[Tensor]) -> Scene:

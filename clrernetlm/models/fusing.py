@@ -16,7 +16,7 @@ from clrernetlm.models.layers import lay_channels_last
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGE_WEIGHT = 1 << 18  # values from which oneDNN is faster for any input
-LARGE_PRODUCT = 1 << 20  # multiplications from which it is faster for any weight
+LARGE_PRODUCT = 1 << 19  # multiplications from which it is faster for any weight
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -44,9 +44,11 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
         if compiled:
             for part in (detector.backbone, detector.neck, detector.bbox_head):
                 part.compile(dynamic=False)
+    on_cpu = next(fast.parameters()).device.type == "cpu"
+    for_onednn = on_cpu and not compiled and torch.backends.mkldnn.is_available()
     for lanelm in [module for module in fast.modules() if isinstance(module, LaneLM)]:
-        lanelm.sharpen()
-    if next(fast.parameters()).device.type == "cpu" and not compiled:
+        lanelm.sharpen(fold=for_onednn)
+    if for_onednn:
         pack(fast)
     return fast
 

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from clrernetlm.errors import UserError
 
-# Explicit products beat the fused backward pass on a CPU as long as the scores stay in its cache.
-EXPLICIT_SCORES = 1 << 22
+# On a CPU explicit products beat the fused backward pass as long as the scores stay in its cache, and for few queries,
+# as in a step of decoding, the fused forward pass.
+SCORES_IN_TRAINING = 1 << 22
+SCORES_OF_FEW = 1 << 18
 
 
 class Attention(nn.Module):
@@ -47,8 +49,10 @@ class Attention(nn.Module):
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k' / sqrt(d)) v over (N, heads, Q, d) queries and (N, heads, K, d) keys and values."""
+    if queries.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     scores = queries.shape[0] * queries.shape[1] * queries.shape[2] * keys.shape[2]
-    if queries.device.type != "cpu" or not torch.is_grad_enabled() or scores > EXPLICIT_SCORES:
+    if scores > (SCORES_IN_TRAINING if torch.is_grad_enabled() else SCORES_OF_FEW):
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if mask is not None:

@@ -141,19 +141,19 @@ def next_x(model: LaneLM, brief: Brief, logits: Logits, row: Tensor) -> tuple[Te
     def sureness(bins: Tensor, places: Tensor, x: Tensor, spacing: float) -> Tensor:
         # Labels are spread over a few bins: where these are coarse, `NEAR` alone would hold none or one of them.
         near = (places - x[:, None]).abs() <= max(NEAR * model.width, 1.5 * spacing)
-        return (bins.softmax(-1) * near).sum(-1).view(row.shape)
+        return (bins * near).sum(-1).view(row.shape)
 
     config = model.config
     if has_bins := logits.absolute.shape[-1] > 0:
         bins, places = logits.absolute[:, 0, 1:].float(), model.bin_x()[1:]
         x = expected(bins, places)
-        sure = sureness(bins, places, x, model.width / config.nbins_x)
+        sure = sureness(bins.softmax(-1), places, x, model.width / config.nbins_x)
         if not config.offset_tokens:
             return x.view(row.shape), sure
-    bins, places = logits.offset[:, 0].float(), model.offset_x()
+    bins, places = logits.offset[:, 0].float().softmax(-1), model.offset_x()
     # Where the image says little, the mean of all offsets stays near the question, and a lane that is a little off
     # counts while one that is far off does not: 2 points of F1 more than the mean around the most likely offset.
-    offset = bins.softmax(-1) @ places
+    offset = bins @ places
     sure_of_offset = sureness(bins, places, offset, 2 * model.offset_range / (config.offset_bins - 1))
     moved = brief.guides.reference.gather(-1, row[..., None])[..., 0] + offset.view(row.shape)
     if not has_bins:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.models.lanelm.attention import Attention
+from clrernetlm.models.lanelm.folding import Glimpse
 from clrernetlm.models.lanelm.positions import sinusoids
 
 KeysValues = tuple[Tensor, Tensor]
+Visual = KeysValues | Glimpse  # what a layer attends to of images
 
 
 class KeypointEmbedding(nn.Module):
@@ -63,7 +65,7 @@ class LaneLMDecoderLayer(nn.Module):
         return keys.contiguous(), values.contiguous()  # decoding reads them in every step, twice as fast from one piece
 
     def forward(
-        self, tokens: Tensor, visual: KeysValues | None, mask: Tensor | None, visual_mask: Tensor | None = None
+        self, tokens: Tensor, visual: Visual | None, mask: Tensor | None, visual_mask: Tensor | None = None
     ) -> Tensor:
         """All tokens at once; `mask` as in `Attention`. `visual` may be of fewer images than there are sequences."""
         normed = self.norm_self(tokens)
@@ -77,7 +79,7 @@ class LaneLMDecoderLayer(nn.Module):
         self,
         tokens: Tensor,
         own: KeysValues,
-        visual: KeysValues | None,
+        visual: Visual | None,
         mask: Tensor | None,
         visual_mask: Tensor | None = None,
         normed: Tensor | None = None,
@@ -87,12 +89,15 @@ class LaneLMDecoderLayer(nn.Module):
         tokens = self.see(tokens, visual, visual_mask)
         return tokens + self.ffn(self.norm_ffn(tokens))
 
-    def see(self, tokens: Tensor, visual: KeysValues | None, visual_mask: Tensor | None = None) -> Tensor:
+    def see(self, tokens: Tensor, visual: Visual | None, visual_mask: Tensor | None = None) -> Tensor:
         """Tokens (N, ..., D), those of an image side by side, after attention to the image."""
         if self.cross_attn is None or self.norm_cross is None or visual is None:
             return tokens
         # Sequences of one image share its keys and values: fold them into one long query instead of copying.
-        queries = self.norm_cross(tokens).reshape(visual[0].shape[0], -1, tokens.shape[-1])
+        images = visual.images if isinstance(visual, Glimpse) else visual[0].shape[0]
+        queries = self.norm_cross(tokens).reshape(images, -1, tokens.shape[-1])
+        if isinstance(visual, Glimpse):
+            return tokens + visual.attend(queries).reshape(tokens.shape)
         return tokens + self.cross_attn(queries, *visual, visual_mask).reshape(tokens.shape)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.config.schema import LaneLMNetworkConfig
-from clrernetlm.models.lanelm.model import KeypointEmbedding, KeysValues, LaneLMDecoder, LaneLMHead
+from clrernetlm.models.lanelm.model import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Visual
 from clrernetlm.models.lanelm.requests import Guides, Requests, guides
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 from clrernetlm.models.lanelm.writing import Pen
@@ -23,7 +23,7 @@ class Scene:
     """An image as the network needs it, computed once: what strips are sampled from, and each layer's keys, values."""
 
     maps: list[Tensor]
-    visual: list[KeysValues | None]
+    visual: list[Visual | None]
 
 
 @dataclass
@@ -59,7 +59,7 @@ class LaneLM(nn.Module):
         self.config = config
         width, height = image_size
         dim, steps = config.embed_dim, config.num_steps
-        self.width = width
+        self.width, self.height = width, height
         self.spacing = height / steps  # pixels between rows
         self.register_buffer(
             "rows", torch.arange(steps) * self.spacing, persistent=False
@@ -87,9 +87,12 @@ class LaneLM(nn.Module):
         self.proj_offset = nn.Linear(dim, config.offset_bins).requires_grad_(config.offset_tokens)
         self.pen: Pen | None = None
 
-    def sharpen(self) -> None:
-        """Lay the weights out for writing once and for all; for a model whose weights do not change any more."""
-        self.pen = Pen(self)
+    def sharpen(self, fold: bool) -> None:
+        """Lay the weights out for writing once and for all; for a model whose weights do not change any more.
+
+        `fold`: attend to images by `FoldedAttention` where that is less work.
+        """
+        self.pen = Pen(self, fold)
 
     # Rows and x
 
@@ -124,12 +127,17 @@ class LaneLM(nn.Module):
         """Pyramid levels (B, C, h, w), finest first -> the scene all requests about these images share."""
         normed = [norm(level.float()) for norm, level in zip(self.norms, levels, strict=True)]
         maps = self.sampler.maps(normed) if self.config.local_sampling else []
-        memory = None
-        if self.config.global_attention:
-            used = min(self.config.num_layers, PYRAMID_LEVELS)
-            tokens = self.visual_encoder(normed[-used:])[::-1]  # coarse to fine, as the layers go
-            memory = [tokens[min(i, used - 1)] for i in range(self.config.num_layers)]
-        return Scene(maps, self.decoder.visual_caches(memory))
+        if not self.config.global_attention:
+            return Scene(maps, [None] * self.config.num_layers)
+        if self.pen is not None and self.pen.folded is not None:
+            return Scene(maps, [fold(normed[level]) for fold, level in zip(self.pen.folded, self.seen, strict=True)])
+        tokens = self.visual_encoder(normed[self.seen[-1] :])
+        return Scene(maps, [*self.decoder.visual_caches([tokens[level - self.seen[-1]] for level in self.seen])])
+
+    @property
+    def seen(self) -> list[int]:
+        """The pyramid level that each layer attends to: from coarse to fine, as the layers go."""
+        return [max(PYRAMID_LEVELS - 1 - layer, 0) for layer in range(self.config.num_layers)]
 
     # The request
 

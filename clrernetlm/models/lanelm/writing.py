@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clrernetlm.models.lanelm.folding import FoldedAttention
+
 if TYPE_CHECKING:
     from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
+
+FINEST_STRIDE = 8
 
 
 @dataclass
@@ -30,14 +34,15 @@ class Cache:
 class Pen(nn.Module):
     """Weights of a LaneLM as `Writer` multiplies with them: those of one input in one matrix. Copies, without gradient.
 
-    `own`: queries, keys and values of each layer. `straight`: the strip where the lane goes straight on, with the
-    `MOVING` facts; `reference`: the strip at the reference.
+    `folded`: each layer's attention to the image. `own`: queries, keys and values of each layer. `straight`: the strip
+    where the lane goes straight on, with the `MOVING` facts; `reference`: the strip at the reference.
     """
 
     MOVING = (0, 6, 2, 4)  # facts that depend on x, in the last two only where there is no reference
 
-    def __init__(self, model: LaneLM) -> None:
+    def __init__(self, model: LaneLM, fold: bool = False) -> None:
         super().__init__()
+        self.folded = folded_attentions(model) if fold and model.config.global_attention else None
         attentions = [layer.self_attn for layer in model.decoder.stack]
         self.own = nn.ModuleList(product(both.query, both.key_value) for both in attentions)
         straight = model.guide.weight[:, self.MOVING]
@@ -69,13 +74,14 @@ class Writer:
         facts = model.facts(order, ahead, here, reference, reference, here)
         for number in self.pen.MOVING[2:]:
             facts[..., number] *= referred
-        tokens = model.embedding.y_embedding(model.row_index(steps)) + model.embedding.pos_embedding(places)
-        tokens = tokens + model.guide(facts)
+        tokens = model.embedding.y_embedding(model.row_index(steps))
+        tokens += model.embedding.pos_embedding(places)
+        tokens += model.guide(facts)
         if config.local_sampling:
             y = model.row_y(ahead).to(reference)
             strips = model.sampler(scene.maps, torch.stack([reference, y], dim=-1))
             # Without a reference this strip is that of x, too.
-            tokens = tokens + self.pen.reference(strips * referred[..., None])
+            tokens += self.pen.reference(strips * referred[..., None])
             self.grids = model.sampler.grid(torch.stack([torch.zeros_like(y), y], dim=-1)).unbind(2)  # for x = 0
         self.tokens = tokens.permute(2, 0, 1, 3).flatten(1, 2).unbind(0)  # per place (N, D)
         self.here, self.reference, self.referred = here.unbind(-1), reference.unbind(-1), referred.unbind(-1)
@@ -133,6 +139,22 @@ class Writer:
         if model.config.local_sampling and not self.all_referred:
             tokens = tokens + self.pen.reference(moving[0] * ~referred[..., None]).flatten(0, 1)
         return tokens
+
+
+def folded_attentions(model: LaneLM) -> nn.ModuleList | None:
+    """Attention of every layer to its pyramid level; None where scores of features are more work than those of keys."""
+    encoder, folded = model.visual_encoder, []
+    for layer, level in zip(model.decoder.stack, model.seen, strict=True):
+        number = level - model.seen[-1]
+        project, attention = encoder.project[number], layer.cross_attn
+        assert isinstance(project, nn.Conv2d)
+        assert attention is not None
+        if project.in_channels > project.out_channels // attention.num_heads:
+            return None
+        stride = FINEST_STRIDE << level
+        size = (model.height // stride, model.width // stride)
+        folded.append(FoldedAttention(attention, project, encoder.level_embedding[number], size))
+    return nn.ModuleList(folded)
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -2,26 +2,29 @@
 
 A 1640x590 image in memory, 800x320 for the network, CLRerNet with DLA-34 on random weights: lanes of the detector alone
 and lanes of LaneLM, in turns. Its weights are random too, but such that every lane is written on all rows, which is the
-longest it can take. LaneLM's own peak memory follows for a few numbers of lanes: one more lane may cost what its own
-tokens take, not another copy of the image's.
+longest it can take. The fastest round of each counts. LaneLM's own peak memory is shown for a few numbers of lanes: one
+more lane may cost what its own tokens take, not another copy of the image's.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import cv2
 import numpy as np
 import torch
 from lanelm_decode import CHANNELS, SIZE, questions
 from numpy.typing import NDArray
-from timing import medians_in_turns, torch_setting
+from timing import seconds_in_turns, torch_setting
+from torch.profiler import ProfilerActivity, profile
 
 from clrernetlm.config import Config, load_config
-from clrernetlm.engine.memory import forget_peak, keep_freed_memory, peak_memory
+from clrernetlm.engine.memory import keep_freed_memory
 from clrernetlm.lane import Lane
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.fusing import fuse
@@ -32,9 +35,9 @@ from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.models.lanelm.results import answered_lanes
 from clrernetlm.viewing import Look, look
 
-CONFIGS = ("lanelm_512_dla34", "lanelm_256_resnet34", "lanelm_128_resnet18")
+CONFIGS = ("lanelm_512_dla34", "lanelm_256_resnet34", "lanelm_128_resnet18", "roads_lanelm")
 LANES = 4
-CPU = torch.device("cpu")
+COUNTS = (1, 4, 16, 64)
 
 
 def whole_lanes(config: Config) -> PromptableDetector:
@@ -53,18 +56,33 @@ def whole_lanes(config: Config) -> PromptableDetector:
     return model
 
 
-def megabytes_by_lanes(model: LaneLM, counts: tuple[int, ...]) -> list[float]:
-    """Peak memory of decoding in MB above what the process had, for so many lanes of one image."""
+def peak_of_tensors(run: Callable[[], object]) -> int:
+    """Bytes: the most that tensors made by a function took at once on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as noted:
+        run()
+    assert noted.profiler is not None
+    events = noted.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    return max(accumulate(change for _, change in changes))
+
+
+def memory_by_lanes(model: LaneLM) -> str:
+    """Peak memory of decoding for some numbers of lanes of one image, and what one more lane takes, in words."""
+    config = model.config
     levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
-    found = []
-    for count in counts:
-        requests = questions(count, model.config.num_steps)
-        generate(model, levels, requests)
-        forget_peak(CPU)
-        before = peak_memory(CPU) or 0
-        generate(model, levels, requests)
-        found.append(((peak_memory(CPU) or 0) - before) / 1e6)
-    return found
+    peaks = []
+    for count in COUNTS:
+        run = partial(generate, model, levels, questions(count, config.num_steps))
+        run()
+        peaks.append(peak_of_tensors(run))
+    more = max((peak - peaks[0]) / (count - 1) for peak, count in zip(peaks[1:], COUNTS[1:], strict=True))
+    tokens = len(range(0, config.num_steps, config.question_stride)) + 1 + config.num_steps
+    own = 3 * config.num_layers * tokens * config.embed_dim * 4
+    shown = ", ".join(f"{count}: {peak / 1e6:.1f}" for count, peak in zip(COUNTS, peaks, strict=True))
+    return (
+        f"MB of decoding by lanes {shown}; one more lane {more / 1e3:.0f} kB at most, "
+        f"queries, keys and values of its tokens {own / 1e3:.0f} kB: {more / own:.2f} of it"
+    )
 
 
 def main() -> None:
@@ -80,19 +98,15 @@ def main() -> None:
     print(torch_setting(options))
     image = np.random.default_rng(0).integers(0, 256, (590, 1640, 3), np.uint8)
     models = {name: whole_lanes(load_config(name)) for name in options.configs}
+    models = {name: fuse(model) for name, model in models.items()}
     for name, model in models.items():
-        counts = (1, 4, 8, 16)
-        used = ", ".join(
-            f"{count}: {mb:.0f}" for count, mb in zip(counts, megabytes_by_lanes(model.lanelm, counts), strict=True)
-        )
-        print(f"{name}: MB of decoding by lanes {used}")
+        print(f"{name}: {memory_by_lanes(model.lanelm)}")
     keep_freed_memory()
     for name, model in models.items():
-        fast = fuse(model)
-        runs = [partial(detected, fast, image), partial(read, fast, image)]
-        assert detected(fast, image)
-        assert (shown := fast.read(seen(fast, image).observation).shown).all(), shown.sum(-1)
-        alone, both = medians_in_turns(runs, options.rounds, clock)
+        runs = [partial(detected, model, image), partial(read, model, image)]
+        assert detected(model, image)
+        assert (shown := model.read(seen(model, image).observation).shown).all(), shown.sum(-1)
+        alone, both = map(min, seconds_in_turns(runs, options.rounds, clock))
         print(
             f"{name}: detector {1e3 * alone:.0f} ms, with LaneLM on {LANES} lanes {1e3 * both:.0f} ms, "
             f"{100 * (both / alone - 1):.0f} % more"

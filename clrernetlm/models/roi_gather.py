@@ -99,6 +99,10 @@ class ROIGather(nn.Module):
         """Results of `points` up to this stage, and the stage's map (B, C, h, w) -> (B, Np, C)."""
         stage = len(points) - 1
         joined = self.catconv[stage](torch.cat(points, dim=1))  # (B, C, S, Np)
-        anchors = self.fc(joined.flatten(1, 2).transpose(1, 2))  # (B, Np, C)
+        if torch.compiler.is_exporting():  # the same as a convolution: runtimes need not turn its input around
+            kernel = self.fc.weight.view(self.fc.out_features, *joined.shape[1:3], 1)
+            anchors = F.conv2d(joined, kernel, self.fc.bias).squeeze(2).transpose(1, 2)
+        else:
+            anchors = self.fc(joined.flatten(1, 2).transpose(1, 2))  # (B, Np, C)
         anchors = F.relu(self.fc_norm(anchors))
         return anchors + self.dropout(self.attention(anchors, level))

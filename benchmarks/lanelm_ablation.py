@@ -79,7 +79,7 @@ def score_snap(config: Config) -> dict[str, float]:
     config.lanelm.decode.lane_threshold = config.model.decode.conf_threshold
     with TemporaryDirectory() as folder:
         predict_modes(config, model, Protocol(), "test", Path(folder))
-        return points("none", score_folder(config, "test", Path(folder) / "none"))
+        return points("none", score_folder(config, "test", Path(folder) / "none").to_dict())
 
 
 def points(mode: str, scored: dict[str, Any]) -> dict[str, float]:

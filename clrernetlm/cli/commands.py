@@ -69,6 +69,10 @@ class ScoreSplit(WithCheckpoint):
     # A control: LaneLM reads the features of another image.
     shuffle_images: bool = False
     backend: BackendChoice = None
+    processes: Annotated[
+        int,
+        arg(metavar="N", help="processes on this machine that share the images; torchrun and srun say it themselves"),
+    ] = 1
 
     def run(self) -> int:
         from clrernetlm.cli.cropping import settle_crop
@@ -98,6 +102,7 @@ class ScoreSplit(WithCheckpoint):
                 split=self.split,
                 device=self.device,
                 backend=self.backend,
+                processes=self.processes,
             )
             return 0
         if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
@@ -116,6 +121,7 @@ class ScoreSplit(WithCheckpoint):
             split=self.split,
             device=self.device,
             backend=self.backend,
+            processes=self.processes,
         )
         return 0
 

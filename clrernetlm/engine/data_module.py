@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -14,9 +15,10 @@ from torch.utils.data import DataLoader
 
 from clrernetlm.config import Config
 from clrernetlm.data import build_dataset, collate
-from clrernetlm.data.culane import CulaneDataset, Split
-from clrernetlm.engine.sampling import EpochDataset, EpochKeyedDataset, EpochSampler, ShardSampler
+from clrernetlm.data.culane import CulaneDataset, Sample, Split
+from clrernetlm.engine.sampling import EpochDataset, EpochKeyedDataset, EpochSampler, ShardBatches
 from clrernetlm.errors import UserError
+from clrernetlm.shards import Shard
 
 RUNTIMES = ("openvino", "onnxruntime")  # modules
 
@@ -43,16 +45,24 @@ def quiet_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def build_loader(config: Config, split: Split, *, rank: int = 0, world: int = 1) -> DataLoader[Any]:
-    """Batches of validation or test images, each image exactly once over all processes."""
+def collate_shard(samples: Sequence[Sample]) -> dict[str, Any]:
+    """`collate`, also of no samples: a batch whose `metainfo` is empty."""
+    return collate(samples) if samples else {"metainfo": []}
+
+
+def build_loader(config: Config, split: Split, shard: Shard | None = None, equal: bool = False) -> DataLoader[Any]:
+    """Batches of validation or test images, each image exactly once over all processes; `ShardBatches` explains.
+
+    Without a shard: all images, in batches of `data.batch_size`.
+    """
     dataset, workers = build_dataset(config, split), loader_workers(config.data.num_workers)
+    shard = shard or Shard(run=config.data.batch_size)
     return DataLoader(
         dataset,
-        batch_size=max(1, config.data.batch_size // world),
-        sampler=ShardSampler(len(dataset), rank=rank, world=world),
-        collate_fn=collate,
+        batch_sampler=ShardBatches(len(dataset), shard, equal),
+        collate_fn=collate_shard,
         num_workers=workers,
-        multiprocessing_context=worker_start(workers, world),
+        multiprocessing_context=worker_start(workers, shard.world),
         worker_init_fn=quiet_worker,
         pin_memory=torch.cuda.is_available(),
     )
@@ -62,7 +72,7 @@ class LaneDataModule(pl.LightningDataModule):
     """Training and validation loaders of `config.data`.
 
     `images` is the training split, `train_dataset` what is made of it. `config.data.batch_size` counts images over all
-    processes. Raises UserError when it cannot be shared equally, and for a list that leaves no image.
+    processes. Raises UserError for a list that leaves no image.
     """
 
     def __init__(self, config: Config, images: CulaneDataset, train_dataset: EpochDataset) -> None:
@@ -75,8 +85,6 @@ class LaneDataModule(pl.LightningDataModule):
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
         batch_size, workers = self.config.data.batch_size, loader_workers(self.config.data.num_workers)
-        if batch_size % world:
-            raise UserError(f"data.batch_size: {batch_size} is not a multiple of the {world} processes that share it")
         return DataLoader(
             EpochKeyedDataset(self.train_dataset),
             # A resumed run asks for its first batches before any epoch is announced.
@@ -100,7 +108,9 @@ class LaneDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        return build_loader(self.config, "val", rank=self.trainer.global_rank, world=self.trainer.world_size)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        shard = Shard(rank, world, run=max(1, self.config.data.batch_size // world))
+        return build_loader(self.config, "val", shard, equal=True)
 
 
 class CulaneDataModule(LaneDataModule):

@@ -84,8 +84,10 @@ class DetectorModule(LaneModule):
         return self.log_losses(losses, len(batch["inputs"]))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        stages = self.model(network_input(batch["inputs"]))
         metas = batch["metainfo"]
+        if not metas:  # other processes have an image more
+            return
+        stages = self.model(network_input(batch["inputs"]))
         lanes = decode_lanes(
             stages[-1],
             self.config.model.decode,

@@ -34,6 +34,7 @@ from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
 from clrernetlm.runtimes.loading import detector_of
+from clrernetlm.shards import Shard
 from clrernetlm.viewing import Look
 
 DETECTOR, NONE, START = "detector", "none", "start"
@@ -176,8 +177,15 @@ class Interview:
 
 
 @torch.inference_mode()
-def predict_modes(config: Config, model: DetectorReader, protocol: Protocol, split: Split, folder: Path) -> ProposalLog:
-    """Write the predictions of a split to `folder/detector` and `folder/<mode>`, one batch in memory at a time.
+def predict_modes(
+    config: Config,
+    model: DetectorReader,
+    protocol: Protocol,
+    split: Split,
+    folder: Path,
+    shard: Shard | None = None,
+) -> ProposalLog:
+    """Write the predictions of a split, or a shard of it, to `folder/detector` and `folder/<mode>`, batch by batch.
 
     Returns the proposals, logged only if `none` is among the modes.
     """
@@ -188,7 +196,7 @@ def predict_modes(config: Config, model: DetectorReader, protocol: Protocol, spl
             for name, least in interview.least_scores().items()
         }
         viewports = stack.enter_context(viewport_log(config, folder))
-        for metas, seen in observe_split(config, detector_of(model), split, "Asking"):
+        for metas, seen in observe_split(config, detector_of(model), split, "Asking", shard):
             viewports.write(metas)
             labels = labels_of(config, metas)
             answers, proposals = interview.answers(seen.observation, metas, labels)

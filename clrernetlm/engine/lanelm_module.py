@@ -63,6 +63,8 @@ class LaneLMModule(LaneModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         model, metas = self.config.model, batch["metainfo"]
+        if not metas:  # other processes have an image more
+            return
         frames = [meta["frame_size"] for meta in metas]
         observation = self.model.observe(network_input(batch["inputs"]))
         answers = self.model.read(observation)

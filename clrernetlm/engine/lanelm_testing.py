@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsonlib
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,19 @@ from clrernetlm.data.culane import Split, read_labels
 from clrernetlm.drawing import Image
 from clrernetlm.engine.lanelm_modes import CLICKED, DETECTOR, NONE, START, Protocol, clicks_on_labels, predict_modes
 from clrernetlm.engine.observing import read_viewports
+from clrernetlm.engine.process_group import process_group
+from clrernetlm.engine.shard_results import whole_log, whole_result, whole_sweep
 from clrernetlm.engine.testing import (
     NO_CHECKPOINT,
     PER_IMAGE_FILE,
     SWEPT_CONFIDENCES,
     WORST_IMAGES,
     best_confidence,
+    bring_predictions,
+    bring_viewports,
     folder_ious,
     image_list,
+    result_folders,
     run_facts,
     score_folder,
     split_of_test,
@@ -51,6 +55,7 @@ def score_lanelm(
     split: Split = "test",
     device: str = "auto",
     backend: Backend | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Ask LaneLM about a split in every mode of the protocol, score it beside its detector, print the tables.
 
@@ -58,37 +63,52 @@ def score_lanelm(
     mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
     LaneLM's threshold. `out` keeps the predictions in a folder per mode, `json` gets the scores, `report` an HTML page.
     Images are seen once and memory does not grow with their number. Raises UserError for a missing file and for a
-    checkpoint that does not fit.
+    checkpoint that does not fit. `processes` as in `score_detector`.
     """
     protocol = protocol or Protocol()
     split_of_test(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
-    model = load_model(config, checkpoint, device, backend)
-    assert isinstance(model, DetectorReader)
     names = mode_names(protocol)
-    with ExitStack() as stack:
-        folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        log = predict_modes(config, model, protocol, split, folder)
-        scored = {name: score_folder(config, split, folder / name) for name in names}
+    with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
+        with group.together():
+            if protocol.shuffle_images and not group.alone:
+                raise UserError("--shuffle-images: images swap features with their neighbours; use one process")
+        folder, shard_folder = result_folders(group, out, stack)
+        model = group.once_per_machine(lambda: load_model(config, checkpoint, group.device(device), backend))
+        assert isinstance(model, DetectorReader)
+        sweeps: dict[str, Sweep] = {}
+        scores: dict[str, ScoreLog] = {}
+        with group.together():
+            log = predict_modes(config, model, protocol, split, shard_folder, group.shard)
+            counts = {name: score_folder(config, split, shard_folder / name, group) for name in names}
+            for name in (DETECTOR, NONE):
+                if name in names:
+                    scores[name] = ScoreLog()
+                    sweeps[name] = sweep_confidence(
+                        scores[name].watch(folder_ious(config, split, shard_folder / name, group.shard)),
+                        confidences=SWEPT_CONFIDENCES,
+                        semantics=config.evaluation.semantics,
+                    )
+        scored = {name: whole_result(group, result).to_dict() for name, result in counts.items()}
+        sweeps = {name: whole_sweep(group, sweep) for name, sweep in sweeps.items()}
+        scores = {name: whole_log(group, score_log) for name, score_log in scores.items()}
+        log = whole_log(group, log)
+        if out or report:
+            for name in names:
+                bring_predictions(group, config, split, shard_folder / name, folder / name)
+            bring_viewports(group, config, shard_folder, folder)
+        if not group.first:
+            return {}
         document: dict[str, Any] = {
             "detector": scored[DETECTOR],
             "lanelm": scored[protocol.modes[0]],
             "modes": {mode: scored[mode] for mode in protocol.modes},
             "protocol": protocol_facts(config, protocol, split),
         }
-        sweeps: dict[str, Sweep] = {}
-        calibration: dict[str, Any] = {}
-        for name in (DETECTOR, NONE):
-            if name in names:
-                scores = ScoreLog()
-                sweeps[name] = sweep_confidence(
-                    scores.watch(folder_ious(config, split, folder / name)),
-                    confidences=SWEPT_CONFIDENCES,
-                    semantics=config.evaluation.semantics,
-                )
-                scored[name]["sweep"] = sweeps[name].to_dict()
-                calibration["lanelm" if name == NONE else name] = scores.reliability()
+        for name, sweep in sweeps.items():
+            scored[name]["sweep"] = sweep.to_dict()
+        calibration = {"lanelm" if name == NONE else name: scores[name].reliability() for name in scores}
         if NONE in names:
             document |= {"verification": log.verification(config), "calibration": calibration}
         print_scores(config, protocol, split, document, sweeps)

@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader
 from clrernetlm.config import ClrernetConfig, Config
 from clrernetlm.data.culane import CulaneDataset, Split
 from clrernetlm.data.transforms import Sample
-from clrernetlm.engine.data_module import build_loader, loader_workers, quiet_worker
+from clrernetlm.engine.data_module import build_loader, loader_workers, quiet_worker, worker_start
 from clrernetlm.engine.lane_module import network_input
+from clrernetlm.engine.sampling import ShardBatches
 from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.lanelm.promptable import Observation
 from clrernetlm.runtimes.detector import ExportedDetector
+from clrernetlm.shards import Shard
 from clrernetlm.viewing import Detector, Look, look
 
 VIEWPORTS_FILE = "viewports.jsonl"
@@ -30,11 +32,18 @@ Batch = dict[str, Any]
 Metas = list[dict[str, Any]]  # of the images of a batch: path, frame_size, viewport
 
 
-def observe_split(config: Config, detector: Detector, split: Split, what: str) -> Iterator[tuple[Metas, Look]]:
-    """Batches of a split as the detector sees them, one in memory at a time; `what` is done, for the progress bar."""
+def observe_split(
+    config: Config, detector: Detector, split: Split, what: str, shard: Shard | None = None
+) -> Iterator[tuple[Metas, Look]]:
+    """Batches of a split, or a shard of it, as the detector sees them, one in memory at a time.
+
+    `what` is done, for the progress bar, which the first process shows.
+    """
     console = Console(stderr=True)
-    loader = frame_loader(config, split) if config.model.viewport_mode == "auto" else build_loader(config, split)
-    for batch in track(loader, what, console=console, transient=True, disable=not console.is_terminal):
+    shard = shard or Shard(run=config.data.batch_size)
+    loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
+    hidden = not console.is_terminal or shard.rank > 0
+    for batch in track(loader, what, console=console, transient=True, disable=hidden):
         seen = observe_batch(config.model, detector, batch)
         metas = zip(batch["metainfo"], seen.viewports, strict=True)
         yield [meta | {"viewport": view} for meta, view in metas], seen
@@ -53,14 +62,17 @@ def observe_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> L
     return Look(Observation(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))
 
 
-def frame_loader(config: Config, split: Split) -> DataLoader[Any]:
+def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:
     """Batches of whole frames: `frames`, a list of (H, W, 3) uint8 BGR, and `metainfo`."""
     listed = config.data.val_list if split == "val" else config.data.test_list
+    dataset = CulaneDataset(config.data.root, listed, whole_frame, test_mode=True)
+    workers = loader_workers(config.data.num_workers)
     return DataLoader(
-        CulaneDataset(config.data.root, listed, whole_frame, test_mode=True),
-        batch_size=config.data.batch_size,
+        dataset,
+        batch_sampler=ShardBatches(len(dataset), shard),
         collate_fn=_collate_frames,
-        num_workers=loader_workers(config.data.num_workers),
+        num_workers=workers,
+        multiprocessing_context=worker_start(workers, shard.world),
         worker_init_fn=quiet_worker,
     )
 

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from clrernetlm.shards import Shard
+
 Sample = dict[str, Any]
 
 
@@ -48,17 +50,24 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(index)) for index in order[start : start + share]]
 
 
-class ShardSampler(Sampler[int]):
-    """Every `world`-th image from `rank` on: each image exactly once over all processes, none repeated."""
+class ShardBatches(Sampler[list[int]]):
+    """The runs of a shard as batches: each image exactly once over all processes, none repeated.
 
-    def __init__(self, length: int, *, rank: int = 0, world: int = 1) -> None:
-        self.indices = range(rank, length, world)
+    `equal`: every process takes equally many batches, the last of which may be empty. DDP wants that: its forward pass
+    also talks to the other processes in a validation.
+    """
+
+    def __init__(self, length: int, shard: Shard, equal: bool = False) -> None:
+        self.length, self.shard, self.equal = length, shard, equal
 
     def __len__(self) -> int:
-        return len(self.indices)
+        runs, world = -(-self.length // self.shard.run), self.shard.world
+        return -(-runs // world) if self.equal else len(range(self.shard.rank, runs, world))
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(len(self)):
+            start = (number * self.shard.world + self.shard.rank) * self.shard.run
+            yield [*range(start, min(start + self.shard.run, self.length))]
 
 
 class EpochDataset(Protocol):

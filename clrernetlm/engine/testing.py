@@ -19,22 +19,27 @@ from rich.console import Console
 from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.data.culane import Split
-from clrernetlm.engine.observing import observe_split, viewport_log
+from clrernetlm.engine.observing import VIEWPORTS_FILE, observe_split, viewport_log
+from clrernetlm.engine.process_group import ProcessGroup, process_group
+from clrernetlm.engine.shard_results import bring_lane_files, bring_lines, whole_result, whole_sweep
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
 from clrernetlm.evaluation.canvas import canvas_words
+from clrernetlm.evaluation.evaluator import available_cores
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories
 from clrernetlm.evaluation.mistakes import mistake_pictures
 from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter
 from clrernetlm.evaluation.report import write_report
 from clrernetlm.evaluation.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.evaluation.table import result_table
+from clrernetlm.evaluation.tally import EvaluationResult
 from clrernetlm.files import write_text_atomically
 from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane
 from clrernetlm.models.decode import decode_lanes, prediction_points
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.loading import detector_of, device_of, load_model
+from clrernetlm.shards import Shard
 from clrernetlm.viewing import Detector, Look
 
 LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
@@ -55,6 +60,7 @@ def score_detector(
     split: Split = "test",
     device: str = "auto",
     backend: Backend | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
 
@@ -63,20 +69,32 @@ def score_detector(
     `clrernetlm evaluate` the scores hold `sweep`: F1@50 for every confidence threshold, and the best one. Predictions
     are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a checkpoint that
     does not fit.
+
+    Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
     """
     split_of_test(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
-    images = image_list(config, split)
-    model = detector_of(load_model(config, checkpoint, device, backend))
-    with ExitStack() as stack:
-        folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        predict_split(config, model, split, folder)
-        result = score_folder(config, split, folder)
-        sweep = sweep_confidence(
-            folder_ious(config, split, folder), confidences=SWEPT_CONFIDENCES, semantics=config.evaluation.semantics
+    with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
+        folder, shard_folder = result_folders(group, out, stack)
+        model = detector_of(
+            group.once_per_machine(lambda: load_model(config, checkpoint, group.device(device), backend))
         )
-        result["sweep"] = sweep.to_dict()
+        with group.together():
+            predict_split(config, model, split, shard_folder, group.shard)
+            counts = score_folder(config, split, shard_folder, group)
+            sweep = sweep_confidence(
+                folder_ious(config, split, shard_folder, group.shard),
+                confidences=SWEPT_CONFIDENCES,
+                semantics=config.evaluation.semantics,
+            )
+        counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
+        if out or report:
+            bring_predictions(group, config, split, shard_folder, folder)
+            bring_viewports(group, config, shard_folder, folder)
+        if not group.first:
+            return {}
+        result = counts.to_dict() | {"sweep": sweep.to_dict()}
         Console().print(result_table(result, title=f"{config.name}: {result['images']} images"))
         print(best_confidence(sweep, config.model.decode.conf_threshold, split))
         if json:
@@ -85,7 +103,7 @@ def score_detector(
             write_report(
                 report,
                 result,
-                title=f"{config.name} on {images}",
+                title=f"{config.name} on {image_list(config, split)}",
                 sweep=sweep,
                 images=mistake_pictures(
                     folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
@@ -94,6 +112,30 @@ def score_detector(
             )
             print(f"report: {report}")
     return result
+
+
+def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tuple[Path, Path]:
+    """Where the predictions of a test end up, and where this process leaves its own; temporary ones live in `stack`."""
+
+    def temporary() -> Path:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+    folder = Path(out) if out else temporary()
+    return folder, folder if group.alone else temporary()
+
+
+def bring_predictions(group: ProcessGroup, config: Config, split: Split, shard_folder: Path, folder: Path) -> None:
+    """The scored predictions that all processes left -> `folder` in the first process."""
+    if not group.alone:
+        for name in (PREDICTIONS_FILE, PER_IMAGE_FILE):
+            bring_lines(group, shard_folder / name, folder / name)
+        bring_lane_files(group, image_list(config, split), shard_folder, folder)
+
+
+def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
+    """The same for the log of the viewports, where there is one."""
+    if not group.alone and config.model.viewport_mode == "auto":
+        bring_lines(group, shard_folder / VIEWPORTS_FILE, folder / VIEWPORTS_FILE)
 
 
 def split_of_test(split: str) -> None:
@@ -107,9 +149,10 @@ def image_list(config: Config, split: Split) -> Path:
     return Path(config.data.root) / (config.data.test_list if split == "test" else config.data.val_list)
 
 
-def score_folder(config: Config, split: Split, folder: Path) -> dict[str, Any]:
-    """Predictions in `folder` scored as the config says: the keys of `evaluate`; leaves `per_image.jsonl` there."""
+def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup | None = None) -> EvaluationResult:
+    """Predictions in `folder` scored as the config says, those of the group's shard; leaves `per_image.jsonl` there."""
     settings, root = config.evaluation, Path(config.data.root)
+    group = group or ProcessGroup()
     return evaluate(
         folder,
         root,
@@ -119,9 +162,11 @@ def score_folder(config: Config, split: Split, folder: Path) -> dict[str, Any]:
         width=settings.lane_width,
         image_size=settings.image_size,
         thresholds=settings.thresholds,
+        workers=max(1, available_cores() // group.local_world),
         per_image=folder / PER_IMAGE_FILE,
-        progress=sys.stderr.isatty(),
-    ).to_dict()
+        progress=group.first and sys.stderr.isatty(),
+        shard=group.shard,
+    )
 
 
 def split_categories(config: Config, split: Split) -> Path | str | None:
@@ -140,8 +185,8 @@ def split_categories(config: Config, split: Split) -> Path | str | None:
     return None
 
 
-def folder_ious(config: Config, split: Split, folder: Path) -> Iterator[ScoredIous]:
-    """Scores and IoUs of the predictions in `folder`, image by image."""
+def folder_ious(config: Config, split: Split, folder: Path, shard: Shard | None = None) -> Iterator[ScoredIous]:
+    """Scores and IoUs of the predictions of a shard in `folder`, image by image."""
     settings, images = config.evaluation, image_list(config, split)
     return scored_ious(
         folder / PREDICTIONS_FILE,
@@ -150,6 +195,7 @@ def folder_ious(config: Config, split: Split, folder: Path) -> Iterator[ScoredIo
         settings.semantics,
         settings.lane_width,
         settings.image_size,
+        shard,
     )
 
 
@@ -179,13 +225,13 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def predict_split(config: Config, model: Detector, split: Split, folder: Path) -> None:
-    """Write the predictions of a split to `folder`, one batch in memory at a time."""
+def predict_split(config: Config, model: Detector, split: Split, folder: Path, shard: Shard | None = None) -> None:
+    """Write the predictions of a split, or a shard of it, to `folder`, one batch in memory at a time."""
     with (
         PredictionWriter(folder, min_score=config.model.decode.conf_threshold) as writer,
         viewport_log(config, folder) as log,
     ):
-        for metas, seen in observe_split(config, model, split, "Detecting"):
+        for metas, seen in observe_split(config, model, split, "Detecting", shard):
             log.write(metas)
             for meta, lanes in zip(metas, detected_lanes(config, seen), strict=True):
                 writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))

@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import flatten, from_dict
@@ -24,6 +25,7 @@ from clrernetlm.engine.lane_module import LaneModule
 from clrernetlm.engine.lanelm_module import MODULES
 from clrernetlm.engine.lessons_data import LessonDataModule
 from clrernetlm.engine.memory import keep_freed_memory
+from clrernetlm.engine.training_processes import check_processes
 from clrernetlm.errors import UserError
 from clrernetlm.models.device import select_device
 
@@ -138,12 +140,11 @@ def warn_about_changes(config: Config, saved: Config, path: Path) -> None:
 
 
 def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
-    """Lightning's trainer for `config.training`; raises UserError for a device or precision the machine lacks."""
+    """Lightning's trainer for `config.training`; raises UserError for what does not fit the machine or the launcher."""
     settings = config.training
     validates = settings.validate_every > 0
     device = select_device(settings.device)
-    if device.index is not None and settings.num_devices > 1:
-        raise UserError(f"training.num_devices: {settings.num_devices} do not fit in one {device}; use device cuda")
+    check_processes(config, device)
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice, not news
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -155,26 +156,32 @@ def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callbac
     warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
     # A run that ends before its first validation has no best checkpoint; the last one is its result.
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=settings.num_devices if device.index is None else [device.index],
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        max_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.clip_norm,
-        check_val_every_n_epoch=settings.validate_every if validates else None,
-        limit_val_batches=None if validates else 0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=settings.log_every,
-        deterministic="warn" if settings.deterministic else False,
-        sync_batchnorm=settings.sync_batch_norm and device.type == "cuda",
-        use_distributed_sampler=False,  # EpochSampler and ShardSampler share the images out themselves
-        default_root_dir=work_dir,
-        callbacks=[*training_callbacks(settings, validates), *callbacks],
-        plugins=[AtomicCheckpointIO()],
-        logger=[CSVLogger(work_dir, name="", version=""), TensorBoardLogger(work_dir, name="", version="tensorboard")],
-        enable_model_summary=False,
-    )
+    try:
+        return pl.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=settings.num_devices if device.index is None else [device.index],
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,
+            max_epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.clip_norm,
+            check_val_every_n_epoch=settings.validate_every if validates else None,
+            limit_val_batches=None if validates else 0,
+            num_sanity_val_steps=0,
+            log_every_n_steps=settings.log_every,
+            deterministic="warn" if settings.deterministic else False,
+            sync_batchnorm=settings.sync_batch_norm and device.type == "cuda",
+            use_distributed_sampler=False,  # EpochSampler and ShardBatches share the images out themselves
+            default_root_dir=work_dir,
+            callbacks=[*training_callbacks(settings, validates), *callbacks],
+            plugins=[AtomicCheckpointIO()],
+            logger=[
+                CSVLogger(work_dir, name="", version=""),
+                TensorBoardLogger(work_dir, name="", version="tensorboard"),
+            ],
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f"training: {str(error).strip().splitlines()[0]}") from error

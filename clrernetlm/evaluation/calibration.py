@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,24 +39,24 @@ def reliability(scores: ArrayLike, right: ArrayLike, bins: int = BINS) -> dict[s
     return {"lanes": len(values), "expected_calibration_error": error, "bins": rows}
 
 
+@dataclass
 class ScoreLog:
-    """Notes the score of every lane that passes, and the IoU with the label nearest to it."""
+    """Notes the score of every lane that passes, and the IoU with the label nearest to it, image by image."""
 
-    def __init__(self) -> None:
-        self._scores: list[NDArray[np.float64]] = []
-        self._ious: list[NDArray[np.float64]] = []
+    scores: list[NDArray[np.float64]] = field(default_factory=list)
+    ious: list[NDArray[np.float64]] = field(default_factory=list)
 
     def watch(self, images: Iterable[ScoredIous]) -> Iterator[ScoredIous]:
         """The same images, one at a time."""
         for scores, ious in images:
-            self._scores.append(scores)
-            self._ious.append(ious.max(axis=1, initial=0.0))
+            self.scores.append(scores)
+            self.ious.append(ious.max(axis=1, initial=0.0))
             yield scores, ious
 
     def reliability(self, iou_threshold: float = 0.5, bins: int = BINS) -> dict[str, Any]:
         """`reliability` of the score as the probability of an IoU above the threshold with some label."""
-        ious = np.concatenate([np.zeros(0), *self._ious])
+        ious = np.concatenate([np.zeros(0), *self.ious])
         return {
             "iou_threshold": iou_threshold,
-            **reliability(np.concatenate([np.zeros(0), *self._scores]), ious > iou_threshold, bins),
+            **reliability(np.concatenate([np.zeros(0), *self.scores]), ious > iou_threshold, bins),
         }

@@ -23,6 +23,7 @@ from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_set
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.files import replacing
+from clrernetlm.shards import Shard
 
 Path = str | os.PathLike[str]
 Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
@@ -67,6 +68,7 @@ def evaluate(
     workers: int = 0,
     per_image: Path | None = None,
     progress: bool = False,
+    shard: Shard | None = None,
 ) -> EvaluationResult:
     """Compare `<pred_dir>/<image>.lines.txt` with `<gt_dir>/<image>.lines.txt` for every image of a list.
 
@@ -74,7 +76,8 @@ def evaluate(
     (`test0_normal.txt`, ...), of which the images in `list_file` count; or `folders`, for the top-level folders of the
     images. `width` in pixels of `image_size` (width, height), which takes coordinates as they are; None scales every
     frame to 1640 pixels wide and needs the images beside their labels. `workers`: processes, 0 = one per core.
-    `per_image`: a JSON-lines file with the counts, hits and IoUs of every image, in the order of the list.
+    `per_image`: a JSON-lines file with the counts, hits and IoUs of every image, in the order of the list. `shard`:
+    only its images of the list count, if any; the results of all shards add up to that of the list.
 
     A missing prediction file means no lanes. Raises UserError for a missing label file, for a malformed file (naming
     the line), for an empty list and for settings that make no sense.
@@ -91,7 +94,8 @@ def evaluate(
     names = _categories(categories, list_file)
     total = Tally(job.counted)
     by_category = {name: Tally(job.counted) for name in names}
-    chunks = _chunks(_entries(list_file, names))
+    entries = _entries(list_file, names)
+    chunks = _chunks(entries if shard is None else shard.pick(entries))
     with replacing(per_image) if per_image is not None else nullcontext() as temporary:
         with open(temporary or os.devnull, "w", encoding="utf-8") as lines:
             for result in _progress(_run(job, chunks, workers), progress):
@@ -99,7 +103,7 @@ def evaluate(
                 for name, tally in result.categories.items():
                     by_category[name].add(tally)
                 lines.writelines(result.lines)
-        if total.images == 0:
+        if total.images == 0 and next(read_images(list_file), None) is None:
             raise UserError(f"{list_file}: no images; expected one image path a line")
     settings = {"semantics": semantics, "width": width, "image_size": image_size and list(image_size)}
     return EvaluationResult(job.thresholds, total, by_category, settings)

@@ -42,7 +42,6 @@ class PredictionWriter:
         self.folder = Path(folder)
         self.min_score = min_score
         self._stack = ExitStack()
-        self._made: set[str] = set()  # folders
 
     @property
     def predictions_file(self) -> Path:
@@ -66,28 +65,26 @@ class PredictionWriter:
         image = path.lstrip("/")
         if ".." in Path(image).parts:
             raise UserError(f"{path}: an image path with `..` would be written outside {self.folder}; use a plain path")
-        self._write_lines(image, [lane for lane in lanes if lane.score >= self.min_score])
+        write_lines_file(self.folder, image, format_lines([lane for lane in lanes if lane.score >= self.min_score]))
         rows = [{"score": float(lane.score), "points": np.round(lane.points, 5).tolist()} for lane in lanes]
         self._lines.write(json.dumps({"path": "/" + image, "lanes": rows}) + "\n")
 
-    def _write_lines(self, image: str, lanes: list[Lane]) -> None:
-        # Renamed into place, so that an interrupted run leaves whole files only; not synced to disk one by one, which
-        # would take longer than the model. That all of them are there is what `predictions.jsonl` says.
-        target = lines_file(self.folder, image)
-        temporary = f"{target}.{os.getpid()}.tmp"
+
+def write_lines_file(folder: str | os.PathLike[str], image: str, text: str) -> None:
+    """Write the `.lines.txt` of an image in one step."""
+    # Renamed into place, so that an interrupted run leaves whole files only; not synced to disk one by one, which would
+    # take longer than the model. That all of them are there is what `predictions.jsonl` says.
+    target = lines_file(folder, image)
+    temporary = f"{target}.{os.getpid()}.tmp"
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         try:
-            if (parent := os.path.dirname(target)) not in self._made:
-                os.makedirs(parent, exist_ok=True)
-                self._made.add(parent)
-            try:
-                Path(temporary).write_text(format_lines(lanes), encoding="ascii")
-                os.replace(temporary, target)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"{target}: cannot be written ({error.strerror}); free space or check permissions"
-            ) from None
+            Path(temporary).write_text(text, encoding="ascii")
+            os.replace(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); free space or check permissions") from None
 
 
 def read_predictions(path: str | os.PathLike[str]) -> Iterator[Prediction]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from clrernetlm.evaluation.image_lists import lines_file, read_images
 from clrernetlm.evaluation.predictions import read_predictions
 from clrernetlm.evaluation.tally import scores as scores_of
 from clrernetlm.lane import read_lines
+from clrernetlm.shards import Shard
 
 ScoredIous = tuple[FloatArray, FloatArray]  # (n_pred,) scores, (n_pred, n_gt) IoU
 CONFIDENCES = tuple(i / 100 for i in range(1, 100))
@@ -30,6 +31,10 @@ class Sweep:
     tp: NDArray[np.int64]
     fp: NDArray[np.int64]
     fn: NDArray[np.int64]
+
+    def __add__(self, other: Sweep) -> Sweep:
+        """The counts of both, for other images swept in the same way."""
+        return replace(self, tp=self.tp + other.tp, fp=self.fp + other.fp, fn=self.fn + other.fn)
 
     def points(self) -> list[dict[str, Any]]:
         """confidence, tp, fp, fn, precision, recall, f1 per confidence threshold: both curves."""
@@ -84,15 +89,18 @@ def scored_ious(
     semantics: Semantics = "clrernet",
     width: int = 30,
     image_size: ImageSize = (1640, 590),
+    shard: Shard | None = None,
 ) -> Iterator[ScoredIous]:
     """Scores and IoUs of the images of a predictions file, one at a time, against `<gt_dir>/<image>.lines.txt`.
 
-    With `list_file` only its images count, and those without a prediction count as images without predicted lanes.
-    `image_size` as in `evaluate`.
+    With `list_file` only its images count, each once, and those without a prediction count as images without predicted
+    lanes. `image_size`, and `shard` of that list, as in `evaluate`.
     Raises UserError for a malformed or missing file.
     """
     check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
-    missing = set(read_images(list_file)) if list_file is not None else None
+    missing: set[str] | None = None
+    if list_file is not None:
+        missing = _first_listed(list_file, shard or Shard())
     for prediction in read_predictions(predictions_file):
         if missing is not None:
             if prediction.path not in missing:
@@ -112,3 +120,11 @@ def scored_ious(
         # Without predictions the shape alone matters, which the canvas does not change.
         labels = read_lines(lines_file(gt_dir, image))
         yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))
+
+
+def _first_listed(list_file: str | os.PathLike[str], shard: Shard) -> set[str]:
+    """The images of a shard that no line before theirs names."""
+    numbers: dict[str, int] = {}
+    for number, image in enumerate(read_images(list_file)):
+        numbers.setdefault(image, number)
+    return {image for image, number in numbers.items() if shard.holds(number)}

@@ -67,6 +67,12 @@ class EvaluationResult:
     categories: dict[str, Tally]
     settings: dict[str, Any] = field(default_factory=dict)  # semantics, width, image_size (None: see `canvas`)
 
+    def add(self, other: EvaluationResult) -> None:
+        """Add the result of other images, counted in the same way."""
+        self.total.add(other.total)
+        for name, tally in other.categories.items():
+            self.categories[name].add(tally)
+
     def f1(self, threshold: float = 0.5) -> float:
         """Total F1 at a threshold."""
         return float(self.total.at(threshold)["f1"])

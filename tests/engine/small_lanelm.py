@@ -7,6 +7,8 @@ import torch
 from clrernetlm.config import Config, LaneLMConfig, LaneLMNetworkConfig
 from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.lanelm.loading import build_lanelm
+from clrernetlm.models.lanelm.promptable import DetectorReader
 from tests.engine.small import small_config
 
 
@@ -31,3 +33,15 @@ def write_detector(path: Path) -> Path:
     torch.nn.init.constant_(model.bbox_head.reg_layers.bias[3:4], 0.75)
     save_official(model, path)
     return path
+
+
+def talkative_reader(config: Config) -> DetectorReader:
+    """Random weights under which lanes of every length are found and written, some of them with little confidence."""
+    torch.manual_seed(0)
+    model = build_lanelm(config).eval()
+    with torch.no_grad():
+        model.detector.bbox_head.reg_layers.bias[3] = 0.8  # the length
+        model.detector.bbox_head.cls_layers.weight.mul_(3000)
+        for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
+            linear.weight.mul_(4)
+    return model

@@ -25,6 +25,7 @@ from clrernetlm.models.lanelm.loading import build_lanelm, save_lanelm
 from clrernetlm.models.lanelm.promptable import DetectorReader
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
+from tests.engine.small_lanelm import talkative_reader
 from tests.models.lanelm.small import small_network
 
 IMAGES = 5
@@ -57,15 +58,7 @@ def config(roads: Path, tmp_path: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def model(roads: Path) -> DetectorReader:
-    """Random weights under which lanes of every length are found and written, some of them with little confidence."""
-    torch.manual_seed(0)
-    model = build_lanelm(settings_of(roads, roads)).eval()
-    with torch.no_grad():
-        model.detector.bbox_head.reg_layers.bias[3] = 0.8  # the length
-        model.detector.bbox_head.cls_layers.weight.mul_(3000)
-        for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
-            linear.weight.mul_(4)
-    return model
+    return talkative_reader(settings_of(roads, roads))
 
 
 @pytest.fixture(scope="module")

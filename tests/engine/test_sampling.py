@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.engine.sampling import EpochSampler, ShardSampler
+from clrernetlm.engine.sampling import EpochSampler, ShardBatches
+from clrernetlm.shards import Shard
 
 
 def batches(length, batch_size, epoch=0, **settings):
@@ -42,8 +43,21 @@ def test_fewer_images_than_a_batch_still_make_one_equal_batch_per_process(world)
     assert {index for part in parts for _, index in part[0]} == {0, 1, 2}
 
 
-@given(length=st.integers(0, 100), world=st.integers(1, 5))
-def test_shards_hold_each_image_exactly_once(length, world):
-    shards = [list(ShardSampler(length, rank=rank, world=world)) for rank in range(world)]
-    assert sorted(chain(*shards)) == list(range(length))
-    assert [len(ShardSampler(length, rank=rank, world=world)) for rank in range(world)] == [len(s) for s in shards]
+@given(
+    length=st.integers(0, 100),
+    world=st.integers(1, 5),
+    run=st.integers(1, 7),
+    equal=st.booleans(),
+    rank=st.integers(0, 4),
+)
+def test_shards_hold_each_image_exactly_once(length, world, run, equal, rank):
+    samplers = [ShardBatches(length, Shard(rank, world, run), equal) for rank in range(world)]
+    shards = [list(sampler) for sampler in samplers]
+    assert sorted(chain(*chain(*shards))) == list(range(length))
+    assert [len(sampler) for sampler in samplers] == [len(shard) for shard in shards]
+    whole = list(ShardBatches(length, Shard(run=run)))
+    assert sorted(batch for batch in chain(*shards) if batch) == whole, "the batches of one process"
+    if equal:
+        assert len({len(shard) for shard in shards}) == 1
+    shard = Shard(rank % world, world, run)
+    assert list(shard.pick(range(length))) == list(chain(*shards[shard.rank]))

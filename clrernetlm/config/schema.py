@@ -127,7 +127,8 @@ class TrainingConfig:
     fit_anchors: bool = False  # first anchors by k-means of training lanes; pays in short trainings
     ema_momentum: float | None = None  # weight of the newest weights in the running average
     clip_norm: float | None = None
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    # 64-true is for checks, and ten times slower.
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
     accumulate: int = 1  # batches per optimiser step
     log_every: int = 10  # steps between logged losses
     validate_every: int = 1  # epochs between validations; 0: never

@@ -25,7 +25,7 @@ class CLRerNetCriterion(nn.Module):
     `stages` are dicts of `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, 72) in
     relative units. `loss_seg` appears when `seg_logits` (B, C, H, W) and `masks` (B, H, W) are given and its weight is
     not 0; mask labels beyond the classes, 255 among them, do not count. The scalars are weighted: the loss is their
-    sum. Computed in float32 whatever the autocast; without a device sync.
+    sum. Computed in float32 whatever the autocast, of float64 in float64; without a device sync.
 
     For lanes, every image and stage is normalised by its own, then averaged: with batches of equal size per process the
     mean that DDP takes of the gradients is exact. Segmentation has one divisor for the batch, reduced over processes.
@@ -68,10 +68,11 @@ class CLRerNetCriterion(nn.Module):
     ) -> dict[str, Tensor]:
         with torch.autocast(targets.device.type, enabled=False):
             # Stages and images become one axis N = S * B.
-            predictions = {name: torch.cat([stage[name] for stage in stages]).float() for name in stages[0]}
-            losses = self._lane_losses(predictions, targets.float().repeat(len(stages), 1, 1))
+            predictions = {name: _exact(torch.cat([stage[name] for stage in stages])) for name in stages[0]}
+            wanted = targets.to(predictions["xs"].dtype).repeat(len(stages), 1, 1)
+            losses = self._lane_losses(predictions, wanted)
             if seg_logits is not None and masks is not None and self.settings.seg_weight:
-                losses["loss_seg"] = self.seg(seg_logits.float(), masks)
+                losses["loss_seg"] = self.seg(_exact(seg_logits), masks)
         return losses
 
     def _lane_losses(self, predictions: Predictions, targets: Tensor) -> dict[str, Tensor]:
@@ -145,3 +146,8 @@ def build_assigner(
 def _pick(values: Tensor, index: Tensor) -> Tensor:
     """(N, M, C), (N, K) -> (N, K, C): the rows `index` names, per element of N."""
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Any floats -> float32, or float64 as they are."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,4 +1,4 @@
-"""Attention to an image without keys and values of its own for every layer."""
+"""Attention to an image from its features: weights that follow each other are multiplied once, not for every image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ from clrernetlm.models.lanelm.attention import Attention
 from clrernetlm.models.lanelm.positions import grid_sinusoids
 
 SCORES = 1 << 18  # at once: a megabyte, so that many queries take no more memory than some
+
+
+class FoldedMemory(nn.Module):
+    """Keys and values of a pyramid level (B, C, h, w), each (B, heads, h * w, d), straight from its features.
+
+    Equal to those of the image's tokens up to rounding. Without gradients.
+    """
+
+    def __init__(self, attention: Attention, project: nn.Conv2d, level: Tensor, size: tuple[int, int]) -> None:
+        super().__init__()
+        assert project.bias is not None
+        dim, heads = len(level), attention.num_heads
+        features = (attention.key_value.weight @ project.weight.flatten(1)).T  # (C, 2 D)
+        places = attention.key_value(grid_sinusoids(*size, dim, level.device) + project.bias + level)  # (h w, 2 D)
+        self.register_buffer("weights", features.unflatten(1, (2, heads, -1)).permute(1, 2, 0, 3).contiguous())
+        self.register_buffer("places", places.unflatten(1, (2, heads, -1)).permute(1, 2, 0, 3).contiguous())
+        self.weights: Tensor  # (2, heads, C, d)
+        self.places: Tensor  # (2, heads, h w, d)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) -> keys and values."""
+        rows = features.flatten(2).transpose(1, 2)
+        made = self.places.new_empty(2, len(rows), *self.places.shape[1:])
+        for kind, (weights, places) in enumerate(zip(self.weights, self.places, strict=True)):
+            for image, one in enumerate(rows):
+                torch.baddbmm(places, one.expand(len(weights), -1, -1), weights, out=made[kind, image])
+        return made[0], made[1]
 
 
 class FoldedAttention(nn.Module):

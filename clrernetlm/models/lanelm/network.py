@@ -90,7 +90,7 @@ class LaneLM(nn.Module):
     def sharpen(self, fold: bool) -> None:
         """Lay the weights out for writing once and for all; for a model whose weights do not change any more.
 
-        `fold`: attend to images by `FoldedAttention` where that is less work.
+        `fold`: also for looking at images, with oneDNN.
         """
         self.pen = Pen(self, fold)
 
@@ -129,8 +129,8 @@ class LaneLM(nn.Module):
         maps = self.sampler.maps(normed) if self.config.local_sampling else []
         if not self.config.global_attention:
             return Scene(maps, [None] * self.config.num_layers)
-        if self.pen is not None and self.pen.folded is not None:
-            return Scene(maps, [fold(normed[level]) for fold, level in zip(self.pen.folded, self.seen, strict=True)])
+        if self.pen is not None and self.pen.views is not None:
+            return Scene(maps, [view(normed[level]) for view, level in zip(self.pen.views, self.seen, strict=True)])
         tokens = self.visual_encoder(normed[self.seen[-1] :])
         return Scene(maps, [*self.decoder.visual_caches([tokens[level - self.seen[-1]] for level in self.seen])])
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clrernetlm.models.lanelm.folding import FoldedAttention
+from clrernetlm.models.lanelm.folding import FoldedAttention, FoldedMemory
 
 if TYPE_CHECKING:
     from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
@@ -34,7 +34,7 @@ class Cache:
 class Pen(nn.Module):
     """Weights of a LaneLM as `Writer` multiplies with them: those of one input in one matrix. Copies, without gradient.
 
-    `folded`: each layer's attention to the image. `own`: queries, keys and values of each layer. `straight`: the strip
+    `views`: how each layer sees the image. `own`: queries, keys and values of each layer. `straight`: the strip
     where the lane goes straight on, with the `MOVING` facts; `reference`: the strip at the reference.
     """
 
@@ -42,7 +42,7 @@ class Pen(nn.Module):
 
     def __init__(self, model: LaneLM, fold: bool = False) -> None:
         super().__init__()
-        self.folded = folded_attentions(model) if fold and model.config.global_attention else None
+        self.views = views(model) if fold and model.config.global_attention else None
         attentions = [layer.self_attn for layer in model.decoder.stack]
         self.own = nn.ModuleList(product(both.query, both.key_value) for both in attentions)
         straight = model.guide.weight[:, self.MOVING]
@@ -141,20 +141,20 @@ class Writer:
         return tokens
 
 
-def folded_attentions(model: LaneLM) -> nn.ModuleList | None:
-    """Attention of every layer to its pyramid level; None where scores of features are more work than those of keys."""
-    encoder, folded = model.visual_encoder, []
+def views(model: LaneLM) -> nn.ModuleList:
+    """What makes every layer's `Visual` of its pyramid level: keys and values, or features where heads are wider."""
+    encoder, made = model.visual_encoder, []
     for layer, level in zip(model.decoder.stack, model.seen, strict=True):
         number = level - model.seen[-1]
         project, attention = encoder.project[number], layer.cross_attn
         assert isinstance(project, nn.Conv2d)
         assert attention is not None
-        if project.in_channels > project.out_channels // attention.num_heads:
-            return None
+        wide = project.out_channels // attention.num_heads >= project.in_channels
         stride = FINEST_STRIDE << level
         size = (model.height // stride, model.width // stride)
-        folded.append(FoldedAttention(attention, project, encoder.level_embedding[number], size))
-    return nn.ModuleList(folded)
+        kind = FoldedAttention if wide else FoldedMemory
+        made.append(kind(attention, project, encoder.level_embedding[number], size))
+    return nn.ModuleList(made)
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

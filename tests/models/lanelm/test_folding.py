@@ -7,7 +7,7 @@ from torch import nn
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import folding
 from clrernetlm.models.lanelm.attention import Attention
-from clrernetlm.models.lanelm.folding import FoldedAttention
+from clrernetlm.models.lanelm.folding import FoldedAttention, FoldedMemory
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.visual import VisualEncoder
 from tests.models.lanelm.small import random_levels, random_requests, small_lanelm
@@ -31,24 +31,24 @@ def test_features_are_attended_to_like_their_keys_and_values(
     project = encoder.project[0]
     assert isinstance(project, nn.Conv2d)
     folded = FoldedAttention(attention, project, encoder.level_embedding[0], (5, 7))
-    expected = attention(queries, *attention.keys_values(encoder([features])[0]))
+    memory = attention.keys_values(encoder([features])[0])
+    expected = attention(queries, *memory)
     torch.testing.assert_close(folded(features).attend(queries), expected)
     moved = features.roll(1, dims=-1)
     assert (folded(moved).attend(queries) - expected).abs().max() > 1e-3
+    made = FoldedMemory(attention, project, encoder.level_embedding[0], (5, 7))(features)
+    torch.testing.assert_close(made, memory)
 
 
+@pytest.mark.parametrize("heads", [2, 4])
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2}, {"num_layers": 4}, {"sees_past": False}], ids=str)
-def test_a_folded_lanelm_writes_the_same_lanes(settings: dict[str, object]) -> None:
-    model, levels, requests = small_lanelm(num_heads=2, **settings), random_levels(6), random_requests(6, 8)
+def test_a_folded_lanelm_writes_the_same_lanes(settings: dict[str, object], heads: int) -> None:
+    model, levels, requests = small_lanelm(num_heads=heads, **settings), random_levels(6), random_requests(6, 8)
     fast = fuse(model)
     assert fast.pen is not None
-    assert fast.pen.folded is not None
+    assert fast.pen.views is not None
+    kind = FoldedAttention if heads == 2 else FoldedMemory  # 16 channels and 32 numbers a token
+    assert all(type(view) is kind for view in fast.pen.views)
     answers = generate(fast, levels, requests)
     same(answers, generate(model, levels, requests), requests.asked)
     same(answers, generate(fast, levels, requests, cached=False), requests.asked)
-
-
-def test_narrow_heads_keep_keys_and_values() -> None:
-    narrow = fuse(small_lanelm(num_heads=4))
-    assert narrow.pen is not None
-    assert narrow.pen.folded is None

@@ -141,10 +141,17 @@ def launched_processes() -> tuple[int, int] | None:
 
 
 def cluster_environment() -> ClusterEnvironment:
-    """How the processes of this run find one another."""
+    """How the processes of this run find one another. Raises UserError for a Slurm job that Lightning does not take."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    return LightningEnvironment() if launched_processes() is None else SLURMEnvironment(auto_requeue=False)
+    if launched_processes() is None:
+        return LightningEnvironment()
+    try:
+        return SLURMEnvironment(auto_requeue=False)
+    except RuntimeError:
+        raise UserError(
+            "Slurm: --ntasks alone does not say how many processes a machine has; use --ntasks-per-node"
+        ) from None
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from clrernetlm.config import Config
@@ -64,7 +64,8 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     start = starting_point(work_dir, resume)
     if start is not None:
         saved = AtomicCheckpointIO().load_checkpoint(start)
-        warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
+        if rank_zero_only.rank == 0:
+            warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
         if saved["epoch"] + 1 >= config.training.epochs:
             return trained_checkpoint(work_dir)
     keep_freed_memory()
@@ -75,7 +76,8 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
         module.begin(data)
     else:
         restore(module, saved, start)
-        keep_metrics(work_dir)
+        if trainer.is_global_zero:
+            keep_metrics(work_dir)
     if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         synchronise_batch_norm(module)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
@@ -122,7 +124,7 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
             raise UserError(f"{work_dir / 'checkpoints'}: nothing to resume from; run without --resume")
         return last
     # Rank 0 of a multi-process launch may have written already; only the first process decides.
-    if last is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if last is not None and rank_zero_only.rank == 0:
         raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
     return None
 
@@ -145,6 +147,8 @@ def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callbac
     validates = settings.validate_every > 0
     device = select_device(settings.device)
     check_processes(config, device)
+    if config.task == "lanelm" and settings.precision == "64-true":
+        raise UserError("training.precision: 64-true is for CLRerNet; LaneLM trains in 32-true or a mixed precision")
     torch.set_float32_matmul_precision("high")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # advice, not news
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -183,5 +187,5 @@ def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callbac
             ],
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise UserError(f"training: {str(error).strip().splitlines()[0]}") from error

@@ -13,7 +13,7 @@ import torch
 from clrernetlm.config.source import to_source
 from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol
 from clrernetlm.engine.lanelm_testing import score_lanelm
-from clrernetlm.engine.process_group import process_group
+from clrernetlm.engine.process_group import launched_processes, process_group
 from clrernetlm.engine.testing import score_detector
 from clrernetlm.errors import UserError
 from clrernetlm.models.lanelm.loading import save_lanelm
@@ -229,3 +229,13 @@ def test_one_process_of_a_launcher_needs_no_other(monkeypatch):
         assert group.alone
         assert group.first
         assert list(group.in_list_order("abc")) == ["a", "b", "c"]
+
+
+def test_slurm_says_how_many_processes_there_are(monkeypatch):
+    for name, value in {"STEP_NUM_TASKS": 8, "STEP_NUM_NODES": 2, "NTASKS": 8}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert launched_processes() == (4, 2)
+    with pytest.raises(UserError, match="use --ntasks-per-node"), process_group(1, 1):
+        pass
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")  # the batch script itself, outside of srun
+    assert launched_processes() is None

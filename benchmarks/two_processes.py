@@ -1,0 +1,118 @@
+"""Does training with two processes equal training with one? `python benchmarks/two_processes.py`.
+
+Generates a few roads and trains CLRerNet, then LaneLM, twice with the command line: in one process, and in two that
+share the same global batch (DDP, synchronised BatchNorm). Prints the loss of every step of both and the largest
+relative difference. CLRerNet in double precision shows whether the arithmetic is the same; `--precision 32-true` shows
+what rounding makes of it, which some steps later decides otherwise which anchor gets a lane. So does any rounding at a
+higher learning rate: Adam's first steps move every weight by the whole of it. LaneLM trains in float32.
+Dropout draws in every process for itself, so CLRerNet trains without it: no segmentation branch, no attention dropout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SMALL = [
+    "--model.backbone.name=dla46_c",
+    "--model.backbone.pretrained=False",
+    "--model.viewport.width=160",
+    "--model.viewport.height=64",
+    "--model.head.num-priors=48",
+    "--model.head.attention-dropout=0",
+    "--model.loss.seg-weight=0",
+    "--data.diff-file=None",
+    "--data.num-workers=0",
+]
+SMALL_LANELM = [
+    "--lanelm.network.num-steps=16",
+    "--lanelm.network.nbins-x=80",
+    "--lanelm.network.embed-dim=32",
+    "--lanelm.network.num-heads=2",
+    "--lanelm.network.ffn-dim=64",
+    "--lanelm.cache=None",
+]
+RUNS = {"one process": [], "two processes": ["--training.num-devices=2", "--training.strategy=ddp"]}
+
+
+def clrernetlm(*words: str) -> None:
+    """The command line in a process of its own, one thread per process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "clrernetlm", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"clrernetlm {' '.join(words)}:\n{done.stdout}{done.stderr}")
+
+
+def losses(metrics: Path) -> list[float]:
+    """The loss of every step of a run."""
+    with open(metrics, newline="") as lines:
+        return [float(row["loss"]) for row in csv.DictReader(lines) if row["loss"]]
+
+
+def compare(name: str, words: list[str], folder: Path, steps: int) -> float:
+    """Train twice, print both; returns the largest relative difference of a loss."""
+    seconds, found = {}, {}
+    for run, more in RUNS.items():
+        work = folder / name / run.replace(" ", "_")
+        start = time.perf_counter()
+        clrernetlm("train", *words, f"--training.work-dir={work}", *more)
+        seconds[run], found[run] = time.perf_counter() - start, losses(work / "metrics.csv")
+    one, two = found.values()
+    assert len(one) == len(two) == steps, f"{len(one)} and {len(two)} steps"
+    differences = [abs(a - b) / abs(a) for a, b in zip(one, two, strict=True)]
+    print(f"{name}: step, loss in one process, in two, relative difference")
+    for step, row in enumerate(zip(one, two, differences, strict=True)):
+        print(f"{step:4} {row[0]:14.9f} {row[1]:14.9f} {row[2]:9.1e}")
+    times = ", ".join(f"{run} {took:.0f} s" for run, took in seconds.items())
+    print(f"{name}: largest difference {max(differences):.1e} over {steps} steps ({times})")
+    return max(differences)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=4, help="images of a step, over all processes")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--precision", choices=["64-true", "32-true"], default="64-true")
+    parser.add_argument("--models", nargs="+", choices=["clrernet", "lanelm"], default=["clrernet", "lanelm"])
+    args = parser.parse_args()
+    images = 2 * args.batch
+    common = [
+        f"--data.batch-size={args.batch}",
+        f"--training.learning-rate={args.learning_rate}",
+        f"--training.max-steps={args.steps}",
+        f"--training.epochs={args.steps}",
+        "--training.validate-every=0",
+        "--training.log-every=1",
+        "--training.sync-batch-norm=True",
+        "--training.device=cpu",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        roads = folder / "roads"
+        clrernetlm("synth", str(roads), "--train", str(images), "--val", "1", "--test", "1", "--size", "410x148")
+        words = [f"--data.root={roads}", *SMALL, *common]
+        if "clrernet" in args.models:
+            precision = f"--training.precision={args.precision}"
+            compare("clrernet", ["clrernet_culane_dla46_c", *words, precision], folder, args.steps)
+        if "lanelm" in args.models:
+            detector = folder / "detector"
+            learned = ["--training.epochs=40", "--training.max-steps=40", "--training.learning-rate=6e-4"]
+            clrernetlm("train", "clrernet_culane_dla46_c", *words, *learned, f"--training.work-dir={detector}")
+            weights = sorted((detector / "checkpoints").glob("epoch_*.ckpt"))[-1]
+            lanelm = [*words, *SMALL_LANELM, f"--lanelm.detector={weights}"]
+            compare("lanelm", ["base_lanelm", *lanelm], folder, args.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Post-training int8: backbone and pyramid on 8-bit integers, scaled to what a few hundred images show."""
+"""Post-training int8: convolutions on 8-bit integers, scaled to what a few hundred images show."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def _find(source: Path, name: str, number: int) -> Path:
 
 
 def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
-    """A detector as `openvino.Model` -> the same with 8-bit convolutions up to the pyramid.
+    """A detector as `openvino.Model` -> the same with 8-bit convolutions.
 
-    The head stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
+    What else the head does stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
     """
     nncf = needed("nncf")
     nncf.set_log_level(logging.ERROR)
@@ -69,12 +69,12 @@ def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
             nncf.Dataset(list(inputs)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(names=head_operations(model), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=exact_operations(model), validate=False),
         )
 
 
-def head_operations(model: Any) -> list[str]:
-    """Names of all operations that the pyramid does not need."""
+def exact_operations(model: Any) -> list[str]:
+    """Names of the operations that the pyramid does not need and that are no convolutions."""
     needed_for_pyramid: set[str] = set()
     left = [port.get_node() for port in pyramid_ports(model)]
     while left:
@@ -82,4 +82,5 @@ def head_operations(model: Any) -> list[str]:
         if operation.get_friendly_name() not in needed_for_pyramid:
             needed_for_pyramid.add(operation.get_friendly_name())
             left += [port.get_source_output().get_node() for port in operation.inputs()]
-    return sorted({operation.get_friendly_name() for operation in model.get_ops()} - needed_for_pyramid)
+    others = (operation for operation in model.get_ops() if operation.get_type_name() != "Convolution")
+    return sorted({operation.get_friendly_name() for operation in others} - needed_for_pyramid)

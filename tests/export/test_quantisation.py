@@ -1,4 +1,4 @@
-"""int8: backbone and pyramid in 8 bits, the head as it was, calibrated on images of a folder or a list."""
+"""int8: convolutions in 8 bits, the rest of the head as it was, calibrated on images of a folder or a list."""
 
 from pathlib import Path
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
 
 FINEST_STRIDE = 8
+SPOTS = 256  # strips sampled at once: they take more memory than what is made of them
 
 
 @dataclass
@@ -79,9 +80,12 @@ class Writer:
         tokens += model.guide(facts)
         if config.local_sampling:
             y = model.row_y(ahead).to(reference)
-            strips = model.sampler(scene.maps, torch.stack([reference, y], dim=-1))
-            # Without a reference this strip is that of x, too.
-            tokens += self.pen.reference(strips * referred[..., None])
+            spots, most = torch.stack([reference, y], dim=-1), max(1, SPOTS // first.numel())
+            for start in range(0, last, most):
+                part = slice(start, start + most)
+                strips = model.sampler(scene.maps, spots[:, :, part])
+                # Without a reference this strip is that of x, too.
+                tokens[:, :, part] += self.pen.reference(strips * referred[:, :, part, None])
             self.grids = model.sampler.grid(torch.stack([torch.zeros_like(y), y], dim=-1)).unbind(2)  # for x = 0
         self.tokens = tokens.permute(2, 0, 1, 3).flatten(1, 2).unbind(0)  # per place (N, D)
         self.here, self.reference, self.referred = here.unbind(-1), reference.unbind(-1), referred.unbind(-1)

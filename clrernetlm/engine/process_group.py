@@ -174,7 +174,8 @@ def process_group(processes: int, run: int) -> Iterator[ProcessGroup]:
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for library in ("lightning.fabric", "lightning.pytorch"):  # whichever was imported last does the talking
+        logging.getLogger(library).setLevel(logging.WARNING)
     strategy = DDPStrategy(cluster_environment=cluster_environment(), process_group_backend="gloo", timeout=PATIENCE)
     fabric = Fabric(accelerator="cpu", devices=local, num_nodes=machines, strategy=strategy)
     fabric.launch()

@@ -64,7 +64,7 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     start = starting_point(work_dir, resume)
     if start is not None:
         saved = AtomicCheckpointIO().load_checkpoint(start)
-        if rank_zero_only.rank == 0:
+        if first_process():
             warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
         if saved["epoch"] + 1 >= config.training.epochs:
             return trained_checkpoint(work_dir)
@@ -84,6 +84,11 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     if trainer.interrupted:
         raise KeyboardInterrupt
     return trained_checkpoint(work_dir)
+
+
+def first_process() -> bool:
+    """Whether this is the first process of all; the launcher has said so before the processes have met."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def trained_checkpoint(work_dir: Path) -> Path:
@@ -124,7 +129,7 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
             raise UserError(f"{work_dir / 'checkpoints'}: nothing to resume from; run without --resume")
         return last
     # Rank 0 of a multi-process launch may have written already; only the first process decides.
-    if last is not None and rank_zero_only.rank == 0:
+    if last is not None and first_process():
         raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
     return None
 

@@ -207,8 +207,8 @@ def check_space(folder: Path, view: int, config: Config) -> None:
         raise UserError(f"lanelm.cache_limit: features need {needed:.3g} GB, not {limit:g}; raise it, or {way}")
     if needed > free:
         raise UserError(
-            f"{folder.parent}: features need {needed:.1f} GB, {free:.1f} GB are free; free space, lower lanelm.views or "
-            "set lanelm.cache=None"
+            f"{folder.parent}: features need {needed:.1f} GB, {free:.1f} GB are free; free space, lower lanelm.views "
+            "or set lanelm.cache=None"
         )
 
 

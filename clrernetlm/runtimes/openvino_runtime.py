@@ -83,13 +83,15 @@ def split_at_pyramid(model: Any) -> list[Any]:
 
     Takes the graph apart. Where the pyramid has lost its names the graph stays whole.
     """
-    openvino, passes = needed("openvino"), needed("openvino.passes")
-    manager = passes.Manager()
-    manager.register_pass(passes.ConstantFolding())  # the number of images, which the head reads off the pixels
-    manager.run_passes(model)
+    openvino = needed("openvino")
     ports = pyramid_ports(model)
     if len(ports) < len(LEVELS):
         return [model]
+    for operation in model.get_ops():  # the head reads the number of images off the pixels, which it has no more
+        if operation.get_type_name() == "ShapeOf":
+            size = openvino.opset8.constant(list(operation.input_value(0).get_shape()), operation.get_element_type())
+            for target in operation.output(0).get_target_inputs():
+                target.replace_source_output(size.output(0))
     results, parameters = list(model.get_results()), []
     consumers = [list(port.get_target_inputs()) for port in ports]
     pyramid = openvino.Model([openvino.opset8.result(port) for port in ports], model.get_parameters(), "pyramid")

@@ -110,16 +110,21 @@ def main() -> None:
         root = Path(folder)
         images = make_tree(root, arguments.images)
         (root / "check.txt").write_text("\n".join(images[: arguments.plain]))
+        quarter = len(images) // 4
+        (root / "quarter.txt").write_text("".join(f"/{image}\n" for image in images[:quarter]))
         ours = evaluate(root / "pred", root / "gt", root / "check.txt", workers=1).total.at(THRESHOLD)  # and warms up
         plain = plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
         if plain != (ours["tp"], ours["fp"], ours["fn"]):
             sys.exit(f"the two disagree: {plain} and {ours}")
-        rates: dict[str, list[float]] = {"plain": [], "one": [], "all": []}
+        rates: dict[str, list[float]] = {"plain": [], "quarter": [], "one": [], "all": []}
         work: dict[str, list[float]] = {"one": [], "all": []}  # CPU milliseconds per image, all processes together
         for _ in range(arguments.rounds):
             start = time.perf_counter()
             plain_evaluate(root / "pred", root / "gt", images[: arguments.plain])
             rates["plain"].append(arguments.plain / (time.perf_counter() - start))
+            start = time.perf_counter()
+            evaluate(root / "pred", root / "gt", root / "quarter.txt", workers=1)
+            rates["quarter"].append(quarter / (time.perf_counter() - start))
             for name, workers in (("one", 1), ("all", cores())):
                 start, used = time.perf_counter(), cpu_seconds()
                 evaluate(root / "pred", root / "gt", root / "list.txt", workers=workers)
@@ -129,6 +134,8 @@ def main() -> None:
     print(f"{machine()}, {cores()} cores, OpenCV {cv2.__version__}, counts equal: {plain}")
     print(f"plain, 1 core : {middle['plain']:8.1f} images/s")
     print(f"ours,  1 core : {middle['one']:8.1f} images/s   {middle['one'] / middle['plain']:.1f}x")
+    growth = len(images) / quarter * middle["quarter"] / middle["one"]
+    print(f"time for {len(images)} images: {growth:.2f} times that for {quarter}")
     print(f"ours,  {cores()} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
     one, several = (float(np.median(work[name])) for name in ("one", "all"))
     print(

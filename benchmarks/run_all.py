@@ -26,6 +26,7 @@ SCRIPTS: dict[str, tuple[str, list[str]]] = {
     "head_forward": ("Head, against the original algorithm", ["--rounds", "9"]),
     "lanelm_decode": ("LaneLM's decoding, against recomputing", ["--rounds", "3"]),
     "lanelm_latency": ("What LaneLM adds to its detector", ["--rounds", "5"]),
+    "two_processes": ("Training in two processes, against one", ["--steps", "5"]),
     "assign_loss": ("Assignment and loss of a batch, against the original algorithm", ["--rounds", "5"]),
     "training_step": ("A training step, against the original algorithm", ["--rounds", "2", "--batch", "4"]),
     "evaluator": (

@@ -54,6 +54,7 @@ class LossConfig:
     xytl_weight: float = 0.2
     iou_weight: float = 4.0
     iou_lane_width: float = 7.5 / 800
+    iou_frame: Literal["culane", "viewport"] = "culane"  # in whose proportions LaneIoU measures how lanes slant
     seg_weight: float = 1.0  # 0 switches the segmentation branch off; it also needs masks
     seg_background_weight: float = 0.4
     length_target: Literal["corrected", "official"] = "corrected"

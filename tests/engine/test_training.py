@@ -342,3 +342,14 @@ def test_training_starts_from_the_weights_it_is_given(roads, tmp_path):
     a, b = (AtomicCheckpointIO().load_checkpoint(path)["state_dict"] for path in (first, second))
     learned = [name for name in a if name.endswith("weight")]
     assert_same({name: a[name] for name in learned}, {name: b[name] for name in learned}, **EXACT)
+
+
+def test_slants_are_measured_in_the_chosen_frame(tmp_path):
+    config = small_config(tmp_path, tmp_path)  # 160x64, half as flat as CULane's crop
+    pred = torch.linspace(0.1, 0.9, 72)[None]
+    losses = {}
+    for frame in ("culane", "viewport"):
+        config.model.loss.iou_frame = frame
+        losses[frame] = DetectorModule(config).criterion.lane_iou(pred, pred + 0.02).item()
+    # In the flatter frame the lane is wider, so that the same distance costs less of its overlap.
+    assert losses["culane"] < 0.8 * losses["viewport"]

@@ -1,7 +1,8 @@
 """Image to lanes in every runtime against the original algorithm: `python benchmarks/runtimes.py [--rounds N]`.
 
 One image at a time, CLRerNet with DLA-34 at 800x320 from a 1640x590 frame in memory to lanes: crop, network, NMS,
-points. Everything takes turns in one process on random weights. int8 is calibrated on the same random pixels, which is
+points. Everything takes turns in one process on random weights; in a turn the second image counts, as in a stream of
+images. int8 is calibrated on the same random pixels, which is
 enough for its speed; `benchmarks/quantisation.py` measures what it costs.
 """
 
@@ -105,7 +106,7 @@ def lanes_of(predictor: Predictor, image: NDArray[np.uint8]) -> Callable[[], obj
 
 def compare(runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> None:
     """Medians and their ratios to the first one."""
-    taken = seconds_in_turns(list(runs.values()), rounds, clock)
+    taken = seconds_in_turns(list(runs.values()), rounds, clock, ahead=1)
     medians = {name: statistics.median(seconds) for name, seconds in zip(runs, taken, strict=True)}
     original = next(iter(medians.values()))
     for name, seconds in medians.items():

@@ -22,15 +22,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: the command ran and found problems (`check-data`); 2: bad arguments or input, with one line
     `error: ...` on standard error; 130: interrupted. Warnings of this package are lines `clrernetlm: warning: ...`.
     """
-    # Threads that wait by spinning take the core from those that work: training next to one other busy process was 20
-    # times slower on two cores. Read once, when PyTorch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in (["train"], ["demo"]):
+        # Threads that wait by spinning take the core from those that work: training next to one other busy process was
+        # 20 times slower on two cores. A network alone is a tenth faster with spinning. Read when PyTorch loads.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, inside the reach of the handlers below: Ctrl-C may arrive while the imports run.
     try:
         from clrernetlm.cli.arguments import run
 
         with plain_warnings():
-            code = run(list(sys.argv[1:] if argv is None else argv))
+            code = run(words)
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

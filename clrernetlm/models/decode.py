@@ -81,7 +81,11 @@ class Candidates:
 
 def candidates(stage: Mapping[str, Tensor], threshold: float) -> Candidates:
     """Last stage of a batch -> its predictions of confidence `threshold` or more, without those that are not finite."""
-    scores = stage["cls_logits"].detach().float().softmax(-1)[..., 1:]
+    logits = stage["cls_logits"].detach().float()
+    # A softmax, but `softmax` wakes PyTorch's threads for however few values, and these then get in the way of those of
+    # a runtime: 3 ms per image.
+    powers = (logits - logits.amax(-1, keepdim=True)).exp()
+    scores = powers[..., 1:] / powers.sum(-1, keepdim=True)
     geometry = [stage[name].detach().float() for name in ("anchor_params", "lengths", "xs")]
     packed = torch.cat([scores, *geometry], dim=-1).cpu().numpy()  # (B, Np, 5 + R), the one transfer
     image, anchor = np.nonzero(packed[..., 0] >= threshold)

@@ -93,9 +93,10 @@ def header(full: bool, load: float) -> str:
     rounds = "as many rounds as each script has by itself" if full else "few rounds: ratios are rough"
     return f"""# Benchmarks
 
-Written by `python benchmarks/run_all.py{" --full" if full else ""}`, {rounds}. What is compared took turns in one
-process, so ratios hold on a busy machine; milliseconds are this machine's. A row from another machine, for instance one
-with a GPU, comes out of `python benchmarks/gpu_row.py`, which needs a checkout and PyTorch only.
+Written by `python benchmarks/run_all.py{" --full" if full else ""}`, {rounds}.
+What is compared took turns in one process, so ratios hold on a busy machine; milliseconds are this machine's. A row
+from another machine, for instance one with a GPU, comes out of `python benchmarks/gpu_row.py`, which needs a checkout
+and PyTorch only.
 
 | | |
 |---|---|

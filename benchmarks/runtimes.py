@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +56,9 @@ def main() -> None:
         model = detector(config, weights)
         runs: dict[str, Callable[[], object]] = {"original, torch fp32": partial(original_lanes, model, image)}
         runs |= {f"torch {name}": run for name, run in torch_runs(config, weights, image).items()}
-        for name, path in exports(config, weights, image, Path(folder)).items():
+        with redirect_stdout(sys.stderr):  # what the exporters have to say
+            files = exports(config, weights, image, Path(folder))
+        for name, path in files.items():
             runs[name] = lanes_of(Predictor(config, path), image)
         compare(runs, options.rounds, time.process_time if options.cpu_time else time.perf_counter)
 

@@ -1,22 +1,24 @@
 """Image to lanes in every runtime against the original algorithm: `python benchmarks/runtimes.py [--rounds N]`.
 
 One image at a time, CLRerNet with DLA-34 at 800x320 from a 1640x590 frame in memory to lanes: crop, network, NMS,
-points. Everything takes turns in one process on random weights; in a turn the second image counts, as in a stream of
-images. int8 is calibrated on the same random pixels, which is
-enough for its speed; `benchmarks/quantisation.py` measures what it costs.
+points, on random weights. Each has a process of its own, as in use, so that its threads and memory are not in the way
+of the others'; they take turns, and in a turn the second image counts, as in a stream of images. int8 is calibrated on
+the same random pixels, which is enough for its speed; `benchmarks/quantisation.py` measures what it costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -24,18 +26,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from original_detector import original_lanes
-from timing import cores, seconds_in_turns
+from timing import cores
 
 from clrernetlm import Predictor
 from clrernetlm.config import Config, load_config
 from clrernetlm.export import export_model
 from clrernetlm.export.openvino_file import openvino_model, write_openvino
 from clrernetlm.export.quantisation import quantise
+from clrernetlm.lane import Lane
 from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.runtimes.about import needed, read_about
+from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.names import IMAGES
 
+Run = Callable[[], Sequence[object]]
+Build = Callable[[], Run]
 EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 
 
@@ -47,20 +53,65 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: fair on a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
     config = load_config(options.config)
     print(f"{options.threads} threads, torch {torch.__version__}; {processor()}")
-    image = np.random.default_rng(0).integers(0, 256, (590, 1640, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
-        model = detector(config, weights)
-        runs: dict[str, Callable[[], object]] = {"original, torch fp32": partial(original_lanes, model, image)}
-        runs |= {f"torch {name}": run for name, run in torch_runs(config, weights, image).items()}
+        detector(config, weights)
         with redirect_stdout(sys.stderr):  # what the exporters have to say
-            files = exports(config, weights, image, Path(folder))
+            files = exports(config, weights, frame(), Path(folder))
+        builds: dict[str, Build] = {"original, torch fp32": partial(original, config, weights)}
+        for precision in ("fp32", "bf16"):
+            builds[f"torch {precision}"] = partial(ours, config, weights, "torch", precision)
         for name, path in files.items():
-            runs[name] = lanes_of(Predictor(config, path), image)
-        compare(runs, options.rounds, time.process_time if options.cpu_time else time.perf_counter)
+            builds[name] = partial(ours, config, path)
+        with ExitStack() as stack:
+            turns = {
+                name: stack.enter_context(Turns(build, options.threads, options.cpu_time))
+                for name, build in builds.items()
+            }
+            compare(turns, options.rounds)
+
+
+def frame() -> NDArray[np.uint8]:
+    """A frame of CULane's size, of random pixels."""
+    return np.random.default_rng(0).integers(0, 256, (590, 1640, 3), np.uint8)
+
+
+class Turns:
+    """A run in a process of its own, one at a time: `seconds()` of the second of two, `lanes` it finds."""
+
+    def __init__(self, build: Build, threads: int, cpu_time: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=answer, args=(other, build, threads, cpu_time), daemon=True)
+
+    def __enter__(self) -> Turns:
+        self.process.start()
+        self.lanes: int = self.connection.recv()
+        return self
+
+    def seconds(self) -> float:
+        self.connection.send(True)
+        taken: float = self.connection.recv()
+        return taken
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.send(False)
+        self.process.join()
+
+
+def answer(connection: Connection, build: Build, threads: int, cpu_time: bool) -> None:
+    """The other side of `Turns`."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    run, clock = build(), time.process_time if cpu_time else time.perf_counter
+    connection.send(len(run()))
+    while connection.recv():
+        run()
+        start = clock()
+        run()
+        connection.send(clock() - start)
 
 
 def exports(config: Config, weights: Path, image: NDArray[np.uint8], folder: Path) -> dict[str, Path]:
@@ -89,34 +140,33 @@ def detector(config: Config, path: Path) -> CLRerNet:
     return model
 
 
-def torch_runs(config: Config, weights: Path, image: NDArray[np.uint8]) -> dict[str, Callable[[], object]]:
-    """The package's own PyTorch, as `Predictor` uses it."""
-    runs: dict[str, Callable[[], object]] = {}
-    for precision in ("fp32", "bf16"):
-        predictor = Predictor(config, weights, backend="torch", precision=precision)
-        runs[precision] = lanes_of(predictor, image)
-    return runs
+def original(config: Config, weights: Path) -> Run:
+    """The original algorithm on these weights."""
+    return partial(original_lanes, init_detector(config, weights), frame())
 
 
-def lanes_of(predictor: Predictor, image: NDArray[np.uint8]) -> Callable[[], object]:
-    """Crop, network and decoding."""
+def ours(config: Config, weights: Path, backend: Backend | None = None, precision: str = "fp32") -> Run:
+    """Crop, network and decoding, as `Predictor` does them."""
+    image = frame()
+    predictor = Predictor(config, weights, backend=backend, precision=precision)
 
-    def run() -> object:
+    def run() -> list[Lane]:
         predictor.set_image(image, predictor.config.model.viewport)
         return predictor.lanes()
 
     return run
 
 
-def compare(runs: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> None:
+def compare(turns: dict[str, Turns], rounds: int) -> None:
     """Medians and their ratios to the first one."""
-    taken = seconds_in_turns(list(runs.values()), rounds, clock, ahead=1)
-    medians = {name: statistics.median(seconds) for name, seconds in zip(runs, taken, strict=True)}
-    original = next(iter(medians.values()))
+    taken: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        for name, one in turns.items():
+            taken[name].append(one.seconds())
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    first = next(iter(medians.values()))
     for name, seconds in medians.items():
-        found = runs[name]()
-        lanes = len(found) if isinstance(found, list) else 0
-        print(f"{name:22} {1e3 * seconds:7.1f} ms  {original / seconds:5.2f}x  {lanes} lanes")
+        print(f"{name:22} {1e3 * seconds:7.1f} ms  {first / seconds:5.2f}x  {turns[name].lanes} lanes")
 
 
 def processor() -> str:

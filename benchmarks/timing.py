@@ -11,22 +11,17 @@ from collections.abc import Callable, Sequence
 
 
 def seconds_in_turns(
-    functions: Sequence[Callable[[], object]],
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
-    ahead: int = 0,
+    functions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[list[float]]:
     """Seconds of each function in every round; they take turns, so that a busy machine slows all of them alike.
 
-    Each runs once before, untimed, and in every turn `ahead` times: then caches hold its data, not those of the others.
+    Each runs once before, untimed.
     """
     for function in functions:
         function()
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for taken, function in zip(seconds, functions, strict=True):
-            for _ in range(ahead):
-                function()
             start = clock()
             function()
             taken.append(clock() - start)

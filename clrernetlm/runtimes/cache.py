@@ -13,6 +13,7 @@ from clrernetlm.files import sha256
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.weights import FOLDER, cache_folder
 
+GRAPHS = 2  # raised whenever exported graphs change, so that older ones are made anew
 TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
 
 
@@ -28,13 +29,14 @@ def exported(config: Config, checkpoint: str | os.PathLike[str], backend: Backen
     source, target = Path(checkpoint), TARGETS[backend]
     suffix = "" if config.task == "lanelm" else SUFFIXES[target]  # type: ignore[index]
     model = {key: to_dict(config)[key] for key in ("task", "model", "lanelm")}
-    facts = json.dumps([__version__, sha256(source) if source.is_file() else str(source), model], sort_keys=True)
+    weights = sha256(source) if source.is_file() else str(source)
+    facts = json.dumps([__version__, GRAPHS, weights, model], sort_keys=True)
     key = hashlib.sha256(facts.encode()).hexdigest()[:12]
     folder = source.with_name(f"{source.name}.exported")
     if source.resolve().is_relative_to(FOLDER) or not os.access(source.parent, os.W_OK):
         folder = cache_folder() / "exported"
     path = folder / f"{config.name or source.stem}_{precision}_{key}{suffix or '_' + target}"
     if not path.exists():
-        weights = checkpoint if source.exists() else None
-        export_model(config, weights, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
+        given = checkpoint if source.exists() else None
+        export_model(config, given, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
     return path

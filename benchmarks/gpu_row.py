@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import platform
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import torch
-from timing import seconds_in_turns
+from timing import machine, seconds_in_turns
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -40,12 +39,8 @@ def device_name(device: torch.device) -> str:
     """The model of a GPU, else of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    if device.type == "cpu" and Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        if models:
-            return f"{models[0]}, {torch.get_num_threads()} threads"
-    return f"{device.type}, {platform.processor() or platform.machine()}"
+    name = f"{machine()}, {torch.get_num_threads()} threads"
+    return name if device.type == "cpu" else f"{device.type}, {name}"
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +39,9 @@ SIZE = (820, 295)  # of a frame; with the piece `cameras` the width of all frame
 HELD_OUT = 160  # images of the validation and the test split
 
 
-def recipe(folder: Path, run: str, seed: int, epochs: int, start_from: str | None = None) -> Config:
+def recipe(
+    folder: Path, run: str, seed: int, epochs: int, start_from: str | None = None, settings: Sequence[str] = ()
+) -> Config:
     """The shipped detector's recipe at two thirds of its input and a fraction of its schedule."""
     overrides = [
         f"--data.root={folder / 'data'}",
@@ -55,7 +58,7 @@ def recipe(folder: Path, run: str, seed: int, epochs: int, start_from: str | Non
     ]
     if start_from:
         overrides += [f"--training.start-from={start_from}", "--training.learning-rate=8e-4"]
-    return load_config("roads_efficientnet_lite0", tuple(overrides))
+    return load_config("roads_efficientnet_lite0", (*overrides, *(f"--{setting}" for setting in settings)))
 
 
 def generated(folder: Path, images: int, realism: tuple[str, ...], seed: int, workers: int) -> Path:
@@ -100,10 +103,11 @@ def variant_data(name: str, args: argparse.Namespace) -> Path:
 def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """Train and score one variant; F1@50 in points per list, and the threshold."""
     folder = Path(args.out) / name.split(" (")[0].replace(" ", "_")
-    result = folder / f"result_{seed}.json"
+    tag = "_".join([str(seed), *(setting.replace("=", "_") for setting in args.settings)])
+    result = folder / f"result_{tag}.json"
     if result.exists():
         return cast(dict[str, float], json.loads(result.read_text()))
-    config = recipe(variant_data(name, args), f"run_{seed}", seed, args.epochs, base(args))
+    config = recipe(variant_data(name, args), f"run_{tag}", seed, args.epochs, base(args), args.settings)
     checkpoint = trained(config)
 
     def score(split: str) -> dict[str, Any]:
@@ -133,6 +137,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--data-seed", type=int, default=21)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--settings", nargs="+", default=[], metavar="NAME=VALUE", help="trained with these as well")
     parser.add_argument("--data-only", action="store_true", help="make the roads of all variants, train nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -140,8 +146,8 @@ def main() -> None:
         for name in VARIANTS:
             variant_data(name, args)
         return
-    runs = {name: [run(name, seed, args) for seed in args.seeds] for name in VARIANTS}
-    columns = [key for key in runs["all pieces"][0] if key != "threshold"]
+    runs = {name: [run(name, seed, args) for seed in args.seeds] for name in args.only}
+    columns = [key for key in runs[args.only[0]][0] if key != "threshold"]
     print(f"| F1@50, {args.images} images, {args.epochs} epochs, seeds {args.seeds} | " + " | ".join(columns) + " |")
     print("|---|" + "---|" * len(columns))
     for name, figures in runs.items():

@@ -17,6 +17,8 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from timing import cores, extensions, machine
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
 # What each one measures, and its options for a short run.
@@ -37,17 +39,6 @@ SCRIPTS: dict[str, tuple[str, list[str]]] = {
     "lane_tokens": ("Lanes to tokens and back", ["--lanes", "200", "--repeats", "5"]),
     "synth": ("Road generator", ["--count", "12", "--repeats", "1"]),
 }
-EXTENSIONS = (
-    "avx2",
-    "avx512f",
-    "avx_vnni",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_bf16",
-    "amx_int8",
-)
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "numba", "lightning")
 
 
@@ -81,8 +72,8 @@ def main() -> int:
 def header(full: bool, load: float) -> str:
     """The top of the page: what this is and which machine it was."""
     rows = {
-        "processor": processor(),
-        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "processor": machine(),
+        "cores": f"{cores()}",
         "fast arithmetic": extensions(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {installed(name)}" for name in PACKAGES),
@@ -108,32 +99,6 @@ def section(what: str, command: str, text: str) -> str:
     """One script: tables as they are, other lines in a block."""
     body = text if text.startswith("|") else f"```\n{text}\n```"
     return f"## {what}\n\n`{command}`\n\n{body}\n"
-
-
-def cpu_facts() -> dict[str, str]:
-    """The fields of /proc/cpuinfo for one core; empty where there is none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-
-
-def processor() -> str:
-    """The model of the processor, with family and model number, which tell generations apart."""
-    facts = cpu_facts()
-    if "model name" not in facts:
-        return platform.processor() or platform.machine()
-    return f"{facts['model name']}, family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
-
-
-def extensions() -> str:
-    """Which of the instructions that neural networks gain from there are."""
-    flags = set(cpu_facts().get("flags", "").split())
-    if not flags:
-        return "unknown"
-    has, lacks = ([name for name in EXTENSIONS if (name in flags) == there] for there in (True, False))
-    return f"{', '.join(has) or 'none'}; without {', '.join(lacks) or 'exception'}"
 
 
 def installed(package: str) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from original_detector import original_lanes
-from timing import cores
+from timing import cores, extensions, torch_setting
 
 from clrernetlm import Predictor
 from clrernetlm.config import Config, load_config
@@ -42,7 +42,6 @@ from clrernetlm.runtimes.names import IMAGES
 
 Run = Callable[[], Sequence[object]]
 Build = Callable[[], Run]
-EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = load_config(options.config)
-    print(f"{options.threads} threads, torch {torch.__version__}; {processor()}")
+    print(f"{torch_setting(options)}; {extensions()}")
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         detector(config, weights)
@@ -167,19 +166,6 @@ def compare(turns: dict[str, Turns], rounds: int) -> None:
     first = next(iter(medians.values()))
     for name, seconds in medians.items():
         print(f"{name:22} {1e3 * seconds:7.1f} ms  {first / seconds:5.2f}x  {turns[name].lanes} lanes")
-
-
-def processor() -> str:
-    """The processor and which fast arithmetic it has, from /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "processor unknown: no /proc/cpuinfo"
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    flags = set(facts.get("flags", "").split())
-    has = ", ".join(name for name in EXTENSIONS if name in flags) or "none of these"
-    lacks = ", ".join(name for name in EXTENSIONS if name not in flags) or "none of these"
-    return f"{facts.get('model name', 'processor')}: has {has}; lacks {lacks}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,19 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+EXTENSIONS = (
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+)
 
 
 def seconds_in_turns(
@@ -35,9 +48,30 @@ def medians_in_turns(
     return [statistics.median(taken) for taken in seconds_in_turns(functions, rounds, clock)]
 
 
+def cpu_facts() -> dict[str, str]:
+    """The fields of /proc/cpuinfo for one core; empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+
+
 def machine() -> str:
-    """The processor, as far as Python knows it."""
-    return platform.processor() or platform.machine()
+    """The model of the processor, with family and model number, which tell generations apart."""
+    facts = cpu_facts()
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    return f"{facts['model name']}, family {facts.get('cpu family', '?')}, model {facts.get('model', '?')}"
+
+
+def extensions() -> str:
+    """Which of the instructions that neural networks gain from there are."""
+    flags = set(cpu_facts().get("flags", "").split())
+    if not flags:
+        return "unknown"
+    has, lacks = ([name for name in EXTENSIONS if (name in flags) == there] for there in (True, False))
+    return f"{', '.join(has) or 'none'}; without {', '.join(lacks) or 'exception'}"
 
 
 def cores() -> int:
@@ -61,4 +95,4 @@ def torch_setting(options: argparse.Namespace) -> str:
     """Machine, threads and version, to print first."""
     import torch
 
-    return f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}"
+    return f"{machine()}, {options.threads} threads, torch {torch.__version__}"

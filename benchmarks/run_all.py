@@ -23,7 +23,10 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
 # What each one measures, and its options for a short run.
 SCRIPTS: dict[str, tuple[str, list[str]]] = {
-    "runtimes": ("Image to lanes in every runtime, against the original algorithm", ["--rounds", "7"]),
+    "runtimes": (
+        "Image to lanes in every runtime, against the original algorithm",
+        ["--processes", "2", "--rounds", "5"],
+    ),
     "gpu_row": ("Network, fused and eager", ["--rounds", "5", "--batch", "1"]),
     "head_forward": ("Head, against the original algorithm", ["--rounds", "9"]),
     "lanelm_decode": ("LaneLM's decoding, against recomputing", ["--rounds", "3"]),

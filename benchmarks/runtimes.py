@@ -1,9 +1,14 @@
-"""Image to lanes in every runtime against the original algorithm: `python benchmarks/runtimes.py [--rounds N]`.
+"""Image to lanes in every runtime against the original algorithm: `python benchmarks/runtimes.py`.
 
 One image at a time, CLRerNet with DLA-34 at 800x320 from a 1640x590 frame in memory to lanes: crop, network, NMS,
 points, on random weights. Each has a process of its own, as in use, so that its threads and memory are not in the way
-of the others'; they take turns, and in a turn the second image counts, as in a stream of images. int8 is calibrated on
-the same random pixels, which is enough for its speed; `benchmarks/quantisation.py` measures what it costs.
+of the others'; they take turns, and in a turn the second image counts, as in a stream of images. Where a process lies
+in memory makes it faster or slower for life, so each is started `--processes` times: the time is the median of all
+images, behind it stand the medians of the processes. int8 is calibrated on the same random pixels, which is enough for
+its speed; `benchmarks/quantisation.py` measures what it costs.
+
+Below stands what the processor allows: the network's multiplications and additions at the rate of the best product of
+the precision that it manages, and nothing else. Whoever computes convolutions directly cannot be faster.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -26,7 +32,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from original_detector import original_lanes
-from timing import cores, extensions, torch_setting
+from timing import cores, extensions, seconds_in_turns, torch_setting
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from clrernetlm import Predictor
 from clrernetlm.config import Config, load_config
@@ -36,6 +44,7 @@ from clrernetlm.export.quantisation import quantise
 from clrernetlm.lane import Lane
 from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import CLRerNet, init_detector
+from clrernetlm.models.fusing import PackedConv2d
 from clrernetlm.runtimes.about import needed, read_about
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.names import IMAGES
@@ -47,7 +56,8 @@ Build = Callable[[], Run]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Image to lanes in every runtime against the original algorithm.")
     parser.add_argument("--config", default="clrernet_culane_dla34")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=10, help="images that count in each process")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: fair on a busy machine")
     options = parser.parse_args()
@@ -64,12 +74,17 @@ def main() -> None:
             builds[f"torch {precision}"] = partial(ours, config, weights, "torch", precision)
         for name, path in files.items():
             builds[name] = partial(ours, config, path)
-        with ExitStack() as stack:
-            turns = {
-                name: stack.enter_context(Turns(build, options.threads, options.cpu_time))
-                for name, build in builds.items()
-            }
-            compare(turns, options.rounds)
+        taken: list[dict[str, list[float]]] = []
+        for _ in range(options.processes):
+            with ExitStack() as stack:
+                turns = {
+                    name: stack.enter_context(Turns(build, options.threads, options.cpu_time))
+                    for name, build in builds.items()
+                }
+                taken.append(in_turns(turns, options.rounds))
+                lanes = {name: one.lanes for name, one in turns.items()}
+    against = compare(taken, lanes)
+    allowed(config, against)
 
 
 def frame() -> NDArray[np.uint8]:
@@ -156,16 +171,62 @@ def ours(config: Config, weights: Path, backend: Backend | None = None, precisio
     return run
 
 
-def compare(turns: dict[str, Turns], rounds: int) -> None:
-    """Medians and their ratios to the first one."""
+def in_turns(turns: dict[str, Turns], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each in every round."""
     taken: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, one in turns.items():
             taken[name].append(one.seconds())
-    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return taken
+
+
+def compare(taken: list[dict[str, list[float]]], lanes: dict[str, int]) -> float:
+    """Prints medians and their ratios to the first one, which is returned, in seconds."""
+    medians = {name: statistics.median(chain(*(seconds[name] for seconds in taken))) for name in lanes}
     first = next(iter(medians.values()))
-    for name, seconds in medians.items():
-        print(f"{name:22} {1e3 * seconds:7.1f} ms  {first / seconds:5.2f}x  {turns[name].lanes} lanes")
+    for name, median in medians.items():
+        apart = " ".join(f"{1e3 * statistics.median(seconds[name]):.0f}" for seconds in taken)
+        print(f"{name:22} {1e3 * median:7.1f} ms  {first / median:5.2f}x  {lanes[name]} lanes  ({apart})")
+    return first
+
+
+@torch.inference_mode()
+def allowed(config: Config, against: float) -> None:
+    """The shortest time of the network in each precision, and its ratio to `against` seconds."""
+    size = config.model.viewport
+    with FlopCounterMode(display=False) as counted:
+        CLRerNet(config.model).eval()(torch.zeros(1, 3, size.height, size.width))
+    operations = counted.get_total_flops()
+    for precision, rate in {
+        "fp32": convolution(torch.float32),
+        "bf16": convolution(torch.bfloat16),
+        "int8": product(),
+    }.items():
+        seconds = operations / rate
+        print(
+            f"{precision} allows {1e3 * seconds:13.1f} ms  {against / seconds:5.2f}x  "
+            f"{operations / 1e9:.1f} G operations at {rate / 1e12:.2f} T a second"
+        )
+
+
+def convolution(dtype: torch.dtype) -> float:
+    """Operations a second of a large convolution."""
+    channels, height, width = 256, 40, 100
+    layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype, bias=False)
+    image = torch.ones(1, channels, height, width, dtype=dtype).to(memory_format=torch.channels_last)
+    return 2 * layer.weight.numel() * height * width / shortest(partial(PackedConv2d(layer), image))
+
+
+def product() -> float:
+    """Operations a second of a large product of 8-bit numbers."""
+    size = 2048
+    matrix = torch.ones(size, size, dtype=torch.int8)
+    return 2 * size**3 / shortest(partial(torch._int_mm, matrix, matrix))
+
+
+def shortest(run: Callable[[], object]) -> float:
+    """Seconds of the fastest of some runs."""
+    return min(seconds_in_turns([run], 30)[0])
 
 
 if __name__ == "__main__":

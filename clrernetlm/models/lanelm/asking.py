@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lanelm.network import extend_question
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.requests import Requests, interpolate_rows
+from clrernetlm.models.lanelm.requests import Requests, extend_question, interpolate_rows
 
 CLICK_REACH = 0.05  # of the image width: how far clicks may be from the proposal they are about
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from clrernetlm.config.schema import LaneLMLessonConfig
 from clrernetlm.models.lanelm.matching import lane_iou, match_one_to_one
-from clrernetlm.models.lanelm.network import extend_question
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.requests import Requests, interpolate_rows
+from clrernetlm.models.lanelm.requests import Requests, extend_question, interpolate_rows
 
 MAX_PROMPTS = 4
 # What the uniform numbers of a candidate decide; T more after them say how its input keypoints tremble.

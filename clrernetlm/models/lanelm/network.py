@@ -288,23 +288,3 @@ class LaneLM(nn.Module):
             mask[before:, before:] = torch.eye(length, dtype=torch.bool, device=visible.device)
         seen = torch.cat([visible, visible.new_ones(len(visible), length)], dim=1)
         return mask & seen[:, None, None, :]
-
-
-def extend_question(xs: Tensor, shown: Tensor) -> Tensor:
-    """(..., T) x of questions, (..., T) rows where they are shown -> finite x on every row.
-
-    Beyond its ends a question goes on straight in the direction of its last rows. All 0 where nothing is shown.
-    """
-    steps = xs.shape[-1]
-    index = torch.arange(steps, device=xs.device)
-    first = shown.float().argmax(-1, keepdim=True)
-    last = steps - 1 - shown.flip(-1).float().argmax(-1, keepdim=True)
-    inside = torch.where(shown, xs, 0.0)
-    # Gaps between shown rows are not expected; they take the straight line between the ends.
-    near_first, near_last = (first + 2).clamp(max=last), (last - 2).clamp(min=first)
-    x_first, x_last = inside.gather(-1, first), inside.gather(-1, last)
-    up = (inside.gather(-1, near_first) - x_first) / (near_first - first).clamp(min=1)
-    down = (x_last - inside.gather(-1, near_last)) / (last - near_last).clamp(min=1)
-    filled = torch.where(index < first, x_first + up * (index - first), inside)
-    filled = torch.where(index > last, x_last + down * (index - last), filled)
-    return torch.where(shown.any(-1, keepdim=True), filled, 0.0)

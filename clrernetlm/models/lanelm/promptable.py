@@ -14,9 +14,9 @@ from clrernetlm.models.clrer_head import Stage
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.lanelm.asking import ask_about_lanes
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
-from clrernetlm.models.lanelm.network import LaneLM, extend_question
+from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.lanelm.proposals import Proposals, propose
-from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.requests import Requests, extend_question
 
 
 @dataclass

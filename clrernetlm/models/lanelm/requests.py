@@ -83,6 +83,26 @@ def guides(requests: Requests, rows: Tensor) -> Guides:
     )
 
 
+def extend_question(xs: Tensor, shown: Tensor) -> Tensor:
+    """(..., T) x of questions, (..., T) rows where they are shown -> finite x on every row.
+
+    Beyond its ends a question goes on straight in the direction of its last rows. 0 in a gap between
+    shown rows, and everywhere where nothing is shown.
+    """
+    steps = xs.shape[-1]
+    index = torch.arange(steps, device=xs.device)
+    first = shown.float().argmax(-1, keepdim=True)
+    last = steps - 1 - shown.flip(-1).float().argmax(-1, keepdim=True)
+    inside = torch.where(shown, xs, 0.0)
+    near_first, near_last = (first + 2).clamp(max=last), (last - 2).clamp(min=first)
+    x_first, x_last = inside.gather(-1, first), inside.gather(-1, last)
+    up = (inside.gather(-1, near_first) - x_first) / (near_first - first).clamp(min=1)
+    down = (x_last - inside.gather(-1, near_last)) / (last - near_last).clamp(min=1)
+    filled = torch.where(index < first, x_first + up * (index - first), inside)
+    filled = torch.where(index > last, x_last + down * (index - last), filled)
+    return torch.where(shown.any(-1, keepdim=True), filled, 0.0)
+
+
 def interpolate_rows(values: Tensor, places: Tensor) -> Tensor:
     """(..., T) values on rows, (..., K) places in rows -> (..., K), straight between two rows, constant outside."""
     last = values.shape[-1] - 1

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from clrernetlm.config import LaneLMNetworkConfig
-from clrernetlm.models.lanelm.network import LaneLM, extend_question
-from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.requests import Requests, extend_question
 
 SIZE = (128, 64)  # width, height
 STEPS = 12

@@ -61,9 +61,15 @@ def look(config: ClrernetConfig, detector: Detector, images: Sequence[Image], vi
         [frames[i] for i in moved],
         [aimed[i] for i in moved],
     )
-    for place, (i, lanes) in enumerate(zip(moved, _witnesses(config, again), strict=True)):
-        if _certainty(lanes) >= SURE * _certainty(seen[i]):
-            _replace(first, i, again, place)
+    better = [
+        place
+        for place, (i, lanes) in enumerate(zip(moved, _witnesses(config, again), strict=True))
+        if _certainty(lanes) >= SURE * _certainty(seen[i])
+    ]
+    if len(better) == len(frames):  # one image, as a rule: nothing to copy
+        return again
+    for place in better:
+        _replace(first, moved[place], again, place)
     return first
 
 

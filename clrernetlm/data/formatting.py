@@ -13,12 +13,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from clrernetlm.lane_points import join_lanes
+from clrernetlm.models.targets import EMPTY, ROWS, VALID
 
 Sample = dict[str, Any]
 OffImage = Literal["official", "geometry"]
 
-EMPTY = -1e5  # stands for "no x on this row" and fills unused slots
-HEADER = 6  # numbers before the rows: 1 - valid, valid, y0, x0, theta, length
 IGNORED_LABEL = 255  # mask value the segmentation loss leaves out
 
 
@@ -51,7 +50,7 @@ class PackCLRNetInputs:
         packed: Sample = {"inputs": planes(sample["image"]), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
             targets = self.lane_targets(sample["lanes"])
-            if sample["lanes"] and not targets[:, 1].any():
+            if sample["lanes"] and not targets[:, VALID].any():
                 return None
             packed["lanes"] = torch.from_numpy(targets)
         if "mask" in sample:
@@ -62,17 +61,16 @@ class PackCLRNetInputs:
     def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
         """Lanes as (N, 2) x, y in network pixels, bottom first -> (max_lanes, 6 + num_points) float32 targets.
 
-        A row is [1 - valid, valid, y0, x0, theta, length, x per row]: y0 is 1 at the bottom edge and 0 at the top, x0
-        and the x's are pixels, theta is the mean direction / pi, length counts rows; -1e5 means none. Lanes that show
-        on fewer than two rows leave their slot invalid; lanes of fewer than two points use no slot. Of more than
-        `max_lanes` usable lanes, those that show on most rows are kept, in their order.
+        `models.targets` says what the numbers are; -1e5 means none. Lanes that show on fewer than two rows leave their
+        slot invalid; lanes of fewer than two points use no slot. Of more than `max_lanes` usable lanes, those that show
+        on most rows are kept, in their order.
 
         Nothing raises: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
         the first counts. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
         """
         from clrernetlm.data.row_kernels import encode_lane  # numba is slow to import
 
-        targets = np.full((self.max_lanes, HEADER + self.num_points), EMPTY, np.float32)
+        targets = np.full((self.max_lanes, ROWS + self.num_points), EMPTY, np.float32)
         targets[:, :2] = 1, 0
         points, starts = join_lanes(lanes)
         candidates = [points[start:end] for start, end in pairwise(starts) if end - start > 1]
@@ -80,7 +78,7 @@ class PackCLRNetInputs:
             return targets
         spacing = self.height / (self.num_points - 1)
         rows = np.arange(self.height, -1, -spacing)[: self.num_points]
-        encoded = np.empty((len(candidates), HEADER + self.num_points))
+        encoded = np.empty((len(candidates), ROWS + self.num_points))
         official = self.off_image == "official"
         visible = np.array(
             [encode_lane(lane, rows, self.width, official, row) for lane, row in zip(candidates, encoded, strict=True)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from clrernetlm.data.formatting import EMPTY, HEADER
 from clrernetlm.jit import Floats, kernel
 from clrernetlm.lane_kernels import x_on_rows
+from clrernetlm.models.targets import EMPTY, LENGTH, ROWS, THETA, VALID, X0, Y0
 
 
 @kernel
@@ -34,13 +34,13 @@ def encode_lane(points: Floats, rows: Floats, width: float, official: bool, targ
             angle = np.arctan(step * spacing / (xs[i] - x0 + 1e-5)) / np.pi
             theta += angle if angle > 0 else 1 - abs(angle)
     start, length = (off, visible) if official else (first, last - first + 1)
-    target[0], target[1], target[2] = 0.0, 1.0, 1 - start / (len(rows) - 1)
-    target[3], target[4], target[5] = x0, theta / (visible - 1), length
-    target[HEADER:] = EMPTY
-    before, inside = HEADER, HEADER + off
+    target[0], target[VALID], target[Y0] = 0.0, 1.0, 1 - start / (len(rows) - 1)
+    target[X0], target[THETA], target[LENGTH] = x0, theta / (visible - 1), length
+    target[ROWS:] = EMPTY
+    before, inside = ROWS, ROWS + off
     for i in range(len(rows)):
         if not official:
-            target[HEADER + i] = xs[i] if np.isfinite(xs[i]) else EMPTY
+            target[ROWS + i] = xs[i] if np.isfinite(xs[i]) else EMPTY
         elif 0 <= xs[i] < width:
             target[inside] = xs[i]
             inside += 1

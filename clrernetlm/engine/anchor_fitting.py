@@ -9,9 +9,9 @@ from torch import Tensor
 
 from clrernetlm.data.culane import CulaneDataset
 from clrernetlm.geometry import FrameSize
+from clrernetlm.models.targets import ROWS, THETA, VALID, X0, Y0
 
 SAMPLES = 400  # images whose lanes are clustered
-LAST_ROW = 71  # rows a lane's start is counted in
 
 
 def fit_anchors(dataset: CulaneDataset, count: int, size: FrameSize, seed: int = 0) -> Tensor | None:
@@ -22,12 +22,13 @@ def fit_anchors(dataset: CulaneDataset, count: int, size: FrameSize, seed: int =
     take millions of images to move; clusters start where lanes are.
     """
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:SAMPLES]
-    targets = np.concatenate([dataset[int(index)]["lanes"].numpy() for index in chosen])  # (lanes, 78)
-    lanes = targets[targets[:, 1] == 1]
+    targets = np.concatenate([dataset[int(index)]["lanes"].numpy() for index in chosen])  # (lanes, 6 + R)
+    lanes = targets[targets[:, VALID] == 1]
     if len(lanes) < count:
         return None
-    y0, x0_px, theta = lanes[:, 2], lanes[:, 3], lanes[:, 4]
-    scale = np.array([LAST_ROW, size[0] - 1, 180.0])
+    y0, x0_px, theta = lanes[:, Y0], lanes[:, X0], lanes[:, THETA]
+    last_row = targets.shape[1] - ROWS - 1
+    scale = np.array([last_row, size[0] - 1, 180.0])
     starts = np.stack([y0, x0_px / (size[0] - 1), theta], axis=1) * scale
     centres, _ = kmeans2(starts.astype(np.float64), count, minit="++", seed=seed)
     return torch.from_numpy((centres / scale).astype(np.float32))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.models.costs import CLRNetIoUCost, DistanceCost, FocalCost, LaneIoUCost
+from clrernetlm.models.targets import ROWS, THETA, VALID, X0, Y0
 
 __all__ = ["CLRNetIoUCost", "DistanceCost", "DynamicTopkAssigner", "FocalCost", "LaneIoUCost"]
 
@@ -75,7 +76,7 @@ class DynamicTopkAssigner:
         anchors, lanes = predictions["xs"].shape[1], targets.shape[1]
         if lanes == 0:
             return torch.full_like(predictions["xs"][..., 0], -1, dtype=torch.long)
-        valid = targets[..., 1] == 1  # (N, G)
+        valid = targets[..., VALID] == 1  # (N, G)
         slants = None
         if self.iou_cost.crop_size == self.iou_dynamick.crop_size:
             slants = self.iou_cost.slants(predictions["xs"], self._relative(targets))
@@ -104,7 +105,7 @@ class DynamicTopkAssigner:
 
     def costs(self, predictions: Predictions, targets: Tensor, slants: Slants = None) -> Tensor:
         """(N, Np, ...), (N, G, 78) -> (N, Np, G): what each pair costs. Columns of invalid lanes mean nothing."""
-        valid = (targets[..., 1] == 1).unsqueeze(-2)  # (N, 1, G)
+        valid = (targets[..., VALID] == 1).unsqueeze(-2)  # (N, 1, G)
         cls_cost = self.cls_cost(predictions["cls_logits"]) * self.cls_weight  # (N, Np, 1)
         if self.cost_combination:
             start = (1 - predictions["anchor_params"][..., 0]).clamp(0, 1)
@@ -120,18 +121,18 @@ class DynamicTopkAssigner:
 
     def _relative(self, targets: Tensor) -> Tensor:
         """(N, G, 78) -> (N, G, 72): x as the network predicts it, 1 at the centre of the last pixel column."""
-        return targets[..., 6:] / (self.image_size[0] - 1)
+        return targets[..., ROWS:] / (self.image_size[0] - 1)
 
     def _start_distance(self, params: Tensor, targets: Tensor) -> Tensor:
         """(N, Np, 3), (N, G, 78) -> (N, Np, G) Euclidean distance of the start points in network pixels."""
         width, height = self.image_size
-        dy = (params[..., None, 0] - targets[..., None, :, 2]) * (height - 1)
-        dx = params[..., None, 1] * (width - 1) - targets[..., None, :, 3]
+        dy = (params[..., None, 0] - targets[..., None, :, Y0]) * (height - 1)
+        dx = params[..., None, 1] * (width - 1) - targets[..., None, :, X0]
         return (dy.square() + dx.square()).sqrt()
 
     def _angle_distance(self, params: Tensor, targets: Tensor) -> Tensor:
         """(N, Np, 3), (N, G, 78) -> (N, Np, G) difference of the angles in degrees."""
-        return (params[..., None, 2] - targets[..., None, :, 4]).abs() * 180
+        return (params[..., None, 2] - targets[..., None, :, THETA]).abs() * 180
 
     def _rescue(self, matched: Tensor, cost: Tensor, valid: Tensor) -> Tensor:
         """(N, Np), (N, G, Np), (N, G) -> (N, Np): a lane without anchors gets its cheapest free one."""

@@ -15,6 +15,7 @@ from clrernetlm.models.assign import DynamicTopkAssigner, Predictions
 from clrernetlm.models.costs import CLRNetIoUCost, LaneIoUCost
 from clrernetlm.models.lane_iou import CULANE_CROP
 from clrernetlm.models.losses import CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
+from clrernetlm.models.targets import ROWS, VALID, Y0
 
 LengthTarget = Literal["corrected", "official"]
 
@@ -79,7 +80,7 @@ class CLRerNetCriterion(nn.Module):
         """(N, Np, ...), (N, G, 78) -> the three losses of lanes, means over N."""
         matched = self.assigner.assign_batch(predictions, targets)  # (N, Np)
         focal = self.focal(predictions["cls_logits"], (matched >= 0).long()).sum(-1)  # (N,)
-        lanes = (targets[..., 1] == 1).sum(-1)
+        lanes = (targets[..., VALID] == 1).sum(-1)
         divisor = torch.where(lanes > 0, lanes, self.empty_image_lanes)
 
         # The matched anchors, in a list of fixed length K: no lane gets more than max_topk of them.
@@ -96,7 +97,7 @@ class CLRerNetCriterion(nn.Module):
         return {
             "loss_cls": (focal / divisor).mean(),
             "loss_reg_xytl": mean_of_matched(self._xytl_losses(found, wanted)),
-            "loss_iou": mean_of_matched(self._iou_losses(found["xs"], wanted[..., 6:])),
+            "loss_iou": mean_of_matched(self._iou_losses(found["xs"], wanted[..., ROWS:])),
         }
 
     def _xytl_losses(self, found: Predictions, wanted: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class CLRerNetCriterion(nn.Module):
 
         y0, x0, theta = found["anchor_params"].unbind(-1)
         pred = in_units(y0, x0 * (self.image_size[0] - 1), theta, found["lengths"].squeeze(-1) * strips)
-        y0, x0, theta, length = wanted[..., 2:6].unbind(-1)
+        y0, x0, theta, length = wanted[..., Y0:ROWS].unbind(-1)
         # Rows count from the top here: a prediction that starts lower has a larger row and more rows to go.
         lower = pred[..., 0].detach().clamp(0, strips).round() - (y0 * strips).round()
         length = length + lower if self.settings.length_target == "corrected" else length - lower

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.models.lane_iou import CULANE_CROP, slants
+from clrernetlm.models.targets import EMPTY
 
 HALF_WIDTH = 30 / 800  # of the wide LaneIoU that matches questions to lanes, fraction of the image width
 
@@ -24,7 +25,7 @@ def lane_iou(
     """
 
     def half_widths(x: Tensor, rows: Tensor) -> Tensor:
-        return half_width * slants(torch.where(rows, x, -1e5), crop_size, ignore_missing=True) * rows
+        return half_width * slants(torch.where(rows, x, EMPTY), crop_size, ignore_missing=True) * rows
 
     widths, other_widths = half_widths(xs, shown)[:, :, None], half_widths(other_xs, other_shown)[:, None]
     both = shown[:, :, None] & other_shown[:, None]

@@ -15,7 +15,7 @@ from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
-from clrernetlm.models.lane_iou import CULANE_CROP
+from clrernetlm.models.lane_iou import CULANE_CROP_SIZE
 from clrernetlm.models.layers import lay_channels_last
 from clrernetlm.models.pretrained import load_pretrained
 from clrernetlm.weights import weights_path
@@ -44,7 +44,7 @@ class DetectorModule(LaneModule):
             assigner=config.model.assigner,
             image_size=config.model.viewport.size,
             max_lanes=config.model.max_lanes,
-            crop_size=config.model.viewport.size if config.model.loss.iou_frame == "viewport" else CULANE_CROP,
+            crop_size=config.model.viewport.size if config.model.loss.iou_frame == "viewport" else CULANE_CROP_SIZE,
         )
         self.train()  # Lightning leaves the mode of every layer as it finds it
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lane_iou import CULANE_CROP, EPSILON, pairwise_iou, rows_inside, slants
+from clrernetlm.models.lane_iou import CULANE_CROP_SIZE, EPSILON, pairwise_iou, rows_inside, slants
 
 
 class CLRNetIoUCost:
@@ -54,7 +54,7 @@ class LaneIoUCost(CLRNetIoUCost):
         self,
         weight: float = 1.0,
         lane_width: float = 7.5 / 800,
-        crop_size: tuple[int, int] = CULANE_CROP,
+        crop_size: tuple[int, int] = CULANE_CROP_SIZE,
     ) -> None:
         super().__init__(weight, lane_width)
         self.crop_size = crop_size

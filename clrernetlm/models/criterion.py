@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clrernetlm.config.schema import AssignerConfig, LossConfig
 from clrernetlm.models.assign import DynamicTopkAssigner, Predictions
 from clrernetlm.models.costs import CLRNetIoUCost, LaneIoUCost
-from clrernetlm.models.lane_iou import CULANE_CROP
+from clrernetlm.models.lane_iou import CULANE_CROP_SIZE
 from clrernetlm.models.losses import CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
 from clrernetlm.models.targets import ROWS, VALID, Y0
 
@@ -46,7 +46,7 @@ class CLRerNetCriterion(nn.Module):
         max_lanes: int | None = None,
         length_target: LengthTarget | None = None,
         empty_image_lanes: float = 1.0,
-        crop_size: tuple[int, int] = CULANE_CROP,
+        crop_size: tuple[int, int] = CULANE_CROP_SIZE,
     ) -> None:
         super().__init__()
         loss = loss or LossConfig()
@@ -123,7 +123,7 @@ class CLRerNetCriterion(nn.Module):
 
 
 def build_assigner(
-    config: AssignerConfig, image_size: tuple[int, int], crop_size: tuple[int, int] = CULANE_CROP
+    config: AssignerConfig, image_size: tuple[int, int], crop_size: tuple[int, int] = CULANE_CROP_SIZE
 ) -> DynamicTopkAssigner:
     """The assigner of a configuration; with `cost_combination` 0 the dynamic k counts LineIoU, as CLRNet does."""
     width = config.dynamick_lane_width

@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Width and height, in pixels of the original frame, of what the network sees (CULane: rows 270..590 of 1640x590). Only
 # the ratio matters: it turns relative steps along x and y into the slope that the road marking has in the frame.
-CULANE_CROP = (1640, 320)
+CULANE_CROP_SIZE = (1640, 320)
 
 EPSILON = 1e-9  # keeps lanes without a common row at IoU 0 instead of 0/0
 CPU_SLICE = 1 << 18  # pairs x rows worked on at a time: 2 MB, which stays in the cache
@@ -24,7 +24,7 @@ def rows_inside(xs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def slants(xs: Tensor, crop_size: tuple[int, int] = CULANE_CROP, ignore_missing: bool = False) -> Tensor:
+def slants(xs: Tensor, crop_size: tuple[int, int] = CULANE_CROP_SIZE, ignore_missing: bool = False) -> Tensor:
     """(..., R) relative x -> (..., R) how many times wider than the lane its horizontal cut is: 1 / cos of the slope.
 
     The slope is the central difference over two rows; the first and the last row copy their neighbour. With

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clrernetlm.errors import UserError
-from clrernetlm.models.lane_iou import CULANE_CROP, paired_iou, slants
+from clrernetlm.models.lane_iou import CULANE_CROP_SIZE, paired_iou, slants
 from clrernetlm.models.processes import mean_over_processes
 
 IGNORED_LABEL = 255
@@ -67,7 +67,7 @@ class LaneIoULoss(CLRNetIoULoss):
         self,
         loss_weight: float = 1.0,
         lane_width: float = 7.5 / 800,
-        crop_size: tuple[int, int] = CULANE_CROP,
+        crop_size: tuple[int, int] = CULANE_CROP_SIZE,
     ) -> None:
         super().__init__(loss_weight, lane_width)
         self.crop_size = crop_size

@@ -5,27 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lane_iou import CULANE_CROP, slants
+from clrernetlm.models.lane_iou import slants
 from clrernetlm.models.targets import EMPTY
 
 HALF_WIDTH = 30 / 800  # of the wide LaneIoU that matches questions to lanes, fraction of the image width
 
 
-def lane_iou(
-    xs: Tensor,
-    shown: Tensor,
-    other_xs: Tensor,
-    other_shown: Tensor,
-    half_width: float = HALF_WIDTH,
-    crop_size: tuple[int, int] = CULANE_CROP,
-) -> Tensor:
+def lane_iou(xs: Tensor, shown: Tensor, other_xs: Tensor, other_shown: Tensor) -> Tensor:
     """Relative x (B, P, T) and (B, G, T) with the rows they are shown on -> (B, P, G) LaneIoU.
 
-    Rows that only one of the lanes has add that lane's width to the union. Source: CLRerNet, arXiv 2305.08366.
+    Rows that only one of the lanes has add that lane's width to the union. Slopes are measured in CULane's proportions,
+    whatever the viewport. Source: CLRerNet, arXiv 2305.08366.
     """
 
     def half_widths(x: Tensor, rows: Tensor) -> Tensor:
-        return half_width * slants(torch.where(rows, x, EMPTY), crop_size, ignore_missing=True) * rows
+        return HALF_WIDTH * slants(torch.where(rows, x, EMPTY), ignore_missing=True) * rows
 
     widths, other_widths = half_widths(xs, shown)[:, :, None], half_widths(other_xs, other_shown)[:, None]
     both = shown[:, :, None] & other_shown[:, None]

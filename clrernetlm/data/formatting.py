@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.data.transforms import Sample
 from clrernetlm.lane_points import join_lanes
-from clrernetlm.models.targets import EMPTY, ROWS, VALID
+from clrernetlm.models.targets import EMPTY, IGNORED_LABEL, ROWS, VALID
 
-Sample = dict[str, Any]
 OffImage = Literal["official", "geometry"]
-
-IGNORED_LABEL = 255  # mask value the segmentation loss leaves out
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import read_image, read_mask, require_complete
 from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
 from clrernetlm.errors import UserError
+from clrernetlm.models.targets import IGNORED_LABEL
 
-_IGNORED_LABEL = 255  # mask value that means "do not learn from this pixel"
 _SERIAL = 64  # images up to which starting processes costs more than it saves
 
 
@@ -309,7 +309,7 @@ def _inspect_mask(
     if size is not None and (width, height) != size:
         message = f"{width}x{height}, but its image is {size[0]}x{size[1]}; masks need the size of their image"
         problems.append(Problem(path, None, message))
-    highest = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:_IGNORED_LABEL])[-1:]
+    highest = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:IGNORED_LABEL])[-1:]
     if len(highest) and highest[0] > max_lanes:
         message = f"lane number {highest[0]}, but max_lanes is {max_lanes}; set model.max_lanes or renumber the mask"
         problems.append(Problem(path, None, message))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from clrernetlm.data.formatting import Sample, choose_lanes, planes
+from clrernetlm.data.formatting import choose_lanes, planes
+from clrernetlm.data.transforms import Sample
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 

@@ -26,6 +26,7 @@ from clrernetlm.data import collate
 from clrernetlm.data.culane import CulaneDataset, Sample, label_path
 from clrernetlm.engine.data_module import loader_workers, quiet_worker
 from clrernetlm.errors import UserError
+from clrernetlm.models.clrer_head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.promptable import DetectorReader
 from clrernetlm.models.lanelm.proposals import Proposals
 
@@ -35,7 +36,6 @@ except ImportError:  # Windows: no waiting for one another; whoever ends first w
     fcntl = None  # type: ignore[assignment]
 
 BATCH = 16
-LEVELS = 3
 LABELS = ("lane_xs", "lane_tokens_x", "lane_tokens_y")
 DATA_SETTINGS = ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
 
@@ -236,5 +236,5 @@ def observed_sample(model: DetectorReader, inputs: Tensor) -> dict[str, Tensor]:
 
 def stored(sample: dict[str, Any]) -> tuple[tuple[Tensor, ...], Proposals]:
     """What `observed_sample` returned -> pyramid levels in float32, proposals."""
-    levels = tuple(sample[f"level_{i}"].float() for i in range(LEVELS))
+    levels = tuple(sample[f"level_{i}"].float() for i in range(PYRAMID_LEVELS))
     return levels, Proposals(sample["proposal_xs"], sample["proposal_shown"], sample["proposal_scores"])

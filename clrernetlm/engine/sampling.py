@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from clrernetlm.data.transforms import Sample
 from clrernetlm.shards import Shard
-
-Sample = dict[str, Any]
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from clrernetlm.errors import UserError
 from clrernetlm.models.lane_iou import CULANE_CROP_SIZE, paired_iou, slants
 from clrernetlm.models.processes import mean_over_processes
-
-IGNORED_LABEL = 255
+from clrernetlm.models.targets import IGNORED_LABEL
 
 
 class KorniaFocalLoss(nn.Module):

@@ -1,4 +1,4 @@
-"""A lane as a training target of the detector: one row of 6 + R numbers, and what stands in which column.
+"""Training targets of the detector: a lane as a row of 6 + R numbers, and what stands in which column.
 
 [1 - valid, valid, y0, x0, theta, length, x per row]: y0 is 1 at the bottom edge and 0 at the top, x0 and the x's are
 network pixels, theta is the mean direction / pi, length counts rows. `data.formatting` writes them, assignment and loss
@@ -10,3 +10,4 @@ from __future__ import annotations
 VALID, Y0, X0, THETA, LENGTH = 1, 2, 3, 4, 5
 ROWS = 6  # the first column of x; the lane's lowest row
 EMPTY = -1e5  # stands for "no x on this row" and fills unused slots
+IGNORED_LABEL = 255  # value of pixels in a mask that the segmentation loss leaves out

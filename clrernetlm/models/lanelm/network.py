@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.config.schema import LaneLMNetworkConfig
+from clrernetlm.models.clrer_head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.model import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Visual
 from clrernetlm.models.lanelm.requests import Guides, Requests, guides
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 from clrernetlm.models.lanelm.writing import Pen
 
-PYRAMID_LEVELS = 3
 QUESTION, CLICK, START, ASK = range(4)  # kinds of tokens before the answer
 
 

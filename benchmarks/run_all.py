@@ -34,6 +34,7 @@ SCRIPTS: dict[str, tuple[str, list[str]]] = {
     "two_processes": ("Training in two processes, against one", ["--steps", "5"]),
     "assign_loss": ("Assignment and loss of a batch, against the original algorithm", ["--rounds", "5"]),
     "training_step": ("A training step, against the original algorithm", ["--rounds", "2", "--batch", "4"]),
+    "epoch": ("Where the time of a training epoch goes", ["--images", "24", "--batch", "4"]),
     "evaluator": (
         "CULane's metric, against the original algorithm",
         ["--images", "400", "--plain", "10", "--rounds", "2"],

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -64,6 +67,48 @@ class EpochSeed(Callback):
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
 
 
+class DataWait(Callback):
+    """Logs `data_wait`, the share of an epoch in which the training stood and waited for images, and says when to act.
+
+    The first batch of an epoch, for which workers start, does not count. On a GPU, which works on while the host
+    waits, it is the most that may have been lost.
+    """
+
+    MUCH = 0.2
+
+    def __init__(self) -> None:
+        self.share = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.waited, self.began, self.since = 0.0, 0.0, 0.0  # seconds
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        now = perf_counter()
+        if batch_idx == 0:
+            self.began = now
+        else:
+            self.waited += now - self.since
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.since = perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.share = self.waited / max(self.since - self.began, 1e-9)
+        pl_module.log("data_wait", self.share, rank_zero_only=True)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and self.share > self.MUCH:
+            warnings.warn(
+                f"training waited for images {100 * self.share:.0f} % of the last epoch; raise data.num_workers, "
+                "or use data.decode=half",
+                stacklevel=2,
+            )
+
+
 def progress_bar() -> Callback:
     """A live bar on a terminal; elsewhere (logs, CI) a plain one that prints now and then."""
     return RichProgressBar(leave=True) if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=20)
@@ -71,7 +116,7 @@ def progress_bar() -> Callback:
 
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
     """Everything that watches a training run, in the order it must act."""
-    callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), progress_bar()]
+    callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), DataWait(), progress_bar()]
     if settings.ema_momentum:
         callbacks.append(RunningAverage(settings.ema_momentum))
     # Every epoch, the last few kept: a killed run loses one epoch at most.

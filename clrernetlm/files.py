@@ -10,9 +10,11 @@ from pathlib import Path
 
 from clrernetlm.errors import UserError
 
+PathLike = str | os.PathLike[str]
+
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: PathLike) -> Iterator[Path]:
     """A temporary path beside `path` to write to; renamed over `path` when the block ends without an error.
 
     On an error the temporary file is removed and `path` stays as it was; an OSError (full disk, no permission) becomes
@@ -34,13 +36,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
+def write_text_atomically(path: PathLike, text: str) -> None:
     """Write `text` (UTF-8) to `path` in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
+def sha256(path: PathLike) -> str:
     """The file's SHA-256 as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import BinaryIO
 
 import cv2
 
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.geometry import FrameSize
 
 HEAD = 1024  # bytes read at once
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def image_size(path: str | os.PathLike[str]) -> FrameSize:
+def image_size(path: PathLike) -> FrameSize:
     """(width, height) of an image file as decoders show it: from the header of a JPEG or PNG, else by decoding it.
 
     A JPEG with EXIF data, which may turn it, is decoded too. Raises UserError naming the file when it is missing or no

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import InterpolatedUnivariateSpline
 
 from clrernetlm.errors import UserError
-from clrernetlm.files import write_text_atomically
+from clrernetlm.files import PathLike, write_text_atomically
 
 Points = NDArray[np.float64]  # (N, 2): x, y
 
@@ -48,7 +47,7 @@ class Lane:
         return np.where(inside, spline(y), np.nan)
 
 
-def read_lines(path: str | os.PathLike[str]) -> list[Points]:
+def read_lines(path: PathLike) -> list[Points]:
     """Lanes of one `.lines.txt` file as (N, 2) float64 x, y in pixels, in the order and direction of the file.
 
     One lane per line: `x0 y0 x1 y1 ...`. Blank lines are lanes of no points, as the evaluation tools read them.
@@ -81,6 +80,6 @@ def format_lines(lanes: Iterable[Lane | Points], decimals: int = 5) -> str:
     return "".join(row + "\n" for row in rows)
 
 
-def write_lines(path: str | os.PathLike[str], lanes: Sequence[Lane | Points], decimals: int = 5) -> None:
+def write_lines(path: PathLike, lanes: Sequence[Lane | Points], decimals: int = 5) -> None:
     """Write a `.lines.txt` file atomically: readers see the old file or the whole new one."""
     write_text_atomically(path, format_lines(lanes, decimals))

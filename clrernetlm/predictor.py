@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet
@@ -55,8 +56,8 @@ class Predictor:
 
     def __init__(
         self,
-        config: Config | str | os.PathLike[str] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
+        config: Config | PathLike | None = None,
+        checkpoint: PathLike | None = None,
         device: str = "cpu",
         backend: Backend | None = None,
         precision: str = "fp32",
@@ -212,8 +213,8 @@ class Predictor:
 
 
 def _settings_and_weights(
-    config: Config | str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
-) -> tuple[Config, str | os.PathLike[str] | None]:
+    config: Config | PathLike | None, checkpoint: PathLike | None
+) -> tuple[Config, PathLike | None]:
     """What the arguments of a Predictor stand for: settings, and the weights file or None for random weights."""
     if isinstance(config, Config):
         return config, checkpoint

@@ -13,7 +13,7 @@ from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import Image, read_image
 from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
-from clrernetlm.files import replacing
+from clrernetlm.files import PathLike, replacing
 from clrernetlm.lane import read_lines
 
 _COLUMNS = 4
@@ -21,7 +21,7 @@ _TILE = (480, 270)  # width, height in pixels; images keep their aspect within i
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def write_contact_sheet(path: str | os.PathLike[str], images: Sequence[str]) -> str:
+def write_contact_sheet(path: PathLike, images: Sequence[str]) -> str:
     """Draw `images` with the lanes of their label files into one picture at `path`; returns the path.
 
     Images or labels that cannot be read appear as a dark tile that says so. Raises UserError when `path` cannot be

@@ -20,6 +20,7 @@ from clrernetlm.data.images import Scratch, read_frame, read_mask
 from clrernetlm.data.lists import ImageList, load_differences, read_image_list
 from clrernetlm.data.transforms import Alaug, Compose, CropResize, Sample, Transform
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import read_lines
 
@@ -47,11 +48,11 @@ class CulaneDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
-        list_file: str | os.PathLike[str],
+        root: PathLike,
+        list_file: PathLike,
         pipeline: Transform,
         *,
-        diff_file: str | os.PathLike[str] | None = None,
+        diff_file: PathLike | None = None,
         diff_threshold: float = 15.0,
         test_mode: bool = False,
         use_masks: bool = True,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clrernetlm.data.images import read_image
 from clrernetlm.data.lists import read_image_list
-from clrernetlm.files import replacing
+from clrernetlm.files import PathLike, replacing
 
 FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
 _RUN = 64  # frames one task compares; it decodes one more, the frame before its first
@@ -23,8 +23,8 @@ Run = tuple[str | None, Frames]  # path of the frame before, frames to compare
 
 
 def frame_differences(
-    root: str | os.PathLike[str],
-    list_file: str | os.PathLike[str],
+    root: PathLike,
+    list_file: PathLike,
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -62,7 +62,7 @@ def frame_differences(
     return differences
 
 
-def write_differences(path: str | os.PathLike[str], differences: NDArray[np.float64]) -> None:
+def write_differences(path: PathLike, differences: NDArray[np.float64]) -> None:
     """Write the array `data` of a `train_diffs.npz` file in one step."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, data=differences.astype(np.float32))

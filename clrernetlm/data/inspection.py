@@ -22,6 +22,7 @@ from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import read_image, read_mask, require_complete
 from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.models.targets import IGNORED_LABEL
 
 _SERIAL = 64  # images up to which starting processes costs more than it saves
@@ -102,10 +103,10 @@ class _Finding:
 
 
 def check_data(
-    root: str | os.PathLike[str],
+    root: PathLike,
     lists: Sequence[str] | None = None,
     *,
-    contact_sheet: str | os.PathLike[str] | None = "contact_sheet.jpg",
+    contact_sheet: PathLike | None = "contact_sheet.jpg",
     workers: int = 0,
     sample: int = 24,
     max_lanes: int = 4,

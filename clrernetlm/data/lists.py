@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 
 Paths = NDArray[np.bytes_]
 ListFault = tuple[int, str]  # line number, what is wrong with it
@@ -42,7 +42,7 @@ class ImageList:
         )
 
 
-def read_image_list(path: str | os.PathLike[str], faults: list[ListFault] | None = None) -> ImageList:
+def read_image_list(path: PathLike, faults: list[ListFault] | None = None) -> ImageList:
     """Read `/image.jpg [/mask.png] [e1 e2 ...]` lines, all of the same form; blank lines are skipped.
 
     Raises UserError naming the file, and the line that differs from the first. With `faults`, such lines are left out
@@ -80,9 +80,7 @@ def read_image_list(path: str | os.PathLike[str], faults: list[ListFault] | None
     )
 
 
-def load_differences(
-    path: str | os.PathLike[str], *, expected: int, list_file: str | os.PathLike[str]
-) -> NDArray[np.float64]:
+def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> NDArray[np.float64]:
     """(N,) mean absolute difference of each listed image to the previous frame, from `train_diffs.npz`.
 
     The array is called `data`; a file with one array under any name is accepted too. Raises UserError naming the file

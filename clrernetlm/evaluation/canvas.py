@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.geometry import FrameSize
 from clrernetlm.image_headers import image_size as size_of_image
 
@@ -22,7 +23,7 @@ def canvas_size(image_size: ImageSize, frame: FrameSize) -> FrameSize:
     return image_size or (CANVAS_WIDTH, max(1, round(frame[1] * CANVAS_WIDTH / frame[0])))
 
 
-def listed_frame(root: str | os.PathLike[str], image: str) -> FrameSize:
+def listed_frame(root: PathLike, image: str) -> FrameSize:
     """(width, height) of a listed image, from its header. Raises UserError when it is not there."""
     path = os.path.join(root, image.lstrip("/"))
     if not os.path.isfile(path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 
 from rich.console import Console
 
@@ -12,21 +11,19 @@ from clrernetlm.evaluation.culane_metric import Semantics
 from clrernetlm.evaluation.evaluator import evaluate
 from clrernetlm.evaluation.table import result_table
 from clrernetlm.evaluation.tally import EvaluationResult
-from clrernetlm.files import write_text_atomically
-
-Path = str | os.PathLike[str]
+from clrernetlm.files import PathLike, write_text_atomically
 
 
 def evaluate_command(
-    pred: Path,
-    gt: Path,
-    list: Path,
-    categories: Path | None = None,
+    pred: PathLike,
+    gt: PathLike,
+    list: PathLike,
+    categories: PathLike | None = None,
     semantics: Semantics = "clrernet",
     image_size: ImageSize = (1640, 590),
     width: int = 30,
-    json: Path | None = None,
-    per_image: Path | None = None,
+    json: PathLike | None = None,
+    per_image: PathLike | None = None,
     workers: int = 0,
 ) -> EvaluationResult:
     """Evaluate, print the table, write `json` (the whole result) and `per_image` (a line per image), both atomically.

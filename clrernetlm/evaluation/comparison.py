@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -26,7 +25,7 @@ from clrernetlm.evaluation.report import (
 )
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.table import COMPARISON_HEADS, category_rows, comparison_cells
-from clrernetlm.files import write_text_atomically
+from clrernetlm.files import PathLike, write_text_atomically
 from clrernetlm.lane import Points
 
 YELLOW: Colour = (40, 225, 245)
@@ -36,7 +35,7 @@ Panels = tuple[str, Sequence[tuple[str, Image]]]  # an image's path; captions an
 
 
 def write_comparison(
-    path: str | os.PathLike[str],
+    path: PathLike,
     document: Mapping[str, Any],
     results: Mapping[str, dict[str, Any]],
     *,

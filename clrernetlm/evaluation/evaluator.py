@@ -22,10 +22,9 @@ from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, f
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
-from clrernetlm.files import replacing
+from clrernetlm.files import PathLike, replacing
 from clrernetlm.shards import Shard
 
-Path = str | os.PathLike[str]
 Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
 CHUNK = 64  # images a worker takes at a time
 
@@ -34,8 +33,8 @@ CHUNK = 64  # images a worker takes at a time
 class Job:
     """What every worker needs to know."""
 
-    pred_dir: Path
-    gt_dir: Path
+    pred_dir: PathLike
+    gt_dir: PathLike
     semantics: Semantics
     width: int
     image_size: ImageSize
@@ -56,17 +55,17 @@ class ChunkResult:
 
 
 def evaluate(
-    pred_dir: Path,
-    gt_dir: Path,
-    list_file: Path,
+    pred_dir: PathLike,
+    gt_dir: PathLike,
+    list_file: PathLike,
     *,
-    categories: Path | None = None,
+    categories: PathLike | None = None,
     semantics: Semantics = "clrernet",
     width: int = 30,
     image_size: ImageSize = (1640, 590),
     thresholds: Sequence[float] = (0.1, 0.5, 0.75),
     workers: int = 0,
-    per_image: Path | None = None,
+    per_image: PathLike | None = None,
     progress: bool = False,
     shard: Shard | None = None,
 ) -> EvaluationResult:
@@ -109,13 +108,13 @@ def evaluate(
     return EvaluationResult(job.thresholds, total, by_category, settings)
 
 
-def _categories(categories: Path | None, list_file: Path) -> dict[str, list[str]]:
+def _categories(categories: PathLike | None, list_file: PathLike) -> dict[str, list[str]]:
     if categories is None:
         return {}
     return folder_categories(list_file) if os.fspath(categories) == FOLDERS else read_categories(categories)
 
 
-def _entries(list_file: Path, categories: dict[str, list[str]]) -> Iterator[Entry]:
+def _entries(list_file: PathLike, categories: dict[str, list[str]]) -> Iterator[Entry]:
     members: dict[str, tuple[str, ...]] = {}
     for name, images in categories.items():
         for image in images:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 
 FOLDERS = "folders"  # in place of a folder of category lists: the top-level folders of the images
 
 
-def read_images(list_file: str | os.PathLike[str]) -> Iterator[str]:
+def read_images(list_file: PathLike) -> Iterator[str]:
     """Image paths of a list file, one by one, without the leading `/`; further columns (mask, flags) are ignored.
 
     Raises UserError when the file cannot be read.
@@ -32,7 +33,7 @@ def category_name(path: Path) -> str:
     return re.sub(r"^test\d+_", "", path.stem)
 
 
-def read_categories(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
+def read_categories(folder: PathLike) -> dict[str, list[str]]:
     """Category name -> its images, for every `*.txt` of a folder, ordered as CULane numbers them.
 
     Raises UserError when there is none, or when two files have the same name of category.
@@ -54,7 +55,7 @@ def read_categories(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
     return categories
 
 
-def folder_categories(list_file: str | os.PathLike[str]) -> dict[str, list[str]]:
+def folder_categories(list_file: PathLike) -> dict[str, list[str]]:
     """Top-level folder -> its images, in the order of the list; images outside of any folder are in `.`."""
     categories: dict[str, list[str]] = {}
     for image in read_images(list_file):
@@ -63,6 +64,6 @@ def folder_categories(list_file: str | os.PathLike[str]) -> dict[str, list[str]]
     return categories
 
 
-def lines_file(folder: str | os.PathLike[str], image: str) -> str:
+def lines_file(folder: PathLike, image: str) -> str:
     """Where the lanes of an image are: `folder/<image path without its extension>.lines.txt`."""
     return os.path.join(folder, os.path.splitext(image.lstrip("/"))[0] + ".lines.txt")

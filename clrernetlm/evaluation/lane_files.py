@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
+from clrernetlm.files import PathLike
 from clrernetlm.jit import Bytes, Floats, Ints, kernel
 from clrernetlm.lane import read_lines
 
@@ -60,7 +59,7 @@ def _parse(text: Bytes, powers: Floats) -> tuple[bool, Floats, Ints]:
     return True, values[:count], stops[: lines + 1]
 
 
-def read_points(path: str | os.PathLike[str], missing_is_empty: bool = False) -> tuple[Floats, Ints]:
+def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Floats, Ints]:
     """Lanes of one file as points (n, 2) x, y and stops (lanes + 1,): lane i is points[stops[i]:stops[i + 1]].
 
     `missing_is_empty`: a file that does not exist has no lanes. Raises UserError naming file and line otherwise, as

@@ -16,9 +16,8 @@ from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
 from clrernetlm.evaluation.predictions import Prediction
 from clrernetlm.evaluation.report import Image, draw_comparison
+from clrernetlm.files import PathLike
 from clrernetlm.lane import Lane, Points, read_lines
-
-PathLike = str | os.PathLike[str]
 
 
 def worst_images(per_image: PathLike, count: int = 12, threshold: float = 0.5) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
-from clrernetlm.files import replacing
+from clrernetlm.files import PathLike, replacing
 from clrernetlm.lane import Lane, format_lines
 
 PREDICTIONS_FILE = "predictions.jsonl"
@@ -38,7 +38,7 @@ class PredictionWriter:
     an error. `min_score`: lanes below it are in the JSON-lines file only (what a confidence sweep needs).
     """
 
-    def __init__(self, folder: str | os.PathLike[str], min_score: float = 0.0) -> None:
+    def __init__(self, folder: PathLike, min_score: float = 0.0) -> None:
         self.folder = Path(folder)
         self.min_score = min_score
         self._stack = ExitStack()
@@ -70,7 +70,7 @@ class PredictionWriter:
         self._lines.write(json.dumps({"path": "/" + image, "lanes": rows}) + "\n")
 
 
-def write_lines_file(folder: str | os.PathLike[str], image: str, text: str) -> None:
+def write_lines_file(folder: PathLike, image: str, text: str) -> None:
     """Write the `.lines.txt` of an image in one step."""
     # Renamed into place, so that an interrupted run leaves whole files only; not synced to disk one by one, which would
     # take longer than the model. That all of them are there is what `predictions.jsonl` says.
@@ -87,7 +87,7 @@ def write_lines_file(folder: str | os.PathLike[str], image: str, text: str) -> N
         raise UserError(f"{target}: cannot be written ({error.strerror}); free space or check permissions") from None
 
 
-def read_predictions(path: str | os.PathLike[str]) -> Iterator[Prediction]:
+def read_predictions(path: PathLike) -> Iterator[Prediction]:
     """Predictions of a JSON-lines file, one image at a time. Raises UserError naming file and line."""
     try:
         with open(path, encoding="utf-8") as lines:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +18,7 @@ from clrernetlm.evaluation.canvas import canvas_words
 from clrernetlm.evaluation.charts import Series, line_chart
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.table import category_label, has_labels
-from clrernetlm.files import write_text_atomically
+from clrernetlm.files import PathLike, write_text_atomically
 from clrernetlm.lane import Lane, Points
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
@@ -75,7 +74,7 @@ class Section:
 
 
 def write_report(
-    path: str | os.PathLike[str],
+    path: PathLike,
     result: Mapping[str, Any],
     *,
     title: str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_set
 from clrernetlm.evaluation.image_lists import lines_file, read_images
 from clrernetlm.evaluation.predictions import read_predictions
 from clrernetlm.evaluation.tally import scores as scores_of
+from clrernetlm.files import PathLike
 from clrernetlm.lane import read_lines
 from clrernetlm.shards import Shard
 
@@ -83,9 +83,9 @@ def sweep_confidence(
 
 
 def scored_ious(
-    predictions_file: str | os.PathLike[str],
-    gt_dir: str | os.PathLike[str],
-    list_file: str | os.PathLike[str] | None = None,
+    predictions_file: PathLike,
+    gt_dir: PathLike,
+    list_file: PathLike | None = None,
     semantics: Semantics = "clrernet",
     width: int = 30,
     image_size: ImageSize = (1640, 590),
@@ -122,7 +122,7 @@ def scored_ious(
         yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))
 
 
-def _first_listed(list_file: str | os.PathLike[str], shard: Shard) -> set[str]:
+def _first_listed(list_file: PathLike, shard: Shard) -> set[str]:
     """The images of a shard that no line before theirs names."""
     numbers: dict[str, int] = {}
     for number, image in enumerate(read_images(list_file)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import warnings
 from pathlib import Path
@@ -14,15 +13,13 @@ from torch import Tensor
 
 from clrernetlm import __version__
 from clrernetlm.errors import UserError
-from clrernetlm.files import replacing
+from clrernetlm.files import PathLike, replacing
 from clrernetlm.models import inert_pickle
 from clrernetlm.models.packed import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.models.state_dict import load_network_weights, network_weights
 
 if TYPE_CHECKING:
     from clrernetlm.models.clrernet import CLRerNet
-
-PathLike = str | os.PathLike[str]
 
 
 def read_checkpoint(path: PathLike) -> dict[str, Any]:

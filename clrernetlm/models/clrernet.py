@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.models.backbones import build_backbone
-from clrernetlm.models.checkpoint import PathLike, load_weights
+from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.clrer_head import PYRAMID_LEVELS, CLRerHead, Stage
 from clrernetlm.models.device import select_device
 from clrernetlm.models.fpn import CLRerNetFPN

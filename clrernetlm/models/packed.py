@@ -7,7 +7,6 @@ The settings are in the file's metadata, under the key `clrernetlm`, as JSON: `f
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -17,9 +16,8 @@ from torch import Tensor
 from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
 from clrernetlm.errors import UserError
-from clrernetlm.files import replacing
+from clrernetlm.files import PathLike, replacing
 
-PathLike = str | os.PathLike[str]
 Precision = Literal["fp16", "fp32"]
 SUFFIX = ".safetensors"
 KEY = "clrernetlm"

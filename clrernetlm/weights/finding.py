@@ -11,6 +11,7 @@ from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.models.checkpoint import read_checkpoint
 from clrernetlm.models.packed import SUFFIX, read_settings
 from clrernetlm.runtimes.about import DETECTOR, EXPORTED, read_about
@@ -24,7 +25,7 @@ def names_model(text: str) -> bool:
     return text in SHIPPED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
 
 
-def find_model(name_or_file: str | os.PathLike[str] = DEFAULT, overrides: Sequence[str] = ()) -> tuple[Config, str]:
+def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) -> tuple[Config, str]:
     """The settings and the weights file of a model.
 
     `name_or_file`: a shipped model, a released one that has been downloaded, a packed file, a training checkpoint, or a
@@ -57,7 +58,7 @@ def find_model(name_or_file: str | os.PathLike[str] = DEFAULT, overrides: Sequen
     return config, str(path)
 
 
-def stored_config(path: str | os.PathLike[str]) -> Config | None:
+def stored_config(path: PathLike) -> Config | None:
     """The settings in a packed file or training checkpoint; None when it holds none. Raises UserError."""
     path = Path(path)
     if (file := exported_file(path)) is not None:
@@ -69,7 +70,7 @@ def stored_config(path: str | os.PathLike[str]) -> Config | None:
     return from_dict(tree, str(path)) if isinstance(tree, dict) else None
 
 
-def exported_file(path: str | os.PathLike[str]) -> Path | None:
+def exported_file(path: PathLike) -> Path | None:
     """The detector's file of what `clrernetlm export` wrote, a file or a folder; None for anything else."""
     path = Path(path)
     files = [path / f"{DETECTOR}{suffix}" for suffix in EXPORTED] if path.is_dir() else [path]

@@ -23,7 +23,7 @@ from clrernetlm.data.synth.realism import PIECES, PLAIN, Realism
 from clrernetlm.data.synth.scene import CATEGORIES, Category, sample_scene
 from clrernetlm.data.synth.sensor import encode
 from clrernetlm.errors import UserError
-from clrernetlm.files import replacing, write_text_atomically
+from clrernetlm.files import PathLike, replacing, write_text_atomically
 from clrernetlm.lane import format_lines
 
 SPLITS = ("train", "val", "test")
@@ -157,7 +157,7 @@ def _mapper(workers: int) -> Iterator[object]:
 
 
 def generate_dataset(
-    out: str | os.PathLike[str],
+    out: PathLike,
     train: int,
     val: int,
     test: int,

@@ -11,7 +11,8 @@ from clrernetlm import __version__
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import flatten, to_dict
 from clrernetlm.errors import UserError
-from clrernetlm.models.checkpoint import PathLike, read_checkpoint, write_checkpoint
+from clrernetlm.files import PathLike
+from clrernetlm.models.checkpoint import read_checkpoint, write_checkpoint
 from clrernetlm.models.device import select_device
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector

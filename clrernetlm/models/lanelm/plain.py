@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.config.schema import Config, LaneLMNetworkConfig
-from clrernetlm.models.checkpoint import PathLike
+from clrernetlm.files import PathLike
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.lanelm.generate import Answers
 from clrernetlm.models.lanelm.losses import lane_lm_loss

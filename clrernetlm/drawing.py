@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from clrernetlm.geometry import Image
 from clrernetlm.lane import Lane, Points
 
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
 Colour = tuple[int, int, int]  # blue, green, red
 
 GREEN: Colour = (60, 200, 60)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from clrernetlm.errors import UserError
 
 FloatArray = NDArray[np.floating]
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
 FrameSize = tuple[int, int]  # width, height in pixels
 
 

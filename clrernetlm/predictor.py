@@ -14,7 +14,7 @@ from torch import Tensor
 from clrernetlm.config import Config, load_config
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
-from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.geometry import FrameSize, Image, Viewport
 from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.decode import decode_lanes
@@ -28,8 +28,6 @@ from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.loading import detector_of, device_of, load_model
 from clrernetlm.viewing import camera_viewport, look
 from clrernetlm.weights.finding import find_model, names_model
-
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
 
 
 class Predictor:

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
-from clrernetlm.geometry import FrameSize
+from clrernetlm.geometry import FrameSize, Image
 from clrernetlm.inputs import Source
 
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
 # The libraries would print theirs beside our errors. Read once, when OpenCV first opens a video; -8: quiet.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 

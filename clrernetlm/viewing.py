@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clrernetlm.config.schema import ClrernetConfig
-from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.geometry import FrameSize, Image, Viewport
 from clrernetlm.horizon import aimed_viewport, first_viewport, horizon_row, viewport_at
 from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet
@@ -18,7 +17,6 @@ from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.lanelm.promptable import Observation
 from clrernetlm.runtimes.detector import ExportedDetector
 
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
 Detector = CLRerNet | ExportedDetector
 WITNESS = 0.5  # lanes from this share of the confidence threshold on have a say where the horizon is
 

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from clrernetlm.config import Config
 from clrernetlm.data.culane import Split, read_labels
-from clrernetlm.drawing import Image
 from clrernetlm.engine.lanelm_modes import CLICKED, DETECTOR, NONE, START, Protocol, clicks_on_labels, predict_modes
 from clrernetlm.engine.observing import read_viewports
 from clrernetlm.engine.process_group import process_group
@@ -38,7 +37,7 @@ from clrernetlm.evaluation.mistakes import image_lines, mistake_picture, worst_i
 from clrernetlm.evaluation.sweep import Sweep, sweep_confidence
 from clrernetlm.evaluation.table import category_table, comparison_table
 from clrernetlm.files import write_text_atomically
-from clrernetlm.geometry import Viewport
+from clrernetlm.geometry import Image, Viewport
 from clrernetlm.models.lanelm.promptable import DetectorReader
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.loading import device_of, load_model

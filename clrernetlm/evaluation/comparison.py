@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clrernetlm.drawing import Colour, Image, draw_lanes
+from clrernetlm.drawing import Colour, draw_lanes
 from clrernetlm.evaluation.charts import Series, line_chart
 from clrernetlm.evaluation.report import (
     COLOURS,
@@ -26,6 +26,7 @@ from clrernetlm.evaluation.report import (
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.table import COMPARISON_HEADS, category_rows, comparison_cells
 from clrernetlm.files import PathLike, write_text_atomically
+from clrernetlm.geometry import Image
 from clrernetlm.lane import Points
 
 YELLOW: Colour = (40, 225, 245)

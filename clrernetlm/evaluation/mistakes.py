@@ -15,8 +15,9 @@ import numpy as np
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
 from clrernetlm.evaluation.predictions import Prediction
-from clrernetlm.evaluation.report import Image, draw_comparison
+from clrernetlm.evaluation.report import draw_comparison
 from clrernetlm.files import PathLike
+from clrernetlm.geometry import Image
 from clrernetlm.lane import Lane, Points, read_lines
 
 

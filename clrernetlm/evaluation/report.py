@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.drawing import BLUE, GREEN, RED, Colour, draw_lanes
 from clrernetlm.errors import UserError
@@ -19,9 +18,9 @@ from clrernetlm.evaluation.charts import Series, line_chart
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.table import category_label, has_labels
 from clrernetlm.files import PathLike, write_text_atomically
+from clrernetlm.geometry import Image
 from clrernetlm.lane import Lane, Points
 
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
 IMAGE_WIDTH = 800  # pixels of the pictures in the report
 JPEG_QUALITY = 80
 COLOURS = {"label": GREEN, "hit": BLUE, "false": RED}

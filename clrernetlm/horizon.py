@@ -97,10 +97,8 @@ def viewport_at(base: Viewport, frame: FrameSize, row: float) -> Viewport:
     return replace(base, top=top, bottom=float(np.clip(bottom, top + 0.1, base.bottom)))
 
 
-def aimed_viewport(
-    viewport: Viewport, base: Viewport, frame: FrameSize, row: float | None, band: tuple[float, float] = BAND
-) -> Viewport:
-    """The crop for a frame whose horizon is at `row`: `viewport` where that is inside the band, else one that moved."""
-    if row is None or band[0] <= horizon_in_crop(row, viewport, frame) <= band[1]:
+def aimed_viewport(viewport: Viewport, base: Viewport, frame: FrameSize, row: float | None) -> Viewport:
+    """The crop for a frame whose horizon is at `row`: `viewport` where that is inside `BAND`, else one that moved."""
+    if row is None or BAND[0] <= horizon_in_crop(row, viewport, frame) <= BAND[1]:
         return viewport
     return viewport_at(base, frame, row)

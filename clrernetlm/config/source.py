@@ -9,12 +9,12 @@ from clrernetlm.config.schema import Config
 from clrernetlm.geometry import Viewport
 
 
-def to_source(config: Config, title: str = "Written by `clrernetlm config`.") -> str:
-    """Python source of a config file that spells out every setting; `title` becomes its docstring."""
+def to_source(config: Config) -> str:
+    """Python source of a config file that spells out every setting."""
     names = sorted(_class_names(config) - {Viewport.__name__})
     imports = "".join(f"    {name},\n" for name in names)
     return (
-        f'"""{title}"""\n\n'
+        '"""Written by `clrernetlm config`."""\n\n'
         f"from clrernetlm.config import (\n{imports})\n"
         f"from clrernetlm.geometry import {Viewport.__name__}\n\n"
         f"config = {_expression(config, '')}\n"

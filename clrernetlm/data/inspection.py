@@ -25,6 +25,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.models.targets import IGNORED_LABEL
 
+SHOWN_PROBLEMS = 50
 _SERIAL = 64  # images up to which starting processes costs more than it saves
 
 
@@ -61,13 +62,13 @@ class DataReport:
         """0 when nothing is wrong, 1 otherwise."""
         return 1 if self.problems else 0
 
-    def print(self, console: Console | None = None, *, limit: int = 50) -> None:
-        """Problems, at most `limit` of them, then a summary."""
+    def print(self, console: Console | None = None) -> None:
+        """Problems, at most `SHOWN_PROBLEMS` of them, then a summary."""
         console = console or Console()
-        for problem in self.problems[:limit]:
+        for problem in self.problems[:SHOWN_PROBLEMS]:
             console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
-        if len(self.problems) > limit:
-            console.print(f"... and {len(self.problems) - limit} more problems", style="red")
+        if len(self.problems) > SHOWN_PROBLEMS:
+            console.print(f"... and {len(self.problems) - SHOWN_PROBLEMS} more problems", style="red")
         table = Table(title=self.root, title_justify="left", show_header=False)
         for name, count in self.lists.items():
             table.add_row(name, f"{count} images")

@@ -14,14 +14,15 @@ import numpy as np
 
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
-from clrernetlm.evaluation.predictions import Prediction
 from clrernetlm.evaluation.report import draw_comparison
 from clrernetlm.files import PathLike
 from clrernetlm.geometry import Image
-from clrernetlm.lane import Lane, Points, read_lines
+from clrernetlm.lane import Points, read_lines
+
+HIT = 0.5  # IoU threshold of what is drawn as a hit
 
 
-def worst_images(per_image: PathLike, count: int = 12, threshold: float = 0.5) -> list[dict[str, Any]]:
+def worst_images(per_image: PathLike, count: int = 12, threshold: float = HIT) -> list[dict[str, Any]]:
     """The `count` lines of a per-image file with the most false positives and negatives, most first.
 
     Among equals the one listed first; images without a mistake are left out. Reads line by line. Raises UserError when
@@ -51,45 +52,31 @@ def mistake_pictures(
     gt_dir: PathLike,
     image_dir: PathLike,
     count: int = 12,
-    threshold: float = 0.5,
-    scored: dict[str, Prediction] | None = None,
 ) -> list[tuple[str, Image]]:
     """Captions and BGR pictures of the worst images, for `write_report`: labels, hits and misses drawn.
 
-    Images are read from `<image_dir>/<path>`; one that cannot be read is drawn on black. `scored`: predictions by path
-    whose scores are written beside the lanes.
+    Images are read from `<image_dir>/<path>`; one that cannot be read is drawn on black.
     """
-    return [
-        mistake_picture(line, pred_dir, gt_dir, image_dir, threshold, scored)
-        for line in worst_images(per_image, count, threshold)
-    ]
+    return [mistake_picture(line, pred_dir, gt_dir, image_dir) for line in worst_images(per_image, count)]
 
 
 def mistake_picture(
-    line: dict[str, Any],
-    pred_dir: PathLike,
-    gt_dir: PathLike,
-    image_dir: PathLike,
-    threshold: float = 0.5,
-    scored: dict[str, Prediction] | None = None,
+    line: dict[str, Any], pred_dir: PathLike, gt_dir: PathLike, image_dir: PathLike
 ) -> tuple[str, Image]:
     """Caption and BGR picture of one line of a per-image file; arguments as in `mistake_pictures`."""
-    key, path = f"{threshold:g}", line["path"].lstrip("/")
+    key, path = f"{HIT:g}", line["path"].lstrip("/")
     labels = read_lines(lines_file(gt_dir, path))
     predicted_file = lines_file(pred_dir, path)
     points = read_lines(predicted_file) if os.path.exists(predicted_file) else []
     hits = line["hits"][key]
     if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out
         points = [lane for lane in points if len(lane) >= 2]
-    predictions: list[Lane | Points] = [*points]
     image_file = Path(image_dir) / path
     image = cv2.imread(str(image_file), cv2.IMREAD_COLOR) if image_file.is_file() else None
     if image is None:
         image = _black_frame([*labels, *points])
-    if scored and path in scored and len(scored[path].lanes) == len(predictions):
-        predictions = [*scored[path].lanes]
     caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
-    return caption, draw_comparison(image.astype(np.uint8, copy=False), predictions, labels, hits)
+    return caption, draw_comparison(image.astype(np.uint8, copy=False), points, labels, hits)
 
 
 def image_lines(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 
+AMPLITUDE = 0.3
 SHORTEST_PERIOD = 1 / 100  # of the whole length: 8 pixels of an 800 pixel wide image
 
 
-def sinusoids(places: Tensor, dim: int, scale: float = 0.3) -> Tensor:
-    """Places (...) as fractions of the whole -> (..., dim), times `scale`.
+def sinusoids(places: Tensor, dim: int) -> Tensor:
+    """Places (...) as fractions of the whole -> (..., dim) within +- `AMPLITUDE`.
 
     Periods fall geometrically from four times the whole to `SHORTEST_PERIOD`. An odd `dim` ends with a sine.
     """
     half = (dim + 1) // 2
     periods = torch.logspace(math.log10(4.0), math.log10(SHORTEST_PERIOD), half, device=places.device)
     angles = places[..., None] * (2 * math.pi / periods)
-    return scale * torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :dim]
+    return AMPLITUDE * torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)[..., :dim]
 
 
 def grid_sinusoids(height: int, width: int, dim: int, device: torch.device | None = None) -> Tensor:
@@ -37,7 +38,7 @@ def _grid_sinusoids(height: int, width: int, dim: int, device: torch.device | No
     return torch.cat([along_y, along_x], dim=-1).flatten(0, 1)
 
 
-@lru_cache(maxsize=8)  # those of the levels of two models
+@cache  # for good: a CUDA graph reads them where they were when it was recorded; 4 MB for the finest level of 800x320
 @torch.inference_mode(False)
 def _kept_sinusoids(height: int, width: int, dim: int, device: torch.device | None) -> Tensor:
     return _grid_sinusoids(height, width, dim, device)

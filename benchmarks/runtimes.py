@@ -44,7 +44,7 @@ from clrernetlm.export.quantisation import quantise
 from clrernetlm.lane import Lane
 from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import CLRerNet, init_detector
-from clrernetlm.models.fusing import PackedConv2d
+from clrernetlm.models.onednn import PackedConv2d
 from clrernetlm.runtimes.about import needed, read_about
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.names import IMAGES

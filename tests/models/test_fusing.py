@@ -11,7 +11,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.backbones import BACKBONES
 from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.fusing import PackedConv2d, PackedLinear, fuse
+from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.loading import build_lanelm
 from clrernetlm.models.lanelm.promptable import PromptableDetector
 from tests.models.lanelm.test_promptable import config_of
@@ -82,22 +82,3 @@ def test_a_fused_lanelm_writes_the_same_lanes():
     assert mine.shown.equal(other.shown)
     assert (mine.xs - other.xs)[mine.shown].abs().max() < 1e-3
     torch.testing.assert_close(mine.score, other.score, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(("rows", "inside", "outside"), [(1, 8, 5), (3, 64, 64), (4, 512, 512), (700, 64, 96)])
-def test_packed_products_are_the_plain_ones(rows, inside, outside):
-    plain = nn.Linear(inside, outside)
-    packed = PackedLinear(plain)
-    x = torch.rand(rows, 2 * inside)[:, ::2][:, None]  # strided
-    with torch.inference_mode():
-        torch.testing.assert_close(packed(x), plain(x))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("settings", [{"padding": 1}, {"stride": 2, "padding": 3}, {"groups": 4, "bias": False}])
-def test_packed_convolutions_are_the_plain_ones_for_any_size_of_batch(settings, dtype):
-    plain = nn.Conv2d(8, 12, 3, **settings).to(dtype)
-    packed = PackedConv2d(plain)
-    with torch.inference_mode():
-        for images in (torch.rand(1, 8, 9, 12, dtype=dtype), torch.rand(3, 8, 20, 7, dtype=dtype)):
-            torch.testing.assert_close(packed(images), plain(images))

@@ -20,7 +20,9 @@ WARM_UPS = 3
 class GraphedWriter:
     """`generate` for one model on CUDA, recorded once per shape of its arguments and replayed from then on.
 
-    Always writes all rows: looking whether every lane has ended would make the host wait. Not run on a GPU yet.
+    Always writes all rows: looking whether every lane has ended would make the host wait. Not run on a GPU yet; what
+    recording needs of the code is checked in `tests/test_gpu.py`. The weights must stay where they are in memory, and
+    whatever else the writing reads must either be among the arguments or be kept for good.
     """
 
     def __init__(self) -> None:
@@ -30,20 +32,22 @@ class GraphedWriter:
     def __deepcopy__(self, memo: object) -> GraphedWriter:
         return GraphedWriter()  # a graph knows the addresses of one model's weights
 
+    @torch.inference_mode()  # always: tensors made in that mode cannot be written to outside of it
     def __call__(self, model: LaneLM, levels: Sequence[Tensor], requests: Requests) -> Answers:
         given = [*levels, *(getattr(requests, item.name) for item in fields(Requests))]
         shapes = tuple(tensor.shape for tensor in given)
-        if shapes in self._recorded:
-            self._recorded.move_to_end(shapes)
-        else:
-            self._recorded[shapes] = self._record(model, given, len(levels))
-            if len(self._recorded) > KEPT:
-                self._recorded.popitem(last=False)
-        graph, inputs, answers = self._recorded[shapes]
-        for place, tensor in zip(inputs, given, strict=True):
-            place.copy_(tensor, non_blocking=True)
-        graph.replay()
-        return Answers(answers.xs.clone(), answers.shown.clone(), answers.score.clone())
+        with torch.cuda.device(levels[0].device):  # streams and recordings are of the current GPU, not of the tensors'
+            if shapes in self._recorded:
+                self._recorded.move_to_end(shapes)
+            else:
+                self._recorded[shapes] = self._record(model, given, len(levels))
+                if len(self._recorded) > KEPT:
+                    self._recorded.popitem(last=False)
+            graph, inputs, answers = self._recorded[shapes]
+            for place, tensor in zip(inputs, given, strict=True):
+                place.copy_(tensor, non_blocking=True)
+            graph.replay()
+            return Answers(answers.xs.clone(), answers.shown.clone(), answers.score.clone())
 
     def _record(
         self, model: LaneLM, given: Sequence[Tensor], levels: int
@@ -57,6 +61,6 @@ class GraphedWriter:
                 generate(model, inputs[:levels], requests)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=aside):  # PyTorch's own stream for this is of whichever GPU was first
             answers = generate(model, inputs[:levels], requests)
         return graph, inputs, answers

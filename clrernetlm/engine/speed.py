@@ -59,8 +59,8 @@ def speed(
     """Time a model on frames of random pixels, in every precision and batch size; prints the table and returns it.
 
     Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
-    points; with LaneLM its decoding). Reading files is not included. The fifth of `iterations` before the counted ones
-    warms up.
+    points; with LaneLM its decoding). Reading files is not included. A fifth of `iterations`, at least one, runs before
+    the counted ones to warm up.
     """
     results = []
     for precision in precisions:
@@ -75,15 +75,13 @@ def time_batches(predictor: Predictor, batch: int, iterations: int, precision: s
     """One model on one batch size: the row without and the row with decoding."""
     width, height = predictor.config.evaluation.image_size or CULANE_FRAME
     images = list(np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8))
-    on_gpu = predictor.device.type == "cuda"
     forget_peak(predictor.device)
     network, whole = [], []
-    warm_up = iterations // 5
+    warm_up = max(iterations // 5, 1)  # the first one compiles, records and allocates
     for step in track(range(iterations + warm_up), "Timing", console=Console(stderr=True), transient=True):
         start = time.perf_counter()
         predictor.set_images(images)
-        if on_gpu:
-            torch.cuda.synchronize()
+        wait_for(predictor.device)
         middle = time.perf_counter()
         predictor.lanes_of_images()
         if step >= warm_up:
@@ -108,6 +106,14 @@ def time_batches(predictor: Predictor, batch: int, iterations: int, precision: s
         )
 
     return [row(network, decoding=False), row(whole, decoding=True)]
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:

@@ -74,7 +74,8 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     assert norm.running_var is not None
     # In float64, which Apple's GPUs do not have: on the host.
     gain, shift, mean, variance, weight = (
-        value.detach().cpu().double() for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var, conv.weight)
+        value.detach().cpu().double()
+        for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var, conv.weight)
     )
     scale = gain * torch.rsqrt(variance + norm.eps)
     shift = shift - mean * scale

@@ -2,7 +2,8 @@
 
 Needs a checkout, PyTorch and NumPy, nothing else: no installation, no weights, no data. CLRerNet with DLA-34 at 800x320
 on random weights, images on the device to predictions on the host, as it is written (eager, float32, channels first)
-and as `fuse` makes it, in every precision that the device has; they take turns and medians are compared.
+and as `fuse` makes it, in every precision that the device has; they take turns and medians are compared. NVIDIA's cards
+from Ampere on multiply in float32 convolutions with ten bits (TF32), as PyTorch has it by default, in both.
 """
 
 from __future__ import annotations

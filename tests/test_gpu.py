@@ -1,0 +1,427 @@
+"""On a GPU: nothing is left on the host, the host never waits before there is a result, and results are the CPU's.
+
+The GPU is a pretended one (`tests.pretended_gpu`, which says what that cannot show).
+"""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from clrernetlm import Predictor
+from clrernetlm.config import AssignerConfig, BackboneConfig, ClrernetConfig, Config, LaneLMConfig, LaneLMNetworkConfig
+from clrernetlm.engine import speed
+from clrernetlm.engine.lane_module import network_input
+from clrernetlm.engine.lanelm_module import LaneLMModule, PlainLaneLMModule
+from clrernetlm.lane import Lane
+from clrernetlm.models.backbones import BACKBONES
+from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.models.criterion import CLRerNetCriterion
+from clrernetlm.models.decode import decode_lanes
+from clrernetlm.models.fusing import fuse
+from clrernetlm.models.lanelm import cuda_graph
+from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
+from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
+from clrernetlm.models.lanelm.lessons import DRAWS, candidates
+from clrernetlm.models.lanelm.loading import save_lanelm
+from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.plain import PlainReader
+from clrernetlm.models.lanelm.positions import grid_sinusoids
+from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.requests import Requests
+from tests.engine.small_lanelm import small_lanelm as small_lanelm_config
+from tests.engine.small_lanelm import talkative_reader
+from tests.models.lanelm.small import random_levels, random_requests, small_lanelm
+from tests.models.test_criterion import golden_masks, golden_targets
+from tests.models.test_fusing import worn
+from tests.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendedGpu]:
+    """A GPU with real numbers."""
+    with PretendedGpu() as gpu:
+        yield gpu
+
+
+@pytest.fixture
+def shapes() -> Iterator[PretendedGpu]:
+    """A GPU with shapes only, on which models of full size are quick and backward passes are checked to the bottom."""
+    with PretendedGpu("cuda:7", without_values=True) as gpu:
+        yield gpu
+        assert gpu.operations > 10, "nothing was computed there"
+
+
+def everything(value: object) -> Iterator[Tensor]:
+    """All tensors in results of any kind."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from everything(part)
+    elif isinstance(value, Requests | Answers | Proposals):
+        for item in fields(value):
+            yield from everything(getattr(value, item.name))
+
+
+def on_gpu_alone(gpu: PretendedGpu, *results: object) -> None:
+    """All results are on the GPU, and nobody has waited for it."""
+    tensors = list(everything(results))
+    assert tensors
+    assert all(gpu.holds(tensor) for tensor in tensors)
+    assert gpu.waits == []
+
+
+def close(gpu: PretendedGpu, there: object, here: object, atol: float = 1e-5) -> None:
+    """The same numbers on the GPU as on the CPU."""
+    pairs = list(zip(everything(there), everything(here), strict=True))
+    assert pairs
+    for one, other in pairs:
+        assert gpu.holds(one)
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-5, atol=atol, equal_nan=True)
+
+
+# The pretended GPU itself
+
+
+@pytest.mark.parametrize("without_values", [False, True])
+@pytest.mark.parametrize(
+    "mixes",
+    [
+        lambda x: x + torch.zeros(3),
+        lambda x: torch.cat([x, torch.from_numpy(np.zeros(3, np.float32))]),
+        lambda x: x[torch.tensor([0, 1])],
+        lambda x: x * torch.tensor(2.0),
+        lambda x: torch.nn.Linear(3, 2)(x),
+    ],
+    ids=["sum", "list", "index", "number", "layer left behind"],
+)
+def test_mixing_devices_is_noticed(mixes: Callable[[Tensor], Tensor], without_values: bool) -> None:
+    with PretendedGpu(without_values=without_values):
+        x = torch.ones(3, device="cuda")
+        with pytest.raises(DeviceMix):
+            mixes(x)
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).any()),
+        lambda x: float(x.sum()),
+        lambda x: x.tolist(),
+        lambda x: x[x > 0],
+        lambda x: (x > 0).nonzero(),
+        lambda x: x.cpu(),
+        lambda x: x.to("cpu"),
+        lambda x: torch.zeros(3).copy_(x),
+    ],
+    ids=["item", "bool", "float", "list", "mask", "nonzero", "cpu", "to", "copy"],
+)
+def test_waiting_for_the_gpu_is_noticed(waits: Callable[[Tensor], object]) -> None:
+    with PretendedGpu() as gpu:
+        waits(torch.ones(3, device="cuda"))
+        assert len(gpu.waits) == 1
+    with PretendedGpu(without_values=True), pytest.raises((RuntimeError, NotImplementedError)):
+        waits(torch.ones(3, device="cuda"))
+
+
+def test_waiting_for_a_copy_to_the_gpu_is_noticed(gpu: PretendedGpu) -> None:
+    x = torch.ones(3).to("cuda:0")
+    y = torch.tensor([1.0], device=x.device)
+    x.copy_(torch.zeros(3))
+    assert gpu.waits == ["to", "tensor", "copy_"]
+    x.copy_(torch.zeros(3), non_blocking=True)
+    z = torch.ones(3).to(x.device, non_blocking=True)
+    assert len(gpu.waits) == 3
+    assert {tensor.device for tensor in (x, y, z, x + y, z.new_zeros(2), torch.nn.Parameter(x))} == {gpu.device}
+
+
+# CLRerNet
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_detector_keeps_its_work_on_the_gpu(backbone: str, shapes: PretendedGpu) -> None:
+    model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone))).to("cuda").eval()
+    images = torch.zeros(2, 3, 320, 800, dtype=torch.uint8, device="cuda")
+    shapes.waits.clear()
+    with torch.inference_mode():
+        features = model.extract_feat(network_input(images))
+        on_gpu_alone(shapes, features, model.bbox_head(features))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_fused_detector_predicts_on_the_gpu_what_the_plain_one_does_on_the_cpu(
+    backbone: str, gpu: PretendedGpu
+) -> None:
+    model, images = worn(backbone), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        plain = model(images)
+        fast, images = fuse(deepcopy(model).to("cuda")), images.to("cuda")
+        gpu.waits.clear()
+        fused = fast(images)
+        on_gpu_alone(gpu, fused)
+        close(gpu, fused, plain)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_keeps_its_work_on_the_gpu(precision: str, gpu: PretendedGpu) -> None:
+    fast, images = fuse(worn("dla46_c").to("cuda"), precision), torch.rand(1, 3, 96, 160).to("cuda")
+    gpu.waits.clear()
+    with torch.inference_mode():
+        on_gpu_alone(gpu, fast(images))
+
+
+def test_predictions_travel_to_the_host_once(gpu: PretendedGpu) -> None:
+    model, images = worn("dla46_c"), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
+    decode = replace(model.config.decode, conf_threshold=0.0)
+    torch.nn.init.constant_(model.bbox_head.reg_layers.bias[3:4], 0.75)  # of the rows a lane is long
+
+    def lanes(model: CLRerNet, images: Tensor) -> list[np.ndarray]:
+        with torch.inference_mode():
+            found = decode_lanes(model(images)[-1], decode, model.config.viewport, [(160, 96)] * 2)
+        return [lane.points for image in found for lane in image]
+
+    here = lanes(model, images)
+    model, images = model.to("cuda"), images.to("cuda")
+    gpu.waits.clear()
+    there = lanes(model, images)
+    assert gpu.waits == ["cpu"]
+    assert len(here) == len(there) > 0
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+ASSIGNERS = [AssignerConfig(), AssignerConfig(cost_combination=0), AssignerConfig(rescue_unmatched=True)]
+
+
+@pytest.mark.parametrize("assigner", ASSIGNERS, ids=["CLRerNet", "CLRNet", "rescue"])
+def test_a_training_step_of_the_detector_never_waits(assigner: AssignerConfig, shapes: PretendedGpu) -> None:
+    model = CLRerNet(ClrernetConfig(backbone=BackboneConfig("efficientnet_lite0"))).to("cuda").train()
+    criterion = CLRerNetCriterion(assigner=assigner, max_lanes=4)
+    images = torch.zeros(2, 3, 320, 800, dtype=torch.uint8, device="cuda")
+    targets, masks = torch.zeros(2, 4, 78, device="cuda"), torch.zeros(2, 320, 800, dtype=torch.uint8, device="cuda")
+    shapes.waits.clear()
+    features = model.extract_feat(network_input(images))
+    losses = criterion(model.bbox_head(features), targets, model.segment(features), masks)
+    torch.stack(list(losses.values())).sum().backward()
+    on_gpu_alone(shapes, losses, [parameter.grad for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("assigner", ASSIGNERS, ids=["CLRerNet", "CLRNet", "rescue"])
+def test_losses_and_gradients_on_the_gpu_are_those_of_the_cpu(assigner: AssignerConfig, gpu: PretendedGpu) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = {"cls_logits": 2, "anchor_params": 3, "lengths": 1, "xs": 72}
+    stage = {name: torch.rand(2, 48, size, generator=generator) for name, size in drawn.items()}
+    logits = torch.rand(2, 5, 320, 800, generator=generator)
+    given = (golden_targets(3, 4), golden_masks(3, 4))
+    criterion = CLRerNetCriterion(assigner=assigner, max_lanes=4)
+
+    def losses(*inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor | None]]:
+        *parts, logits, targets, masks = inputs
+        parts = [part.detach().requires_grad_() for part in (*parts, logits)]
+        found = criterion([dict(zip(stage, parts, strict=False))], targets, parts[-1], masks)
+        torch.stack(list(found.values())).sum().backward()
+        return found, [part.grad for part in parts]
+
+    here = losses(*stage.values(), logits, *given)
+    inputs = [value.to("cuda") for value in (*stage.values(), logits, *given)]
+    gpu.waits.clear()
+    there = losses(*inputs)
+    on_gpu_alone(gpu, there)
+    close(gpu, there, here)
+    assert all(gradient is not None and gradient.any() for gradient in here[1])
+
+
+# LaneLM
+
+STEPS = 6  # of the language model where there are no values
+
+
+def lanelm_config(kind: str = "full") -> Config:
+    return Config(
+        task="lanelm",
+        model=ClrernetConfig(backbone=BackboneConfig("dla46_c")),
+        lanelm=LaneLMConfig(kind=kind, network=LaneLMNetworkConfig(num_steps=STEPS)),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("module", [LaneLMModule, PlainLaneLMModule])
+def test_a_training_step_of_lanelm_never_waits(module: type[LaneLMModule], shapes: PretendedGpu) -> None:
+    config = lanelm_config("plain" if module is PlainLaneLMModule else "full")
+    lanes, proposed = config.model.max_lanes, config.lanelm.decode.max_proposals
+    trained = module(config)
+    trained.model.to("cuda").train()
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(2, *shape, device="cuda")
+
+    tokens = torch.zeros(2, lanes, STEPS, dtype=torch.int64, device="cuda")
+    batch = {
+        "lane_xs": random(lanes, STEPS),
+        "lane_tokens_x": tokens,
+        "lane_tokens_y": tokens,
+        "draws": random(candidates(proposed, lanes), DRAWS + STEPS),
+        "proposal_xs": random(proposed, STEPS),
+        "proposal_shown": random(proposed, STEPS) > 0.5,
+        "proposal_scores": random(proposed),
+        **{f"level_{i}": random(64, 40 >> i, 100 >> i).half() for i in range(3)},
+    }
+    shapes.waits.clear()
+    losses = trained.losses(batch)
+    torch.stack(list(losses.values())).sum().backward()
+    on_gpu_alone(shapes, losses, [parameter.grad for parameter in trained.model.lanelm.parameters()])
+
+
+def test_looking_asking_and_answering_never_wait(shapes: PretendedGpu) -> None:
+    reader = LaneLMModule(lanelm_config()).model.to("cuda").eval()
+    assert isinstance(reader.lanelm, LaneLM)
+    images = torch.zeros(2, 3, 320, 800, device="cuda")
+    proposals = Proposals(*(torch.zeros(2, 5, *size, device="cuda") for size in ((STEPS,), (STEPS,), ())))
+    proposals.shown = proposals.shown.bool()
+    clicks, there = torch.zeros(2, 3, 2, 2, device="cuda"), torch.ones(2, 3, 2, dtype=torch.bool, device="cuda")
+    rows = reader.lanelm.rows
+    shapes.waits.clear()
+    with torch.inference_mode():
+        levels = reader.observe(images).levels
+        for requests in (
+            ask_about_lanes(proposals),
+            ask_from_starts(proposals, rows),
+            ask_with_clicks(proposals, clicks, there, rows, 40.0),
+        ):
+            answers = reader.answer(levels, requests)
+            on_gpu_alone(shapes, levels, requests, answers, cut_hallucinations(answers, True))
+
+
+def test_the_plain_reading_never_waits(shapes: PretendedGpu) -> None:
+    reader = PlainReader(lanelm_config("plain")).to("cuda").eval()
+    images = torch.zeros(2, 3, 320, 800, device="cuda")
+    shapes.waits.clear()
+    with torch.inference_mode():
+        on_gpu_alone(shapes, reader.read(reader.observe(images)))
+
+
+def moved(model: LaneLM, levels: tuple[Tensor, ...], requests: Requests) -> tuple[LaneLM, tuple[Tensor, ...], Requests]:
+    """The same on the GPU, the model ready to write."""
+    model = deepcopy(model).to("cuda")
+    model.sharpen(fold=False)
+    return model, tuple(level.to("cuda") for level in levels), requests.to(torch.device("cuda"))
+
+
+def same_lanes(there: Answers, here: Answers) -> None:
+    assert here.shown.any()
+    assert there.shown.cpu().equal(here.shown)
+    assert ((there.xs.cpu() - here.xs)[here.shown]).abs().max() < 1e-3
+    torch.testing.assert_close(there.score.cpu(), here.score, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"local_sampling": False}, {"offset_tokens": False}], ids=str)
+def test_lanes_written_on_the_gpu_are_those_of_the_cpu(settings: dict[str, object], gpu: PretendedGpu) -> None:
+    """There all rows are written and every case is provided for, since looking would mean waiting."""
+    model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 6)
+    here = generate(model, levels, requests)
+    arguments = moved(model, levels, requests)
+    gpu.waits.clear()
+    there = generate(*arguments)
+    on_gpu_alone(gpu, there)
+    same_lanes(there, here)
+
+
+@pytest.mark.parametrize("name", ["cuda:0", "cuda:1"])
+def test_recorded_writing_writes_the_same_lanes_for_whatever_is_asked_next(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_lanelm()
+    with PretendedGpu(name) as gpu:
+        pretend_graphs(monkeypatch, gpu)
+        write, kept = cuda_graph.GraphedWriter(), []
+        for seed in range(4):  # of two shapes, in turns
+            levels, requests = random_levels(2, seed), random_requests(2, 4 + seed % 2, seed=seed)
+            here = generate(model, levels, requests)
+            on_gpu, *asked = moved(model, levels, requests)
+            if not seed:
+                there_model = on_gpu
+            with torch.inference_mode(seed != 2):  # whoever asks
+                kept.append((write(there_model, *asked), here))  # type: ignore[arg-type]
+        assert len(write._recorded) == 2
+        for there, here in kept:  # what was answered before stays
+            same_lanes(there, here)
+
+
+def test_old_recordings_make_room(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_graphs(monkeypatch, gpu)
+    monkeypatch.setattr(cuda_graph, "KEPT", 2)
+    write, levels = cuda_graph.GraphedWriter(), random_levels(1)
+    model = moved(small_lanelm(), levels, random_requests(1, 1))[0]
+    for lanes in [1, 2, 3, 1]:
+        requests = random_requests(1, lanes, seed=5)
+        there = write(model, *moved(model, levels, requests)[1:])
+        assert there.xs.shape[1] == lanes
+    assert len(write._recorded) == 2
+    assert not deepcopy(write)._recorded
+
+
+def test_what_a_recording_reads_stays_where_it_was(gpu: PretendedGpu) -> None:
+    places = grid_sinusoids(4, 6, 8, gpu.device)
+    for rows in range(1, 50):
+        grid_sinusoids(rows, 2, 8, gpu.device)
+    assert grid_sinusoids(4, 6, 8, gpu.device).data_ptr() == places.data_ptr()
+
+
+# From images to lanes
+
+
+@pytest.fixture
+def one_gpu(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    return gpu
+
+
+@pytest.fixture
+def files(tmp_path, gpu: PretendedGpu) -> tuple[Config, str]:
+    """A LaneLM that finds and writes something, and its weights."""
+    config = small_lanelm_config(tmp_path, tmp_path, tmp_path / "none.pth")
+    config.lanelm.decode.lane_threshold = config.lanelm.decode.proposal_threshold = 0.0
+    reader = talkative_reader(config)
+    reader.lanelm.head.proj_y.bias.data[-1] -= 4  # its lanes end late
+    save_lanelm(reader, tmp_path / "reader.pth")
+    return config, str(tmp_path / "reader.pth")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_predictor_finds_the_same_lanes_on_a_gpu(
+    compiled: bool, files: tuple[Config, str], one_gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_graphs(monkeypatch, one_gpu)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *args, **kwargs: None)
+    images = list(np.random.default_rng(0).integers(0, 256, (2, 148, 410, 3), np.uint8))
+    clicks = [[[200.0, 120.0], [180.0, 90.0]], [[100.0, 130.0]]]
+    found: list[list[list[Lane]]] = []
+    for predictor in (Predictor(*files), Predictor(*files, device="cuda:0", compiled=compiled)):
+        predictor.set_images(images)
+        lanes, detections = predictor.lanes_of_images(), predictor.detections_of_images(0.0)
+        found.append([*lanes, *detections, predictor.complete_many(clicks)])
+    assert predictor.device == one_gpu.device
+    for here, there in zip(*found, strict=True):
+        assert here
+        for one, other in zip(here, there, strict=True):
+            assert other.score == pytest.approx(one.score, abs=1e-4)
+            np.testing.assert_allclose(other.points, one.points, atol=0.02)
+
+
+def test_speed_waits_for_the_gpu_it_times(
+    files: tuple[Config, str], one_gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[object] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", events.append)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: events.append("from here on"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7 * 10**6)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    rows = speed.time_batches(Predictor(*files, device="cuda:0"), 1, 2, "fp32")
+    assert events == ["from here on", *[one_gpu.device] * 3]  # once to warm up, however few are counted
+    assert [(row.device, row.peak_memory, row.decoding) for row in rows] == [("a card", 7 * 10**6, on) for on in (0, 1)]
+    assert rows[0].median_ms < rows[1].median_ms

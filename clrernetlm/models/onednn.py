@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from clrernetlm.models.efficientnet_lite import SameConv2d
 from clrernetlm.models.layers import ConvBlock
+from clrernetlm.models.roi_gather import PointsLinear
 
 LARGE_WEIGHT = 1 << 18  # values from which oneDNN is faster for any input
 LARGE_PRODUCT = 1 << 19  # multiplications from which it is faster for any weight
@@ -93,6 +94,8 @@ def pack(module: nn.Module) -> None:
             if type(child) is nn.Linear and child.weight.dtype == torch.float32:
                 packed = PackedLinear(child)
                 packed(torch.zeros(LARGE_PRODUCT // child.weight.numel() + 1, child.in_features))
+            elif isinstance(child, PointsLinear):
+                packed = nn.Sequential(packed_convolution(child.convolution()), nn.Flatten(2))
             elif isinstance(child, ConvBlock):
                 packed = packed_convolution(child.conv, NONE if child.bn is None else RELU)
             elif isinstance(child, nn.Conv2d) and child.padding_mode == "zeros" and not isinstance(child.padding, str):

@@ -55,6 +55,28 @@ class AnchorAttention(nn.Module):
         return self.W(attention @ value)
 
 
+class PointsLinear(nn.Linear):
+    """(B, C, S, Np) -> (B, out, Np): a Linear over the C * S values of an anchor, with the weights of one.
+
+    Computed as a convolution over all points at once: a product would want the values of an anchor side by side, and
+    bringing them there takes several times as long as the product.
+    """
+
+    def __init__(self, channels: int, points: int, out_features: int) -> None:
+        super().__init__(points * channels, out_features)
+        self.kernel_shape = out_features, channels, points, 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(input, self.weight.view(self.kernel_shape), self.bias).flatten(2)
+
+    def convolution(self) -> nn.Conv2d:
+        """(B, C, S, Np) -> (B, out, 1, Np): the convolution, with the same weights."""
+        out_features, channels, *taps = self.kernel_shape
+        made = nn.Conv2d(channels, out_features, (taps[0], taps[1]), device="meta")
+        made.weight, made.bias = nn.Parameter(self.weight.view(self.kernel_shape)), self.bias
+        return made
+
+
 class ROIGather(nn.Module):
     """One feature vector per anchor; one instance serves every refinement stage.
 
@@ -85,7 +107,7 @@ class ROIGather(nn.Module):
         self.catconv = nn.ModuleList(
             ConvBlock(roi_channels * (stage + 1), channels, taps, norm=True) for stage in range(stages)
         )
-        self.fc = nn.Linear(sample_points * channels, channels)
+        self.fc = PointsLinear(channels, sample_points, channels)
         self.fc_norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(attention_dropout)
         for block in (self.attention.f_key, *self.convs, *self.catconv):
@@ -99,10 +121,6 @@ class ROIGather(nn.Module):
         """Results of `points` up to this stage, and the stage's map (B, C, h, w) -> (B, Np, C)."""
         stage = len(points) - 1
         joined = self.catconv[stage](torch.cat(points, dim=1))  # (B, C, S, Np)
-        if torch.compiler.is_exporting():  # the same as a convolution: runtimes need not turn its input around
-            kernel = self.fc.weight.view(self.fc.out_features, *joined.shape[1:3], 1)
-            anchors = F.conv2d(joined, kernel, self.fc.bias).squeeze(2).transpose(1, 2)
-        else:
-            anchors = self.fc(joined.flatten(1, 2).transpose(1, 2))  # (B, Np, C)
+        anchors = self.fc(joined).transpose(1, 2)  # (B, Np, C)
         anchors = F.relu(self.fc_norm(anchors))
         return anchors + self.dropout(self.attention(anchors, level))

@@ -215,7 +215,7 @@ class LaneLMConfig:
     decode: LaneLMDecodeConfig = field(default_factory=LaneLMDecodeConfig)
     views: int = 0  # augmented views of an image, shown in turn; 0: a new one every epoch
     cache: str | None = None  # folder for the detector's features of all views; None: computed every time
-    cache_limit: float | None = None  # GB that the features may take there; None: all that is free
+    cache_limit: float | None = None  # GB that the features of a run may take there; None: all that is free
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -78,15 +79,20 @@ class DataWait(Callback):
 
     def __init__(self) -> None:
         self.share = 0.0
+        self.begin()  # a run that is resumed within an epoch does not start it again
+
+    def begin(self) -> None:
+        """Forget the last epoch."""
+        self.waited, self.began, self.since = 0.0, 0.0, 0.0  # seconds
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.waited, self.began, self.since = 0.0, 0.0, 0.0  # seconds
+        self.begin()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         now = perf_counter()
-        if batch_idx == 0:
+        if not self.began:
             self.began = now
         else:
             self.waited += now - self.since
@@ -98,7 +104,7 @@ class DataWait(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.share = self.waited / max(self.since - self.began, 1e-9)
-        pl_module.log("data_wait", self.share, rank_zero_only=True)
+        pl_module.log("data_wait", self.share, sync_dist=True)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and self.share > self.MUCH:
@@ -109,9 +115,50 @@ class DataWait(Callback):
             )
 
 
+class PlainProgressBar(TQDMProgressBar):
+    """A bar that ends its line when the training fails, so that the error has a line of its own."""
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._train_progress_bar is not None:
+            self._train_progress_bar.close()
+
+
 def progress_bar() -> Callback:
     """A live bar on a terminal; elsewhere (logs, CI) a plain one that prints now and then."""
-    return RichProgressBar(leave=True) if sys.stderr.isatty() else TQDMProgressBar(refresh_rate=20)
+    return RichProgressBar(leave=True) if sys.stderr.isatty() else PlainProgressBar(refresh_rate=20)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Whole files in the folder of a run; a resumed run knows those that are in its own.
+
+    Lightning forgets the best score where the folder has another name than before (moved, or named from another
+    place), and would then overwrite the best checkpoint with a worse one.
+    """
+
+    def __init__(self, filename: str, monitor: str, **settings: Any) -> None:
+        super().__init__(
+            filename=filename,
+            monitor=monitor,
+            mode="max",
+            enable_version_counter=False,  # an epoch that max_steps cut short is saved again when it is resumed
+            save_on_train_epoch_end=True,
+            **settings,
+        )
+
+    @property
+    def state_key(self) -> str:
+        # The name of the base class: it is what checkpoints of earlier versions have.
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = Path(self.dirpath or "")
+        scores = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+        kept = {path: score for path, score in scores.items() if os.path.isfile(path)}
+        if not kept:
+            return  # this folder begins anew
+        best, worst = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
+        here = {"dirpath": self.dirpath, "best_k_models": kept, "best_model_path": best, "kth_best_model_path": worst}
+        super().load_state_dict(state_dict | here | {"best_model_score": kept[best], "kth_value": kept[worst]})
 
 
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
@@ -119,26 +166,11 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
     callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), DataWait(), progress_bar()]
     if settings.ema_momentum:
         callbacks.append(RunningAverage(settings.ema_momentum))
+    # The best first: what is saved after every epoch, and resumed from, has to know of it.
+    if validates:
+        callbacks.append(RunCheckpoint("best", "val/F1@50"))
     # Every epoch, the last few kept: a killed run loses one epoch at most.
     callbacks.append(
-        ModelCheckpoint(
-            filename="epoch_{epoch:04d}",
-            auto_insert_metric_name=False,
-            monitor="epoch",
-            mode="max",
-            save_top_k=settings.keep_checkpoints,
-            enable_version_counter=False,  # an epoch that max_steps cut short is saved again when it is resumed
-            save_on_train_epoch_end=True,
-        )
+        RunCheckpoint("epoch_{epoch:04d}", "epoch", auto_insert_metric_name=False, save_top_k=settings.keep_checkpoints)
     )
-    if validates:
-        callbacks.append(
-            ModelCheckpoint(
-                filename="best",
-                monitor="val/F1@50",
-                mode="max",
-                enable_version_counter=False,
-                save_on_train_epoch_end=True,
-            )
-        )
     return callbacks

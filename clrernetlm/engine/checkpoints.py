@@ -26,15 +26,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint; check the path") from None
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path}: not a training checkpoint of this project ({reason})") from None
+        except Exception:  # whatever bytes can make an unpickler raise
+            raise UserError(f"{path}: not a training checkpoint, or cut short; use an earlier one") from None
+        parts = {"epoch": int, "global_step": int, "config": dict, "state_dict": dict, "optimizer_states": list}
+        if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), parts[k]) for k in parts):
+            raise UserError(
+                f"{path}: not a training checkpoint of this project; resume from one of a run, or begin a training "
+                "with its weights by training.start_from"
+            )
+        return checkpoint
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
     """The checkpoint of the latest epoch in `work_dir/checkpoints`, or None."""
-    found = sorted((work_dir / "checkpoints").glob(LAST_PATTERN))
-    return found[-1] if found else None
+    found = (work_dir / "checkpoints").glob(LAST_PATTERN)
+    return max(found, key=lambda path: (len(path.name), path.name), default=None)  # epoch_10000 is after epoch_9999

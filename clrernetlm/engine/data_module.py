@@ -80,6 +80,8 @@ class LaneDataModule(pl.LightningDataModule):
         self.config, self.images, self.train_dataset = config, images, train_dataset
         if not len(images):
             raise UserError(f"{config.data.train_list}: no image left to train on; check list and diff_threshold")
+        if config.training.validate_every:
+            build_dataset(config, "val")  # a list that cannot be read is better named now than after an epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import signal
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +33,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.models.device import select_device
 
 Parts = tuple[LaneModule, LaneDataModule]
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def work_directory(config: Config) -> Path:
@@ -80,10 +84,43 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
             keep_metrics(work_dir)
     if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         synchronise_batch_norm(module)
-    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    make_work_directory(work_dir)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    except SystemExit:
+        # Lightning's answer to Ctrl-C, in place of the exception; from then on it ignores the signal.
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if not lost_connection(error):
+            raise
+        raise UserError("another process of this training has ended; see its message, then add --resume") from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"{work_dir}: cannot be written ({error.strerror}); free space and add --resume") from None
     return trained_checkpoint(work_dir)
+
+
+def lost_connection(error: RuntimeError) -> bool:
+    """Whether another process of the training is gone; gloo has no class of error for that, NCCL has."""
+    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
+
+
+def make_work_directory(work_dir: Path) -> None:
+    """Raise UserError where nothing can be written, before the first epoch is computed."""
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir) as file:
+            file.write(bytes(1 << 20))  # what logs take; on a full disk their own thread would write a traceback
+    except OSError as error:
+        raise UserError(
+            f"{work_dir}: cannot be written ({error.strerror}); free space, check permissions, or set another "
+            "training.work_dir"
+        ) from None
 
 
 def first_process() -> bool:

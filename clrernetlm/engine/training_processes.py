@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from clrernetlm.config import Config, TrainingConfig
@@ -19,6 +21,11 @@ def check_processes(config: Config, device: torch.device) -> None:
         raise UserError(
             f"training.num_devices: {local}, training.num_nodes: {machines}, but the launcher started {launched[0]} "
             f"processes on each of {launched[1]} machines; use {wanted}"
+        )
+    if launched is None and machines > 1 and "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"training.num_nodes: {machines}, but no launcher started this process, and it would wait for the others "
+            "for ever; start it on every machine with torchrun or srun"
         )
     if device.index is not None and local > 1:
         raise UserError(f"training.num_devices: {local} do not fit in one {device}; use device cuda")

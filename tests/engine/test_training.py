@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
@@ -169,6 +170,43 @@ def test_a_run_is_never_overwritten(roads, tmp_path):
         train(replace(config, training=replace(config.training, work_dir=str(tmp_path / "new"))), resume=True)
 
 
+def test_a_resumed_run_keeps_its_best_checkpoint_also_in_another_folder(roads, tmp_path):
+    train(small_config(roads, tmp_path / "run", epochs=1, validate_every=1, log_every=1))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    config = small_config(roads, tmp_path / "moved", epochs=2, validate_every=1, log_every=1)
+    with pytest.warns(UserWarning, match=r"training\.epochs \(1 -> 2\)"):
+        best = train(config, resume=True)
+    (first,), (second,) = (losses(tmp_path / "moved" / name, "val/F1@50") for name in ("metrics.1.csv", "metrics.csv"))
+    assert first >= second, "a better second epoch proves nothing"
+    assert torch.load(best, weights_only=True)["epoch"] == 0
+
+
+class Interrupt(Callback):
+    """Ctrl-C in the second epoch."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_run_says_so_and_heeds_the_next_interrupt(roads, tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(roads, tmp_path, epochs=2, validate_every=0), callbacks=[Interrupt()])
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert last_checkpoint(tmp_path).name == "epoch_0000.ckpt"
+
+
+def test_a_list_or_folder_that_cannot_be_had_is_named_before_the_first_epoch(roads, tmp_path):
+    config = small_config(roads, tmp_path / "run", validate_every=5)
+    config.data.val_list = "list/none.txt"
+    with pytest.raises(UserError, match=r"none\.txt: the image list cannot be read"):
+        train(config)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/run: cannot be written"):
+        train(small_config(roads, tmp_path / "file" / "run"))
+
+
 def test_checkpoints_hold_the_configuration(roads, tmp_path):
     config = small_config(roads, tmp_path, epochs=1, validate_every=0)
     saved = torch.load(train(config), weights_only=True)
@@ -193,11 +231,20 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_a_checkpoint_that_is_none_is_named(tmp_path):
+@pytest.mark.parametrize("content", [b"not a checkpoint", [1], {"state_dict": {}}, {"epoch": "one", "state_dict": {}}])
+def test_a_checkpoint_that_is_none_is_named(tmp_path, content):
     path = tmp_path / "epoch_0000.ckpt"
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match=r"epoch_0000\.ckpt: not a training checkpoint"):
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=r"epoch_0000\.ckpt: not a training checkpoint") as caught:
         AtomicCheckpointIO().load_checkpoint(path)
+    assert "weights_only" not in str(caught.value)  # PyTorch's advice to run what is in the file
+
+
+def test_the_last_checkpoint_is_that_of_the_highest_epoch(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for epoch in (2, 9999, 10000):
+        (tmp_path / "checkpoints" / f"epoch_{epoch:04d}.ckpt").touch()
+    assert last_checkpoint(tmp_path).name == "epoch_10000.ckpt"
 
 
 def test_the_published_size_trains_fifty_steps_without_nan(tmp_path):
@@ -269,6 +316,7 @@ def test_several_processes_do_not_share_a_named_device(monkeypatch, tmp_path):
     [
         ({}, {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "use --training.num-devices 2 --training.num-nodes 2"),
         ({"num_devices": 2}, {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, "the launcher started 1"),
+        ({"num_nodes": 2}, {}, "num_nodes: 2, but no launcher"),
         ({"num_devices": 3}, {}, r"data\.batch_size: 8 is not a multiple of the 3 processes"),
         ({"num_devices": 2, "strategy": "fsdp"}, {}, "fsdp needs CUDA devices, and this run is on cpu"),
         ({"strategy": "dpp"}, {}, "training: .*dpp"),

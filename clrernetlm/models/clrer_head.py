@@ -23,18 +23,17 @@ def pool_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
 
     Fractions 0 and 1 are the centres of the outer pixels; outside the map there is zero.
     """
-    if torch.compiler.is_exporting():
-        return _gather_along(level, xs, ys)
     batch, anchors, samples = xs.shape
     grid = torch.stack([xs.transpose(1, 2), ys[:, None].expand(batch, samples, anchors)], dim=-1)  # (B, S, Np, 2)
     return F.grid_sample(level.to(grid.dtype), grid * 2 - 1, mode="bilinear", align_corners=True)
 
 
-def _gather_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """`pool_along` for exported graphs: ONNX Runtime's GridSample takes several times as long.
+def gather_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """`pool_along` up to rounding, for float32 without gradients: twice as fast on CPUs, channels last in memory.
 
     Every anchor is sampled at the same heights, so the map is interpolated to these rows first and every sample is
-    left with two neighbours, each of whose channels lie side by side.
+    left with two neighbours, each of whose channels lie side by side. ONNX Runtime, too, takes several times as long
+    for a GridSample.
     """
     batch, _, samples = xs.shape
     channels, height, width = level.shape[1:]
@@ -43,18 +42,24 @@ def _gather_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     below = (above + 1).clamp(max=height - 1)
     pixels = level.permute(0, 2, 3, 1)  # (B, h, w, C)
     rows = torch.lerp(pixels.index_select(1, above), pixels.index_select(1, below), (y - above)[:, None, None])
+    values = rows.reshape(-1, channels)
+    first = torch.arange(batch * samples, device=xs.device).view(batch, samples, 1) * width
     x = xs.transpose(1, 2) * (width - 1)  # (B, S, Np)
     left = x.floor().clamp(-2, width)  # beyond the outer pixels all is zero
     share = x - left
-    first = torch.arange(batch * samples, device=x.device).view(batch, samples, 1) * width
-    values = rows.reshape(-1, channels)
 
-    def neighbour(column: Tensor, weight: Tensor) -> Tensor:
+    def neighbour(column: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Its place among the values, and its weight, (B, S, Np) each."""
         inside = (column >= 0) & (column < width)
-        index = first + column.clamp(0, width - 1).long()  # (B, S, Np)
-        return values[index] * (weight * inside)[..., None]  # (B, S, Np, C)
+        return first + column.clamp(0, width - 1).long(), weight * inside
 
-    return (neighbour(left, 1 - share) + neighbour(left + 1, share)).permute(0, 3, 1, 2)
+    one, other = neighbour(left, 1 - share), neighbour(left + 1, share)
+    if torch.compiler.is_exporting():  # runtimes have no sums over bags
+        found = values[one[0]] * one[1][..., None] + values[other[0]] * other[1][..., None]  # (B, S, Np, C)
+    else:
+        bags, weights = (torch.stack(pair, dim=-1).view(-1, 2) for pair in zip(one, other, strict=True))
+        found = F.embedding_bag(bags, values, mode="sum", per_sample_weights=weights).view(*x.shape, channels)
+    return found.permute(0, 3, 1, 2)
 
 
 class CLRerHead(nn.Module):
@@ -80,6 +85,7 @@ class CLRerHead(nn.Module):
             )
         channels = config.feature_channels
         self.stages = config.refine_layers
+        self.pool = pool_along  # or `gather_along`, which `fusing.fuse` chooses on CPUs
         self.register_buffer("sample_x_indices", sample_rows(config.num_points, config.sample_points))
         self.register_buffer("prior_feat_ys", sample_heights(config.num_points, config.sample_points))
         self.register_buffer("prior_ys", row_heights(config.num_points))
@@ -105,6 +111,7 @@ class CLRerHead(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Stage]:
         batch = features[0].shape[0]
         draw = self.anchor_generator.lines
+        pool = gather_along if torch.compiler.is_exporting() else self.pool
         parameters = self.anchor_generator.prior_embeddings.weight.expand(batch, -1, -1)  # (B, Np, 3)
         lines = draw(parameters, self.prior_ys)  # (B, Np, num_points)
         points: list[Tensor] = []
@@ -114,7 +121,7 @@ class CLRerHead(nn.Module):
             if stage > 0:  # every stage answers for its own update only; the first one also for the anchors
                 parameters, lines = parameters.detach(), lines.detach()
             xs = lines.index_select(2, self.sample_x_indices)  # (B, Np, S)
-            points.append(self.attention.points(stage, pool_along(level, xs, self.prior_feat_ys)))
+            points.append(self.attention.points(stage, pool(level, xs, self.prior_feat_ys)))
             anchors = self.attention(points, level)  # (B, Np, C)
 
             cls_logits = self.cls_layers(self.cls_modules(anchors)).to(parameters.dtype)  # (B, Np, 2)

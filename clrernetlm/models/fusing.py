@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from clrernetlm.errors import UserError
+from clrernetlm.models.clrer_head import gather_along
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.layers import lay_channels_last
@@ -51,6 +52,7 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
         pack(fast)
         for detector in detectors:
             detector.add_module("backbone", join(detector.backbone))
+            detector.bbox_head.pool = gather_along
     return fast
 
 

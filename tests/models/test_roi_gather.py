@@ -1,8 +1,9 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
-from clrernetlm.models.clrer_head import pool_along
-from clrernetlm.models.roi_gather import AnchorAttention, AnchorScale, ROIGather
+from clrernetlm.models.clrer_head import gather_along, pool_along
+from clrernetlm.models.roi_gather import AnchorAttention, AnchorScale, PointsLinear, ROIGather
 
 
 def gather(**changes) -> ROIGather:
@@ -10,17 +11,32 @@ def gather(**changes) -> ROIGather:
     return ROIGather(**(sizes | changes), attention_size=(3, 5), attention_dropout=0.1)
 
 
-def test_pooling_reads_the_map_where_the_anchor_is():
+@pytest.mark.parametrize("pool", [pool_along, gather_along])
+def test_pooling_reads_the_map_where_the_anchor_is(pool):
     rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(9.0), indexing="ij")
     level = torch.stack([rows, columns])[None]  # (1, 2, 5, 9): every pixel holds its own position
     xs, ys = torch.tensor([[[0.0, 0.5, 1.0], [0.25, 0.3, 0.1]]]), torch.tensor([1.0, 0.5, 0.0])
-    pooled = pool_along(level, xs, ys)  # (1, 2, 3, 2)
+    pooled = pool(level, xs, ys)  # (1, 2, 3, 2)
     torch.testing.assert_close(pooled[0, 0], (ys * 4)[:, None].expand(3, 2))
     torch.testing.assert_close(pooled[0, 1], (xs[0] * 8).T)
 
 
-def test_pooling_outside_the_map_is_zero():
-    assert pool_along(torch.ones(1, 2, 4, 4), torch.full((1, 3, 5), 2.0), torch.linspace(0, 1, 5)).abs().sum() == 0
+@pytest.mark.parametrize("pool", [pool_along, gather_along])
+def test_pooling_outside_the_map_is_zero(pool):
+    assert pool(torch.ones(1, 2, 4, 4), torch.full((1, 3, 5), 2.0), torch.linspace(0, 1, 5)).abs().sum() == 0
+
+
+def test_both_ways_of_pooling_agree_inside_the_map_on_its_edge_and_beyond():
+    level = torch.randn(3, 8, 7, 11).contiguous(memory_format=torch.channels_last)
+    xs, ys = torch.rand(3, 20, 9) * 1.6 - 0.3, torch.linspace(1, 0, 9)
+    torch.testing.assert_close(gather_along(level, xs, ys), pool_along(level, xs, ys), rtol=0, atol=1e-5)
+
+
+def test_the_product_of_an_anchors_points_is_that_of_a_linear():
+    layer, points = PointsLinear(8, 6, 5), torch.rand(2, 8, 6, 10)
+    expected = F.linear(points.flatten(1, 2).transpose(1, 2), layer.weight, layer.bias)
+    torch.testing.assert_close(layer(points).transpose(1, 2), expected)
+    torch.testing.assert_close(layer.convolution()(points).squeeze(2).transpose(1, 2), expected)
 
 
 def test_anchor_scale_is_the_depthwise_convolution_it_stands_for():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from rich.console import Console
-from rich.progress import track
 
 from clrernetlm.config import Config
 from clrernetlm.data.images import read_image
@@ -25,8 +22,9 @@ from clrernetlm.inputs import Source, find_inputs, result_names
 from clrernetlm.lane import Lane, write_lines
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.predictor import Predictor
+from clrernetlm.progress import progress
 from clrernetlm.runtimes.base import Backend
-from clrernetlm.video_detection import detect_video, viewport_json
+from clrernetlm.video_detection import detect_video, lane_json, viewport_json
 
 CALIBRATION_IMAGES = 12  # of one camera
 
@@ -84,8 +82,7 @@ def detect_images(
     seen: dict[str, Viewport] = {}
     warned: set[FrameSize] = set()
     views = camera_viewports(predictor, paths) if one_camera else {}
-    progress = track(paths, "Detecting", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    for path in progress:
+    for path in progress(paths, "Detecting"):
         try:
             image = read_image(str(path), cv2.IMREAD_COLOR)
         except UserError:
@@ -98,7 +95,7 @@ def detect_images(
         seen[str(path)] = predictor.viewport
         write_lines(folder / f"{names[path]}.lines.txt", [prediction_points(lane, frame) for lane in lanes])
         write_jpeg(folder / f"{names[path]}.jpg", draw_lanes(image, lanes))
-    write_text_atomically(folder / "lanes.json", json.dumps(as_json(found, seen), indent=1))
+    write_text_atomically(folder / "lanes.json", json.dumps(images_json(found, seen), indent=1))
     print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
     return found
 
@@ -168,7 +165,7 @@ def write_jpeg(path: Path, image: Any) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def as_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -> list[dict[str, Any]]:
+def images_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -> list[dict[str, Any]]:
     """[{image, viewport, lanes: [{score, points [[x, y], ...]}]}] with points in frame pixels, bottom first.
 
     `viewport`: left, top, right, bottom of what the network saw, in fractions of the frame.
@@ -177,7 +174,7 @@ def as_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -
         {
             "image": path,
             "viewport": viewport_json(seen[path]),
-            "lanes": [{"score": round(lane.score, 4), "points": lane.points.round(2).tolist()} for lane in lanes],
+            "lanes": [lane_json(lane) for lane in lanes],
         }
         for path, lanes in found.items()
     ]

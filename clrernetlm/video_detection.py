@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import track
 
 from clrernetlm.drawing import PALETTE, draw_lanes
 from clrernetlm.errors import UserError
@@ -20,6 +16,7 @@ from clrernetlm.geometry import Viewport
 from clrernetlm.inputs import Source
 from clrernetlm.lane import Lane
 from clrernetlm.predictor import Predictor
+from clrernetlm.progress import progress
 from clrernetlm.tracking import Tracks, advance, shown
 from clrernetlm.video import Video, video_file
 
@@ -28,6 +25,8 @@ CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video t
 
 @dataclass(frozen=True)
 class VideoResult:
+    """What became of a video."""
+
     frames: int
     lanes: int  # over all frames
     interrupted: bool  # by Ctrl-C
@@ -66,7 +65,7 @@ def detect_video(
         about["viewport"] = viewport_json(view) if view is not None else None
         rows.write(json.dumps(about)[:-1] + ', "frames": [')
         try:
-            for number, image in enumerate(_with_progress(video)):
+            for number, image in enumerate(progress(video, f"Detecting {video.source}", video.count)):
                 frame = (image.shape[1], image.shape[0])
                 predictor.set_image(image, view)
                 found = predictor.lanes(conf)
@@ -75,9 +74,9 @@ def detect_video(
                     tracks = shown(state, frame)
                     drawn = [lane for _, lane in tracks]
                     colours = [PALETTE[(one.identity - 1) % len(PALETTE)] for one, _ in tracks]
-                    facts = [{"track": one.identity, "seen": one.missed == 0} | _plain(lane) for one, lane in tracks]
+                    facts = [{"track": one.identity, "seen": one.missed == 0} | lane_json(lane) for one, lane in tracks]
                 else:
-                    drawn, colours, facts = found, list(PALETTE), [_plain(lane) for lane in found]
+                    drawn, colours, facts = found, list(PALETTE), [lane_json(lane) for lane in found]
                 picture = draw_lanes(image, drawn, colours)
                 while written < video.due:
                     append(picture)
@@ -106,17 +105,6 @@ def viewport_json(viewport: Viewport) -> dict[str, float]:
     return {edge: round(getattr(viewport, edge), 4) for edge in ("left", "top", "right", "bottom")}
 
 
-def _plain(lane: Lane) -> dict[str, Any]:
+def lane_json(lane: Lane) -> dict[str, Any]:
+    """Score of a lane and its points [[x, y], ...] in pixels, bottom first."""
     return {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}
-
-
-def _with_progress(video: Video) -> Any:
-    console = Console(stderr=True)
-    return track(
-        video,
-        f"Detecting {video.source}",
-        video.count,
-        console=console,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

@@ -15,8 +15,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -29,6 +27,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.models.clrer_head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.promptable import DetectorReader
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.progress import progress
 
 try:
     import fcntl
@@ -178,10 +177,9 @@ def write_features(config: Config, images: CulaneDataset, model: DetectorReader,
         worker_init_fn=quiet_worker,
         generator=torch.Generator(),  # its own: the first weights must not depend on whether features were there
     )
-    console = Console(stderr=True)
     files: dict[str, BinaryIO] = {}
     with ExitStack() as stack:
-        for batch in track(loader, "Features", console=console, transient=True, disable=not console.is_terminal):
+        for batch in progress(loader, "Features"):
             tensors = observed_sample(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
             arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
             if not files:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 from torch.utils.data import DataLoader
 
 from clrernetlm.config import ClrernetConfig, Config
@@ -23,6 +21,7 @@ from clrernetlm.engine.sampling import ShardBatches
 from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.lanelm.promptable import Observation
+from clrernetlm.progress import progress
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.shards import Shard
 from clrernetlm.viewing import Detector, Look, look
@@ -39,11 +38,9 @@ def observe_split(
 
     `what` is done, for the progress bar, which the first process shows.
     """
-    console = Console(stderr=True)
     shard = shard or Shard(run=config.data.batch_size)
     loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
-    hidden = not console.is_terminal or shard.rank > 0
-    for batch in track(loader, what, console=console, transient=True, disable=hidden):
+    for batch in progress(loader, what, shown=shard.rank == 0):
         seen = observe_batch(config.model, detector, batch)
         metas = zip(batch["metainfo"], seen.viewports, strict=True)
         yield [meta | {"viewport": view} for meta, view in metas], seen
@@ -116,6 +113,3 @@ def read_viewports(config: Config, folder: Path, paths: Sequence[str]) -> dict[s
     with open(folder / VIEWPORTS_FILE, encoding="utf-8") as lines:
         rows = (json.loads(line) for line in lines)
         return {row["path"]: Viewport(**row["viewport"]) for row in rows if row["path"] in paths}
-
-
-__all__ = ["observe_batch", "observe_split", "read_viewports", "viewport_log"]

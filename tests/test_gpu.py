@@ -6,15 +6,18 @@ The GPU is a pretended one (`tests.pretended_gpu`, which says what that cannot s
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import fields, replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from clrernetlm import Predictor
 from clrernetlm.config import AssignerConfig, BackboneConfig, ClrernetConfig, Config, LaneLMConfig, LaneLMNetworkConfig
 from clrernetlm.engine import speed
+from clrernetlm.engine.callbacks import RunningAverage
 from clrernetlm.engine.lane_module import network_input
 from clrernetlm.engine.lanelm_module import LaneLMModule, PlainLaneLMModule
 from clrernetlm.lane import Lane
@@ -27,7 +30,7 @@ from clrernetlm.models.lanelm import cuda_graph
 from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
 from clrernetlm.models.lanelm.lessons import DRAWS, candidates
-from clrernetlm.models.lanelm.loading import save_lanelm
+from clrernetlm.models.lanelm.loading import init_reader, save_lanelm
 from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.positions import grid_sinusoids
@@ -196,6 +199,19 @@ def test_predictions_travel_to_the_host_once(gpu: PretendedGpu) -> None:
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+def test_the_average_of_the_weights_is_where_they_are(gpu: PretendedGpu) -> None:
+    model, trainer = LightningModule(), Mock(global_step=0)
+    model.layer = torch.nn.Linear(3, 3)
+    average = RunningAverage(0.1, torch.device("cuda"))
+    average.setup(trainer, model, "fit")  # Lightning calls this first
+    model.to("cuda")
+    gpu.waits.clear()
+    for step in (1, 2, 3):
+        trainer.global_step = step
+        average.on_train_batch_end(trainer, model, None, None, step)
+    assert gpu.waits.count("__bool__") == len(gpu.waits)  # PyTorch asks how many steps there were
+
+
 ASSIGNERS = [AssignerConfig(), AssignerConfig(cost_combination=0), AssignerConfig(rescue_unmatched=True)]
 
 
@@ -295,6 +311,19 @@ def test_looking_asking_and_answering_never_wait(shapes: PretendedGpu) -> None:
         ):
             answers = reader.answer(levels, requests)
             on_gpu_alone(shapes, levels, requests, answers, cut_hallucinations(answers, True))
+
+
+def test_lanes_are_read_with_one_wait(gpu: PretendedGpu, files: tuple[Config, str]) -> None:
+    """For the detector's predictions, of which the host makes proposals."""
+    here = init_reader(*files)
+    there, images = deepcopy(here).to("cuda"), torch.rand(2, 3, 64, 160, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        plain = here.read(here.observe(images))
+        images = images.to("cuda")
+        gpu.waits.clear()
+        answers = there.read(there.observe(images))
+    assert gpu.waits == ["cpu"]
+    same_lanes(answers, plain)
 
 
 def test_the_plain_reading_never_waits(shapes: PretendedGpu) -> None:

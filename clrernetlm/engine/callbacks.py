@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from clrernetlm.config import TrainingConfig
+from clrernetlm.models.device import select_device
 from clrernetlm.models.lanelm.loading import save_lanelm
 from clrernetlm.models.lanelm.promptable import DetectorReader
 
@@ -32,16 +33,19 @@ class RunningAverage(WeightAveraging):
     The first updates count more, 9 / (10 + number), so that the random start is forgotten however short the run.
     Weights that never change, such as those of a frozen detector, keep their bits: Lightning's own
     `EMAWeightAveraging` rounds them anew at every step. Counters are copied.
+
+    `device`: where the model trains. Lightning would look at the model before it has moved there, keep the average on
+    the host, and fetch all weights in every step.
     """
 
-    def __init__(self, momentum: float) -> None:
+    def __init__(self, momentum: float, device: torch.device | None = None) -> None:
         def average(mean: Tensor, newest: Tensor, updates: Tensor | int) -> Tensor:
             if not mean.is_floating_point():
                 return newest
             weight = torch.clamp(9 / (10 + torch.as_tensor(updates)), min=momentum)
             return mean + (newest - mean) * weight.to(mean.device, mean.dtype)
 
-        super().__init__(avg_fn=average)
+        super().__init__(device, avg_fn=average)
 
 
 class EpochWeights(Callback):
@@ -165,7 +169,7 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
     """Everything that watches a training run, in the order it must act."""
     callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), DataWait(), progress_bar()]
     if settings.ema_momentum:
-        callbacks.append(RunningAverage(settings.ema_momentum))
+        callbacks.append(RunningAverage(settings.ema_momentum, select_device(settings.device)))
     # The best first: what is saved after every epoch, and resumed from, has to know of it.
     if validates:
         callbacks.append(RunCheckpoint("best", "val/F1@50"))

@@ -1,3 +1,5 @@
+"""Every setting of the project, and configs: files, words and plain values that set them."""
+
 from clrernetlm.config.loading import load_config
 from clrernetlm.config.schema import (
     AssignerConfig,

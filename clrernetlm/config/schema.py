@@ -15,6 +15,8 @@ BackboneName = Literal["dla34", "dla46_c", "resnet18", "resnet34", "resnet50", "
 
 @dataclass(slots=True)
 class BackboneConfig:
+    """What turns an image into feature maps."""
+
     name: BackboneName = "dla34"
     # Start training from ImageNet weights (DLA: the authors' server; EfficientNet-Lite0: the extra `pretrained`).
     # `init_detector` never uses this: building a detector downloads nothing.
@@ -23,6 +25,8 @@ class BackboneConfig:
 
 @dataclass(slots=True)
 class HeadConfig:
+    """Anchors, and the head that refines them."""
+
     num_priors: int = 192  # anchors: 1/8 start at the left edge, 3/4 at the bottom, 1/8 at the right edge
     num_points: int = 72  # rows of a lane, bottom first
     sample_points: int = 36  # points pooled along an anchor
@@ -36,6 +40,8 @@ class HeadConfig:
 
 @dataclass(slots=True)
 class AssignerConfig:
+    """Which predictions are trained on which lane."""
+
     min_topk: int = 1
     max_topk: int = 4
     cls_weight: float = 1.0
@@ -48,6 +54,8 @@ class AssignerConfig:
 
 @dataclass(slots=True)
 class LossConfig:
+    """Weights of the losses, and what they measure."""
+
     cls_weight: float = 2.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
@@ -62,6 +70,8 @@ class LossConfig:
 
 @dataclass(slots=True)
 class DecodeConfig:
+    """From predictions to lanes."""
+
     conf_threshold: float = 0.41
     nms_threshold: float = 50.0  # mean distance in network pixels below which two lanes are one
     extend_bottom: bool = True
@@ -69,6 +79,8 @@ class DecodeConfig:
 
 @dataclass(slots=True)
 class ClrernetConfig:
+    """The detector, and which part of a frame it sees."""
+
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     assigner: AssignerConfig = field(default_factory=AssignerConfig)
@@ -98,6 +110,8 @@ class AugmentationConfig:
 
 @dataclass(slots=True)
 class DataConfig:
+    """Where a data set is, and how its images are read."""
+
     root: str = "dataset"
     train_list: str = "list/train_gt.txt"  # relative to root, or absolute
     val_list: str = "list/val.txt"
@@ -115,6 +129,8 @@ class DataConfig:
 
 @dataclass(slots=True)
 class TrainingConfig:
+    """How a model is trained, on which devices, and what is kept."""
+
     epochs: int = 15
     max_steps: int = -1  # stops earlier than `epochs` when positive
     learning_rate: float = 6e-4
@@ -146,6 +162,8 @@ class TrainingConfig:
 
 @dataclass(slots=True)
 class EvaluationConfig:
+    """How predictions are compared with labels."""
+
     semantics: Literal["clrernet", "official"] = "clrernet"
     lane_width: int = 30  # pixels the lanes are drawn wide at `image_size`
     # Width, height the lanes are compared at, in the frame's own pixels. None: frames of any size, each scaled to be
@@ -194,6 +212,8 @@ class LaneLMLessonConfig:
 
 @dataclass(slots=True)
 class LaneLMDecodeConfig:
+    """What LaneLM is asked without prompts, and which of its answers are lanes."""
+
     proposal_threshold: float = 0.1  # detector's confidence from which its lanes become questions
     max_proposals: int = 8
     lane_threshold: float = 0.5  # LaneLM's confidence from which an answer is a lane

@@ -49,6 +49,8 @@ class Job:
 
 @dataclass
 class ChunkResult:
+    """What a worker found in its images: counts of all of them and of every category."""
+
     total: Tally
     categories: dict[str, Tally]
     lines: list[str]  # JSON, one per image, when asked for

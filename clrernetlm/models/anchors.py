@@ -66,7 +66,10 @@ class CLRerNetAnchorGenerator(nn.Module):
             self.prior_embeddings.weight.copy_(initial_anchors(num_priors))
 
     def lines(self, parameters: Tensor, heights: Tensor) -> Tensor:
-        """(..., 3) y0, x0, theta and (R,) relative heights -> (..., R) x at these heights, fractions of the width."""
+        """(..., 3) y0, x0, theta and (R,) relative heights -> (..., R) x at these heights.
+
+        x is relative: 0 is the centre of the first column of pixels, 1 that of the last.
+        """
         width, height = self.image_size
         y0, x0, theta = parameters.unsqueeze(-2).unbind(-1)  # (..., 1) each
         run = (heights - y0) * height / torch.tan(theta * math.pi + ANGLE_EPSILON)  # (..., R) pixels

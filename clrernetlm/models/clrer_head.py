@@ -66,8 +66,9 @@ class CLRerHead(nn.Module):
     """Pyramid levels (B, C, h_i, w_i), fine first -> one dict per stage, coarse level first.
 
     `cls_logits` (B, Np, 2): background, lane. `anchor_params` (B, Np, 3): y0, x0 as fractions of height and width,
-    theta / pi. `lengths` (B, Np, 1): fraction of the rows. `xs` (B, Np, num_points): x per row, bottom first, as a
-    fraction of the width. Raises UserError for a number of stages that the pyramid does not have.
+    theta / pi. `lengths` (B, Np, 1): fraction of the rows. `xs` (B, Np, num_points): x per row, bottom first; 0 is the
+    centre of the first column of pixels, 1 that of the last. Raises UserError for a number of stages that the pyramid
+    does not have.
 
     CLRNet (Zheng et al., CVPR 2022), section 3; CLRerNet (Honda and Uchida, WACV 2024).
     """

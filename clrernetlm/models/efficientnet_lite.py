@@ -21,6 +21,8 @@ INPUT_STD = (128 / 255,) * 3
 
 
 class Stage(NamedTuple):
+    """Inverted bottlenecks of one kind, one after the other; the first one has the stride."""
+
     kernel: int
     stride: int
     expansion: int
@@ -139,4 +141,5 @@ class EfficientNetLite0(nn.Module):
 
 
 def efficientnet_lite0() -> EfficientNetLite0:
+    """The smallest variant: 3.0 M parameters."""
     return EfficientNetLite0()

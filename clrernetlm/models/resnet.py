@@ -99,12 +99,15 @@ class ResNet(nn.Module):
 
 
 def resnet18() -> ResNet:
+    """Two basic blocks in each of four layers."""
     return ResNet((2, 2, 2, 2), BasicBlock)
 
 
 def resnet34() -> ResNet:
+    """3, 4, 6 and 3 basic blocks."""
     return ResNet((3, 4, 6, 3), BasicBlock)
 
 
 def resnet50() -> ResNet:
+    """3, 4, 6 and 3 bottlenecks."""
     return ResNet((3, 4, 6, 3), Bottleneck)

@@ -75,6 +75,7 @@ class Group:
     draws: Tensor
 
     def tensors(self) -> tuple[Tensor, ...]:
+        """Its tensors, in the order of the fields."""
         return self.question, self.shown, self.score, self.about, self.draws
 
     def pick(self, count: int) -> Group:

@@ -37,7 +37,7 @@ class Logits:
 
 @dataclass
 class Brief:
-    """Requests in writing order: guides (B, L, T), and the tokens before the answer with the keys that hide some."""
+    """Requests in writing order: guides (B, L, T), the tokens before the answer, and which of them there are."""
 
     guides: Guides
     has_question: Tensor  # (B, L)

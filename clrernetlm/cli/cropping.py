@@ -31,10 +31,11 @@ def settle_crop(config: Config, overrides: Sequence[str], crop: str | None = Non
 
 def parse_crop(text: str) -> tuple[float, float]:
     """`0.4` or `0.4,0.9` -> top and bottom, fractions of the frame's height; raises UserError."""
+    first, comma, second = text.partition(",")
     try:
-        top, bottom = [float(part) for part in [*text.split(","), "1"][:2]] if text.count(",") < 2 else [1.0, 0.0]
+        top, bottom = float(first), float(second) if comma else 1.0
     except ValueError:
-        top, bottom = 1.0, 0.0
+        top, bottom = 1.0, 0.0  # not a part of a frame either
     if not 0 <= top < bottom <= 1:
         raise UserError(f"--crop: {text} is not TOP or TOP,BOTTOM; use fractions of the height such as 0.4 or 0.4,0.9")
     return top, bottom

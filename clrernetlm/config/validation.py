@@ -22,14 +22,15 @@ class Rule:
 
 
 def at_least(low: float) -> Rule:
+    """From `low` on, and finite."""
     return Rule(lambda value: low <= value < math.inf, f"{low:g} or more")
 
 
 def between(low: float, high: float) -> Rule:
+    """From `low` to `high`, both included."""
     return Rule(lambda value: low <= value <= high, f"{low:g} to {high:g}")
 
 
-ANY_NUMBER = Rule(math.isfinite, "a finite number")
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
 FRACTION = between(0, 1)
 WIDTH = Rule(lambda value: 0 < value <= 1, "a fraction of the image width, more than 0 and at most 1")
@@ -136,9 +137,9 @@ def validate(config: Config) -> None:
         items = value if isinstance(value, tuple) else (value,)
         if not all(item is None or rule.holds(item) for item in items):
             raise UserError(f"{name}: {_show(value)} is out of range; use {rule.wording}")
-    for low, high in (("model.assigner.min_topk", "model.assigner.max_topk"),):
-        if values[low] > values[high]:
-            raise UserError(f"{low}: {values[low]} is more than {high} = {values[high]}")
+    least, most = config.model.assigner.min_topk, config.model.assigner.max_topk
+    if least > most:
+        raise UserError(f"model.assigner.min_topk: {least} is more than model.assigner.max_topk = {most}")
     for name in ("data.augmentation.affine_scale", "data.augmentation.affine_rotate"):
         if values[name][0] > values[name][1]:
             raise UserError(f"{name}: {_show(values[name])} is empty; write the smaller value first")

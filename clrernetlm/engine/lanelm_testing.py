@@ -25,10 +25,10 @@ from clrernetlm.engine.testing import (
     bring_viewports,
     folder_ious,
     image_list,
+    require_labelled,
     result_folders,
     run_facts,
     score_folder,
-    split_of_test,
 )
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.calibration import ScoreLog
@@ -65,7 +65,7 @@ def score_lanelm(
     checkpoint that does not fit. `processes` as in `score_detector`.
     """
     protocol = protocol or Protocol()
-    split_of_test(split)
+    require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
     names = mode_names(protocol)

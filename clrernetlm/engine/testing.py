@@ -72,7 +72,7 @@ def score_detector(
 
     Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
     """
-    split_of_test(split)
+    require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
     with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
@@ -138,8 +138,8 @@ def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, fol
         bring_lines(group, shard_folder / VIEWPORTS_FILE, folder / VIEWPORTS_FILE)
 
 
-def split_of_test(split: str) -> None:
-    """Raises UserError for a split without labels to score against."""
+def require_labelled(split: str) -> None:
+    """Raise UserError for a split without labels to score against."""
     if split not in ("val", "test"):
         raise UserError(f"--split: '{split}' is not a labelled split; use val or test")
 

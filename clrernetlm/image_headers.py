@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import BinaryIO
 
 import cv2
@@ -20,6 +21,7 @@ def image_size(path: PathLike) -> FrameSize:
     A JPEG with EXIF data, which may turn it, is decoded too. Raises UserError naming the file when it is missing or no
     image.
     """
+    require_utf8(path)
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(HEAD)
@@ -36,6 +38,15 @@ def image_size(path: PathLike) -> FrameSize:
     if 0 in size:
         raise UserError(f"{path}: not a readable image; its size is needed, restore the image")
     return size
+
+
+def require_utf8(path: PathLike) -> None:
+    """Raise UserError for a file name that is not UTF-8: OpenCV crashes on it, and takes the process along."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file") from None
 
 
 def jpeg_size(head: bytes, file: BinaryIO) -> FrameSize | None:

@@ -1,11 +1,14 @@
 """How large an image is, without decoding it where its header says so."""
 
+import os
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from clrernetlm.data.images import Scratch, read_frame, read_image
 from clrernetlm.errors import UserError
 from clrernetlm.image_headers import image_size
 
@@ -42,3 +45,12 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(UserError, match=name):
             image_size(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
+def test_a_name_that_is_not_utf8_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xe4.bmp")
+    path.write_bytes(cv2.imencode(".bmp", np.zeros((45, 80, 3), np.uint8))[1].tobytes())
+    for read in (image_size, lambda name: read_image(str(name), 1), lambda name: read_frame(str(name), Scratch())):
+        with pytest.raises(UserError, match="this name is not UTF-8"):
+            read(path)

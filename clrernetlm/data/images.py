@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize
-from clrernetlm.image_headers import jpeg_size
+from clrernetlm.image_headers import jpeg_size, require_utf8
 
 Image = NDArray[np.uint8]
 
@@ -50,6 +50,7 @@ def read_frame(path: str, scratch: Scratch, half_above: float = math.inf) -> tup
 
     Raises UserError naming the file when it is missing, not an image, or a JPEG that was cut off.
     """
+    require_utf8(path)
     size = require_complete(path)
     if size is not None and _REUSES_BUFFERS:
         width, height = size
@@ -67,6 +68,7 @@ def read_frame(path: str, scratch: Scratch, half_above: float = math.inf) -> tup
 
 def read_image(path: str, flags: int) -> Image:
     """Decode with OpenCV's `flags`. Raises UserError naming the file when it is missing or not an image."""
+    require_utf8(path)
     image = cv2.imread(path, flags) if os.path.isfile(path) else None
     if image is None:
         what = "not a readable image" if os.path.isfile(path) else "no such image"

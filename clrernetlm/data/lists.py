@@ -54,6 +54,13 @@ def read_image_list(path: PathLike, faults: list[ListFault] | None = None) -> Im
         reason = error.strerror or str(error)
         raise UserError(f"{path}: the image list cannot be read ({reason}); check data.root and the list") from None
     rows = [(number, row) for number, line in enumerate(text.splitlines(), start=1) if (row := line.split())]
+    foreign = {number: row for number, row in rows if not _is_utf8(row)}
+    if foreign:
+        message = "not UTF-8; write the list in UTF-8, rename the file where its own name is something else"
+        if faults is None:
+            raise UserError(f"{path}, line {next(iter(foreign))}: {message}")
+        faults.extend((number, message) for number in foreign)
+        rows = [(number, row) for number, row in rows if number not in foreign]
     if not rows:
         raise UserError(f"{path}: the image list is empty; write one image path per line")
     columns = len(rows[0][1])
@@ -78,6 +85,14 @@ def read_image_list(path: PathLike, faults: list[ListFault] | None = None) -> Im
         flags=flags,
         lines=np.array([number for number, _ in rows]),
     )
+
+
+def _is_utf8(row: list[bytes]) -> bool:
+    try:
+        b" ".join(row).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> NDArray[np.float64]:

@@ -233,10 +233,11 @@ def test_missing_files_are_named_with_their_fix(tmp_path: Path) -> None:
         ("\n \n", "the image list is empty"),
         ("/a.jpg /a.png 1 1\n/b.jpg\n", "line 2"),
         ("/a.jpg 1\n\n/b.jpg 2", "line 3"),
+        ("/a.jpg\n/\udce4.jpg\n", "line 2: not UTF-8"),
     ],
 )
 def test_malformed_lists_name_the_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "list.txt").write_text(text)
+    (tmp_path / "list.txt").write_bytes(os.fsencode(text))
     with pytest.raises(UserError, match=message):
         read_image_list(tmp_path / "list.txt")
 

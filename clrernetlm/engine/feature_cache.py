@@ -219,7 +219,9 @@ def write_header(file: BinaryIO, batch: NDArray[Any], rows: int) -> None:
 def observed_sample(model: DetectorReader, inputs: Tensor) -> dict[str, Tensor]:
     """Images (B, 3, H, W) uint8 on any device -> what LaneLM trains on of them, as the cache keeps it.
 
-    Features are rounded to half precision whether they are kept or not, so that a cache changes nothing.
+    Features are rounded to half precision whether they are kept or not, so that a cache changes no more than the
+    rounding before: it is filled in single precision, in batches of its own, and a training in mixed precision without
+    one computes them in that.
     """
     device = next(model.parameters()).device
     observation = model.observe(inputs.to(device, non_blocking=True).float().div_(255))

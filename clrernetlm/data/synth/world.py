@@ -117,6 +117,108 @@ def _tunnel(rng: np.random.Generator, layout: Layout) -> Tunnel:
     return Tunnel(left, right, float(rng.uniform(4.6, 6.5)), colour, lamp, float(rng.choice([4, 6, 10])), seed)
 
 
+def _grove(
+    rng: np.random.Generator,
+    side: int,
+    edge: float,
+    season: Colour,
+    near: tuple[float, float],
+    gap: tuple[float, float],
+    tall: tuple[float, float],
+) -> list[Thing]:
+    """`woods` whose distance, gaps and heights are drawn from ranges."""
+    return woods(
+        rng, side, edge, season, float(rng.uniform(*near)), float(rng.uniform(*gap)), float(rng.uniform(*tall))
+    )
+
+
+def _beside_highway(
+    rng: np.random.Generator, side: int, edge: float, outer: bool, season: Colour, night: bool
+) -> list[Thing]:
+    """One side beyond `edge` metres; `outer`: no other carriageway lies there."""
+    things: list[Thing] = []
+    wooded = rng.random() < 0.75
+    if outer and rng.random() < 0.75:
+        things += barrier(rng, edge + side * 0.4, ("rail", "rail", "rail", "concrete", "panels", "fence"))
+    if wooded:
+        things += _grove(rng, side, edge + side * float(rng.uniform(2, 14)), season, (12, 30), (2, 10), (4, 12))
+    if rng.random() < 0.2:
+        things += houses(rng, side, edge + side * float(rng.uniform(20, 45)), night, 20)
+    return things
+
+
+def _beside_street(
+    rng: np.random.Generator, side: int, edge: float, outer: bool, season: Colour, night: bool
+) -> list[Thing]:
+    """As `_beside_highway`, in a town."""
+    things: list[Thing] = []
+    wooded = rng.random() < 0.75
+    if outer:
+        things += barrier(rng, edge, ("kerb", "kerb", "kerb", "fence"))
+    if wooded:
+        things += _grove(rng, side, edge + side * 1.0, season, (9, 22), (4, 14), (4, 9))
+    if rng.random() < 0.8:
+        things += houses(rng, side, edge + side * float(rng.uniform(5, 16)), night, float(rng.choice([7, 14, 30])))
+    return things
+
+
+def _beside_country_road(
+    rng: np.random.Generator, side: int, edge: float, outer: bool, season: Colour, night: bool
+) -> list[Thing]:
+    """As `_beside_highway`, in the country."""
+    things: list[Thing] = []
+    wooded = rng.random() < 0.9
+    if rng.random() < 0.35:
+        things += barrier(rng, edge + side * 0.8, ("rail", "fence"))
+    if wooded:
+        things += _grove(rng, side, edge + side * float(rng.uniform(1, 8)), season, (10, 30), (2, 10), (4, 11))
+    if rng.random() < 0.2:
+        things += houses(rng, side, edge + side * float(rng.uniform(8, 25)), night, 6)
+    return things
+
+
+def _signs(rng: np.random.Generator, side: int, edge: float) -> list[Thing]:
+    """Up to two signs at one side."""
+    signs: list[Thing] = []
+    for _ in range(int(rng.integers(0, 3))):
+        size, z = float(rng.uniform(0.6, 1.6)), float(rng.uniform(14, 90))
+        colour = SIGN_COLOURS[int(rng.integers(len(SIGN_COLOURS)))]
+        top = 2.0 + size * float(rng.uniform(0.6, 1.3))
+        signs.append(Board(edge + side * 1.2, z, size, 2.0, top, colour, int(rng.integers(2**31)), glow=0.3))
+    return signs
+
+
+def _gantry(rng: np.random.Generator, left: float, right: float) -> list[Thing]:
+    """Signs on a beam across the road."""
+    z, width = float(rng.uniform(28, 140)), float(rng.uniform(3, 7))
+    things: list[Thing] = [Pole(left - 0.6, z, 6.5, 0.3), Pole(right + 0.6, z, 6.5, 0.3)]
+    things.append(Wall(left - 0.6, z, z + 0.01, 6.0, 6.4, (110, 112, 114)))
+    colour = SIGN_COLOURS[int(rng.integers(2))]
+    for _ in range(int(rng.integers(1, 3))):
+        u = float(rng.uniform(left, right))
+        things.append(Board(u, z, width, 5.2, 5.2 + width * 0.5, colour, int(rng.integers(2**31)), (), 0.4))
+    return things
+
+
+def _bridge(rng: np.random.Generator, left: float, right: float) -> Bridge:
+    """A bridge over the road."""
+    z, depth = float(rng.uniform(18, 130)), float(rng.uniform(6, 24))
+    grey = float(rng.uniform(95, 165))
+    pillars = (left - 2.0, right + 2.5, left - 24, right + 22)
+    low, thick = float(rng.uniform(5, 7.5)), float(rng.uniform(1.0, 2.4))
+    return Bridge(z, depth, low, thick, pillars, (grey, grey + 2, grey + 4))
+
+
+def _advertisement(rng: np.random.Generator, left: float, right: float) -> Board:
+    """A lit board beside the road."""
+    side = int(rng.choice([-1, 1]))
+    b, g, r = (float(v) for v in rng.choice([[230, 170, 60], [60, 60, 235], [120, 230, 90], [235, 235, 235]]))
+    edge = right if side > 0 else left
+    width = float(rng.uniform(3, 9))
+    offset, z = edge + side * float(rng.uniform(6, 14)), float(rng.uniform(35, 110))
+    return Board(offset, z, width, 6.0, 6.0 + width * 0.45, (b, g, r), int(rng.integers(2**31)), (0.0,), 1.5)
+
+
 def sample_world(
     rng: np.random.Generator, layout: Layout, season: Colour, night: bool, lamp: Colour | None, bridge: bool
 ) -> list[Thing]:
@@ -131,105 +233,16 @@ def sample_world(
         left -= 18.0
         if rng.random() < 0.3:
             things += woods(rng, -1, layout.median - 1.0, season, float(rng.uniform(8, 14)), 7.0, 2.2)
+    beside = {"highway": _beside_highway, "urban": _beside_street, "rural": _beside_country_road}[place]
     for side, edge in ((-1, left), (1, right)):
-        wooded = rng.random()
-        if place == "highway":
-            if (side == 1 or layout.median is None) and rng.random() < 0.75:
-                things += barrier(rng, edge + side * 0.4, ("rail", "rail", "rail", "concrete", "panels", "fence"))
-            if wooded < 0.75:
-                things += woods(
-                    rng,
-                    side,
-                    edge + side * float(rng.uniform(2, 14)),
-                    season,
-                    float(rng.uniform(12, 30)),
-                    float(rng.uniform(2, 10)),
-                    float(rng.uniform(4, 12)),
-                )
-            if rng.random() < 0.2:
-                things += houses(rng, side, edge + side * float(rng.uniform(20, 45)), night, 20)
-        elif place == "urban":
-            if layout.median is None or side == 1:
-                things += barrier(rng, edge, ("kerb", "kerb", "kerb", "fence"))
-            if wooded < 0.75:
-                things += woods(
-                    rng,
-                    side,
-                    edge + side * 1.0,
-                    season,
-                    float(rng.uniform(9, 22)),
-                    float(rng.uniform(4, 14)),
-                    float(rng.uniform(4, 9)),
-                )
-            if rng.random() < 0.8:
-                things += houses(
-                    rng, side, edge + side * float(rng.uniform(5, 16)), night, float(rng.choice([7, 14, 30]))
-                )
-        else:
-            if rng.random() < 0.35:
-                things += barrier(rng, edge + side * 0.8, ("rail", "fence"))
-            if wooded < 0.9:
-                things += woods(
-                    rng,
-                    side,
-                    edge + side * float(rng.uniform(1, 8)),
-                    season,
-                    float(rng.uniform(10, 30)),
-                    float(rng.uniform(2, 10)),
-                    float(rng.uniform(4, 11)),
-                )
-            if rng.random() < 0.2:
-                things += houses(rng, side, edge + side * float(rng.uniform(8, 25)), night, 6)
+        things += beside(rng, side, edge, side == 1 or layout.median is None, season, night)
         if rng.random() < (0.3 if place == "rural" else 0.65) or (night and lamp is not None and side == 1):
             things += lamps(rng, side, edge, lamp)
-        for _ in range(int(rng.integers(0, 3))):  # signs at the side
-            size, z = float(rng.uniform(0.6, 1.6)), float(rng.uniform(14, 90))
-            colour = SIGN_COLOURS[int(rng.integers(len(SIGN_COLOURS)))]
-            things.append(
-                Board(
-                    edge + side * 1.2,
-                    z,
-                    size,
-                    2.0,
-                    2.0 + size * float(rng.uniform(0.6, 1.3)),
-                    colour,
-                    int(rng.integers(2**31)),
-                    glow=0.3,
-                )
-            )
-    if rng.random() < (0.3 if place == "highway" else 0.12):  # a gantry
-        z, width = float(rng.uniform(28, 140)), float(rng.uniform(3, 7))
-        things += [Pole(left - 0.6, z, 6.5, 0.3), Pole(right + 0.6, z, 6.5, 0.3)]
-        things.append(Wall(left - 0.6, z, z + 0.01, 6.0, 6.4, (110, 112, 114)))
-        colour = SIGN_COLOURS[int(rng.integers(2))]
-        for _ in range(int(rng.integers(1, 3))):
-            u = float(rng.uniform(left, right))
-            things.append(Board(u, z, width, 5.2, 5.2 + width * 0.5, colour, int(rng.integers(2**31)), (), 0.4))
+        things += _signs(rng, side, edge)
+    if rng.random() < (0.3 if place == "highway" else 0.12):
+        things += _gantry(rng, left, right)
     if bridge:
-        z, depth = float(rng.uniform(18, 130)), float(rng.uniform(6, 24))
-        grey = float(rng.uniform(95, 165))
-        pillars = (left - 2.0, right + 2.5, left - 24, right + 22)
-        things.append(
-            Bridge(
-                z, depth, float(rng.uniform(5, 7.5)), float(rng.uniform(1.0, 2.4)), pillars, (grey, grey + 2, grey + 4)
-            )
-        )
-    if night and rng.random() < 0.35:  # lit advertising
-        side = int(rng.choice([-1, 1]))
-        lit = tuple(float(v) for v in rng.choice([[230, 170, 60], [60, 60, 235], [120, 230, 90], [235, 235, 235]]))
-        edge = right if side > 0 else left
-        width = float(rng.uniform(3, 9))
-        things.append(
-            Board(
-                edge + side * float(rng.uniform(6, 14)),
-                float(rng.uniform(35, 110)),
-                width,
-                6.0,
-                6.0 + width * 0.45,
-                (lit[0], lit[1], lit[2]),
-                int(rng.integers(2**31)),
-                (0.0,),
-                1.5,
-            )
-        )
+        things.append(_bridge(rng, left, right))
+    if night and rng.random() < 0.35:
+        things.append(_advertisement(rng, left, right))
     return things

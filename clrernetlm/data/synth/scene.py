@@ -184,31 +184,10 @@ def sample_scene(
     sunny = int(200 * weather.sunny)
     decals += shadows(vehicles, weather.lean if weather.sunny > 0.4 else 0.0, sunny)
     decals += thing_shadows(things, weather, sunny)
-    bonnet = None
-    if rng.random() < 0.6:
-        tall = float(rng.uniform(0.05, 0.27))
-        grey = float(rng.choice([18, 30, 60, 150])) * float(rng.uniform(0.7, 1.3))
-        paint = (grey, grey * float(rng.uniform(0.9, 1.15)), grey * float(rng.uniform(0.85, 1.1)))
-        bonnet = Bonnet(
-            tall,
-            float(rng.uniform(0.02, tall)),
-            float(rng.uniform(0.42, 0.58)),
-            paint,
-            float(rng.uniform(0.05, 0.5)),
-            bool(rng.random() < 0.3),
-        )
+    bonnet = _sample_bonnet(rng) if rng.random() < 0.6 else None
     lane_width = layout.lanes[-1][1] - layout.lanes[-1][0]
     farthest = float(min(camera.focal * lane_width / (rng.uniform(18, 30) * size[0] / 1640), 170))
-    dapple = float(rng.uniform(0.7, 0.95)) if category == "shadow" else 0.0
-    if dapple == 0 and weather.sunny > 0.5 and rng.random() < 0.25:
-        dapple = float(rng.uniform(0.4, 0.9))
-    side = float(np.sign(weather.lean)) or 1.0
-    reach = float(rng.uniform(2, 16))
-    shaded = (
-        (layout.left_edge - 6, layout.left_edge + reach)
-        if side > 0
-        else (layout.right_edge - reach, layout.right_edge + 6)
-    )
+    dapple, shaded = _sample_dapple(rng, category, weather, layout)
     scene = SceneSettings(
         category,
         camera,
@@ -246,6 +225,34 @@ def _equip(scene: SceneSettings, rng: np.random.Generator, realism: Realism) -> 
     if "sensor" in realism:
         scene.sensor = sample_taken(rng, night, scene.light.glare > 0)
         scene.grading = sample_grading(rng, night)
+
+
+def _sample_bonnet(rng: np.random.Generator) -> Bonnet:
+    """The front of the own car."""
+    tall = float(rng.uniform(0.05, 0.27))
+    grey = float(rng.choice([18, 30, 60, 150])) * float(rng.uniform(0.7, 1.3))
+    paint = (grey, grey * float(rng.uniform(0.9, 1.15)), grey * float(rng.uniform(0.85, 1.1)))
+    return Bonnet(
+        tall,
+        float(rng.uniform(0.02, tall)),
+        float(rng.uniform(0.42, 0.58)),
+        paint,
+        float(rng.uniform(0.05, 0.5)),
+        bool(rng.random() < 0.3),
+    )
+
+
+def _sample_dapple(
+    rng: np.random.Generator, category: Category, weather: Weather, layout: Layout
+) -> tuple[float, tuple[float, float]]:
+    """Depth 0..1 of the shadow of leaves, and the offsets in metres between which it lies: on the side of the sun."""
+    depth = float(rng.uniform(0.7, 0.95)) if category == "shadow" else 0.0
+    if depth == 0 and weather.sunny > 0.5 and rng.random() < 0.25:
+        depth = float(rng.uniform(0.4, 0.9))
+    reach = float(rng.uniform(2, 16))
+    if weather.lean < 0:
+        return depth, (layout.right_edge - reach, layout.right_edge + 6)
+    return depth, (layout.left_edge - 6, layout.left_edge + reach)
 
 
 def _sample_clock(rng: np.random.Generator, night: bool) -> str:

@@ -205,8 +205,8 @@ def _bridge(rng: np.random.Generator, left: float, right: float) -> Bridge:
     z, depth = float(rng.uniform(18, 130)), float(rng.uniform(6, 24))
     grey = float(rng.uniform(95, 165))
     pillars = (left - 2.0, right + 2.5, left - 24, right + 22)
-    low, thick = float(rng.uniform(5, 7.5)), float(rng.uniform(1.0, 2.4))
-    return Bridge(z, depth, low, thick, pillars, (grey, grey + 2, grey + 4))
+    clearance, thickness = float(rng.uniform(5, 7.5)), float(rng.uniform(1.0, 2.4))
+    return Bridge(z, depth, clearance, thickness, pillars, (grey, grey + 2, grey + 4))
 
 
 def _advertisement(rng: np.random.Generator, left: float, right: float) -> Board:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clrernetlm.cli import main
-from clrernetlm.config import Config
+from clrernetlm.config import Config, TrainingConfig, load_config
 from clrernetlm.config.source import to_source
 from clrernetlm.data.inspection import check_data
 from clrernetlm.engine.clicks import ClickSettings
@@ -40,17 +40,21 @@ def any_size(config: Config) -> Config:
 @pytest.fixture(scope="module")
 def trained(roads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str]:
     folder = tmp_path_factory.mktemp("run")
-    config = any_size(small_config(roads, folder, epochs=24, learning_rate=3e-3, validate_every=24))
-    config.evaluation.lane_width = 250  # generous: the model has a few seconds to learn
-    config.model.decode.conf_threshold = 0.2
+    config = any_size(small_config(roads, folder, epochs=2, validate_every=0))
     return config, str(train(config))
 
 
-def test_training_validates_as_the_test_scores(trained: tuple[Config, str], tmp_path: Path) -> None:
-    config, checkpoint = trained
+def test_training_validates_as_the_test_scores(roads: Path, tmp_path: Path) -> None:
+    """Goes on from the shipped weights: a fresh model would not find lanes within seconds."""
+    config = load_config("roads_efficientnet_lite0")
+    config.data = replace(config.data, root=str(roads), num_workers=0)
+    config.training = TrainingConfig(
+        start_from="roads_detector", epochs=1, learning_rate=1e-4, work_dir=str(tmp_path / "run"), device="cpu"
+    )
+    checkpoint = str(train(config))
     scores = score_detector(config, checkpoint, device="cpu", report=str(tmp_path / "report.html"))
     assert list(scores["categories"]) == [f"camera_{number}" for number in range(len(SIZES))]
-    assert scores["total"]["0.5"]["f1"] > 0.1
+    assert scores["total"]["0.5"]["f1"] > 0.5
     rows = (Path(config.training.work_dir or "") / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("val/F1@50")
     logged = [row.split(",")[column] for row in rows[1:] if row.split(",")[column]]

@@ -86,14 +86,17 @@ def guides(requests: Requests, rows: Tensor) -> Guides:
 def extend_question(xs: Tensor, shown: Tensor) -> Tensor:
     """(..., T) x of questions, (..., T) rows where they are shown -> finite x on every row.
 
-    Beyond its ends a question goes on straight in the direction of its last rows. 0 in a gap between
-    shown rows, and everywhere where nothing is shown.
+    Beyond its ends a question goes on straight in the direction of its last rows; in a gap, such as that of a lane
+    that leaves the image and comes back, from one end of it to the other. 0 everywhere where nothing is shown.
     """
     steps = xs.shape[-1]
     index = torch.arange(steps, device=xs.device)
     first = shown.float().argmax(-1, keepdim=True)
     last = steps - 1 - shown.flip(-1).float().argmax(-1, keepdim=True)
-    inside = torch.where(shown, xs, 0.0)
+    before = torch.where(shown, index, 0).cummax(-1).values  # of every row, the nearest that is shown
+    after = torch.where(shown, index, steps - 1).flip(-1).cummin(-1).values.flip(-1)
+    share = (index - before) / (after - before).clamp(min=1)
+    inside = torch.lerp(xs.gather(-1, before), xs.gather(-1, after), share)
     near_first, near_last = (first + 2).clamp(max=last), (last - 2).clamp(min=first)
     x_first, x_last = inside.gather(-1, first), inside.gather(-1, last)
     up = (inside.gather(-1, near_first) - x_first) / (near_first - first).clamp(min=1)

@@ -79,6 +79,8 @@ def test_questions_go_on_straight_beyond_their_ends() -> None:
     shown = torch.zeros(10, dtype=torch.bool)
     shown[3:7] = True
     torch.testing.assert_close(extend_question(torch.where(shown, line, torch.nan), shown), line)
+    shown[4] = shown[5] = False  # a gap, and only its ends are left
+    torch.testing.assert_close(extend_question(torch.where(shown, line, torch.nan), shown), line)
     assert extend_question(line, torch.zeros(10, dtype=torch.bool)).eq(0).all()
     single = torch.arange(10) == 4
     assert extend_question(line, single).eq(11).all()

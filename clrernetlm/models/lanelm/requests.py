@@ -96,7 +96,8 @@ def extend_question(xs: Tensor, shown: Tensor) -> Tensor:
     before = torch.where(shown, index, 0).cummax(-1).values  # of every row, the nearest that is shown
     after = torch.where(shown, index, steps - 1).flip(-1).cummin(-1).values.flip(-1)
     share = (index - before) / (after - before).clamp(min=1)
-    inside = torch.lerp(xs.gather(-1, before), xs.gather(-1, after), share)
+    x_before, x_after = xs.gather(-1, before), xs.gather(-1, after)
+    inside = x_before + (x_after - x_before) * share
     near_first, near_last = (first + 2).clamp(max=last), (last - 2).clamp(min=first)
     x_first, x_last = inside.gather(-1, first), inside.gather(-1, last)
     up = (inside.gather(-1, near_first) - x_first) / (near_first - first).clamp(min=1)

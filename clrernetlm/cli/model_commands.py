@@ -91,12 +91,12 @@ def starts_with_config(words: Sequence[str]) -> bool:
     from clrernetlm.config.loading import find_config
     from clrernetlm.inputs import is_input, is_picture
     from clrernetlm.weights import SHIPPED
-    from clrernetlm.weights.finding import WEIGHT_SUFFIXES
+    from clrernetlm.weights.finding import WEIGHT_SUFFIXES, exported_file
 
     if not words:
         raise UserError("detect: INPUT missing; name images, folders or videos: clrernetlm detect photo.jpg")
     first, *rest = words
-    weights = [word for word in words if Path(word).suffix in WEIGHT_SUFFIXES]
+    weights = [word for word in words if Path(word).suffix in WEIGHT_SUFFIXES or exported_file(word) is not None]
     if first in weights:
         raise UserError(
             f"{first}: weights come after their config: CONFIG {first} INPUT..., or --model {first} INPUT..."
@@ -108,20 +108,19 @@ def starts_with_config(words: Sequence[str]) -> bool:
     if not _looks_like_config(first):
         raise UserError(f"{first}: no such image, folder, video or config; check the path")
     find_config(first)
+    if rest and rest[0] in weights:
+        return True
     if not rest or (is_input(rest[0]) and not Path(rest[0]).is_file()) or is_picture(rest[0]):
         raise UserError(f"{first}: a config needs its checkpoint: {first} CHECKPOINT INPUT...; or leave it out")
     return True
 
 
 def _looks_like_config(word: str) -> bool:
-    from clrernetlm.config.loading import find_config
+    from clrernetlm.config.loading import is_config
     from clrernetlm.config.suggestions import closest
 
-    try:
-        find_config(word)
-    except UserError:
-        return Path(word).suffix == ".py" or (not Path(word).suffix and bool(closest(word, _config_names())))
-    return True
+    misspelt = Path(word).suffix == ".py" or (not Path(word).suffix and bool(closest(word, _config_names())))
+    return misspelt or is_config(word)
 
 
 def _config_names() -> list[str]:

@@ -74,6 +74,15 @@ def find_config(path_or_name: str | Path) -> Path:
     raise UserError(f"{path_or_name}: no such config; {hint}")
 
 
+def is_config(path_or_name: str) -> bool:
+    """Whether `find_config` finds it."""
+    try:
+        find_config(path_or_name)
+    except UserError:
+        return False
+    return True
+
+
 def config_folder() -> Path:
     """The project's config files: inside an installed package, beside the package in a checkout."""
     package = Path(clrernetlm.__file__).resolve().parent

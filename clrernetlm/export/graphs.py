@@ -32,7 +32,8 @@ class DetectorGraph(nn.Module):
     them; `lanes` (B, Np, 3 + R), the same for lane NMS, best first: score, first row and length in rows, x of every row
     in network pixels, rows from the bottom; with `levels` also the pyramid, which LaneLM reads.
 
-    With `autocast` the convolutions and products are computed in that precision.
+    With `autocast` backbone and pyramid are computed in that precision; the head, whose positions would move by pixels,
+    stays in float32.
     """
 
     def __init__(self, model: CLRerNet, levels: bool = False, autocast: torch.dtype | None = None) -> None:
@@ -45,14 +46,13 @@ class DetectorGraph(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float() / 255
         if self.autocast is None:
             levels = self.model.extract_feat(pixels)
-            stage = self.model.bbox_head(levels)[-1]
         else:
             with torch.autocast("cpu", dtype=self.autocast):
-                levels = self.model.extract_feat(pixels)
-                stage = self.model.bbox_head(levels)[-1]
-        results = [stage[name].float() for name in STAGE]
+                levels = tuple(level.float() for level in self.model.extract_feat(pixels))
+        stage = self.model.bbox_head(levels)[-1]
+        results = [stage[name] for name in STAGE]
         results.append(self.sorted_lanes(*results))
-        return (*results, *(level.float() for level in levels)) if self.levels else tuple(results)
+        return (*results, *levels) if self.levels else tuple(results)
 
     def sorted_lanes(self, cls_logits: Tensor, anchor_params: Tensor, lengths: Tensor, xs: Tensor) -> Tensor:
         strips, width = xs.shape[2] - 1, self.model.config.viewport.width

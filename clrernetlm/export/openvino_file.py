@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -33,6 +34,9 @@ def write_openvino(model: Any, path: Path, about: About) -> None:
     half = about.precision in ("fp16", "int8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for target in (path, path.with_suffix(".bin")):
+            if target.is_dir():  # noticed before the first of the two is replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             draft = Path(folder) / path.name
             openvino.save_model(model, draft, compress_to_fp16=half)

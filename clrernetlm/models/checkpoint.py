@@ -17,6 +17,7 @@ from clrernetlm.files import PathLike, replacing
 from clrernetlm.models import inert_pickle
 from clrernetlm.models.packed import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.models.state_dict import load_network_weights, network_weights
+from clrernetlm.runtimes.about import EXPORTED
 
 if TYPE_CHECKING:
     from clrernetlm.models.clrernet import CLRerNet
@@ -35,6 +36,8 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint; check the path")
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a checkpoint; name the .pth, .ckpt or .safetensors file in it")
+    if path.suffix in EXPORTED:
+        raise UserError(f"{path}: an exported model, whose weights cannot be taken out; name the checkpoint it is from")
     try:
         checkpoint = read_packed(path) if path.suffix == SUFFIX else _read_torch(path)
     except OSError as error:

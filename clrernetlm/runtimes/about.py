@@ -26,6 +26,7 @@ FORMAT = 1
 DETECTOR = "detector"
 ONNX, OPENVINO, TORCH = ".onnx", ".xml", ".pt2"
 EXPORTED = (ONNX, OPENVINO, TORCH)
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,16 @@ def parse_about(text: str | None, path: PathLike) -> About:
         raise UserError(
             f"{path}: exported in format {tree.get('format')}, this version reads {FORMAT}; update clrernetlm"
         )
+    batch, precision = tree.get("batch"), tree.get("precision")
+    if not (batch is None or (type(batch) is int and batch > 0)):
+        raise UserError(f"{path}: metadata.{KEY}.batch: {batch!r} is no number of images; export the model again")
+    if precision not in PRECISIONS:
+        raise UserError(f"{path}: metadata.{KEY}.precision: {precision!r} is unknown; export the model again")
     return About(
         part=str(tree.get("part")),
         model_class=str(tree.get("model_class")),
-        precision=str(tree.get("precision")),
-        batch=tree.get("batch"),
+        precision=precision,
+        batch=batch,
         config=from_dict(tree["config"], str(path)),
         version=str(tree.get("clrernetlm_version")),
     )
@@ -91,7 +97,11 @@ def read_about(path: PathLike) -> About:
     reader = {ONNX: _onnx_text, OPENVINO: _openvino_text, TORCH: _torch_text}.get(path.suffix)
     if reader is None:
         raise UserError(f"{path}: not an exported model; use a file that ends in {', '.join(EXPORTED)}")
-    return parse_about(reader(path), path)
+    try:
+        text = reader(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+    return parse_about(text, path)
 
 
 def broken(path: PathLike, kind: str) -> UserError:
@@ -103,6 +113,8 @@ def _onnx_text(path: Path) -> str | None:
     onnx = needed("onnx")
     try:
         model = onnx.load(path, load_external_data=False)
+    except OSError:
+        raise
     except Exception:  # whatever bytes can make protobuf raise
         raise broken(path, "an ONNX model") from None
     return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)

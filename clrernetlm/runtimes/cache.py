@@ -6,37 +6,52 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
-from clrernetlm.files import sha256
+from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike, sha256
+from clrernetlm.runtimes.about import DETECTOR
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.weights import FOLDER, cache_folder
 
+if TYPE_CHECKING:
+    from clrernetlm.export import Target
+
 GRAPHS = 2  # raised whenever exported graphs change, so that older ones are made anew
-TARGETS = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
+TARGETS: dict[Backend, Target] = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
 
 
-def exported(config: Config, checkpoint: str | os.PathLike[str], backend: Backend, precision: str = "fp32") -> Path:
+def exported(config: Config, checkpoint: PathLike, backend: Backend, precision: str = "fp32") -> Path:
     """The export of a checkpoint for a backend: a file, for LaneLM a folder; made now if it is not there yet.
 
     It lies in `<checkpoint>.exported/`; for weights inside the package, and where that folder cannot be written, in the
     cache. Its name follows from weights, settings and version, so that a change of any of them exports again. Raises
-    UserError for a checkpoint that does not fit. A checkpoint that does not exist stands for random weights.
+    UserError for a checkpoint that is missing or does not fit.
     """
-    from clrernetlm.export.exporting import SUFFIXES, export_model
-
-    source, target = Path(checkpoint), TARGETS[backend]
-    suffix = "" if config.task == "lanelm" else SUFFIXES[target]  # type: ignore[index]
+    source = Path(checkpoint)
+    if not source.is_file():
+        raise UserError(f"{source}: no such checkpoint; check the path")
     model = {key: to_dict(config)[key] for key in ("task", "model", "lanelm")}
-    weights = sha256(source) if source.is_file() else str(source)
-    facts = json.dumps([__version__, GRAPHS, weights, model], sort_keys=True)
+    facts = json.dumps([__version__, GRAPHS, sha256(source), model], sort_keys=True)
     key = hashlib.sha256(facts.encode()).hexdigest()[:12]
     folder = source.with_name(f"{source.name}.exported")
     if source.resolve().is_relative_to(FOLDER) or not os.access(source.parent, os.W_OK):
         folder = cache_folder() / "exported"
-    path = folder / f"{config.name or source.stem}_{precision}_{key}{suffix or '_' + target}"
-    if not path.exists():
-        given = checkpoint if source.exists() else None
-        export_model(config, given, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
+    return export_into(folder, f"{config.name or source.stem}_{precision}_{key}", config, source, backend, precision)
+
+
+def export_into(
+    folder: Path, stem: str, config: Config, checkpoint: Path | None, backend: Backend, precision: str
+) -> Path:
+    """The export called `stem` in `folder`, made now unless all of it is there; random weights without a checkpoint."""
+    from clrernetlm.export.exporting import SUFFIXES, export_model
+
+    target = TARGETS[backend]
+    path = folder / f"{stem}{'_' + target if config.task == 'lanelm' else SUFFIXES[target]}"
+    # Of LaneLM's files the detector's is written last: a folder without it was interrupted.
+    last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
+    if not last.exists():
+        export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
     return path

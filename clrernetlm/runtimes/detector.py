@@ -22,6 +22,8 @@ class ExportedDetector:
     def __init__(self, runtime: Runtime, name: str) -> None:
         if runtime.about.part != DETECTOR:
             raise UserError(f"{name}: holds {runtime.about.part}, a part of LaneLM; name the folder it is in")
+        if runtime.inputs != (IMAGES,) or not set(STAGE) <= set(runtime.outputs):
+            raise UserError(f"{name}: takes {', '.join(runtime.inputs)}, but a detector takes {IMAGES}; export again")
         self.runtime = runtime
 
     @property

@@ -17,6 +17,7 @@ from clrernetlm.models.lanelm.promptable import Observation, PromptableDetector
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.runtimes.about import DETECTOR
 from clrernetlm.runtimes.base import Array, Backend, Runtime
+from clrernetlm.runtimes.cache import TARGETS
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.names import CACHE, GUIDES, LEVELS, LOOK, MAX_CLICKS, PREFILL, STEP
 from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
@@ -31,9 +32,12 @@ class ExportedLaneLM(PromptableDetector):
     def __init__(self, config: Config, folder: Path, backend: Backend) -> None:
         nn.Module.__init__(self)
         self.config = config
+        if folder.is_file():
+            raise UserError(f"{folder}: a file, but a LaneLM is a folder of files; name the folder it is in")
         suffix = next((s for s in (SUFFIX_OF[backend], ".onnx") if (folder / f"{DETECTOR}{s}").is_file()), None)
         if suffix is None:
-            raise UserError(f"{folder}: holds no LaneLM for {backend}; export it: clrernetlm export --to {backend}")
+            target = TARGETS[backend]
+            raise UserError(f"{folder}: holds no LaneLM for {backend}; export it: clrernetlm export --to {target}")
 
         def opened(part: str) -> Runtime:
             return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend)

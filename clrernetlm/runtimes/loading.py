@@ -17,7 +17,7 @@ from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
 from clrernetlm.runtimes.about import EXPORTED, ONNX
 from clrernetlm.runtimes.base import BACKENDS, Backend
-from clrernetlm.runtimes.cache import exported
+from clrernetlm.runtimes.cache import export_into, exported
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
 from clrernetlm.weights.finding import exported_file
@@ -62,7 +62,7 @@ def load_model(
         if checkpoint is not None:
             return open_exported(config, exported(config, checkpoint, backend, precision), backend)
         with tempfile.TemporaryDirectory() as folder:  # runtimes hold what they have read
-            return open_exported(config, exported(config, Path(folder) / "random", backend, precision), backend)
+            return open_exported(config, export_into(Path(folder), "random", config, None, backend, precision), backend)
     own = OWN_BACKEND[suffix]
     if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
         raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")

@@ -62,7 +62,10 @@ def stored_config(path: PathLike) -> Config | None:
     """The settings in a packed file or training checkpoint; None when it holds none. Raises UserError."""
     path = Path(path)
     if (file := exported_file(path)) is not None:
-        return read_about(file).config
+        about = read_about(file)
+        if file == path and about.part == DETECTOR:  # also out of the folder of a LaneLM
+            about.config.task = "clrernet"
+        return about.config
     if path.suffix == SUFFIX and path.is_file():
         tree = read_settings(path)
     else:

@@ -18,7 +18,7 @@ from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.packing import without_paths
 from clrernetlm.runtimes import open_runtime
-from clrernetlm.runtimes.about import read_about
+from clrernetlm.runtimes.about import parse_about, read_about
 from tests.export.exports import eager, furthest, pixels, small_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
@@ -106,6 +106,15 @@ def test_lanes_for_nms_are_the_stage_best_first(detector, files: dict[str, Path]
     assert np.allclose(lanes[0, 0, 3:], found["xs"][0, best] * (width - 1), atol=1e-3)
 
 
+def test_bf16_programs_compute_nearly_the_same(detector, tmp_path: Path) -> None:
+    config, model, weights = detector
+    path = export_model(config, weights, "torch", precision="bf16", dynamic_batch=True, out=tmp_path / "small.pt2")
+    images = pixels(config, 3)
+    found = open_runtime(path).run({"images": images})
+    assert all(value.dtype == np.float32 for value in found.values())
+    assert 0 < furthest(found, eager(model, images)) <= 5e-2
+
+
 def test_what_is_not_offered_is_refused_before_any_work(detector, tmp_path: Path) -> None:
     config, _, weights = detector
     with pytest.raises(UserError, match=r"bf16 is not offered for onnx"):
@@ -130,6 +139,31 @@ def test_files_that_are_no_exports_are_refused_in_one_line(files: dict[str, Path
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no such exported model"):
         open_runtime(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(("key", "value"), [("batch", 0), ("batch", "x"), ("batch", True), ("precision", "fp7")])
+def test_metadata_of_another_kind_is_named(files: dict[str, Path], key: str, value: object) -> None:
+    tree = json.loads(read_about(files["onnx"]).text()) | {key: value}
+    with pytest.raises(UserError, match=rf"lanes\.onnx: metadata\.clrernetlm\.{key}: {value!r}"):
+        parse_about(json.dumps(tree), "lanes.onnx")
+
+
+def test_a_folder_in_the_way_leaves_no_half_of_an_openvino_pair(files: dict[str, Path], tmp_path: Path) -> None:
+    model, about = openvino_model(onnx.load(files["onnx"])), read_about(files["onnx"])
+    (tmp_path / "lanes.xml").mkdir()
+    with pytest.raises(UserError, match=r"lanes\.xml: cannot be written"):
+        write_openvino(model, tmp_path / "lanes.xml", about)
+    assert [path.name for path in tmp_path.iterdir()] == ["lanes.xml"]
+
+
+def test_nothing_is_exported_from_an_export(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(files["onnx"]), "--to", "openvino"]) == 2
+    assert "an exported model, whose weights cannot be taken out" in capsys.readouterr().err
+
+
+def test_a_misspelt_model_is_answered_with_the_right_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "roads_detectr"]) == 2
+    assert "did you mean roads_detector?" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_file(

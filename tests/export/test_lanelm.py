@@ -1,5 +1,6 @@
 """An exported LaneLM writes the lanes that PyTorch writes."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,15 @@ import pytest
 import torch
 
 from clrernetlm import Predictor, UserError
+from clrernetlm.cli.model_commands import starts_with_config
 from clrernetlm.config import Config
 from clrernetlm.export import export_model
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.loading import init_lanelm, save_lanelm
 from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.runtimes.about import read_about
-from clrernetlm.runtimes.loading import load_model
+from clrernetlm.runtimes.cache import export_into
+from clrernetlm.runtimes.loading import load_model, open_exported
 from tests.engine.small_lanelm import small_lanelm, write_detector
 from tests.models.lanelm.small import random_requests
 
@@ -100,5 +103,33 @@ def test_a_part_alone_is_refused(exported) -> None:
     detector = replace(config, task="clrernet")
     with pytest.raises(UserError, match="holds step, a part of LaneLM; name the folder"):
         load_model(detector, folder / "step.onnx")
-    with pytest.raises(UserError, match="holds no LaneLM for openvino"):
-        load_model(config, folder / "step.xml", backend="openvino")
+    with pytest.raises(UserError, match=r"step\.onnx: a file, but a LaneLM is a folder"):
+        load_model(config, folder / "step.onnx")
+
+
+def test_a_folder_without_the_detector_is_refused(exported, tmp_path: Path) -> None:
+    config, _, _, _ = exported
+    with pytest.raises(UserError, match=r"holds no LaneLM for onnxruntime; export it: clrernetlm export --to onnx$"):
+        open_exported(config, tmp_path, "onnxruntime")
+
+
+def test_the_detector_of_a_folder_is_one_by_itself(exported) -> None:
+    _, _, _, folder = exported
+    assert Predictor(checkpoint=folder / "detector.onnx").config.task == "clrernet"
+
+
+def test_detect_takes_a_folder_after_its_config(exported) -> None:
+    _, _, _, folder = exported
+    assert starts_with_config(["roads_lanelm", str(folder), str(folder.parent)])
+
+
+def test_an_interrupted_export_is_made_again_and_a_whole_one_is_not(exported, tmp_path: Path) -> None:
+    config, _, _, folder = exported
+    kept = tmp_path / "small_onnx"
+    shutil.copytree(folder, kept)
+    # Without weights nothing can be made: only what is there can come back.
+    arguments = (tmp_path, "small", config, tmp_path / "absent.pth", "onnxruntime", "fp32")
+    assert export_into(*arguments) == kept
+    (kept / "detector.onnx").unlink()
+    with pytest.raises(UserError, match="no such checkpoint"):
+        export_into(*arguments)

@@ -166,6 +166,7 @@ def test_unfit_backends_are_refused_in_one_line(packed, tmp_path: Path) -> None:
         ({"checkpoint": file, "backend": "torch"}, "exported for onnxruntime, which torch cannot run"),
         ({"checkpoint": file, "device": "cuda"}, "backend onnxruntime runs on the CPU; use cpu"),
         ({"checkpoint": tmp_path / "absent.onnx"}, "no such checkpoint"),
+        ({"config": config, "checkpoint": tmp_path / "absent.pth", "backend": "openvino"}, "no such checkpoint"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             Predictor(**arguments)

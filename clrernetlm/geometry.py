@@ -53,6 +53,7 @@ class Viewport:
         frame_width, frame_height = frame
         left, right = round(self.left * frame_width), round(self.right * frame_width)
         top, bottom = round(self.top * frame_height), round(self.bottom * frame_height)
+        left, top = min(left, frame_width - 1), min(top, frame_height - 1)
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
     def scale(self, frame: FrameSize) -> tuple[float, float]:

@@ -28,7 +28,10 @@ class Detector:
     def __init__(self, path: str, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # 0: one per core
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception:  # its errors share no class
+            raise SystemExit(f"{path}: not an ONNX model, or cut short") from None
         text = self.session.get_modelmeta().custom_metadata_map.get("clrernetlm")
         if text is None:
             raise SystemExit(f"{path}: not exported by clrernetlm")
@@ -41,8 +44,8 @@ class Detector:
         """(H, W, 3) uint8 BGR -> (score, (n, 2) x, y in pixels of the image, bottom first) of each lane, best first."""
         view, decode = self.viewport, self.decode
         height, width = image.shape[:2]
-        left, right = round(view["left"] * width), round(view["right"] * width)
-        top, bottom = round(view["top"] * height), round(view["bottom"] * height)
+        left, top = min(round(view["left"] * width), width - 1), min(round(view["top"] * height), height - 1)
+        right, bottom = max(round(view["right"] * width), left + 1), max(round(view["bottom"] * height), top + 1)
         size = (view["width"], view["height"])
         pixels = cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR)
         (lanes,) = self.session.run(["lanes"], {"images": pixels[None]})
@@ -116,12 +119,16 @@ def main() -> None:
         raise SystemExit(f"{options.model}: no such file")
     detector = Detector(options.model)
     if options.top is not None:
+        end = detector.viewport["bottom"]
+        if not 0 <= options.top < end:
+            raise SystemExit(f"--top: {options.top:g}; use 0 or more, below {end:g}, where the model's crop ends")
         detector.viewport["top"] = options.top
     for number, (score, lane) in enumerate(detector(image, options.conf)):
         print(f"{score:.2f}", " ".join(f"{x:.0f},{y:.0f}" for x, y in lane[::12]))
         line = lane.round().astype(np.int32)
         cv2.polylines(image, [line], False, COLOURS[number % len(COLOURS)], max(2, image.shape[1] // 250), cv2.LINE_AA)
-    cv2.imwrite(options.out, image)
+    if not (cv2.haveImageWriter(options.out) and cv2.imwrite(options.out, image)):
+        raise SystemExit(f"{options.out}: cannot be written; use a folder that exists, and .jpg or .png")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
 import importlib.util
 import inspect
 from pathlib import Path
+from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from clrernetlm.config import DecodeConfig
+from clrernetlm.export import export_model
 from clrernetlm.export.graphs import DetectorGraph
 from clrernetlm.geometry import Viewport
+from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.runtimes import lanes as step
 from tests.export.exports import small_detector
@@ -61,15 +65,39 @@ def test_nothing_above_the_threshold_is_no_lanes() -> None:
     assert len(step.pick(rows, 0.0, 12, 4)) == 0
 
 
-def test_the_example_holds_the_same_step() -> None:
+def load_example() -> ModuleType:
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     spec = importlib.util.spec_from_file_location("onnx_lanes", EXAMPLE)
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    return example
+
+
+def test_the_example_holds_the_same_step() -> None:
+    example = load_example()
     for name in ("pick", "points"):
         assert inspect.getsource(getattr(example, name)) == inspect.getsource(getattr(step, name))
+
+
+def test_the_example_says_in_one_line_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load_example()
+    picture = tmp_path / "road.png"
+    cv2.imwrite(str(picture), np.zeros((1, 1, 3), np.uint8))
+    (tmp_path / "text.onnx").write_text("not a model")
+    config, model = small_detector()
+    save_official(model, tmp_path / "weights.pth")
+    lanes = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "lanes.onnx")
+    for file, words, message in (
+        (tmp_path / "text.onnx", [], "text.onnx: not an ONNX model"),
+        (lanes, ["--top", "1.5"], "--top: 1.5; use 0 or more"),
+        (lanes, ["--out", str(tmp_path / "absent" / "lanes.jpg")], "lanes.jpg: cannot be written"),
+        (lanes, ["--out", str(tmp_path / "lanes")], "lanes: cannot be written"),
+    ):
+        monkeypatch.setattr("sys.argv", ["onnx_lanes.py", str(file), str(picture), *words])
+        with pytest.raises(SystemExit, match=message):
+            example.main()
 
 
 def test_the_example_needs_only_numpy_opencv_and_onnxruntime() -> None:

@@ -81,8 +81,11 @@ class Predictor:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
 
         `viewport` is the part of them to look at. Without one it is the configured part, but with `model.viewport_mode`
-        auto an image whose horizon is not where the network expects it is seen a second time.
+        auto an image whose horizon is not where the network expects it is seen a second time. Raises UserError for no
+        images, and for one of another shape or type.
         """
+        if not images:
+            raise UserError("images: none; give one or more")
         for image in images:
             frame_size(image)
         seen = look(self.config.model, self.detector, images, viewport)

@@ -129,6 +129,8 @@ def test_clicks_in_images_of_a_batch(trained: tuple[Config, str, Path]) -> None:
 
 def test_nothing_to_complete(predictor: Predictor) -> None:
     assert predictor.complete_many([]) == []
+    with pytest.raises(UserError, match="images: none"):
+        predictor.set_images([])
 
 
 @pytest.mark.parametrize(

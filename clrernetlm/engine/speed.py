@@ -17,6 +17,7 @@ from rich.table import Table
 
 from clrernetlm.config import Config
 from clrernetlm.engine.memory import forget_peak, peak_memory
+from clrernetlm.errors import UserError
 from clrernetlm.predictor import Predictor
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.detector import ExportedDetector
@@ -60,11 +61,16 @@ def speed(
 
     Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
     points; with LaneLM its decoding). Reading files is not included. A fifth of `iterations`, at least one, runs before
-    the counted ones to warm up.
+    the counted ones to warm up. Raises UserError for several precisions of an exported graph.
     """
     results = []
     for precision in precisions:
         predictor = Predictor(config, checkpoint, device, backend, precision, compiled)
+        if isinstance(predictor.detector, ExportedDetector) and (compiled or len(precisions) > 1):
+            own = predictor.detector.runtime.about.precision
+            raise UserError(
+                f"precision: an exported graph keeps its own, {own}, and is not compiled; time one at a time"
+            )
         for batch in batches:
             results += time_batches(predictor, batch, iterations, precision)
     Console().print(speed_table(config.name or "detector", results))
@@ -120,15 +126,16 @@ def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
     """The rows for people."""
     table = Table(
         title=f"{title}: image to lanes",
-        caption=f"milliseconds per batch, megabytes at the peak; {results[0].threads} threads",
+        caption=f"milliseconds per batch, megabytes at the peak; {results[0].threads} threads of {processor()}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for name in ("device", "runtime", "precision"):
-        table.add_column(name)
+    table.add_column("device", overflow="fold")  # the one that gives way where the terminal is narrow
+    for name in ("runtime", "precision"):
+        table.add_column(name, no_wrap=True)
     for name in ("batch", "decoding", "median", "p95", "images/s", "MB"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         table.add_row(
             *(result.device, result.runtime, result.precision, str(result.batch)),
@@ -140,7 +147,10 @@ def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a GPU, else the kind of the device and of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.processor() or platform.machine()})"
+    """The model of a GPU, else the kind of the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def processor() -> str:
+    """The kind of the processor."""
+    return platform.processor() or platform.machine()

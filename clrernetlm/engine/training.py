@@ -159,16 +159,23 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
     if isinstance(resume, str) and resume:
         if not Path(resume).is_file():
             raise UserError(f"{resume}: no such checkpoint; check the path")
+        if Path(resume).resolve().parent != (work_dir / "checkpoints").resolve():
+            refuse_to_overwrite(work_dir)
         return Path(resume)
     last = last_checkpoint(work_dir)
     if resume:
         if last is None:
             raise UserError(f"{work_dir / 'checkpoints'}: nothing to resume from; run without --resume")
         return last
-    # Rank 0 of a multi-process launch may have written already; only the first process decides.
-    if last is not None and first_process():
-        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
+    refuse_to_overwrite(work_dir)
     return None
+
+
+def refuse_to_overwrite(work_dir: Path) -> None:
+    """Raises UserError for a directory that holds a run."""
+    # Rank 0 of a multi-process launch may have written already; only the first process decides.
+    if first_process() and last_checkpoint(work_dir) is not None:
+        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
 
 
 def warn_about_changes(config: Config, saved: Config, path: Path) -> None:

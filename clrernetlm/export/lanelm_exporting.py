@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -46,11 +47,22 @@ def export_lanelm(
     with torch.no_grad():
         levels = model.detector.extract_feat(torch.zeros(2, 3, height, width))
     kept: Precision = "fp16" if precision == "fp16" else "fp32"
-    for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
-        own = part == DETECTOR
-        batch = 1 if own and not dynamic_batch else None
-        about = About(part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings)
-        path = out / f"{part}{SUFFIXES[to]}"
-        write_graph(graph, path, about, to, batches if own else None)
+    made: dict[Path, About] = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".unfinished.", dir=out) as unfinished:
+            for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
+                own = part == DETECTOR
+                batch = 1 if own and not dynamic_batch else None
+                about = About(part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings)
+                name = f"{part}{SUFFIXES[to]}"
+                write_graph(graph, Path(unfinished) / name, about, to, batches if own else None)
+                made[out / name] = about
+            # All of them are written before the first takes the place of an older one.
+            for path in sorted(Path(unfinished).iterdir()):
+                path.replace(out / path.name)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another --out") from None
+    for path, about in made.items():
         print(described(path, about))
     return out

@@ -168,6 +168,10 @@ def test_a_run_is_never_overwritten(roads, tmp_path):
     assert (tmp_path / "metrics.1.csv").exists()
     with pytest.raises(UserError, match="nothing to resume"):
         train(replace(config, training=replace(config.training, work_dir=str(tmp_path / "new"))), resume=True)
+    other = replace(config, training=replace(config.training, work_dir=str(tmp_path / "other")))
+    train(other)
+    with pytest.raises(UserError, match="other: already holds a run"):
+        train(other, resume=str(tmp_path / "checkpoints/epoch_0000.ckpt"))
 
 
 def test_a_resumed_run_keeps_its_best_checkpoint_also_in_another_folder(roads, tmp_path):

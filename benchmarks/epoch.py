@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from collections import defaultdict
+from contextlib import redirect_stdout
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -73,9 +75,11 @@ def main() -> None:
     print(f"{torch_setting(options)}; batches of {options.batch}, {options.workers} workers")
     with tempfile.TemporaryDirectory() as folder:
         roads = str(Path(folder) / "roads")
-        clrernetlm(["synth", roads, "--train", str(options.images), "--val", "0", "--test", "0", "--seed", "1"])
+        with redirect_stdout(sys.stderr):  # bars
+            clrernetlm(["synth", roads, "--train", str(options.images), "--val", "0", "--test", "0", "--seed", "1"])
         for name in options.configs:
-            spans = epoch(name, roads, Path(folder) / name, options)
+            with redirect_stdout(sys.stderr):
+                spans = epoch(name, roads, Path(folder) / name, options)
             total = sum(spans.seconds.values())
             images = (spans.batches - 1) * options.batch
             print(f"{name}: {images / total:.1f} images/s")

@@ -79,7 +79,7 @@ def original_gather(head: CLRerHead, pooled: list[Tensor], level: Tensor, stage:
     batch = level.shape[0]
     points = torch.cat([gather.convs[i](values) for i, values in enumerate(pooled)], dim=1)
     points = gather.catconv[stage](points)
-    roi = gather.fc(points.contiguous().view(points.shape[0], -1))
+    roi = F.linear(points.contiguous().view(points.shape[0], -1), gather.fc.weight, gather.fc.bias)
     roi = F.relu(gather.fc_norm(roi)).view(batch, -1, level.shape[1])
     query = depthwise(attention.f_query[0], roi).relu()
     key = F.interpolate(attention.f_key(level), size=attention.size).flatten(2)

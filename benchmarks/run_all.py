@@ -89,7 +89,7 @@ def header(full: bool, load: float) -> str:
     return f"""# Benchmarks
 
 Written by `python benchmarks/run_all.py{" --full" if full else ""}`, {rounds}.
-What is compared took turns in one process, so ratios hold on a busy machine; milliseconds are this machine's. A row
+What is compared took turns, so ratios hold on a busy machine; milliseconds are this machine's. A row
 from another machine, for instance one with a GPU, comes out of `python benchmarks/gpu_row.py`, which needs a checkout
 and PyTorch only.
 

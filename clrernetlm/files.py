@@ -11,6 +11,7 @@ from pathlib import Path
 from clrernetlm.errors import UserError
 
 PathLike = str | os.PathLike[str]
+EXPORTED = (".onnx", ".xml", ".pt2")  # names of models in the files of other runtimes end so
 
 
 @contextmanager

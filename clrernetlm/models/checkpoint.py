@@ -13,11 +13,10 @@ from torch import Tensor
 
 from clrernetlm import __version__
 from clrernetlm.errors import UserError
-from clrernetlm.files import PathLike, replacing
+from clrernetlm.files import EXPORTED, PathLike, replacing
 from clrernetlm.models import inert_pickle
 from clrernetlm.models.packed import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.models.state_dict import load_network_weights, network_weights
-from clrernetlm.runtimes.about import EXPORTED
 
 if TYPE_CHECKING:
     from clrernetlm.models.clrernet import CLRerNet

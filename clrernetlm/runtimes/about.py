@@ -8,7 +8,6 @@ any), `viewport` (left, top, right, bottom as fractions of a frame, width and he
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,13 +18,12 @@ from xml.etree import ElementTree
 from clrernetlm import __version__
 from clrernetlm.config import Config, from_dict, to_dict
 from clrernetlm.errors import UserError
+from clrernetlm.files import EXPORTED, PathLike
 
-PathLike = str | os.PathLike[str]
 KEY = "clrernetlm"
 FORMAT = 1
 DETECTOR = "detector"
-ONNX, OPENVINO, TORCH = ".onnx", ".xml", ".pt2"
-EXPORTED = (ONNX, OPENVINO, TORCH)
+ONNX, OPENVINO, TORCH = EXPORTED
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 

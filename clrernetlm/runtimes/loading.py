@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -10,19 +9,19 @@ import torch
 
 from clrernetlm.config import Config
 from clrernetlm.errors import UserError
+from clrernetlm.files import EXPORTED, PathLike
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
 from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
-from clrernetlm.runtimes.about import EXPORTED, ONNX
+from clrernetlm.runtimes.about import ONNX
 from clrernetlm.runtimes.base import BACKENDS, Backend
 from clrernetlm.runtimes.cache import export_into, exported
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
 from clrernetlm.weights.finding import exported_file
 
-PathLike = str | os.PathLike[str]
 OnDevice = CLRerNet | ExportedDetector | DetectorReader
 OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
 

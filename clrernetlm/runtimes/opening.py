@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clrernetlm.runtimes.about import ONNX, OPENVINO, PathLike, read_about
+from clrernetlm.files import PathLike
+from clrernetlm.runtimes.about import ONNX, OPENVINO, read_about
 from clrernetlm.runtimes.base import Backend, Runtime
 
 SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "torch": ".pt2"}

@@ -11,10 +11,10 @@ from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.errors import UserError
-from clrernetlm.files import PathLike
+from clrernetlm.files import EXPORTED, PathLike
 from clrernetlm.models.checkpoint import read_checkpoint
 from clrernetlm.models.packed import SUFFIX, read_settings
-from clrernetlm.runtimes.about import DETECTOR, EXPORTED, read_about
+from clrernetlm.runtimes.about import DETECTOR, read_about
 from clrernetlm.weights import DEFAULT, RELEASED, SHIPPED, Released, Shipped
 
 WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED)

@@ -6,13 +6,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from clrernetlm.errors import UserError
+from clrernetlm.files import temporary_beside
 from clrernetlm.geometry import FrameSize, Image
 from clrernetlm.inputs import Source
 
@@ -95,15 +96,14 @@ def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Im
     nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. Raises
     UserError when it cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the suffix tells OpenCV the container
     failed = UserError(f"{path}: cannot be written; free space or check permissions")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        raise failed from None
     frames = 0
-    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-    try:
+    with ExitStack() as stack:
+        try:  # the suffix tells OpenCV the container
+            temporary = stack.enter_context(temporary_beside(path, keep_suffix=True))
+        except OSError:
+            raise failed from None
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
         if not writer.isOpened():
             raise failed
 
@@ -113,18 +113,16 @@ def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Im
             writer.write(image if (image.shape[1], image.shape[0]) == size else cv2.resize(image, size))
 
         try:
-            yield append
-        finally:
-            writer.release()
+            try:
+                yield append
+            finally:
+                writer.release()
+        except KeyboardInterrupt:
+            if frames:
+                _finish(temporary, path, failed)
+            raise
         if frames:
             _finish(temporary, path, failed)
-    except KeyboardInterrupt:
-        if frames:
-            _finish(temporary, path, failed)
-        raise
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _finish(temporary: Path, path: Path, failed: UserError) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,7 +32,7 @@ from clrernetlm.evaluation.report import write_report
 from clrernetlm.evaluation.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.evaluation.table import result_table
 from clrernetlm.evaluation.tally import EvaluationResult
-from clrernetlm.files import write_text_atomically
+from clrernetlm.files import temporary_folder, write_text_atomically
 from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane
 from clrernetlm.models.decode import decode_lanes, prediction_points
@@ -118,7 +117,7 @@ def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tu
     """Where the predictions of a test end up, and where this process leaves its own; temporary ones live in `stack`."""
 
     def temporary() -> Path:
-        return Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return stack.enter_context(temporary_folder())
 
     folder = Path(out) if out else temporary()
     return folder, folder if group.alone else temporary()

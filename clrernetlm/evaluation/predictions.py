@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -74,17 +73,8 @@ def write_lines_file(folder: PathLike, image: str, text: str) -> None:
     """Write the `.lines.txt` of an image in one step."""
     # Renamed into place, so that an interrupted run leaves whole files only; not synced to disk one by one, which would
     # take longer than the model. That all of them are there is what `predictions.jsonl` says.
-    target = lines_file(folder, image)
-    temporary = f"{target}.{os.getpid()}.tmp"
-    try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        try:
-            Path(temporary).write_text(text, encoding="ascii")
-            os.replace(temporary, target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); free space or check permissions") from None
+    with replacing(lines_file(folder, image), sync=False) as temporary:
+        temporary.write_text(text, encoding="ascii")
 
 
 def read_predictions(path: PathLike) -> Iterator[Prediction]:

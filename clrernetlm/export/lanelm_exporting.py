@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -13,6 +12,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.export.exporting import SUFFIXES, Precision, Target, described, write_graph
 from clrernetlm.export.graphs import detector_graph
 from clrernetlm.export.lanelm_graphs import lanelm_graphs
+from clrernetlm.files import temporary_beside
 from clrernetlm.models.lanelm.loading import init_lanelm
 from clrernetlm.packing import without_paths
 from clrernetlm.runtimes.about import DETECTOR, About
@@ -49,18 +49,18 @@ def export_lanelm(
     kept: Precision = "fp16" if precision == "fp16" else "fp32"
     made: dict[Path, About] = {}
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".unfinished.", dir=out) as unfinished:
+        with temporary_beside(out / "graphs") as unfinished:
+            unfinished.mkdir()
             for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
                 own = part == DETECTOR
                 batch = 1 if own and not dynamic_batch else None
                 about = About(part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings)
                 name = f"{part}{SUFFIXES[to]}"
-                write_graph(graph, Path(unfinished) / name, about, to, batches if own else None)
+                write_graph(graph, unfinished / name, about, to, batches if own else None)
                 made[out / name] = about
             # All of them are written before the first takes the place of an older one. The detector's comes last: a
             # folder without it is not whole.
-            for path in sorted(Path(unfinished).iterdir(), key=lambda path: path.stem == DETECTOR):
+            for path in sorted(unfinished.iterdir(), key=lambda path: path.stem == DETECTOR):
                 path.replace(out / path.name)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another --out") from None

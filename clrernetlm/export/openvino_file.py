@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from clrernetlm.errors import UserError
+from clrernetlm.files import temporary_beside
 from clrernetlm.runtimes.about import KEY, About, needed
 
 
@@ -33,12 +33,12 @@ def write_openvino(model: Any, path: Path, about: About) -> None:
     model.set_rt_info(about.text(), [KEY])
     half = about.precision in ("fp16", "int8")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         for target in (path, path.with_suffix(".bin")):
             if target.is_dir():  # noticed before the first of the two is replaced
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-            draft = Path(folder) / path.name
+        with temporary_beside(path) as folder:
+            folder.mkdir()
+            draft = folder / path.name
             openvino.save_model(model, draft, compress_to_fp16=half)
             os.replace(draft.with_suffix(".bin"), path.with_suffix(".bin"))
             os.replace(draft, path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
 
 from clrernetlm.config import Config
 from clrernetlm.errors import UserError
-from clrernetlm.files import EXPORTED, PathLike
+from clrernetlm.files import EXPORTED, PathLike, temporary_folder
 from clrernetlm.models.clrernet import CLRerNet, init_detector
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
@@ -60,8 +59,8 @@ def load_model(
         assert backend is not None
         if checkpoint is not None:
             return open_exported(config, exported(config, checkpoint, backend, precision), backend)
-        with tempfile.TemporaryDirectory() as folder:  # runtimes hold what they have read
-            return open_exported(config, export_into(Path(folder), "random", config, None, backend, precision), backend)
+        with temporary_folder() as folder:  # runtimes hold what they have read
+            return open_exported(config, export_into(folder, "random", config, None, backend, precision), backend)
     own = OWN_BACKEND[suffix]
     if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
         raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")

@@ -96,15 +96,9 @@ def make_picture(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step; without waiting for the disk, unlike `files.replacing`: pictures can be remade."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace a file in one step, without waiting for the disk: pictures can be made again."""
+    with replacing(path, sync=False) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free space or check permissions") from None
 
 
 def _claim(root: Path, request: dict[str, object]) -> None:

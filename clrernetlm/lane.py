@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from scipy.interpolate import InterpolatedUnivariateSpline
 
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, write_text_atomically
+from clrernetlm.lane_points import bottom_first
 
 Points = NDArray[np.float64]  # (N, 2): x, y
 
@@ -69,6 +71,26 @@ def read_lines(path: PathLike) -> list[Points]:
             raise UserError(f"{path}, line {number}: NaN or infinite coordinate; remove that point")
         lanes.append(values.reshape(-1, 2))
     return lanes
+
+
+def one_x_per_row(points: Points, path: PathLike, line: int) -> Points:
+    """Order a label (N, 2) of a file's line bottom first, with one x per row, as targets of networks hold it.
+
+    Of a lane that turns back the longest part is left, with a warning that names file and line (`bottom_first`).
+    """
+    ordered, turns_back = bottom_first(points)
+    if turns_back:
+        warnings.warn(f"{path}, line {line}: {turn_message(ordered)}", stacklevel=3)
+    return ordered
+
+
+def turn_message(used: Points) -> str:
+    """Say which part (N, 2), bottom first, of a lane that turns back is used, and what to do about it."""
+    part = f"y = {used[0, 1]:g} to {used[-1, 1]:g}"
+    return (
+        "the lane turns back: it has several x on one row, and targets hold one; only its longest part, "
+        f"{part}, is used; write its parts as lanes of their own"
+    )
 
 
 def format_lines(lanes: Iterable[Lane | Points], decimals: int = 5) -> str:

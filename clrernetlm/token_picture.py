@@ -18,7 +18,7 @@ from clrernetlm.data.images import read_image
 from clrernetlm.drawing import PALETTE
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize, Viewport
-from clrernetlm.lane import read_lines
+from clrernetlm.lane import one_x_per_row, read_lines
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig
 
 COLUMNS = 100  # at most, of the picture
@@ -49,6 +49,7 @@ def print_tokens(
         raise UserError(f"{lines}: no lane {lane}; it has {len(labels)}")
     frame = frame or _frame_beside(lines)
     tokenizer = LaneTokenizer(LaneTokenizerConfig(viewport.width, viewport.height, steps, bins))
+    labels = [one_x_per_row(label, lines, number) for number, label in enumerate(labels, start=1)]
     points = [viewport.to_network(label, frame) for label in labels]
     x_tokens, y_tokens = tokenizer.encode_lanes(points, extend_bottom=True)
     labelled = tokenizer.encode_lanes(points)[1] < steps

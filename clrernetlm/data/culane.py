@@ -22,7 +22,7 @@ from clrernetlm.data.transforms import Alaug, Compose, CropResize, Sample, Trans
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.geometry import FrameSize, Viewport
-from clrernetlm.lane import read_lines
+from clrernetlm.lane import one_x_per_row, read_lines
 
 _ATTEMPTS = 20  # images tried before a training item is given up
 
@@ -159,7 +159,9 @@ def label_path(image_path: str) -> str:
 
 
 def read_labels(image_path: str) -> list[NDArray[np.float64]]:
-    """Lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
+    """Read the lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
+
+    Of a lane that turns back the longest part is left, with a warning (`one_x_per_row`).
 
     Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
     """
@@ -174,18 +176,7 @@ def read_labels(image_path: str) -> list[NDArray[np.float64]]:
         raise UserError(f"{path}: {message}") from None
     except (OSError, ValueError):
         lanes = read_lines(path)  # slower, and says what is wrong
-    lanes = [points for points in lanes if len(points) > 1]
-    return [points if _descends(points[:, 1]) else _bottom_first(points) for points in lanes]
-
-
-def _descends(ys: NDArray[np.float64]) -> bool:
-    return bool((ys[1:] < ys[:-1]).all())
-
-
-def _bottom_first(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sorted by y, descending; of several points on one row the first of the file stays."""
-    ordered = points[np.argsort(-points[:, 1], kind="stable")]
-    return ordered[np.diff(ordered[:, 1], prepend=math.inf) < 0]
+    return [one_x_per_row(points, path, line) for line, points in enumerate(lanes, start=1) if len(points) > 1]
 
 
 def build_dataset(

@@ -23,6 +23,8 @@ from clrernetlm.data.images import read_image, read_mask, require_complete
 from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
+from clrernetlm.lane import turn_message
+from clrernetlm.lane_points import bottom_first
 from clrernetlm.models.targets import IGNORED_LABEL
 
 SHOWN_PROBLEMS = 50
@@ -280,6 +282,9 @@ def _inspect_lane(line: str, size: tuple[int, int] | None) -> tuple[str | None, 
 
 
 def _inspect_points(points: NDArray[np.float64], size: tuple[int, int] | None) -> str | None:
+    used, turns_back = bottom_first(points)
+    if turns_back:
+        return turn_message(used)
     if len(np.unique(points, axis=0)) < len(points):
         return "the same point twice; remove one"
     steps = np.diff(points[:, 1])

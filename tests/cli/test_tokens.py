@@ -98,3 +98,11 @@ def test_mistakes_are_one_line(labels: Path, words: str, expected: str, capsys: 
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     assert expected in captured.err
+
+
+def test_a_lane_that_turns_back_is_shown_as_it_is_trained_on(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels.write_text("100 320 100 160 400 161 400 250\n")
+    assert main(["tokens", str(labels), "--config", str(labels.with_name("whole.py")), "--steps", "8"]) == 0
+    captured = capsys.readouterr()
+    assert f"{labels}, line 1: the lane turns back" in captured.err
+    assert "A 4 rows, t 4..7" in captured.out

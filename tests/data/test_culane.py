@@ -91,6 +91,16 @@ def test_labels_in_any_order_are_read_bottom_first(tmp_path: Path) -> None:
     assert [lane.tolist() for lane in lanes] == [[[30, 500], [20, 400], [10, 300]], [[10, 500], [9, 400]]]
 
 
+def test_a_lane_that_turns_back_gives_its_longest_part_and_a_warning(tmp_path: Path) -> None:
+    write_culane(tmp_path, images=1)
+    label = tmp_path / "driver_1/clip_0.MP4/00000.lines.txt"
+    label.write_text("10 590 20 400\n100 590 120 500 140 400 300 405 400 505\n")
+    dataset = CulaneDataset(tmp_path, "list/train_gt.txt", keep)
+    with pytest.warns(UserWarning, match=r"00000\.lines\.txt, line 2: the lane turns back: .* y = 590 to 400, is used"):
+        lanes = dataset[0]["lanes"]
+    assert [lane.tolist() for lane in lanes] == [[[10, 590], [20, 400]], [[100, 590], [120, 500], [140, 400]]]
+
+
 # Randomness
 
 

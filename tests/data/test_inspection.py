@@ -53,6 +53,7 @@ def test_a_clean_data_set(root: Path) -> None:
         ("10 590 10 590 20 500", "the same point twice"),
         ("10 590 20 590 30 500", "two points on row y = 590"),
         ("10 590 20 500 30 550", "y goes down and up again at y = 500"),
+        ("10 590 20 500 30 400 200 405 300 505", "the lane turns back: it has several x on one row"),
         ("10 640 20 500 30 400", "y outside the frame of 1640x590"),
         ("-90 590 -80 500 -70 400", "the whole lane is outside the frame"),
     ],

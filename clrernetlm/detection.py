@@ -39,12 +39,13 @@ def detect(
     tracking: bool = True,
     one_camera: bool = False,
     backend: Backend | None = None,
+    trust_code: bool = False,
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
     `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`; of videos what
     `detect_video` says, and Ctrl-C ends one properly. With `one_camera` images of one folder and size are seen through
-    one crop, where the model chooses it (`model.viewport_mode` auto).
+    one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`.
 
     Raises UserError for a missing input, or two that would get the same results, before any work is done; unreadable
     files are named, the others finished, and UserError raised at the end.
@@ -57,7 +58,7 @@ def detect(
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
     require_other_folder(given.images, names, folder)
-    predictor = Predictor(config, checkpoint, device, backend)
+    predictor = Predictor(config, checkpoint, device, backend, trust_code=trust_code)
     found = detect_images(predictor, names, folder, conf, one_camera) if names else {}
     failures = [str(path) for path in names if str(path) not in found]
     problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,17 +26,33 @@ Bytes = NDArray[np.uint8]
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept: `$XDG_CACHE_HOME/clrernetlm/kernels-<hash of the sources>`; None: nowhere.
 
-    Numba notices a change in a kernel's own file only, not in the kernels it calls; the hash covers all of them.
+    Kernels are code: a folder that others could have filled is not used. Numba notices a change in a kernel's own file
+    only, not in the kernels it calls; the hash covers all of them.
     """
     sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
     digest = hashlib.sha256(b"\0".join(text for text in sources if b"@kernel" in text)).hexdigest()[:12]
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(root) / "clrernetlm" / f"kernels-{digest}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK) and is_private(folder)
     except OSError:
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder if usable else None
+
+
+def is_private(folder: Path) -> bool:
+    """Whether only this user (and root) can have put files into a folder, or put another folder in its place.
+
+    Group members may write where the group may: many systems give every user a group of their own.
+    """
+    if not hasattr(os, "getuid"):  # Windows
+        return True
+    own = os.getuid()
+    if folder.stat().st_uid != own or folder.stat().st_mode & stat.S_IWOTH:
+        return False
+    above = (parent.stat() for parent in folder.resolve().parents)
+    return all(s.st_uid in (0, own) and (not s.st_mode & stat.S_IWOTH or s.st_mode & stat.S_ISVTX) for s in above)
 
 
 def kernel(function: Callable[..., Any] | None = None, *, fastmath: bool = False) -> Any:

@@ -47,7 +47,8 @@ class Predictor:
 
     `checkpoint` may also be what `clrernetlm export` wrote. `backend` onnxruntime or openvino exports weights, in
     `precision`, and runs them there; see `runtimes.loading.load_model`. In PyTorch `precision` is fp32, bf16 or, on a
-    GPU, fp16, and `compiled` is for torch.compile; see `models.fusing.fuse`.
+    GPU, fp16, and `compiled` is for torch.compile; see `models.fusing.fuse`. `trust_code` opens an exported .pt2, which
+    can run code of whoever made it; no other file can (docs/SECURITY.md).
 
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
@@ -60,9 +61,10 @@ class Predictor:
         backend: Backend | None = None,
         precision: str = "fp32",
         compiled: bool = False,
+        trust_code: bool = False,
     ) -> None:
         self.config, checkpoint = _settings_and_weights(config, checkpoint)
-        model = load_model(self.config, checkpoint, device, backend, precision, compiled)
+        model = load_model(self.config, checkpoint, device, backend, precision, compiled, trust_code)
         self._reader = model if isinstance(model, DetectorReader) else None
         self.detector, self.device = detector_of(model), device_of(model)
         self._frames: list[FrameSize] = []

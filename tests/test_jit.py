@@ -52,3 +52,19 @@ def test_works_without_a_place_to_write(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert cache_folder() is None
     assert kernel(add)(2, 3) == 5
+
+
+def test_a_folder_that_others_can_fill_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
+    folder = cache_folder()
+    assert folder is not None
+    assert folder.stat().st_mode & 0o077 == 0
+    for open_to_all in (folder, tmp_path / "shared"):  # kernels there, or another folder in the place of theirs
+        before = open_to_all.stat().st_mode
+        open_to_all.chmod(0o777)
+        cache_folder.cache_clear()
+        assert cache_folder() is None
+        open_to_all.chmod(before)
+    (tmp_path / "shared").chmod(0o1777)  # as /tmp is: only owners replace their files
+    cache_folder.cache_clear()
+    assert cache_folder() == folder

@@ -17,6 +17,7 @@ BackendChoice = Annotated[
     Literal["torch", "onnxruntime", "openvino"] | None,
     arg(help="what computes, the last two on the CPU; default: torch, or what an exported file is for"),
 ]
+TrustCode = Annotated[bool, arg(help="open a .pt2, which can run code of whoever made it; no other file can")]
 
 
 @dataclass(kw_only=True)

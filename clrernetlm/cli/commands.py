@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, WithCheckpoint, WithConfig
+from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithCheckpoint, WithConfig
 from clrernetlm.cli.data_commands import CheckData, Synth, Tokens, Workers
 from clrernetlm.cli.export_command import Export
 from clrernetlm.cli.model_commands import Detect, Models, Pack
@@ -68,6 +68,7 @@ class ScoreSplit(WithCheckpoint):
     # A control: LaneLM reads the features of another image.
     shuffle_images: bool = False
     backend: BackendChoice = None
+    trust_code: TrustCode = False
     processes: Annotated[
         int,
         arg(metavar="N", help="processes on this machine that share the images; torchrun and srun say it themselves"),
@@ -102,6 +103,7 @@ class ScoreSplit(WithCheckpoint):
                 device=self.device,
                 backend=self.backend,
                 processes=self.processes,
+                trust_code=self.trust_code,
             )
             return 0
         if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
@@ -121,6 +123,7 @@ class ScoreSplit(WithCheckpoint):
             device=self.device,
             backend=self.backend,
             processes=self.processes,
+            trust_code=self.trust_code,
         )
         return 0
 
@@ -182,6 +185,7 @@ class Speed(WithConfig):
         arg(metavar="NAME...", help="fp32, bf16 or fp16; several make rows"),
     ] = ("fp32",)
     backend: BackendChoice = None
+    trust_code: TrustCode = False
     # PyTorch: compile the network first, which takes a minute.
     compile: bool = False
 
@@ -210,6 +214,7 @@ class Speed(WithConfig):
             precisions=self.precision,
             backend=self.backend,
             compiled=self.compile,
+            trust_code=self.trust_code,
         )
         return 0
 

@@ -14,7 +14,10 @@ from clrernetlm.cli.base import WithCheckpoint
 class Export(WithCheckpoint):
     """Write a model for another runtime: ONNX, OpenVINO or a torch.export program."""
 
-    to: Annotated[Literal["onnx", "openvino", "torch"], arg(help="the runtime")] = "onnx"
+    to: Annotated[
+        Literal["onnx", "openvino", "torch"],
+        arg(help="the runtime; torch writes a .pt2, which can run code and is opened with --trust-code only"),
+    ] = "onnx"
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"], arg(help="fp16: half the file; bf16, int8: faster where supported")
     ] = "fp32"

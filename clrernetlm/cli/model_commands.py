@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, WithSettings
+from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithSettings
 from clrernetlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Detect(WithSettings):
     no_tracking: bool = False
     device: Device = "auto"
     backend: BackendChoice = None
+    trust_code: TrustCode = False
 
     def run(self) -> int:
         if self.conf is not None and not 0 <= self.conf <= 1:
@@ -66,6 +67,7 @@ class Detect(WithSettings):
             tracking=not self.no_tracking,
             one_camera=self.one_camera,
             backend=self.backend,
+            trust_code=self.trust_code,
         )
         return 0
 

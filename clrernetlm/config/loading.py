@@ -65,7 +65,7 @@ def find_config(path_or_name: str | Path) -> Path:
         for path in (candidate, candidate.with_name(candidate.name + ".py")):
             if path.suffix == ".py" and path.is_file():
                 return path.resolve()
-    shipped = {path.stem: path for path in sorted(config_folder().rglob("*.py"))}
+    shipped = project_configs()
     stem = wanted.name.removesuffix(".py")
     if len(wanted.parts) == 1 and stem in shipped:
         return shipped[stem]
@@ -81,6 +81,11 @@ def is_config(path_or_name: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def project_configs() -> dict[str, Path]:
+    """{name: file} of the configs that come with this project, whatever lies in the working directory."""
+    return {path.stem: path for path in sorted(config_folder().rglob("*.py"))}
 
 
 def config_folder() -> Path:

@@ -55,6 +55,7 @@ def score_lanelm(
     device: str = "auto",
     backend: Backend | None = None,
     processes: int = 1,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Ask LaneLM about a split in every mode of the protocol, score it beside its detector, print the tables.
 
@@ -62,7 +63,7 @@ def score_lanelm(
     mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
     LaneLM's threshold. `out` keeps the predictions in a folder per mode, `json` gets the scores, `report` an HTML page.
     Images are seen once and memory does not grow with their number. Raises UserError for a missing file and for a
-    checkpoint that does not fit. `processes` as in `score_detector`.
+    checkpoint that does not fit. `processes` and `trust_code` as in `score_detector`.
     """
     protocol = protocol or Protocol()
     require_labelled(split)
@@ -74,7 +75,9 @@ def score_lanelm(
             if protocol.shuffle_images and not group.alone:
                 raise UserError("--shuffle-images: images swap features with their neighbours; use one process")
         folder, shard_folder = result_folders(group, out, stack)
-        model = group.once_per_machine(lambda: load_model(config, checkpoint, group.device(device), backend))
+        model = group.once_per_machine(
+            lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
+        )
         assert isinstance(model, DetectorReader)
         sweeps: dict[str, Sweep] = {}
         scores: dict[str, ScoreLog] = {}

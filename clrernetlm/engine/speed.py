@@ -56,16 +56,18 @@ def speed(
     precisions: Sequence[str] = ("fp32",),
     backend: Backend | None = None,
     compiled: bool = False,
+    trust_code: bool = False,
 ) -> list[SpeedResult]:
     """Time a model on frames of random pixels, in every precision and batch size; prints the table and returns it.
 
     Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
     points; with LaneLM its decoding). Reading files is not included. A fifth of `iterations`, at least one, runs before
-    the counted ones to warm up. Raises UserError for several precisions of an exported graph.
+    the counted ones to warm up. `trust_code` as in `Predictor`. Raises UserError for several precisions of an exported
+    graph.
     """
     results = []
     for precision in precisions:
-        predictor = Predictor(config, checkpoint, device, backend, precision, compiled)
+        predictor = Predictor(config, checkpoint, device, backend, precision, compiled, trust_code)
         if isinstance(predictor.detector, ExportedDetector) and (compiled or len(precisions) > 1):
             own = predictor.detector.runtime.about.precision
             raise UserError(

@@ -60,6 +60,7 @@ def score_detector(
     device: str = "auto",
     backend: Backend | None = None,
     processes: int = 1,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
 
@@ -67,7 +68,7 @@ def score_detector(
     0.05 on), `json` gets the scores, `report` an HTML page with curves and the worst images. Beside the keys of
     `clrernetlm evaluate` the scores hold `sweep`: F1@50 for every confidence threshold, and the best one. Predictions
     are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a checkpoint that
-    does not fit.
+    does not fit. `trust_code` as in `runtimes.loading.load_model`.
 
     Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
     """
@@ -77,7 +78,9 @@ def score_detector(
     with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
         folder, shard_folder = result_folders(group, out, stack)
         model = detector_of(
-            group.once_per_machine(lambda: load_model(config, checkpoint, group.device(device), backend))
+            group.once_per_machine(
+                lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
+            )
         )
         with group.together():
             predict_split(config, model, split, shard_folder, group.shard)

@@ -113,4 +113,5 @@ def described(path: Path, about: About) -> str:
     files = [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
     size = sum(file.stat().st_size for file in files) / 1e6
     batch = "any number of images" if about.batch is None else f"{about.batch} image at a time"
-    return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB"
+    trust = "; it can run code, so it opens with --trust-code only" if path.suffix == TORCH else ""
+    return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB{trust}"

@@ -3,13 +3,15 @@
 `format` (1), `clrernetlm_version`, `model_class`, `part` (detector, look, prefill or step), `precision`, `batch` (null:
 any), `viewport` (left, top, right, bottom as fractions of a frame, width and height of the network input in pixels),
 `decode` (confidence threshold, NMS threshold in network pixels, extend_bottom, max_lanes) and `config`, all settings.
+
+Reading it runs nothing: the text is taken out of the file without the loader of the file's runtime.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ FORMAT = 1
 DETECTOR = "detector"
 ONNX, OPENVINO, TORCH = EXPORTED
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
+MAX_XML = 1 << 25  # bytes of an OpenVINO graph without its weights; ours have less than 1 MB
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,10 @@ class About:
 
 def parse_about(text: str | None, path: PathLike) -> About:
     """The inverse of `About.text`; raises UserError, naming the file, for a text that is missing or of another kind."""
+    if text and len(text) > MAX_TEXT:
+        raise UserError(
+            f"{path}: metadata.{KEY}: {len(text)} characters, {MAX_TEXT} are allowed; export the model again"
+        )
     if not text:
         raise UserError(f"{path}: not exported by clrernetlm, or by an older tool; make it with `clrernetlm export`")
     try:
@@ -88,7 +96,11 @@ def parse_about(text: str | None, path: PathLike) -> About:
 
 
 def read_about(path: PathLike) -> About:
-    """What an exported file says about itself, without loading its weights into a runtime. Raises UserError."""
+    """What an exported file says about itself, without loading its weights into a runtime.
+
+    Raises UserError, also for an ONNX file that reaches beyond itself: weights in other files, operators that are not
+    ONNX's own.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such exported model; check the path")
@@ -115,10 +127,45 @@ def _onnx_text(path: Path) -> str | None:
         raise
     except Exception:  # whatever bytes can make protobuf raise
         raise broken(path, "an ONNX model") from None
+    if (
+        model.functions
+        or model.training_info
+        or any(node.domain not in ("", "ai.onnx") for node in _nodes(model.graph))
+    ):
+        raise UserError(f"{path}: has operators that are not ONNX's own; export the model again")
+    if any(
+        tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(model.graph)
+    ):
+        raise UserError(f"{path}: takes weights from other files; export the model again, into one file")
     return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
 
 
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of an ONNX graph and of the graphs inside its control flow."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every constant tensor of an ONNX graph and of the graphs inside it: initialisers, attributes, sparse ones."""
+    yield from graph.initializer
+    sparse = [*graph.sparse_initializer]
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
+
+
 def _openvino_text(path: Path) -> str | None:
+    if path.stat().st_size > MAX_XML:
+        raise broken(path, "an OpenVINO model")
     try:
         found = ElementTree.parse(path).getroot().find(f"rt_info/{KEY}")
     except (ElementTree.ParseError, UnicodeDecodeError):
@@ -130,8 +177,13 @@ def _torch_text(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"extra/{KEY}")]
-            return archive.read(names[0]).decode() if names else None
-    except (zipfile.BadZipFile, UnicodeDecodeError):
+            if not names:
+                return None
+            with archive.open(names[0]) as text:
+                return text.read(MAX_TEXT + 1).decode()
+    except OSError:
+        raise
+    except Exception:  # zipfile raises half a dozen kinds for damaged, encrypted and unknown members
         raise broken(path, "a torch.export program") from None
 
 

@@ -26,10 +26,10 @@ from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
 class ExportedLaneLM(PromptableDetector):
     """The four graphs of a folder that `clrernetlm export` wrote; `exported` is the detector's.
 
-    Raises UserError for a folder that lacks one.
+    `trust_code` as in `open_runtime`. Raises UserError for a folder that lacks one.
     """
 
-    def __init__(self, config: Config, folder: Path, backend: Backend) -> None:
+    def __init__(self, config: Config, folder: Path, backend: Backend, trust_code: bool = False) -> None:
         nn.Module.__init__(self)
         self.config = config
         if folder.is_file():
@@ -40,7 +40,7 @@ class ExportedLaneLM(PromptableDetector):
             raise UserError(f"{folder}: holds no LaneLM for {backend}; export it: clrernetlm export --to {target}")
 
         def opened(part: str) -> Runtime:
-            return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend)
+            return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend, trust_code)
 
         self.exported = ExportedDetector(opened(DETECTOR), str(folder))
         self.look, self.prefill, self.step = (opened(part) for part in (LOOK, PREFILL, STEP))

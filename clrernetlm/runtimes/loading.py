@@ -32,14 +32,15 @@ def load_model(
     backend: Backend | None = None,
     precision: str = "fp32",
     compiled: bool = False,
+    trust_code: bool = False,
 ) -> OnDevice:
     """The model that `config.task` names: a detector, or LaneLM with its detector.
 
     `checkpoint` is weights, or what `clrernetlm export` wrote: a file, for LaneLM a folder; None: random weights. With
     the backend onnxruntime or openvino weights are exported first, in `precision`, beside the checkpoint. None stands
     for torch, where the model is one of `fuse` (`compiled` on CUDA also records LaneLM's decoding), or for what an
-    exported file needs. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, and
-    as `init_detector` and `fuse`.
+    exported file needs. No file can run code, except a .pt2 with `trust_code`. Raises UserError for an unknown or unfit
+    backend, for a device that a backend cannot use, for a .pt2 without `trust_code`, and as `init_detector` and `fuse`.
     """
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
@@ -65,16 +66,21 @@ def load_model(
     if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
         raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")
     assert checkpoint is not None
-    return open_exported(config, Path(checkpoint), backend or own)
+    return open_exported(config, Path(checkpoint), backend or own, trust_code)
 
 
-def open_exported(config: Config, path: Path, backend: Backend) -> ExportedDetector | DetectorReader:
-    """An exported detector, or a folder with an exported LaneLM, in its runtime, on as many threads as PyTorch has."""
+def open_exported(
+    config: Config, path: Path, backend: Backend, trust_code: bool = False
+) -> ExportedDetector | DetectorReader:
+    """An exported detector, or a folder with an exported LaneLM, in its runtime, on as many threads as PyTorch has.
+
+    `trust_code` as in `open_runtime`.
+    """
     if config.task == "lanelm":
         from clrernetlm.runtimes.lanelm import ExportedLaneLM
 
-        return ExportedLaneLM(config, path, backend)
-    return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend), str(path))
+        return ExportedLaneLM(config, path, backend, trust_code)
+    return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend, trust_code), str(path))
 
 
 def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:

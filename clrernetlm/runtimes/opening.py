@@ -11,11 +11,14 @@ from clrernetlm.runtimes.base import Backend, Runtime
 SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "torch": ".pt2"}
 
 
-def open_runtime(path: PathLike, threads: int | None = None, backend: Backend | None = None) -> Runtime:
+def open_runtime(
+    path: PathLike, threads: int | None = None, backend: Backend | None = None, trust_code: bool = False
+) -> Runtime:
     """Load an exported file for the CPU.
 
     The suffix chooses the runtime, unless `backend` does: OpenVINO also runs .onnx files. `threads`: None leaves it to
-    the runtime. Raises UserError for a file that is missing, broken or not exported by clrernetlm, and for a runtime
+    the runtime. `trust_code` says that whoever made the file may run code here: a .pt2 can, and is refused without it.
+    Raises UserError for such a file, for one that is missing, broken or not exported by clrernetlm, and for a runtime
     that is not installed.
     """
     path = Path(path)
@@ -30,4 +33,4 @@ def open_runtime(path: PathLike, threads: int | None = None, backend: Backend | 
         return OnnxRuntime(path, about, threads)
     from clrernetlm.runtimes.torch_runtime import TorchRuntime
 
-    return TorchRuntime(path, about)
+    return TorchRuntime(path, about, trust_code)

@@ -1,4 +1,4 @@
-"""torch.export programs."""
+"""torch.export programs. Loading one can run whatever code its maker put into it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from pathlib import Path
 
 import torch
 
+from clrernetlm.errors import UserError
 from clrernetlm.runtimes.about import About, broken
 from clrernetlm.runtimes.base import Array, Runtime
 
 
 class TorchRuntime(Runtime):
-    """A .pt2 file, run by PyTorch on the CPU. Raises UserError for a file that it cannot load."""
+    """A .pt2 file, run by PyTorch on the CPU.
 
-    def __init__(self, path: Path, about: About) -> None:
+    torch.export's loader evaluates expressions that stand in the file and unpickles parts of it, so that opening a file
+    means running its maker's code. Raises UserError without `trust_code`, and for a file that it cannot load.
+    """
+
+    def __init__(self, path: Path, about: About, trust_code: bool = False) -> None:
+        if not trust_code:
+            raise UserError(
+                f"{path}: a torch.export program, which can run code of whoever made it; if you trust its maker say so "
+                "(trust_code=True, --trust-code), else use an .onnx, .xml or .safetensors file"
+            )
         from clrernetlm.export.torch_file import NAMES, load_program
 
         try:

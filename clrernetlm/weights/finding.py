@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clrernetlm.config import Config, from_dict, load_config
+from clrernetlm.config.loading import project_configs
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
@@ -40,12 +41,12 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
         config, path = _shipped_config(shipped), shipped.path
     elif Path(text).exists():
         path = Path(text)
-        stored = stored_config(path) or (load_config(released.name) if released else None)
+        stored = stored_config(path) or (_released_config(released) if released else None)
         if stored is None:
             raise UserError(f"{text}: weights without settings; name the config too: CONFIG {text}")
         config = stored
     elif released is not None and text in (released.name, released.file):
-        config, path = load_config(released.name), _downloaded(released)
+        config, path = _released_config(released), _downloaded(released)
     elif Path(text).suffix in WEIGHT_SUFFIXES:
         raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
     else:
@@ -93,6 +94,11 @@ def _shipped_config(model: Shipped) -> Config:
         config.task = "clrernet"
     config.name = model.name
     return config
+
+
+def _released_config(model: Released) -> Config:
+    """This project's config: one of the same name beside downloaded weights is a stranger's program."""
+    return load_config(project_configs()[model.name])
 
 
 def _downloaded(model: Released) -> Path:

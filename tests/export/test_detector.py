@@ -1,14 +1,18 @@
 """Exported detectors compute what PyTorch computes, and say what they are."""
 
+import contextlib
 import json
+import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from clrernetlm import UserError
+from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
 from clrernetlm.export import export_model
@@ -18,7 +22,7 @@ from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.packing import without_paths
 from clrernetlm.runtimes import open_runtime
-from clrernetlm.runtimes.about import parse_about, read_about
+from clrernetlm.runtimes.about import About, parse_about, read_about
 from tests.export.exports import eager, furthest, pixels, small_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
@@ -50,7 +54,7 @@ def files(detector: tuple[Config, CLRerNet, Path], tmp_path_factory: pytest.Temp
 @pytest.mark.parametrize("to", SUFFIX)
 def test_any_number_of_images_comes_out_as_in_pytorch(detector, files: dict[str, Path], to: str) -> None:
     config, model, _ = detector
-    runtime = open_runtime(files[to], threads=1)
+    runtime = open_runtime(files[to], threads=1, trust_code=True)
     for count in (1, 2, 5):
         images = pixels(config, count, seed=count)
         assert furthest(runtime.run({"images": images}), eager(model, images)) <= 1e-4
@@ -110,7 +114,7 @@ def test_bf16_programs_compute_nearly_the_same(detector, tmp_path: Path) -> None
     config, model, weights = detector
     path = export_model(config, weights, "torch", precision="bf16", dynamic_batch=True, out=tmp_path / "small.pt2")
     images = pixels(config, 3)
-    found = open_runtime(path).run({"images": images})
+    found = open_runtime(path, trust_code=True).run({"images": images})
     assert all(value.dtype == np.float32 for value in found.values())
     assert 0 < furthest(found, eager(model, images)) <= 5e-2
 
@@ -134,11 +138,98 @@ def test_files_that_are_no_exports_are_refused_in_one_line(files: dict[str, Path
         (tmp_path / f"empty{suffix}").write_bytes(b"")
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(UserError) as caught:
-            open_runtime(path)
+            open_runtime(path, trust_code=True)
         assert path.name in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no such exported model"):
         open_runtime(tmp_path / "absent.onnx")
+
+
+@pytest.fixture
+def hostile(files: dict[str, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A .pt2 whose sizes are an expression that makes a file, and that file."""
+    marker, path = tmp_path / "executed", tmp_path / "hostile.pt2"
+    code = f"__import__('os').system('touch {marker}')"
+    with zipfile.ZipFile(files["torch"]) as whole, zipfile.ZipFile(path, "w") as changed:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name.endswith("models/model.json"):
+                content = re.sub(rb'"expr_str": ?"[^"]*"', f'"expr_str": "{code}"'.encode(), content)
+            changed.writestr(name, content)
+    return path, marker
+
+
+def test_a_program_is_not_loaded_unless_its_maker_is_trusted(hostile: tuple[Path, Path]) -> None:
+    path, marker = hostile
+    assert read_about(path) == stored_about(path)
+    for opened in (lambda: open_runtime(path), lambda: Predictor(checkpoint=path)):
+        with pytest.raises(
+            UserError, match=r"hostile\.pt2: a torch\.export program, which can run code .*trust_code=True"
+        ):
+            opened()
+    assert not marker.exists()
+    with contextlib.suppress(UserError):
+        open_runtime(path, trust_code=True)
+    assert marker.exists()  # trusted, the same file does its harm
+
+
+def stored_about(path: Path) -> About:
+    with zipfile.ZipFile(path) as archive:
+        return parse_about(archive.read("archive/extra/clrernetlm").decode(), path)
+
+
+def test_commands_take_trust_in_words_only(
+    hostile: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, marker = hostile
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((64, 160, 3), np.uint8))
+    photo, out = str(tmp_path / "photo.jpg"), str(tmp_path / "out")
+    for words in (
+        ["detect", photo, "--model", str(path), "--out", out],
+        ["test", str(path), "--data.root", str(tmp_path)],
+        ["speed", str(path)],
+        ["export", str(path)],
+        ["pack", str(path), str(tmp_path / "x.safetensors")],
+    ):
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith(f"error: {path}: ")
+    assert not marker.exists()
+    main(["detect", photo, "--model", str(path), "--out", out, "--trust-code"])
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("size", [2 << 20, 32 << 20])
+def test_the_text_in_a_program_is_read_to_a_bound(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt2"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        archive.open("archive/extra/clrernetlm", "w") as text,
+    ):
+        for _ in range(size >> 20):
+            text.write(b" " * (1 << 20))
+    with pytest.raises(UserError, match=r"bomb\.pt2: metadata\.clrernetlm: .* characters"):
+        read_about(path)
+
+
+def test_graphs_that_reach_beyond_their_file_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(64))
+    weights = onnx.load(files["onnx"])
+    tensor = weights.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    branch = onnx.load(files["onnx"])
+    graph = onnx.GraphProto(name="inner", initializer=[tensor])
+    branch.graph.node.append(onnx.helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph))
+    operator = onnx.load(files["onnx"])
+    operator.graph.node[0].domain = "somebody.else"
+    for model, reason in ((weights, "other files"), (branch, "other files"), (operator, "not ONNX's own")):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        path = tmp_path / "models" / "graph.onnx"
+        path.write_bytes(model.SerializeToString())
+        for backend in ("onnxruntime", "openvino"):
+            with pytest.raises(UserError, match=rf"graph\.onnx: .*{reason}"):
+                open_runtime(path, backend=backend)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch", 0), ("batch", "x"), ("batch", True), ("precision", "fp7")])
@@ -175,7 +266,9 @@ def test_the_command_writes_a_file(
     monkeypatch.chdir(tmp_path)
     write_packed(model.state_dict(), config, tmp_path / "small.safetensors")
     assert main(["export", "small.safetensors", "--to", "torch", "--out", "small.pt2"]) == 0
-    assert "detector of small, fp32, 1 image at a time" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "detector of small, fp32, 1 image at a time" in said
+    assert "it can run code, so it opens with --trust-code only" in said
     assert read_about("small.pt2").batch == 1
     assert main(["export", "small.safetensors", "--to", "torch", "--precision", "fp16"]) == 2
     assert "fp16 is not offered for torch; use fp32, bf16" in capsys.readouterr().err

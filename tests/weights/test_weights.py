@@ -259,3 +259,17 @@ def test_speed_times_a_shipped_model(shipped: Path, capsys: pytest.CaptureFixtur
 
 def test_test_takes_a_shipped_model(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) in error_of(["test", "roads", "--data.root", str(tmp_path)], capsys)
+
+
+def test_downloaded_weights_run_no_config_that_lies_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "clrernet_culane_dla34"
+    (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()")
+    write_detector(tmp_path / f"{name}.pth")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLRERNETLM_CACHE", str(tmp_path))
+    for given in (f"{name}.pth", name):
+        config, path = find_model(given)
+        assert (config.name, Path(path).name) == (name, f"{name}.pth")
+    assert not (tmp_path / "executed").exists()

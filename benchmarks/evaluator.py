@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import splev, splprep
 from scipy.optimize import linear_sum_assignment
-from timing import cores, machine
+from timing import machine
 
 from clrernetlm.evaluation import evaluate
 from clrernetlm.lane import format_lines
+from clrernetlm.worker_pool import available_cores
 
 Points = NDArray[np.float64]
 WIDTH, HEIGHT, LANE_WIDTH, THRESHOLD = 1640, 590, 30, 0.5
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--plain", type=int, default=40, help="images per round of the plain version")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    cores = available_cores()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -125,22 +127,20 @@ def main() -> None:
             start = time.perf_counter()
             evaluate(root / "pred", root / "gt", root / "quarter.txt", workers=1)
             rates["quarter"].append(quarter / (time.perf_counter() - start))
-            for name, workers in (("one", 1), ("all", cores())):
+            for name, workers in (("one", 1), ("all", cores)):
                 start, used = time.perf_counter(), cpu_seconds()
                 evaluate(root / "pred", root / "gt", root / "list.txt", workers=workers)
                 rates[name].append(len(images) / (time.perf_counter() - start))
                 work[name].append(1000 * (cpu_seconds() - used) / len(images))
     middle = {name: float(np.median(values)) for name, values in rates.items()}
-    print(f"{machine()}, {cores()} cores, OpenCV {cv2.__version__}, counts equal: {plain}")
+    print(f"{machine()}, {cores} cores, OpenCV {cv2.__version__}, counts equal: {plain}")
     print(f"plain, 1 core : {middle['plain']:8.1f} images/s")
     print(f"ours,  1 core : {middle['one']:8.1f} images/s   {middle['one'] / middle['plain']:.1f}x")
     growth = len(images) / quarter * middle["quarter"] / middle["one"]
     print(f"time for {len(images)} images: {growth:.2f} times that for {quarter}")
-    print(f"ours,  {cores()} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
+    print(f"ours,  {cores} cores: {middle['all']:8.1f} images/s   {middle['all'] / middle['one']:.2f}x of one core")
     one, several = (float(np.median(work[name])) for name in ("one", "all"))
-    print(
-        f"CPU per image : {one:.3f} ms in one process, {several:.3f} ms over {cores()}: {one / several:.0%} efficient"
-    )
+    print(f"CPU per image : {one:.3f} ms in one process, {several:.3f} ms over {cores}: {one / several:.0%} efficient")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from timing import cores, extensions, machine
+from timing import extensions, machine
+
+from clrernetlm.worker_pool import available_cores
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
@@ -77,7 +79,7 @@ def header(full: bool, load: float) -> str:
     """The top of the page: what this is and which machine it was."""
     rows = {
         "processor": machine(),
-        "cores": f"{cores()}",
+        "cores": f"{available_cores()}",
         "fast arithmetic": extensions(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {installed(name)}" for name in PACKAGES),

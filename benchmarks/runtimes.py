@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from original_detector import original_lanes
-from timing import cores, extensions, seconds_in_turns, torch_setting
+from timing import extensions, seconds_in_turns, torch_setting
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,6 +48,7 @@ from clrernetlm.models.onednn import PackedConv2d
 from clrernetlm.runtimes.about import needed, read_about
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.names import IMAGES
+from clrernetlm.worker_pool import available_cores
 
 Run = Callable[[], Sequence[object]]
 Build = Callable[[], Run]
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--config", default="clrernet_culane_dla34")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=10, help="images that count in each process")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: fair on a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

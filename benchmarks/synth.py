@@ -13,10 +13,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from timing import cores, machine
+from timing import machine
 
 from clrernetlm.data.synth.dataset import Picture, categories, generate_dataset, make_picture
 from clrernetlm.data.synth.realism import parse_realism
+from clrernetlm.worker_pool import available_cores
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     realism = parse_realism(arguments.realism)
     width, height = (int(value) for value in arguments.size.split("x"))
-    print(f"machine: {machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"machine: {machine()}, {available_cores()} cores, load {os.getloadavg()[0]:.1f}")
     cv2.setNumThreads(1)
     kinds = categories(0, arguments.count, 0)
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +54,7 @@ def main() -> None:
         start = time.perf_counter()
         generate_dataset(root / "all", count, 0, 0, size=(width, height), progress=False, realism=realism)
         rate = count / (time.perf_counter() - start)
-        print(f"all cores, with starting the processes: {rate:.1f} images/s, {rate / cores():.1f} per core")
+        print(f"all cores, with starting the processes: {rate:.1f} images/s, {rate / available_cores():.1f} per core")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import statistics
 import time
@@ -72,11 +71,6 @@ def extensions() -> str:
         return "unknown"
     has, lacks = ([name for name in EXTENSIONS if (name in flags) == there] for there in (True, False))
     return f"{', '.join(has) or 'none'}; without {', '.join(lacks) or 'exception'}"
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def torch_options(description: str, rounds: int) -> argparse.Namespace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from clrernetlm.data.images import read_image
 from clrernetlm.data.lists import read_image_list
 from clrernetlm.files import PathLike, replacing
+from clrernetlm.worker_pool import map_in_processes, worker_count
 
 FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
 _RUN = 64  # frames one task compares; it decodes one more, the frame before its first
@@ -42,23 +42,13 @@ def frame_differences(
     runs = list(_runs(str(root), images))
     differences = np.full(len(images), FIRST_FRAME)
     done = 0
-    workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(runs) == 1:
-        results: Iterator[list[tuple[int, float]]] = map(_compare, runs)
-        pool = None
-    else:
-        pool = ProcessPoolExecutor(min(workers, len(runs)))
-        results = pool.map(_compare, runs)
-    try:
-        for result in results:
-            for line, difference in result:
-                differences[line] = difference
-            done += len(result)
-            if progress is not None:
-                progress(done, len(images))
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+    workers = min(worker_count(workers), len(runs))
+    for result in map(_compare, runs) if workers <= 1 else map_in_processes(_compare, runs, workers):
+        for line, difference in result:
+            differences[line] = difference
+        done += len(result)
+        if progress is not None:
+            progress(done, len(images))
     return differences
 
 

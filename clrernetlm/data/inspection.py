@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from clrernetlm.files import PathLike
 from clrernetlm.lane import turn_message
 from clrernetlm.lane_points import bottom_first
 from clrernetlm.models.targets import IGNORED_LABEL
+from clrernetlm.worker_pool import map_in_processes, worker_count
 
 SHOWN_PROBLEMS = 50
 _SERIAL = 64  # images up to which starting processes costs more than it saves
@@ -127,6 +127,7 @@ def check_data(
     folder = Path(root)
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder; give the folder that holds `list/`")
+    workers = worker_count(workers)
     report = DataReport(str(root))
     entries = list(_entries(folder, lists if lists is not None else _find_lists(folder), report))
     inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
@@ -145,12 +146,10 @@ def check_data(
 
 
 def _run(inspect: partial[_Finding], entries: list[_Entry], workers: int) -> Iterator[_Finding]:
-    workers = workers or os.cpu_count() or 1
     if workers == 1 or len(entries) <= _SERIAL:
         yield from map(inspect, entries)
         return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(inspect, entries, chunksize=32)
+    yield from map_in_processes(inspect, entries, workers, chunk=32)
 
 
 def _find_lists(root: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,13 +18,14 @@ from clrernetlm.data.culane import CulaneDataset, Sample, Split
 from clrernetlm.engine.sampling import EpochDataset, EpochKeyedDataset, EpochSampler, ShardBatches
 from clrernetlm.errors import UserError
 from clrernetlm.shards import Shard
+from clrernetlm.worker_pool import available_cores
 
 RUNTIMES = ("openvino", "onnxruntime")  # modules
 
 
 def loader_workers(wanted: int) -> int:
-    """Worker processes to start: what the settings ask for, never more than the machine has cores."""
-    return min(wanted, os.cpu_count() or 1)
+    """Worker processes to start: what the settings ask for, never more than the cores it may use."""
+    return min(wanted, available_cores())
 
 
 def worker_start(workers: int, world: int) -> str | None:

@@ -24,7 +24,6 @@ from clrernetlm.engine.shard_results import bring_lane_files, bring_lines, whole
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
 from clrernetlm.evaluation.canvas import canvas_words
-from clrernetlm.evaluation.evaluator import available_cores
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories
 from clrernetlm.evaluation.mistakes import mistake_pictures
 from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter
@@ -40,6 +39,7 @@ from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.loading import detector_of, device_of, load_model
 from clrernetlm.shards import Shard
 from clrernetlm.viewing import Detector, Look
+from clrernetlm.worker_pool import available_cores
 
 LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
 SWEPT_CONFIDENCES = tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist())

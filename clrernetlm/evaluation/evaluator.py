@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +20,7 @@ from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.files import PathLike, replacing
 from clrernetlm.shards import Shard
+from clrernetlm.worker_pool import map_in_processes, worker_count
 
 Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
 CHUNK = 64  # images a worker takes at a time
@@ -86,8 +83,7 @@ def evaluate(
     check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
     if not thresholds or not all(0 <= threshold < 1 for threshold in thresholds):
         raise UserError(f"thresholds: {list(thresholds)} are not IoU thresholds; use numbers in [0, 1), e.g. 0.5")
-    if workers < 0:
-        raise UserError(f"workers: {workers} is not a number of processes; use 0 for one per core")
+    workers = worker_count(workers)
     for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder of {name}; check the path")
@@ -132,35 +128,14 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[ChunkResult]:
-    """Results of the chunks in order; at most four chunks per worker are on their way at any time."""
-    workers = workers or available_cores()
+    """Results of the chunks in order; few of them are on their way at any time."""
     first = list(islice(chunks, 2))
     if workers == 1 or len(first) < 2:  # not worth a process
         for chunk in (*first, *chunks):
             yield evaluate_chunk(job, chunk)
         return
     yield evaluate_chunk(job, first[0])  # compiles the kernels once, before the workers need them
-    # Forked workers start at once, with the compiled kernels, and need no `if __name__ == "__main__"` in the caller.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        pending: deque[Future[ChunkResult]] = deque(pool.submit(evaluate_chunk, job, chunk) for chunk in first[1:])
-        try:
-            for chunk in chunks:
-                pending.append(pool.submit(evaluate_chunk, job, chunk))
-                if len(pending) >= 4 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool:
-            raise UserError("evaluate: a worker process was killed, often for memory; use fewer workers") from None
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield from map_in_processes(partial(evaluate_chunk, job), chain(first[1:], chunks), workers)
 
 
 def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResult]:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +21,7 @@ from clrernetlm.data.synth.sensor import encode
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing, write_text_atomically
 from clrernetlm.lane import format_lines
+from clrernetlm.worker_pool import map_in_processes, worker_count
 
 SPLITS = ("train", "val", "test")
 MASK_FOLDER = "laneseg_label_w16"
@@ -122,32 +119,17 @@ def _claim(root: Path, request: dict[str, object]) -> None:
     write_text_atomically(marker, text)
 
 
-def _start_worker() -> None:
-    """One thread per process; Ctrl-C is for the parent, which ends the others."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[object]:
-    """`map` over this process or over `workers` fresh ones, results in order."""
-    if workers == 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            yield map
-        finally:
-            cv2.setNumThreads(threads)
+def _results(job: partial[Result], pictures: list[Picture], workers: int) -> Iterator[Result]:
+    """Make the pictures in this process or in `workers` fresh ones, results in order."""
+    if workers > 1:
+        yield from map_in_processes(job, pictures, workers, start="spawn")
         return
-    pool = multiprocessing.get_context("spawn").Pool(workers, _start_worker)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
-        yield partial(pool.imap, chunksize=4)
-        pool.close()
-    except BaseException:
-        pool.terminate()
-        raise
+        yield from map(job, pictures)
     finally:
-        pool.join()
+        cv2.setNumThreads(threads)
 
 
 def generate_dataset(
@@ -180,8 +162,9 @@ def generate_dataset(
         raise UserError(f"size {size[0]}x{size[1]}: width and height must lie between 64 and 8192 pixels")
     if not 1 <= quality[0] <= quality[1] <= 100:
         raise UserError(f"quality {quality[0]}..{quality[1]}: two JPEG qualities, low then high, between 1 and 100")
-    if seed < 0 or workers < 0 or max_lanes < 2:
-        raise UserError(f"seed {seed}, workers {workers}, max_lanes {max_lanes}: need >= 0, >= 0 and >= 2")
+    if seed < 0 or max_lanes < 2:
+        raise UserError(f"seed {seed}, max_lanes {max_lanes}: need >= 0 and >= 2")
+    workers = worker_count(workers)
     request = {"generator": GENERATOR_VERSION, "counts": counts, "seed": seed, "size": size}
     if realism:
         request["realism"] = [piece for piece in PIECES if piece in realism]
@@ -192,10 +175,10 @@ def generate_dataset(
         for index, category in enumerate(categories(split, count, seed))
     ]
     job = partial(make_picture, root=root, seed=seed, size=size, quality=quality, max_lanes=max_lanes, realism=realism)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(workers, len(pictures))
     bar = Progress(TextColumn("roads"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not progress)
-    with bar, _mapper(min(workers or cores, len(pictures))) as mapper:
-        results: list[Result] = list(bar.track(mapper(job, pictures), total=len(pictures)))  # type: ignore[operator]
+    with bar:
+        results = list(bar.track(_results(job, pictures, workers), total=len(pictures)))
     _write_lists(root, pictures, results)
 
 

@@ -1,0 +1,142 @@
+"""Worker processes: one function applied to many items on all cores, and nothing left behind however it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from typing import Literal, TypeVar
+
+import cv2
+
+from clrernetlm.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 4  # chunks of items per worker that are on their way at any time
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(wanted: int) -> int:
+    """Count the worker processes for the argument `workers`: 0 means one per core; raises UserError below 0."""
+    if wanted < 0:
+        raise UserError(f"workers: {wanted} is not a number of processes; use 0 for one per core")
+    return wanted or available_cores()
+
+
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    *,
+    chunk: int = 1,
+    start: Literal["fork", "spawn"] = "fork",
+) -> Iterator[Result]:
+    """Apply `function` to every item in `workers` processes; gives the results in the order of the items.
+
+    `function`, items and results are pickled, `chunk` items at a time. Items are taken as results are used, so that an
+    endless iterator of items needs no more memory than a short one. `start` "fork", where the system has it, starts at
+    once with what this process has compiled and loaded, and needs no `if __name__ == "__main__"` in the caller; "spawn"
+    starts new interpreters.
+
+    The workers end when this process ends in any way, SIGKILL included, and when the iteration is left; each completes
+    the chunk that it works on, except after SIGKILL. Ctrl-C reaches this process alone. Raises UserError when the
+    processes cannot be started, or when one is killed, as the system does when memory runs out.
+    """
+    forked = start == "fork" and sys.platform == "linux"  # other systems fork, but their own libraries do not bear it
+    context = multiprocessing.get_context("fork" if forked else "spawn")
+    pending: deque[Future[list[Result]]] = deque()
+    chunks = _chunks(items, chunk)
+    alive: tuple[Connection, ...] = ()
+    pool = None
+    try:
+        with _cannot_start(workers):
+            alive = context.Pipe(duplex=False)
+            pool = ProcessPoolExecutor(workers, context, _begin_worker, (alive if forked else alive[:1],))
+        for batch in chunks:
+            with _cannot_start(workers), _signals_blocked():  # the first calls start the processes
+                pending.append(pool.submit(_apply, function, batch))
+            if len(pending) >= AHEAD * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("workers: a worker process was killed, often because memory ran out; use fewer") from None
+    finally:
+        if pool is not None:
+            with suppress(RuntimeError):  # its own thread could not be started
+                pool.shutdown(cancel_futures=True)
+        for end in alive:  # where starting failed half-way, nobody else ends those that did start
+            end.close()
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _apply(function: Callable[[Item], Result], batch: list[Item]) -> list[Result]:
+    return [function(item) for item in batch]
+
+
+@contextmanager
+def _cannot_start(workers: int) -> Iterator[None]:
+    """Turn a lack of files, memory, threads or processes into a UserError."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        raise UserError(f"workers: {workers} worker processes cannot be started ({reason}); use 1") from None
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM waiting in the block; a process started in it begins with them blocked."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_worker(alive: tuple[Connection, ...]) -> None:
+    """Run at the start of every worker: one thread, deaf to Ctrl-C, and gone when the first process is.
+
+    `alive`: the reading end of a pipe that ends with the first process, then the writing end, where a fork copied it.
+    """
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    for writing_end in alive[1:]:
+        writing_end.close()
+    threading.Thread(target=_end_with_parent, args=(alive[0],), daemon=True).start()
+
+
+def _end_with_parent(alive: Connection) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([alive, parent.sentinel])
+    os._exit(1)

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset, default_collate
 
 from clrernetlm.config.schema import Config
 from clrernetlm.data.formatting import OffImage, PackCLRNetInputs
-from clrernetlm.data.images import Scratch, read_frame, read_mask
+from clrernetlm.data.images import Scratch, read_frame
 from clrernetlm.data.lists import ImageList, load_differences, read_image_list
+from clrernetlm.data.masks import read_mask
 from clrernetlm.data.transforms import Alaug, Compose, CropResize, Sample, Transform
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
@@ -132,13 +133,13 @@ class CulaneDataset(Dataset[Sample]):
         if not self.test_mode:
             sample["lanes"] = read_labels(path)
         if self.has_masks:
-            sample["mask"] = self._load_mask(index, size)
+            sample["mask"] = self._load_mask(index, size, labelled=bool(sample["lanes"]))
         return sample
 
-    def _load_mask(self, index: int, size: FrameSize) -> NDArray[np.uint8]:
+    def _load_mask(self, index: int, size: FrameSize, labelled: bool) -> NDArray[np.uint8]:
         assert self.listed.masks is not None
         path = os.path.join(self.root, os.fsdecode(self.listed.masks[index]).lstrip("/"))
-        mask = read_mask(path)
+        mask = read_mask(path, labelled)
         if mask.shape != (size[1], size[0]):
             sizes = f"{mask.shape[1]}x{mask.shape[0]}, but its image is {size[0]}x{size[1]}"
             raise UserError(f"{path}: the mask is {sizes}; masks and images need the same size")

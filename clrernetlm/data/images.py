@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from contextlib import suppress
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,20 +67,41 @@ def read_frame(path: str, scratch: Scratch, half_above: float = math.inf) -> tup
     return image, (image.shape[1], image.shape[0])
 
 
-def read_image(path: str, flags: int) -> Image:
-    """Decode with OpenCV's `flags`. Raises UserError naming the file when it is missing or not an image."""
+def read_image(path: str, flags: int = cv2.IMREAD_COLOR) -> Image:
+    """Decode an image file to uint8 with OpenCV's `flags`, by default to (H, W, 3) BGR.
+
+    Raises UserError naming the file when it is missing or not an image.
+    """
+    return decode_image(read_file(path), path, flags).astype(np.uint8, copy=False)
+
+
+def read_file(path: str) -> bytes:
+    """Read an image file. Raises UserError naming the file when it is missing, no file, or cannot be read.
+
+    OpenCV itself opens no file whose name is not ASCII on Windows, and crashes on names that are not UTF-8.
+    """
     require_utf8(path)
-    image = cv2.imread(path, flags) if os.path.isfile(path) else None
+    if not os.path.isfile(path):
+        raise UserError(f"{path}: no such image; restore the file or remove its line from the list")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be read ({reason}); restore it or remove its line from the list") from None
+
+
+def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
+    """Decode the bytes of an image file with OpenCV's `flags`, to the type that those say.
+
+    Raises UserError naming the file `path` when the bytes are no image.
+    """
+    image = None
+    with suppress(cv2.error):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if image is None:
-        what = "not a readable image" if os.path.isfile(path) else "no such image"
-        raise UserError(f"{path}: {what}; restore the file or remove its line from the list")
-    return image.astype(np.uint8, copy=False)
-
-
-def read_mask(path: str) -> Image:
-    """(H, W) uint8 lane numbers of a mask file. Raises UserError naming the file when it cannot be read."""
-    mask = read_image(path, cv2.IMREAD_UNCHANGED)
-    return mask if mask.ndim == 2 else np.ascontiguousarray(mask[..., 0])
+        raise UserError(f"{path}: not a readable image; restore the file or remove its line from the list")
+    return image
 
 
 def require_complete(path: str) -> tuple[int, int] | None:

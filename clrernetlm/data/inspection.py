@@ -18,8 +18,9 @@ from rich.table import Table
 
 from clrernetlm.data.contact_sheet import write_contact_sheet
 from clrernetlm.data.culane import label_path
-from clrernetlm.data.images import read_image, read_mask, require_complete
+from clrernetlm.data.images import read_image, require_complete
 from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
+from clrernetlm.data.masks import read_mask
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.lane import turn_message
@@ -120,7 +121,7 @@ def check_data(
     `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by
     header and end marker, with `decode` by decoding them. Masks are always decoded. A list of which no image has a
     label file and which names neither masks nor flags counts as unlabelled. `contact_sheet` is the picture to write,
-    with up to `sample` images and their lanes; None writes none. `workers` 0 uses every core.
+    with up to `sample` images, their lanes and masks; None writes none. `workers` 0 uses every core.
 
     Raises UserError when `root` is no folder or holds no list; everything else ends up in the report.
     """
@@ -140,8 +141,9 @@ def check_data(
             report.frame_sizes[finding.size] += 1
     if contact_sheet is not None and entries:
         chosen = np.unique(np.linspace(0, len(entries) - 1, min(sample, len(entries))).astype(int))
-        paths = [_path(str(folder), entries[i].image) for i in chosen]
-        report.contact_sheet = write_contact_sheet(contact_sheet, paths)
+        shown = [(entries[i].image, entries[i].mask) for i in chosen]
+        pictures = [(_path(str(folder), image), mask and _path(str(folder), mask)) for image, mask in shown]
+        report.contact_sheet = write_contact_sheet(contact_sheet, pictures)
     return report
 
 
@@ -222,7 +224,7 @@ def _inspect(root: str, entry: _Entry, *, max_lanes: int, decode: bool) -> _Find
         message = f"{lanes} lanes, but {entry.listed} flags {entry.lanes_flagged}; make them agree"
         problems.append(Problem(label_path(path), None, message))
     if entry.mask is not None:
-        _inspect_mask(_path(root, entry.mask), entry.listed, size, max_lanes, problems)
+        _inspect_mask(_path(root, entry.mask), entry.listed, size, max_lanes, lanes != 0, problems)
     return _Finding(problems, lanes, top_first, size)
 
 
@@ -301,13 +303,18 @@ def _inspect_points(points: NDArray[np.float64], size: tuple[int, int] | None) -
 
 
 def _inspect_mask(
-    path: str, listed: str, size: tuple[int, int] | None, max_lanes: int, problems: list[Problem]
+    path: str,
+    listed: str,
+    size: tuple[int, int] | None,
+    max_lanes: int,
+    labelled: bool,
+    problems: list[Problem],
 ) -> None:
     if not os.path.isfile(path):
         problems.append(Problem(path, None, f"no such mask ({listed}); restore it or use a list without masks"))
         return
     try:
-        mask = read_mask(path)
+        mask = read_mask(path, labelled)
     except UserError as error:
         problems.append(_from_error(path, error))
         return

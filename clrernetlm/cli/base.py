@@ -29,6 +29,14 @@ class Command:
 
 
 @dataclass(kw_only=True)
+class WithResults(Command):
+    """A command that writes files and replaces none but its own."""
+
+    # Replace results of an earlier run; any other file is refused all the same.
+    overwrite: bool = False
+
+
+@dataclass(kw_only=True)
 class WithSettings(Command):
     """A command that any setting can follow."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithCheckpoint, WithConfig
+from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithCheckpoint, WithConfig, WithResults
 from clrernetlm.cli.data_commands import CheckData, Synth, Tokens, Workers
 from clrernetlm.cli.export_command import Export
 from clrernetlm.cli.model_commands import Detect, Models, Pack
@@ -37,7 +37,7 @@ class Train(WithConfig):
 
 
 @dataclass(kw_only=True)
-class ScoreSplit(WithCheckpoint):
+class ScoreSplit(WithCheckpoint, WithResults):
     """Detect lanes on a whole split and score them: table, JSON and HTML report."""
 
     split: Annotated[Literal["val", "test"], arg(help="the list to use")] = "test"
@@ -104,6 +104,7 @@ class ScoreSplit(WithCheckpoint):
                 backend=self.backend,
                 processes=self.processes,
                 trust_code=self.trust_code,
+                overwrite=self.overwrite,
             )
             return 0
         if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
@@ -124,12 +125,13 @@ class ScoreSplit(WithCheckpoint):
             backend=self.backend,
             processes=self.processes,
             trust_code=self.trust_code,
+            overwrite=self.overwrite,
         )
         return 0
 
 
 @dataclass(kw_only=True)
-class Evaluate(Command):
+class Evaluate(WithResults):
     """Score predicted .lines.txt files with the CULane metric."""
 
     pred: Annotated[Path, arg(metavar="DIR", help="predictions; a missing file means no lanes")]
@@ -166,6 +168,7 @@ class Evaluate(Command):
             json=self.json,
             per_image=self.per_image,
             workers=self.workers,
+            overwrite=self.overwrite,
         )
         return 0
 
@@ -220,7 +223,7 @@ class Speed(WithConfig):
 
 
 @dataclass(kw_only=True)
-class ShowConfig(WithConfig):
+class ShowConfig(WithConfig, WithResults):
     """Print every setting of a config; translate one from MMDetection."""
 
     save: Annotated[str | None, arg(metavar="FILE", help="write it as a config file of this project")] = None
@@ -232,9 +235,12 @@ class ShowConfig(WithConfig):
 
         config = self.load()
         if self.save:
-            from clrernetlm.config.source import to_source
+            from clrernetlm.config.source import is_source, to_source
             from clrernetlm.files import write_text_atomically
+            from clrernetlm.output_files import ReadFiles, check_output
 
+            reads = ReadFiles([find_config(self.config)])
+            check_output(self.save, "a config", is_source, parameter="--save", overwrite=self.overwrite, reads=reads)
             write_text_atomically(self.save, to_source(config))
         path = find_config(self.config)
         if is_mmdetection(path):

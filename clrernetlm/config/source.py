@@ -7,6 +7,10 @@ from typing import Any
 
 from clrernetlm.config.schema import Config
 from clrernetlm.geometry import Viewport
+from clrernetlm.output_files import begins_with
+
+BEGINNING = '"""Written by `clrernetlm config`."""'
+is_source = begins_with(BEGINNING)
 
 
 def to_source(config: Config) -> str:
@@ -14,7 +18,7 @@ def to_source(config: Config) -> str:
     names = sorted(_class_names(config) - {Viewport.__name__})
     imports = "".join(f"    {name},\n" for name in names)
     return (
-        '"""Written by `clrernetlm config`."""\n\n'
+        f"{BEGINNING}\n\n"
         f"from clrernetlm.config import (\n{imports})\n"
         f"from clrernetlm.geometry import {Viewport.__name__}\n\n"
         f"config = {_expression(config, '')}\n"

@@ -184,15 +184,20 @@ def predict_modes(
     split: Split,
     folder: Path,
     shard: Shard | None = None,
+    *,
+    source: str = "",
+    overwrite: bool = False,
 ) -> ProposalLog:
     """Write the predictions of a split, or a shard of it, to `folder/detector` and `folder/<mode>`, batch by batch.
 
-    Returns the proposals, logged only if `none` is among the modes.
+    Returns the proposals, logged only if `none` is among the modes. `source` and `overwrite` as in `PredictionWriter`.
     """
     interview, log = Interview(config, model, protocol), ProposalLog()
     with ExitStack() as stack:
         writers = {
-            name: stack.enter_context(PredictionWriter(folder / name, min_score=least))
+            name: stack.enter_context(
+                PredictionWriter(folder / name, min_score=least, source=source, overwrite=overwrite)
+            )
             for name, least in interview.least_scores().items()
         }
         viewports = stack.enter_context(viewport_log(config, folder))

@@ -26,6 +26,7 @@ from clrernetlm.engine.testing import (
     folder_ious,
     image_list,
     require_labelled,
+    require_writable,
     result_folders,
     run_facts,
     score_folder,
@@ -56,6 +57,7 @@ def score_lanelm(
     backend: Backend | None = None,
     processes: int = 1,
     trust_code: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Ask LaneLM about a split in every mode of the protocol, score it beside its detector, print the tables.
 
@@ -63,13 +65,14 @@ def score_lanelm(
     mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
     LaneLM's threshold. `out` keeps the predictions in a folder per mode, `json` gets the scores, `report` an HTML page.
     Images are seen once and memory does not grow with their number. Raises UserError for a missing file and for a
-    checkpoint that does not fit. `processes` and `trust_code` as in `score_detector`.
+    checkpoint that does not fit. `processes`, `trust_code` and `overwrite` as in `score_detector`.
     """
     protocol = protocol or Protocol()
     require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
     names = mode_names(protocol)
+    results = require_writable(config, checkpoint, split, out, json, report, overwrite, modes=[*names])
     with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
         with group.together():
             if protocol.shuffle_images and not group.alone:
@@ -82,7 +85,7 @@ def score_lanelm(
         sweeps: dict[str, Sweep] = {}
         scores: dict[str, ScoreLog] = {}
         with group.together():
-            log = predict_modes(config, model, protocol, split, shard_folder, group.shard)
+            log = predict_modes(config, model, protocol, split, shard_folder, group.shard, **results)
             counts = {name: score_folder(config, split, shard_folder / name, group) for name in names}
             for name in (DETECTOR, NONE):
                 if name in names:
@@ -98,7 +101,7 @@ def score_lanelm(
         log = whole_log(group, log)
         if out or report:
             for name in names:
-                bring_predictions(group, config, split, shard_folder / name, folder / name)
+                bring_predictions(group, config, split, shard_folder / name, folder / name, **results)
             bring_viewports(group, config, shard_folder, folder)
         if not group.first:
             return {}
@@ -114,20 +117,22 @@ def score_lanelm(
         if NONE in names:
             document |= {"verification": log.verification(config), "calibration": calibration}
         print_scores(config, protocol, split, document, sweeps)
-        if json:
-            write_text_atomically(json, jsonlib.dumps(document, indent=1))
-        if report:
-            facts = run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}")
-            write_comparison(
-                report,
-                document,
-                {names[name]: result for name, result in scored.items()},
-                title=f"{config.name} on {image_list(config, split)}",
-                sweeps={names[name]: sweep for name, sweep in sweeps.items()},
-                pictures=mode_pictures(config, protocol, folder),
-                facts=facts | {"LaneLM's threshold": f"{config.lanelm.decode.lane_threshold:g}"},
-            )
-            print(f"report: {report}")
+        try:
+            if report:
+                facts = run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}")
+                write_comparison(
+                    report,
+                    document,
+                    {names[name]: result for name, result in scored.items()},
+                    title=f"{config.name} on {image_list(config, split)}",
+                    sweeps={names[name]: sweep for name, sweep in sweeps.items()},
+                    pictures=mode_pictures(config, protocol, folder),
+                    facts=facts | {"LaneLM's threshold": f"{config.lanelm.decode.lane_threshold:g}"},
+                )
+                print(f"report: {report}")
+        finally:
+            if json:  # last: scores that are there say that the rest is, too
+                write_text_atomically(json, jsonlib.dumps(document, indent=1))
     return document
 
 

@@ -21,6 +21,7 @@ from clrernetlm.engine.sampling import ShardBatches
 from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.lanelm.promptable import Observation
+from clrernetlm.output_files import begins_with
 from clrernetlm.progress import progress
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.shards import Shard
@@ -81,6 +82,11 @@ def whole_frame(sample: Sample, rng: np.random.Generator) -> Sample:
 
 def _collate_frames(samples: Sequence[Sample]) -> Batch:
     return {"frames": [sample["image"] for sample in samples], "metainfo": [sample["metainfo"] for sample in samples]}
+
+
+def is_viewport_log(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a log of viewports."""
+    return begins_with('{"path": "/')(head) and b'"viewport": {' in head
 
 
 class ViewportLog:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clrernetlm.engine.process_group import ProcessGroup
 from clrernetlm.evaluation.image_lists import lines_file, read_images
-from clrernetlm.evaluation.predictions import write_lines_file
+from clrernetlm.evaluation.predictions import lines_name
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.tally import EvaluationResult
-from clrernetlm.files import replacing
+from clrernetlm.output_files import ResultFolder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,26 +43,31 @@ def whole_log(group: ProcessGroup, log: Log) -> Log:
     return replace(log, **{item.name: list(group.in_list_order(getattr(log, item.name))) for item in fields(log)})
 
 
-def bring_lines(group: ProcessGroup, shard_file: Path, file: Path) -> None:
-    """Files of the shards with a line per image -> one file in the first process, in the order of the list."""
+def bring_lines(group: ProcessGroup, shard_file: Path, replaced: Callable[[], AbstractContextManager[Path]]) -> None:
+    """Files of the shards with a line per image -> one file in the first process, in the order of the list.
+
+    `replaced` makes the block that gives the path to write to, as `files.replacing` does.
+    """
     with open(shard_file, encoding="utf-8") as rows:
         lines = group.in_list_order(rows)
         if not group.first:
             _use_up(lines)
             return
-        with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as merged:
+        with replaced() as temporary, open(temporary, "w", encoding="utf-8") as merged:
             merged.writelines(lines)
 
 
-def bring_lane_files(group: ProcessGroup, list_file: Path, shard_folder: Path, folder: Path) -> None:
-    """The `.lines.txt` files of the shards -> `folder` in the first process."""
+def bring_lane_files(
+    group: ProcessGroup, list_file: Path, shard_folder: Path, results: ResultFolder, source: str
+) -> None:
+    """The `.lines.txt` files of the shards -> the results of `source` in the first process."""
 
-    def texts() -> Iterator[tuple[str, str]]:
+    def texts() -> Iterator[tuple[str, bytes]]:
         for image in group.shard.pick(read_images(list_file)):
-            yield image, Path(lines_file(shard_folder, image)).read_text(encoding="ascii")
+            yield image, Path(lines_file(shard_folder, image)).read_bytes()
 
     for image, text in group.in_list_order(texts()):
-        write_lines_file(folder, image, text)
+        results.write_bytes(lines_name(image), text, source)
 
 
 def _use_up(items: Iterator[Any]) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -18,23 +18,25 @@ from rich.console import Console
 from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.data.culane import Split
-from clrernetlm.engine.observing import VIEWPORTS_FILE, observe_split, viewport_log
+from clrernetlm.engine.observing import VIEWPORTS_FILE, is_viewport_log, observe_split, viewport_log
 from clrernetlm.engine.process_group import ProcessGroup, process_group
 from clrernetlm.engine.shard_results import bring_lane_files, bring_lines, whole_result, whole_sweep
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
 from clrernetlm.evaluation.canvas import canvas_words
-from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories
+from clrernetlm.evaluation.evaluator import is_per_image
+from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_images
 from clrernetlm.evaluation.mistakes import mistake_pictures
-from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter
-from clrernetlm.evaluation.report import write_report
+from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, PredictionWriter, lines_name, shared_lines
+from clrernetlm.evaluation.report import is_report, write_report
 from clrernetlm.evaluation.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.evaluation.table import result_table
-from clrernetlm.evaluation.tally import EvaluationResult
-from clrernetlm.files import temporary_folder, write_text_atomically
+from clrernetlm.evaluation.tally import EvaluationResult, is_scores
+from clrernetlm.files import replacing, temporary_folder, write_text_atomically
 from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane
 from clrernetlm.models.decode import decode_lanes, prediction_points
+from clrernetlm.output_files import ReadFiles, ResultFolder, check_distinct, check_output
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.loading import detector_of, device_of, load_model
 from clrernetlm.shards import Shard
@@ -49,6 +51,13 @@ PER_IMAGE_FILE = "per_image.jsonl"
 NO_CHECKPOINT = "checkpoint: none given; without weights there is nothing to test"
 
 
+class Results(TypedDict):
+    """What writers of predictions need to know: see `PredictionWriter`."""
+
+    source: str
+    overwrite: bool
+
+
 def score_detector(
     config: Config,
     checkpoint: str | None,
@@ -61,6 +70,7 @@ def score_detector(
     backend: Backend | None = None,
     processes: int = 1,
     trust_code: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
 
@@ -68,13 +78,15 @@ def score_detector(
     0.05 on), `json` gets the scores, `report` an HTML page with curves and the worst images. Beside the keys of
     `clrernetlm evaluate` the scores hold `sweep`: F1@50 for every confidence threshold, and the best one. Predictions
     are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a checkpoint that
-    does not fit. `trust_code` as in `runtimes.loading.load_model`.
+    does not fit, and, before any work, for a file that `require_writable` protects. `overwrite` allows to replace
+    results of an earlier run, `trust_code` as in `runtimes.loading.load_model`.
 
     Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
     """
     require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
+    results = require_writable(config, checkpoint, split, out, json, report, overwrite)
     with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
         folder, shard_folder = result_folders(group, out, stack)
         model = detector_of(
@@ -83,7 +95,7 @@ def score_detector(
             )
         )
         with group.together():
-            predict_split(config, model, split, shard_folder, group.shard)
+            predict_split(config, model, split, shard_folder, group.shard, **results)
             counts = score_folder(config, split, shard_folder, group)
             sweep = sweep_confidence(
                 folder_ious(config, split, shard_folder, group.shard),
@@ -92,27 +104,29 @@ def score_detector(
             )
         counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
         if out or report:
-            bring_predictions(group, config, split, shard_folder, folder)
+            bring_predictions(group, config, split, shard_folder, folder, **results)
             bring_viewports(group, config, shard_folder, folder)
         if not group.first:
             return {}
         result = counts.to_dict() | {"sweep": sweep.to_dict()}
         Console().print(result_table(result, title=f"{config.name}: {result['images']} images"))
         print(best_confidence(sweep, config.model.decode.conf_threshold, split))
-        if json:
-            write_text_atomically(json, jsonlib.dumps(result, indent=1))
-        if report:
-            write_report(
-                report,
-                result,
-                title=f"{config.name} on {image_list(config, split)}",
-                sweep=sweep,
-                images=mistake_pictures(
-                    folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
-                ),
-                facts=run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}"),
-            )
-            print(f"report: {report}")
+        try:
+            if report:
+                write_report(
+                    report,
+                    result,
+                    title=f"{config.name} on {image_list(config, split)}",
+                    sweep=sweep,
+                    images=mistake_pictures(
+                        folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
+                    ),
+                    facts=run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}"),
+                )
+                print(f"report: {report}")
+        finally:
+            if json:  # last: scores that are there say that the rest is, too
+                write_text_atomically(json, jsonlib.dumps(result, indent=1))
     return result
 
 
@@ -126,18 +140,79 @@ def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tu
     return folder, folder if group.alone else temporary()
 
 
-def bring_predictions(group: ProcessGroup, config: Config, split: Split, shard_folder: Path, folder: Path) -> None:
+def require_writable(
+    config: Config,
+    checkpoint: str,
+    split: Split,
+    out: str | None,
+    json: str | None,
+    report: str | None,
+    overwrite: bool,
+    modes: Sequence[str] = ("",),
+) -> Results:
+    """Raise UserError for a file that a test would overwrite and may not; returns what its writers need to know.
+
+    Protected are the labels, be they there or not, and everything that is not a result of an earlier test; such results
+    need `overwrite` unless they are of the same model and list. `modes`: folders below `out` that get predictions.
+    """
+    listed = image_list(config, split)
+    source = f"{config.name}, {Path(checkpoint).resolve()}, {listed.resolve()}"
+    check_distinct(json=json, report=report)
+    reads = ReadFiles([listed, checkpoint])
+    for path, parameter, kind, is_own in (
+        (json, "json", "scores", is_scores),
+        (report, "report", "a report", is_report),
+    ):
+        if path is not None:
+            check_output(path, kind, is_own, parameter=parameter, overwrite=overwrite, reads=reads)
+    if out is None:
+        return {"source": source, "overwrite": overwrite}
+    images = list(dict.fromkeys(read_images(listed)))
+    first: dict[str, str] = {}
+    for image in images:
+        reads.add(lines_file(config.data.root, image))
+        other = first.setdefault(lines_name(image), image)
+        if other != image:
+            raise shared_lines(other, image)
+    written = ReadFiles()
+    for mode in modes:
+        folder = ResultFolder(Path(out) / mode, overwrite=overwrite, reads=reads)
+        for name in (*first, PREDICTIONS_FILE):
+            folder.check(name, source)
+            written.add(folder.folder / name)
+        # Both go with the predictions, which have been checked.
+        for name, is_own in ((PER_IMAGE_FILE, is_per_image), (VIEWPORTS_FILE, is_viewport_log)):
+            check_output(folder.folder / name, "a result", is_own, parameter="out", overwrite=True, reads=reads)
+            written.add(folder.folder / name)
+    check_output(Path(out) / VIEWPORTS_FILE, "a result", is_viewport_log, parameter="out", overwrite=True)
+    for path, parameter in ((json, "json"), (report, "report")):
+        if path is not None and path in written:
+            raise UserError(f"{path}: {parameter} and a file of predictions have the same name; choose another")
+    return {"source": source, "overwrite": overwrite}
+
+
+def bring_predictions(
+    group: ProcessGroup,
+    config: Config,
+    split: Split,
+    shard_folder: Path,
+    folder: Path,
+    *,
+    source: str = "",
+    overwrite: bool = False,
+) -> None:
     """The scored predictions that all processes left -> `folder` in the first process."""
     if not group.alone:
-        for name in (PREDICTIONS_FILE, PER_IMAGE_FILE):
-            bring_lines(group, shard_folder / name, folder / name)
-        bring_lane_files(group, image_list(config, split), shard_folder, folder)
+        results = ResultFolder(folder, overwrite=overwrite)
+        bring_lane_files(group, image_list(config, split), shard_folder, results, source)
+        bring_lines(group, shard_folder / PREDICTIONS_FILE, lambda: results.replacing(PREDICTIONS_FILE, source))
+        bring_lines(group, shard_folder / PER_IMAGE_FILE, lambda: replacing(folder / PER_IMAGE_FILE))
 
 
 def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
     """The same for the log of the viewports, where there is one."""
     if not group.alone and config.model.viewport_mode == "auto":
-        bring_lines(group, shard_folder / VIEWPORTS_FILE, folder / VIEWPORTS_FILE)
+        bring_lines(group, shard_folder / VIEWPORTS_FILE, lambda: replacing(folder / VIEWPORTS_FILE))
 
 
 def require_labelled(split: str) -> None:
@@ -166,6 +241,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         thresholds=settings.thresholds,
         workers=max(1, available_cores() // group.local_world),
         per_image=folder / PER_IMAGE_FILE,
+        overwrite=True,  # what is there has been checked before the work began
         progress=group.first and sys.stderr.isatty(),
         shard=group.shard,
     )
@@ -227,10 +303,23 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def predict_split(config: Config, model: Detector, split: Split, folder: Path, shard: Shard | None = None) -> None:
-    """Write the predictions of a split, or a shard of it, to `folder`, one batch in memory at a time."""
+def predict_split(
+    config: Config,
+    model: Detector,
+    split: Split,
+    folder: Path,
+    shard: Shard | None = None,
+    *,
+    source: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Write the predictions of a split, or a shard of it, to `folder`, one batch in memory at a time.
+
+    `source` and `overwrite` as in `PredictionWriter`.
+    """
+    least = config.model.decode.conf_threshold
     with (
-        PredictionWriter(folder, min_score=config.model.decode.conf_threshold) as writer,
+        PredictionWriter(folder, min_score=least, source=source, overwrite=overwrite) as writer,
         viewport_log(config, folder) as log,
     ):
         for metas, seen in observe_split(config, model, split, "Detecting", shard):

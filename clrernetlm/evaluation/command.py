@@ -10,8 +10,9 @@ from clrernetlm.evaluation.canvas import ImageSize
 from clrernetlm.evaluation.culane_metric import Semantics
 from clrernetlm.evaluation.evaluator import evaluate
 from clrernetlm.evaluation.table import result_table
-from clrernetlm.evaluation.tally import EvaluationResult
+from clrernetlm.evaluation.tally import EvaluationResult, is_scores
 from clrernetlm.files import PathLike, write_text_atomically
+from clrernetlm.output_files import check_distinct, check_output
 
 
 def evaluate_command(
@@ -25,11 +26,15 @@ def evaluate_command(
     json: PathLike | None = None,
     per_image: PathLike | None = None,
     workers: int = 0,
+    overwrite: bool = False,
 ) -> EvaluationResult:
     """Evaluate, print the table, write `json` (the whole result) and `per_image` (a line per image), both atomically.
 
-    See `evaluate` for the arguments and the errors.
+    See `evaluate` for the arguments and the errors. Existing scores are replaced with `overwrite` only.
     """
+    check_distinct(json=json, per_image=per_image)
+    if json is not None:
+        check_output(json, "scores", is_scores, parameter="json", overwrite=overwrite)
     console = Console()
     result = evaluate(
         pred,
@@ -42,6 +47,7 @@ def evaluate_command(
         workers=workers,
         per_image=per_image,
         progress=console.is_terminal,
+        overwrite=overwrite,
     )
     document = result.to_dict()
     console.print(result_table(document, title=f"CULane metric, {semantics} reading"))

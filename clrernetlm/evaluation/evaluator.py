@@ -19,6 +19,7 @@ from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_set
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.files import PathLike, replacing
+from clrernetlm.output_files import begins_with, check_output
 from clrernetlm.shards import Shard
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
@@ -67,6 +68,7 @@ def evaluate(
     per_image: PathLike | None = None,
     progress: bool = False,
     shard: Shard | None = None,
+    overwrite: bool = False,
 ) -> EvaluationResult:
     """Compare `<pred_dir>/<image>.lines.txt` with `<gt_dir>/<image>.lines.txt` for every image of a list.
 
@@ -75,7 +77,8 @@ def evaluate(
     images. `width` in pixels of `image_size` (width, height), which takes coordinates as they are; None scales every
     frame to 1640 pixels wide and needs the images beside their labels. `workers`: processes, 0 = one per core.
     `per_image`: a JSON-lines file with the counts, hits and IoUs of every image, in the order of the list. `shard`:
-    only its images of the list count, if any; the results of all shards add up to that of the list.
+    only its images of the list count, if any; the results of all shards add up to that of the list. `overwrite` allows
+    `per_image` to replace such a file of an earlier run.
 
     A missing prediction file means no lanes. Raises UserError for a missing label file, for a malformed file (naming
     the line), for an empty list and for settings that make no sense.
@@ -87,6 +90,8 @@ def evaluate(
     for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
         if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder of {name}; check the path")
+    if per_image is not None:
+        check_output(per_image, "a per-image file", is_per_image, parameter="per_image", overwrite=overwrite)
     job = Job(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
     names = _categories(categories, list_file)
     total = Tally(job.counted)
@@ -136,6 +141,11 @@ def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[Chun
         return
     yield evaluate_chunk(job, first[0])  # compiles the kernels once, before the workers need them
     yield from map_in_processes(partial(evaluate_chunk, job), chain(first[1:], chunks), workers)
+
+
+def is_per_image(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a per-image file."""
+    return begins_with('{"path": "/')(head) and b'"tp": {' in head
 
 
 def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResult]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
-from clrernetlm.files import PathLike, replacing
+from clrernetlm.files import PathLike
 from clrernetlm.lane import Lane, format_lines
+from clrernetlm.output_files import ResultFolder
 
 PREDICTIONS_FILE = "predictions.jsonl"
 
@@ -35,11 +36,17 @@ class PredictionWriter:
     `<folder>/predictions.jsonl`: `{"path": "/a/b.jpg", "lanes": [{"score": s, "points": [[x, y], ...]}, ...]}`, points
     in frame pixels with the same five digits as the text file. The JSON-lines file appears when the block ends without
     an error. `min_score`: lanes below it are in the JSON-lines file only (what a confidence sweep needs).
+
+    `source` says what made the predictions (a model and a list). Predictions of the same source that are in the folder
+    already are replaced, others only with `overwrite`, and any other file never: see `ResultFolder`.
     """
 
-    def __init__(self, folder: PathLike, min_score: float = 0.0) -> None:
+    def __init__(self, folder: PathLike, min_score: float = 0.0, *, source: str = "", overwrite: bool = False) -> None:
         self.folder = Path(folder)
         self.min_score = min_score
+        self.source = source
+        self._results = ResultFolder(folder, overwrite=overwrite, parameter="folder")
+        self._images: dict[str, str] = {}  # file of lanes -> image that it belongs to
         self._stack = ExitStack()
 
     @property
@@ -49,7 +56,7 @@ class PredictionWriter:
 
     def __enter__(self) -> PredictionWriter:
         with ExitStack() as stack:
-            temporary = stack.enter_context(replacing(self.predictions_file))
+            temporary = stack.enter_context(self._results.replacing(PREDICTIONS_FILE, self.source))
             self._lines = stack.enter_context(open(temporary, "w", encoding="utf-8"))
             self._stack = stack.pop_all()
         return self
@@ -60,21 +67,32 @@ class PredictionWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, path: str, lanes: Sequence[Lane]) -> None:
-        """Write one image's lanes. Raises UserError when the path would leave the folder."""
+        """Write one image's lanes.
+
+        Raises UserError when the path would leave the folder, when another image has the same file of lanes, and when
+        that file exists and may not be replaced.
+        """
         image = path.lstrip("/")
         if ".." in Path(image).parts:
             raise UserError(f"{path}: an image path with `..` would be written outside {self.folder}; use a plain path")
-        write_lines_file(self.folder, image, format_lines([lane for lane in lanes if lane.score >= self.min_score]))
+        name = lines_name(image)
+        other = self._images.setdefault(name, image)
+        if other != image:
+            raise shared_lines(other, image)
+        text = format_lines([lane for lane in lanes if lane.score >= self.min_score])
+        self._results.write_bytes(name, text.encode("ascii"), self.source)
         rows = [{"score": float(lane.score), "points": np.round(lane.points, 5).tolist()} for lane in lanes]
         self._lines.write(json.dumps({"path": "/" + image, "lanes": rows}) + "\n")
 
 
-def write_lines_file(folder: PathLike, image: str, text: str) -> None:
-    """Write the `.lines.txt` of an image in one step."""
-    # Renamed into place, so that an interrupted run leaves whole files only; not synced to disk one by one, which would
-    # take longer than the model. That all of them are there is what `predictions.jsonl` says.
-    with replacing(lines_file(folder, image), sync=False) as temporary:
-        temporary.write_text(text, encoding="ascii")
+def lines_name(image: str) -> str:
+    """Path of an image's predictions inside their folder."""
+    return lines_file("", image)
+
+
+def shared_lines(first: str, second: str) -> UserError:
+    """The error for two images whose predictions would be one file: `a.jpg` and `a.png` of one folder."""
+    return UserError(f"/{second}: its predictions would overwrite those of /{first}, {lines_name(second)}; rename one")
 
 
 def read_predictions(path: PathLike) -> Iterator[Prediction]:

@@ -20,9 +20,12 @@ from clrernetlm.evaluation.table import category_label, has_labels
 from clrernetlm.files import PathLike, write_text_atomically
 from clrernetlm.geometry import Image
 from clrernetlm.lane import Lane, Points
+from clrernetlm.output_files import begins_with
 
 IMAGE_WIDTH = 800  # pixels of the pictures in the report
 JPEG_QUALITY = 80
+BEGINNING = '<!doctype html><html lang="en"><head><meta name="generator" content="clrernetlm">'
+is_report = begins_with(BEGINNING)
 COLOURS = {"label": GREEN, "hit": BLUE, "false": RED}
 
 STYLE = """
@@ -110,7 +113,7 @@ def sections_html(parts: Sequence[Section]) -> str:
 def page_html(title: str, body: str) -> str:
     """A whole page around a body."""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'{BEGINNING}<meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
         f'content="light dark"><title>{escape(title)}</title><style>{STYLE}</style></head>'
         f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.output_files import begins_with
+
 MF1_THRESHOLDS = tuple(i / 100 for i in range(50, 100, 5))  # .5, .55, ... .95
+# How the JSON documents of `evaluate` and `test` begin.
+is_scores = begins_with('{"thresholds":[', '{"detector":{"thresholds":[')
 EPSILON = 1e-8  # of the published tools: figures stay comparable to the last digit
 
 

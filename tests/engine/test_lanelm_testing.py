@@ -129,7 +129,7 @@ def test_document_holds_the_detector_every_mode_and_what_was_asked(reference, co
 def test_modes_together_are_each_alone(reference, config, model, tmp_path):
     folder, _ = reference
     for mode in PAPER_MODES:
-        log = predict_modes(config, model, Protocol((mode,)), "test", tmp_path)
+        log = predict_modes(config, model, Protocol((mode,)), "test", tmp_path, overwrite=True)
         assert same_lanes(folder / mode, tmp_path / mode), mode
         assert bool(log.true) == (mode == "none")
 
@@ -216,7 +216,7 @@ def test_features_of_another_image_change_the_answers_only(reference, config, mo
         assert not same_lanes(folder / mode, tmp_path / mode), mode
     config.data.batch_size = 1
     with pytest.raises(UserError, match=r"--shuffle-images: the first batch holds one image"):
-        predict_modes(config, model, protocol, "test", tmp_path)
+        predict_modes(config, model, protocol, "test", tmp_path, overwrite=True)
 
 
 def test_the_plain_reading_gives_its_lane_and_takes_no_prompts(config, tmp_path):
@@ -227,7 +227,7 @@ def test_the_plain_reading_gives_its_lane_and_takes_no_prompts(config, tmp_path)
     assert len(predictions(tmp_path / "none")) == IMAGES
     assert log.verification(config)["true"] == 0
     with pytest.raises(UserError, match="plain takes no prompts"):
-        predict_modes(config, model, Protocol(("2",)), "test", tmp_path)
+        predict_modes(config, model, Protocol(("2",)), "test", tmp_path, overwrite=True)
 
 
 def test_command_writes_scores_predictions_and_a_report_with_pictures(config, checkpoint, tmp_path, capsys):

@@ -36,10 +36,15 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path) as writer:
         writer.write("x.jpg", LANES)
     before = writer.predictions_file.read_text()
-    with pytest.raises(UserError), PredictionWriter(tmp_path) as writer:
+    with pytest.raises(UserError), PredictionWriter(tmp_path, overwrite=True) as writer:
         write_all(writer, "y.jpg", "../z.jpg")
     assert writer.predictions_file.read_text() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.jsonl", "x.lines.txt", "y.lines.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".clrernetlm-results.jsonl",
+        "predictions.jsonl",
+        "x.lines.txt",
+        "y.lines.txt",
+    ]
 
 
 def test_paths_stay_in_the_folder(tmp_path: Path) -> None:

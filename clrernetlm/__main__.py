@@ -1,6 +1,6 @@
 """`python -m clrernetlm` is `clrernetlm`."""
 
-from clrernetlm.cli import main
+from clrernetlm.cli import entry_point
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry_point()

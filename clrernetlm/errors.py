@@ -1,4 +1,8 @@
-"""The one error that users see without a traceback."""
+"""Errors that users see as one line, without a traceback."""
+
+from __future__ import annotations
+
+import re
 
 
 class UserError(Exception):
@@ -13,3 +17,32 @@ class UserError(Exception):
         if "\nOriginal Traceback" in message:
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         super().__init__(message)
+
+
+# How libraries say that memory ran out: C++, PyTorch's CPU allocator and CUDA, OpenCV, the loader of shared libraries.
+_OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|bad allocation|can't allocate memory|cannot allocate memory|not enough memory|out of memory"
+    r"|insufficient memory|failed to allocate|unable to allocate|failed to map segment|can't start new thread",
+    re.IGNORECASE,
+)
+_LOST_LOADER = re.compile(r"DataLoader worker .*(exited unexpectedly|is killed by signal)", re.DOTALL)
+
+
+def reason_of(error: BaseException) -> str | None:
+    """Say in one line what is wrong where the machine or a file is at fault; None for an error of the program.
+
+    Covers what no function can foresee wherever it may happen: memory that runs out, a killed loader worker, and files
+    that the system refuses to read or write.
+    """
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, RuntimeError) and _LOST_LOADER.search(text):
+        return "data.num_workers: a worker process was killed, often because memory ran out; use fewer, or 0"
+    if isinstance(error, MemoryError) or (isinstance(error, Exception) and _OUT_OF_MEMORY.search(text)):
+        detail = f" ({text.strip().splitlines()[-1][:200]})" if text.strip() else ""
+        return f"not enough memory{detail}; use smaller batches, images or fewer workers"
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror}; check the path, permissions and free space"
+    return None

@@ -6,13 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.data.frame_difference import frame_differences, write_differences
-from clrernetlm.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
     parser = argparse.ArgumentParser(description="How much every training image differs from the frame before.")
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument("--list", default="list/train_gt.txt", help="image list, relative to ROOT (%(default)s)")
@@ -20,8 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
     options = parser.parse_args(arguments)
     columns = (TextColumn("comparing frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns) as bar:
+
+    def run() -> None:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("", total=None)
             differences = frame_differences(
                 options.root,
@@ -30,12 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         write_differences(options.root / options.out, differences)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    similar = int((differences < 15).sum())
-    print(f"{options.root / options.out}: {len(differences)} images, {similar} differ by less than 15 (left out)")
-    return 0
+        similar = int((differences < 15).sum())
+        print(f"{options.root / options.out}: {len(differences)} images, {similar} differ by less than 15 (left out)")
+
+    return exit_code_of(run)
 
 
 if __name__ == "__main__":

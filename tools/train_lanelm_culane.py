@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout that is not installed
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -141,17 +142,9 @@ def run(words: list[str] | None) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """0: done; 2: bad options or input, with one line on standard error; 130: interrupted."""
+    """Run the tool; returns the exit code, as `clrernetlm` does."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `clrernetlm` does, and why, see there
-    try:
-        run(words)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code_of(lambda: run(words))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from clrernetlm.data.contact_sheet import write_contact_sheet
@@ -26,6 +25,7 @@ from clrernetlm.files import PathLike
 from clrernetlm.lane import turn_message
 from clrernetlm.lane_points import bottom_first
 from clrernetlm.models.targets import IGNORED_LABEL
+from clrernetlm.progress import progress
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
 SHOWN_PROBLEMS = 50
@@ -132,7 +132,7 @@ def check_data(
     report = DataReport(str(root))
     entries = list(_entries(folder, lists if lists is not None else _find_lists(folder), report))
     inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
-    for finding in track(_run(inspect, entries, workers), "checking", total=len(entries), transient=True):
+    for finding in progress(_run(inspect, entries, workers), "Checking", len(entries)):
         report.problems.extend(finding.problems)
         report.top_first += finding.top_first
         if finding.lanes is not None:

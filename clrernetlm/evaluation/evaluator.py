@@ -152,10 +152,11 @@ def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResu
     if not shown:
         yield from results
         return
+    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("images"), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Evaluating", total=None)
         for result in results:
             bar.advance(task, result.total.images)

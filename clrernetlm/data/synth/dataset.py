@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clrernetlm.data.synth.labels import draw_mask
 from clrernetlm.data.synth.picture import lane_slots, render
@@ -21,6 +20,7 @@ from clrernetlm.data.synth.sensor import encode
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing, write_text_atomically
 from clrernetlm.lane import format_lines
+from clrernetlm.progress import progress as progress_bar
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
 SPLITS = ("train", "val", "test")
@@ -176,9 +176,7 @@ def generate_dataset(
     ]
     job = partial(make_picture, root=root, seed=seed, size=size, quality=quality, max_lanes=max_lanes, realism=realism)
     workers = min(workers, len(pictures))
-    bar = Progress(TextColumn("roads"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not progress)
-    with bar:
-        results = list(bar.track(_results(job, pictures, workers), total=len(pictures)))
+    results = list(progress_bar(_results(job, pictures, workers), "Roads", len(pictures), progress))
     _write_lists(root, pictures, results)
 
 

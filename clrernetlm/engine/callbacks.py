@@ -68,8 +68,28 @@ class EpochSeed(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # a run that is resumed within an epoch does not start it again
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
+
+
+class StepLimit(Callback):
+    """Ends the training after `max_steps` optimiser steps.
+
+    Lightning's own limit makes it count the steps of a resumed run from the middle of an epoch, whatever the checkpoint
+    says, so that it skips the epoch after the checkpoint.
+    """
+
+    def __init__(self, max_steps: int) -> None:
+        self.max_steps = max_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step >= self.max_steps:
+            trainer.should_stop = True
 
 
 class DataWait(Callback):
@@ -168,6 +188,8 @@ class RunCheckpoint(ModelCheckpoint):
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
     """Everything that watches a training run, in the order it must act."""
     callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), DataWait(), progress_bar()]
+    if settings.max_steps > 0:
+        callbacks.append(StepLimit(settings.max_steps))
     if settings.ema_momentum:
         callbacks.append(RunningAverage(settings.ema_momentum, select_device(settings.device)))
     # The best first: what is saved after every epoch, and resumed from, has to know of it.

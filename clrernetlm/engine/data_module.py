@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -68,6 +68,17 @@ def build_loader(config: Config, split: Split, shard: Shard | None = None, equal
     )
 
 
+class EpochLoader(DataLoader[Any]):
+    """Begins an epoch when its first batch is asked for, not when the loop over its batches is made.
+
+    Lightning makes that loop before it has read from a checkpoint which epoch comes next. Worker processes begin to
+    load at once, and a resumed run would train on the images of another epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator waits for its first `next`
+        yield from super().__iter__()
+
+
 class LaneDataModule(pl.LightningDataModule):
     """Training and validation loaders of `config.data`.
 
@@ -87,16 +98,16 @@ class LaneDataModule(pl.LightningDataModule):
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
         batch_size, workers = self.config.data.batch_size, loader_workers(self.config.data.num_workers)
-        return DataLoader(
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return EpochLoader(
             EpochKeyedDataset(self.train_dataset),
-            # A resumed run asks for its first batches before any epoch is announced.
             batch_sampler=EpochSampler(
                 len(self.train_dataset),
                 batch_size,
                 seed=self.config.training.seed,
-                epoch=self.trainer.current_epoch,
                 rank=rank,
                 world=world,
+                done=lambda: progress.current.ready,  # more than 0 where max_steps had ended the run within an epoch
             ),
             collate_fn=collate,
             num_workers=workers,

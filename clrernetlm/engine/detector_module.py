@@ -107,4 +107,4 @@ class DetectorModule(LaneModule):
             {"params": backbone, "lr": settings.learning_rate * settings.backbone_rate},
             {"params": [parameter for parameter in rest if parameter.requires_grad]},
         ]
-        return adamw_cosine(groups, settings, int(self.trainer.estimated_stepping_batches))
+        return adamw_cosine(groups, settings, self.optimizer_steps())

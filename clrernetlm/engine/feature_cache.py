@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -81,6 +82,7 @@ def feature_cache(
     folder = Path(config.lanelm.cache) / fingerprint(config, images, model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder.parent)
         with only_builder(folder.with_suffix(".lock")):
             if not folder.exists():
                 build(config, images, model, folder, device or next(model.parameters()).device)
@@ -92,13 +94,28 @@ def feature_cache(
     return FeatureCache(folder, len(images))
 
 
+def remove_unfinished(cache: Path) -> None:
+    """Remove features that a killed process had begun to write in the folder `cache`."""
+    for part in cache.glob("*.part"):
+        with suppress(OSError), only_builder(part.with_suffix(".lock"), wait=False):
+            shutil.rmtree(part)
+
+
 @contextmanager
-def only_builder(path: Path) -> Iterator[None]:
-    """Wait until no other process is in this block for the same path. The system frees it when a process is killed."""
+def only_builder(path: Path, wait: bool = True) -> Iterator[None]:
+    """Wait until no other process is in this block for the same path. The system frees it when a process is killed.
+
+    With `wait` off: raises BlockingIOError when another process is in it, another OSError when that cannot be known.
+    """
     with open(path, "w") as lock:
-        if fcntl is not None:
+        if fcntl is None:
+            if not wait:
+                raise OSError(errno.ENOTSUP, "no locks on this system")
+        elif wait:
             with suppress(OSError):  # file systems without locks
                 fcntl.flock(lock, fcntl.LOCK_EX)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

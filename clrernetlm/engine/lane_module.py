@@ -70,6 +70,16 @@ class LaneModule(pl.LightningModule):
             for score, value in tally.scores(add_up).items():
                 self.log(f"val/{name}{score}", value, prog_bar=not name and score == "F1@50", rank_zero_only=True)
 
+    def optimizer_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        steps, limit = int(self.trainer.estimated_stepping_batches), self.config.training.max_steps
+        return min(steps, limit) if limit > 0 else steps
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        loop = self.trainer.fit_loop
+        if loop.epoch_loop.batch_progress.current.completed < self.trainer.num_training_batches:
+            # `max_steps` ended the run within an epoch, which Lightning counts as whole. A resumed run finishes it.
+            for progress in ("current", "total"):
+                checkpoint["loops"]["fit_loop"]["epoch_progress"][progress]["processed"] -= 1
         checkpoint["config"] = to_dict(self.config)
         checkpoint["clrernetlm_version"] = __version__

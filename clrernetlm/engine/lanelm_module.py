@@ -74,7 +74,7 @@ class LaneLMModule(LaneModule):
 
     def configure_optimizers(self) -> Any:
         groups = [{"params": list(self.model.lanelm.parameters())}]
-        return adamw_cosine(groups, self.config.training, int(self.trainer.estimated_stepping_batches))
+        return adamw_cosine(groups, self.config.training, self.optimizer_steps())
 
 
 class PlainLaneLMModule(LaneLMModule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -19,13 +19,23 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     each of `world` processes takes an equal, contiguous share of it, so N processes together see exactly the batches
     that one process would. The last, incomplete global batch is dropped (BatchNorm wants full batches) unless it is the
     only one; then it is kept so that tiny data sets train.
+
+    `done` says, when an epoch begins, how many of its batches were already trained on; they are left out.
     """
 
     def __init__(
-        self, length: int, batch_size: int, *, seed: int = 0, epoch: int = 0, rank: int = 0, world: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        done: Callable[[], int] = lambda: 0,
     ) -> None:
         self.length, self.batch_size = length, batch_size
-        self.seed, self.epoch, self.rank, self.world = seed, epoch, rank, world
+        self.seed, self.epoch, self.rank, self.world, self.done = seed, epoch, rank, world, done
 
     @property
     def sampler(self) -> EpochSampler:
@@ -44,9 +54,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         if self.length < self.batch_size:  # one batch: every process needs a full share, so images repeat
             order = np.resize(order, -(-self.length // self.world) * self.world)
         share = min(self.batch_size, len(order)) // self.world
-        for batch in range(len(self)):
+        epoch = self.epoch
+        for batch in range(self.done(), len(self)):
             start = batch * self.batch_size + self.rank * share
-            yield [(self.epoch, int(index)) for index in order[start : start + share]]
+            yield [(epoch, int(index)) for index in order[start : start + share]]
 
 
 class ShardBatches(Sampler[list[int]]):

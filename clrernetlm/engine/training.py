@@ -30,6 +30,7 @@ from clrernetlm.engine.lessons_data import LessonDataModule
 from clrernetlm.engine.memory import keep_freed_memory
 from clrernetlm.engine.training_processes import check_processes
 from clrernetlm.errors import UserError
+from clrernetlm.files import sweep_temporary_files
 from clrernetlm.models.device import select_device
 
 Parts = tuple[LaneModule, LaneDataModule]
@@ -70,8 +71,10 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
         saved = AtomicCheckpointIO().load_checkpoint(start)
         if first_process():
             warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
-        if saved["epoch"] + 1 >= config.training.epochs:
+        if is_finished(saved, config):
             return trained_checkpoint(work_dir)
+    if first_process():
+        sweep_temporary_files(work_dir / "checkpoints")
     keep_freed_memory()
     torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
     module, data = PARTS[config.task](config)
@@ -103,6 +106,13 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
             raise
         raise UserError(f"{work_dir}: cannot be written ({error.strerror}); free space and add --resume") from None
     return trained_checkpoint(work_dir)
+
+
+def is_finished(saved: dict[str, Any], config: Config) -> bool:
+    """Whether a training checkpoint is the last one of a training with these settings."""
+    epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    steps, limit = saved["global_step"], config.training.max_steps
+    return bool(epochs >= config.training.epochs or 0 < limit <= steps)
 
 
 def lost_connection(error: RuntimeError) -> bool:
@@ -205,6 +215,8 @@ def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callbac
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    # Ours are: EpochSampler leaves out what an unfinished epoch has seen.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # LaneLM's detector is frozen and in evaluation mode on purpose.
     warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode at the start of training.*")
     # A run that ends before its first validation has no best checkpoint; the last one is its result.
@@ -217,7 +229,6 @@ def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callbac
             strategy=settings.strategy,
             precision=settings.precision,
             max_epochs=settings.epochs,
-            max_steps=settings.max_steps,
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.clip_norm,
             check_val_every_n_epoch=settings.validate_every if validates else None,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +12,9 @@ from torch import Tensor
 from clrernetlm import __version__
 from clrernetlm.errors import UserError
 from clrernetlm.files import EXPORTED, PathLike, replacing
-from clrernetlm.models import inert_pickle
 from clrernetlm.models.packed import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.models.state_dict import load_network_weights, network_weights
+from clrernetlm.models.torch_archive import TorchScriptError, read_torch_file
 
 if TYPE_CHECKING:
     from clrernetlm.models.clrernet import CLRerNet
@@ -47,29 +45,14 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickle protocols and archives; the outcome says it better
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # whatever bytes can make an unpickler raise
-            if not isinstance(error, pickle.UnpicklingError) and "TorchScript" not in str(error):
-                raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
-        if _is_program(path):
-            raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead")
-        try:
-            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
-        except Exception:
-            raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
-
-
-def _is_program(path: Path) -> bool:
-    """Whether torch.load would hand the file over to the TorchScript loader: asked of the reader it uses itself."""
     try:
-        return "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records()
-    except (RuntimeError, UnicodeDecodeError):
-        return False  # no zip archive, or one that torch.load cannot list either
+        return read_torch_file(path)
+    except OSError:
+        raise
+    except TorchScriptError:
+        raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead") from None
+    except Exception:  # whatever bytes can make an unpickler raise
+        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
 
 
 def load_weights(model: CLRerNet, path: PathLike) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 Item = TypeVar("Item")
@@ -18,4 +19,4 @@ def progress(items: Iterable[Item], what: str, total: int | None = None, shown: 
     """
     console = Console(stderr=True)
     hidden = not (shown and console.is_terminal)
-    return track(items, what, total, console=console, transient=True, disable=hidden)
+    return track(items, escape(what), total, console=console, transient=True, disable=hidden)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,14 @@ from clrernetlm import UserError
 from clrernetlm.config import Config
 from clrernetlm.detection import report_video
 from clrernetlm.drawing import PALETTE
+from clrernetlm.geometry import Viewport
 from clrernetlm.inputs import find_inputs, is_input
 from clrernetlm.lane import Lane
 from clrernetlm.video import USUAL_FPS, Video, video_file
-from clrernetlm.video_detection import VideoResult, detect_video
+from clrernetlm.video_detection import VideoResult, calibrated, detect_video
 from tests.drawn_roads import drawn_lanes
+from tests.small_videos import SIZE as MARKED
+from tests.small_videos import corners, set_matrix, write_clip
 
 SIZE = (320, 180)  # width, height
 FRAMES = 20
@@ -229,3 +233,35 @@ def test_words_become_images_videos_and_cameras(tmp_path: Path) -> None:
     (tmp_path / "mixed2").mkdir()
     with pytest.raises(UserError, match="no image or video in this folder"):
         find_inputs([str(tmp_path / "mixed2")])
+
+
+def test_overlay_and_lanes_of_a_turned_clip_are_what_players_show(tmp_path: Path) -> None:
+    clip = set_matrix(write_clip(tmp_path / "phone.mp4"), 0, 1, -1, 0)
+    sizes = []
+
+    class Watching(Stub):
+        def set_image(self, image: np.ndarray, *_: object) -> None:
+            assert corners(image) == "RW.."
+            sizes.append((image.shape[1], image.shape[0]))
+            super().set_image(image)
+
+        def lanes(self, conf: float | None) -> list[Lane]:
+            return []
+
+    detect_video(Watching(), clip, tmp_path / "out", "phone")  # type: ignore[arg-type]
+    facts = json.loads((tmp_path / "out/phone.lanes.json").read_text())
+    assert (facts["width"], facts["height"]) == MARKED[::-1]
+    assert sizes == [MARKED[::-1]] * 5
+    assert [corners(image) for image in frames_of(tmp_path / "out/phone.mp4")] == ["RW.."] * 5
+
+
+def test_the_crop_of_a_turned_clip_is_chosen_from_turned_frames(tmp_path: Path) -> None:
+    class Watching(Stub):
+        config = replace(Config(), model=replace(Config().model, viewport_mode="auto"))
+
+        def calibrate(self, images: list[np.ndarray]) -> Viewport:
+            assert [corners(image) for image in images] == [".R.W"]
+            return Viewport(800, 320, top=0.5)
+
+    clip = set_matrix(write_clip(tmp_path / "phone.mp4"), -1, 0, 0, -1)
+    assert calibrated(Watching(), clip) == Viewport(800, 320, top=0.5)  # type: ignore[arg-type]

@@ -1,0 +1,100 @@
+"""Command lines with words too many, too few, misspelt or of another kind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from random import Random
+
+from clrernetlm.cli import main
+from clrernetlm.errors import UserError
+from tests.fuzz.mutations import NUMBERS, damage_words
+from tests.fuzz.seeds import content
+
+TRAIN = (
+    "train tiny.py --data.root data --training.epochs 1 --training.max-steps 1 --data.batch-size 2 "
+    "--data.num-workers 0 --training.work-dir out/run"
+)
+LINES = (
+    "detect photo.jpg --model models/tiny.safetensors --out out",
+    "detect photo.jpg --model models/tiny.onnx --out out --conf 0.4",
+    "detect data/driver_1 --model models/tiny.safetensors --out out --crop 0.4,0.9 --one-camera",
+    "detect clip.avi --model models/tiny.safetensors --out out --no-tracking",
+    "detect tiny.py models/tiny.pth photo.jpg --out out --model.decode.conf-threshold 0.3",
+    "test tiny.py models/tiny.pth --data.root data --out out/lanes --json out/a.json --report out/a.html",
+    "test models/lanelm.safetensors --data.root data --data.categories folders --out out/lanes --noise 3",
+    "evaluate --pred predictions --gt data --list data/list/test.txt --json out/a.json --workers 1 --width 8",
+    "evaluate --pred predictions --gt data --list data/list/test.txt --json out/a.json --workers 1 "
+    "--image-size 328x118 --categories data/list/test_split --semantics official --per-image out/images.jsonl",
+    "check-data data --contact-sheet out/sheet.jpg --workers 1 --lists list/test.txt --max-lanes 4",
+    "tokens data/driver_1/clip_0.MP4/00000.lines.txt --steps 16 --bins 80 --lane 2 --frame 328x118",
+    "config tiny.py --save out/config.py --training.epochs 3",
+    "config clrernet_culane_dla34 --model.viewport.top 0.5",
+    "config mmdetection/clrernet/culane/clrernet_culane_dla34.py",
+    "models",
+    "models get tiny --to out",
+    "pack models/tiny.ckpt out/packed.safetensors --precision fp16",
+    "pack models/tiny.pth out/packed.safetensors --config tiny.py",
+    "export models/tiny.ckpt missing.pth --to onnx --out out/a.onnx",
+    "speed tiny.py models/tiny.pth --device cpu --batch 1 --iterations 1 --precision fp32",
+    "synth out/roads --train 1 --val 0 --test 0 --size 328x118 --workers 1 --seed 3",
+    TRAIN,
+    TRAIN + " --resume",
+    "--version",
+    "help",
+)  # fmt: skip
+OPTIONS = (
+    "--help", "-h", "--", "-", "--resume", "--out", "--json", "--device", "--device=cuda:9", "--backend=openvino",
+    "--conf=nan", "--conf=0.5", "--crop=0.9,0.1", "--crop", "--seed=-1", "--training.epochs=x",
+    "--model.head.num-priors=0", "--model.viewport.width=31", "--data.root=missing", "--data.root=/dev/null",
+    "training.seed=1e3",
+    "--model.max-lanes=300", "--lanelm.kind=plain", "--task=lanelm", "--name=..", "None", "data",
+    "out",
+    "photo.jpg", "clip.avi", "tiny.py", "models/tiny.pth", "models/tiny.ckpt", "models/tiny.xml", "models/tiny.pt2",
+    "models/lanelm.safetensors", "missing.jpg", "/dev/null", "/dev/zero", "/proc/self/mem", "/", ".",
+    "*.jpg", "http://127.0.0.1:9/a.mp4",
+    "rtsp://127.0.0.1:9/a", "99", "roads", "roads_detector", "clrernet_culane_dla34", "--split=train", "--prompts=all",
+    "--image-size=auto", "--image-size=0x0", "--categories=folders", "--workers=-1", "--realism=all", "--realism=x",
+)  # fmt: skip
+# What follows may take its time rightly where the numbers are large, so they stay small.
+LONG = ("train", "speed", "synth", "demo", "export")
+SMALL = tuple(number for number in NUMBERS if not number.strip("+-").isdigit() or len(number) < 2)
+
+
+def make_command(rng: Random, seeds: Path, folder: Path) -> None:
+    words = rng.choice(LINES).split()
+    long = words[0] in LONG
+    damaged = damage_words(rng, words, OPTIONS, SMALL if long else NUMBERS)
+    if damaged[:1] == ["demo"] or (damaged[:2] == ["models", "get"] and set(damaged) & {"clrernet_culane_dla34"}):
+        damaged = ["models"]  # a demo takes minutes, and a download needs the network
+    if not long and damaged and damaged[0] in LONG:
+        damaged[0] = "config"
+    write_line(seeds, folder, damaged)
+
+
+def write_line(seeds: Path, folder: Path, words: list[str]) -> None:
+    """The words as `line.json`, and everything that the lines name."""
+    for name in ("data", "predictions"):
+        shutil.copytree(seeds / name, folder / name)
+    shutil.copytree(seeds / "models", folder / "models", copy_function=os.link)
+    shutil.copytree(seeds / "configs", folder, dirs_exist_ok=True)
+    (folder / "photo.jpg").write_bytes(content(seeds / "images" / "image.jpg"))
+    (folder / "clip.avi").write_bytes(content(seeds / "videos" / "clip.avi"))
+    (folder / "line.json").write_text(json.dumps(words))
+
+
+def read_command(seeds: Path, folder: Path) -> None:
+    """Run the command line; UserError for one that ends with code 2. What it prints is judged by the watcher."""
+    words = json.loads((folder / "line.json").read_text())
+    try:
+        code = main(words)
+    except SystemExit as left:  # of `--help`
+        code = left.code if isinstance(left.code, int) else 0 if left.code is None else 2
+    assert code in (0, 1, 2), f"exit code {code}"
+    for path in (seeds / "data").rglob("*.lines.txt"):
+        label = folder / path.relative_to(seeds)
+        assert label.read_bytes() == path.read_bytes(), f"{label.name}: a label was written over"
+    if code == 2:
+        raise UserError("exit code 2")

@@ -1,0 +1,430 @@
+"""Runs inputs in a process of their own and watches it: time, memory, signals, code that runs, files and connections.
+
+`Watcher` forks that process, hands it one input after the other and starts another one when it dies. Python's audit
+events tell what the process does; what libraries do without Python is seen by a listening socket and by files that
+have appeared or changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from clrernetlm.errors import UserError
+from tests.fuzz.cases import CASES, expectation
+from tests.fuzz.kinds import KINDS
+from tests.fuzz.seeds import build_seeds
+
+SECONDS = 10.0  # that one input may take
+MEGABYTES = 1500  # that the whole process may use
+KILLED_ABOVE = 3000  # megabytes; the machine has others to serve
+MARK = "escaped"  # in every piece of hostile code, and the name of the file that it makes
+MESSAGE = 2000  # characters that an error may have
+STARTS_PROGRAMS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.startfile",
+    "subprocess.Popen",
+    "pty.spawn",
+)
+CONNECTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
+CHANGES_FILES = {
+    "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2, "os.truncate": 1,
+    "os.chmod": 1, "os.chown": 1, "os.utime": 1, "shutil.rmtree": 1, "shutil.move": 2, "shutil.copyfile": 2,
+}  # fmt: skip
+DANGEROUS = ("os", "posix", "nt", "subprocess", "sys", "eval", "exec", "getattr", "open", "compile", "__import__")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A hand-made case by its name, or input number `index` of a seed."""
+
+    kind: str
+    index: int = 0
+    seed: int = 0
+    case: str | None = None
+
+    @property
+    def command(self) -> str:
+        """What reproduces it."""
+        which = f"--case {self.case}" if self.case else f"--index {self.index} --seed {self.seed}"
+        return f"python -m tests.fuzz --kind {self.kind} {which}"
+
+
+@dataclass
+class Result:
+    """What became of an input: `outcome` accepted, refused, or a fault.
+
+    Faults: traceback, words (an error that is not one line, or a command line that prints several), hang, crash,
+    memory, code, outside, network, and passed for an input that must be refused and was not. `seconds` and `megabytes`
+    are wall time and the largest resident memory.
+    """
+
+    input: Input
+    outcome: str
+    message: str = ""
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    folder: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        return self.outcome not in ("accepted", "refused")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Result:
+        tree = json.loads(text)
+        return Result(**{**tree, "input": Input(**tree["input"])})
+
+
+class Sandbox:
+    """The only place where an input may leave files: `input/` with its `out/`, `tmp/`, `cache/`; `seeds/` is read only.
+
+    `input/` belongs to it only where the kind `writes`. `outside/` and `escaped` beside them are there to be watched.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.seeds, self.input, self.log = self.root / "seeds", self.root / "work" / "input", self.root / "log"
+        self.violations = self.root / "violations"
+
+    def prepare(self) -> None:
+        """Make everything but the seeds' files."""
+        for name in ("seeds", "work", "tmp", "cache"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """An empty `input/`; also what watched processes left in it is gone."""
+        shutil.rmtree(self.root / "work", ignore_errors=True)
+        shutil.rmtree(self.root / "tmp", ignore_errors=True)
+        (self.root / "tmp").mkdir()
+        (self.input / "out").mkdir(parents=True)
+        for path in (self.log, self.violations):
+            path.write_bytes(b"")
+
+    def strangers(self) -> list[Path]:
+        """Files that lie where no input may write."""
+        known = {"seeds", "work", "tmp", "cache", "log", "violations"}
+        found = [path for path in self.root.iterdir() if path.name not in known]
+        return found + [path for path in (self.root / "work").iterdir() if path.name != "input"]
+
+
+class Auditor:
+    """Notes forbidden audit events in the file `violations` while `watching`; also of forked processes."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.watching = False
+        self.runs = False
+        self.allowed: tuple[str, ...] = ()
+        self.sandbox = str(sandbox.root)
+        self._file = os.open(sandbox.violations, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._busy = False
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.watching or self._busy:
+            return
+        self._busy = True
+        try:
+            violation = self.judge(event, arguments)
+            if violation:
+                os.write(self._file, (violation.replace("\n", " ")[:500] + "\n").encode(errors="replace"))
+        finally:
+            self._busy = False
+
+    def judge(self, event: str, arguments: tuple[Any, ...]) -> str:
+        """What is wrong with an event, after the name of the fault and a blank; empty for a harmless one."""
+        if event in STARTS_PROGRAMS:
+            return "" if harmless_program(arguments) else f"code {event} {arguments[:2]!r}"
+        if event in CONNECTS:
+            return f"network {event} {arguments[1:]!r}" if "AF_UNIX" not in repr(arguments) else ""
+        if event == "open" and opens_for_writing(arguments):
+            return self._place(event, arguments[0])
+        if event in CHANGES_FILES:
+            return next(filter(None, (self._place(event, path) for path in arguments[: CHANGES_FILES[event]][-1:])), "")
+        if event == "pickle.find_class" and (arguments[0] in DANGEROUS or arguments[1] in DANGEROUS):
+            return f"code pickle names {arguments}"
+        if event == "ctypes.dlopen" and isinstance(arguments[0], str) and arguments[0].startswith(self.sandbox):
+            return f"code {event} {arguments[0]}"
+        if event == "exec":
+            source, constants = getattr(arguments[0], "co_filename", ""), getattr(arguments[0], "co_consts", ())
+            foreign = (source.startswith(self.sandbox) and not self.runs) or MARK in repr(constants)
+            return f"code exec of {source}" if foreign else ""
+        return ""
+
+    def _place(self, event: str, path: Any) -> str:
+        if isinstance(path, int) or path is None:
+            return ""
+        with contextlib.suppress(TypeError, ValueError, OSError):
+            place = os.path.realpath(os.fsdecode(path))
+            if place.startswith(("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/", *self.allowed)):
+                return ""
+            return f"outside {event} {place}"
+        return ""
+
+
+def opens_for_writing(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    if isinstance(mode, str):
+        return bool(set(mode) & set("wax+"))
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+
+
+def harmless_program(arguments: tuple[Any, ...]) -> bool:
+    """Programs that libraries ask about the machine, whatever is read."""
+    words = repr(arguments)
+    return any(
+        name in words for name in ("lscpu", "uname", "ldconfig", "'gcc'", "'ld'", "nvidia-smi", "resource_tracker")
+    )
+
+
+def serve(sandbox: Sandbox, requests: int, replies: int) -> None:
+    """The watched process: inputs as JSON lines from `requests`, to `replies` `started` and then a result for each."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300 << 20, 300 << 20))
+    os.environ |= {
+        "CLRERNETLM_CACHE": str(sandbox.root / "cache"),
+        "TMPDIR": str(sandbox.root / "tmp"),
+        "COLUMNS": "100",
+    }
+    log = os.open(sandbox.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    tempfile.tempdir = str(sandbox.root / "tmp")
+    auditor = Auditor(sandbox)
+    sys.addaudithook(auditor.hook)
+    with os.fdopen(requests) as lines, os.fdopen(replies, "w") as out:
+        for line in lines:
+            given = Input(**json.loads(line))
+            make_input(sandbox, given)
+            out.write("started\n")
+            out.flush()
+            result = read_input(sandbox, auditor, given)
+            out.write(result.to_json() + "\n")
+            out.flush()
+
+
+def make_input(sandbox: Sandbox, given: Input) -> None:
+    """Write the files of an input into `sandbox.input`."""
+    os.chdir(sandbox.root)
+    sandbox.clear()
+    os.chdir(sandbox.input)
+    if given.case is not None:
+        CASES[given.kind][given.case](sandbox.seeds, sandbox.input)
+    else:
+        KINDS[given.kind].make(Random(f"{given.seed}/{given.kind}/{given.index}"), sandbox.seeds, sandbox.input)
+
+
+def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
+    """Hand an input to its readers, and say what became of it."""
+    kind = KINDS[given.kind]
+    caches = os.path.realpath(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "~/.cache"))) + "/clrernetlm/kernels-"
+    own = [
+        sandbox.root / "tmp",
+        sandbox.root / "cache",
+        sandbox.input / "out",
+        *([sandbox.input] if kind.writes else []),
+    ]
+    auditor.allowed, auditor.runs = (caches, *map(str, own)), kind.runs
+    Path("/proc/self/clear_refs").write_text("5")  # the largest resident memory counts from now
+    start = time.perf_counter()
+    outcome, message = "accepted", ""
+    auditor.watching = True
+    try:
+        kind.read(sandbox.seeds, sandbox.input)
+    except UserError as error:
+        outcome, message = "refused", str(error)
+    except BaseException as error:
+        place = traceback.extract_tb(error.__traceback__)
+        own_frames = [frame for frame in place if "/clrernetlm/" in frame.filename] or place
+        where = f"{Path(own_frames[-1].filename).name}:{own_frames[-1].lineno}" if place else ""
+        outcome, message = "traceback", f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:300]}"
+    finally:
+        auditor.watching = False
+    seconds = time.perf_counter() - start
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    megabytes = memory(os.getpid(), "VmHWM")
+    if outcome == "refused" and ("\n" in message.strip() or len(message) > MESSAGE):
+        outcome, message = "words", f"{len(message)} characters, {message.count(chr(10))} line ends: {message[:200]!r}"
+    if outcome in ("accepted", "refused") and given.kind == "commands":
+        printed = sandbox.log.read_text(errors="replace")
+        wrong = wrong_words(printed, refused=outcome == "refused")
+        outcome, message = ("words", wrong) if wrong else (outcome, printed[-200:])
+    if outcome in ("accepted", "refused") and megabytes > MEGABYTES:
+        outcome, message = "memory", f"{megabytes:.0f} MB; {message[:200]}"
+    if given.case is not None and outcome == "accepted" and expectation(given.kind, given.case) == "refuse":
+        outcome = "passed"
+    violation = sandbox.violations.read_text(errors="replace").partition("\n")[0]
+    if violation:
+        outcome, _, message = violation.partition(" ")
+    elif strangers := sandbox.strangers():
+        outcome = "code" if any(MARK in path.name for path in strangers) else "outside"
+        message = f"{', '.join(path.name for path in strangers)} came to be"
+        for path in strangers:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Result(given, outcome, message[:600], seconds, megabytes)
+
+
+def wrong_words(printed: str, refused: bool) -> str:
+    """What is wrong with the output of a command line; empty when nothing is."""
+    lines = printed.splitlines()
+    errors = [line for line in lines if line.startswith("error:")]
+    if "Traceback (most recent call last)" in printed:
+        return f"a traceback is printed: {lines[-1][:200]}"
+    if len(errors) != refused:
+        return f"{len(errors)} error lines: {printed[-300:]!r}"
+    return f"an error of {len(errors[0])} characters" if errors and len(errors[0]) > MESSAGE else ""
+
+
+def memory(process: int, field: str) -> float:
+    """`VmRSS` or `VmHWM` of a process in megabytes; 0 when it has gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) / 1000
+    return 0.0
+
+
+class Watcher:
+    """Runs inputs one by one in a forked process; what libraries are imported is shared with it.
+
+    `seconds`: how long an input may take. `kept`: folder for the inputs at fault.
+    """
+
+    def __init__(self, root: Path, kept: Path, seconds: float = SECONDS) -> None:
+        self.sandbox, self.kept, self.seconds = Sandbox(root), kept, seconds
+        self.sandbox.prepare()
+        self._in_other_process(lambda: build_seeds(self.sandbox.seeds))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        (self.sandbox.seeds / "port").write_text(str(self._listener.getsockname()[1]))
+        self._process = 0
+
+    def _in_other_process(self, work: Any) -> None:
+        """Do something whose memory and threads the watched processes shall not inherit."""
+        process = os.fork()
+        if not process:
+            code = 1
+            try:
+                work()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        if os.waitpid(process, 0)[1]:
+            raise RuntimeError("the seeds cannot be made")
+
+    def run(self, inputs: Sequence[Input]) -> Iterator[Result]:
+        """The results, in the order of the inputs."""
+        try:
+            for given in inputs:
+                result = self._run_one(given)
+                if result.is_fault:
+                    self._keep(result)
+                yield result
+        finally:
+            self._end()
+
+    def _run_one(self, given: Input) -> Result:
+        if not self._process:
+            self._begin()
+        self._requests.write(json.dumps(asdict(given)).encode() + b"\n")
+        self._requests.flush()
+        start, started, reply = time.monotonic(), False, b""
+        peak = 0.0
+        while True:
+            if select.select([self._replies], [], [], 0.05)[0]:
+                piece = os.read(self._replies, 1 << 16)
+                if not piece:
+                    _, status = os.waitpid(self._process, 0)
+                    self._process = 0
+                    how = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {status >> 8}"
+                    when = "" if started else ", while the input was made"
+                    return self._outside(Result(given, "crash", how + when, time.monotonic() - start, peak))
+                reply += piece
+                if not started and reply.startswith(b"started\n"):
+                    started, start, reply = True, time.monotonic(), reply[len(b"started\n") :]
+                if reply.endswith(b"\n"):
+                    return self._outside(Result.from_json(reply.decode()))
+            peak = max(peak, memory(self._process, "VmRSS"))
+            if peak > KILLED_ABOVE:
+                self._end()
+                return self._outside(Result(given, "memory", f"{peak:.0f} MB", time.monotonic() - start, peak))
+            if time.monotonic() - start > self.seconds:
+                self._end()
+                return self._outside(Result(given, "hang", f"{self.seconds:g} s", time.monotonic() - start, peak))
+
+    def _outside(self, result: Result) -> Result:
+        """The result, but for what only an observer from outside sees."""
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = self._listener.accept()
+            connection.close()
+            result.outcome, result.message = "network", "a library connected to an address in the file"
+        return result
+
+    def _begin(self) -> None:
+        requests, self._replies = os.pipe(), -1
+        replies = os.pipe()
+        self._process = os.fork()
+        if not self._process:
+            try:
+                os.close(requests[1])
+                os.close(replies[0])
+                serve(self.sandbox, requests[0], replies[1])
+            except BaseException:
+                with open(self.sandbox.root / "log", "a") as log:
+                    traceback.print_exc(file=log)
+                os._exit(70)
+            os._exit(0)
+        os.close(requests[0])
+        os.close(replies[1])
+        self._requests, self._replies = os.fdopen(requests[1], "wb"), replies[0]
+
+    def _end(self) -> None:
+        if self._process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
+            self._process = 0
+        with contextlib.suppress(AttributeError, OSError):
+            self._requests.close()
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._replies)
+
+    def _keep(self, result: Result) -> None:
+        """Copy the files of a faulty input, with its result beside them."""
+        given = result.input
+        folder = self.kept / f"{result.outcome}-{given.kind}-{given.case or given.index}"
+        folder.mkdir(parents=True, exist_ok=True)
+        result.folder = str(folder)
+        for path in self.sandbox.input.iterdir() if self.sandbox.input.is_dir() else ():
+            # Only small files of the input itself: links and copies of the seeds are made again by the command.
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
+                shutil.copy(path, folder / path.name)
+        (folder / "result.txt").write_text(f"{given.command}\n{result.outcome}: {result.message}\n")

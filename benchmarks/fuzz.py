@@ -26,7 +26,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from timing import cores, machine
+from timing import machine
+
+from clrernetlm.worker_pool import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = ("traceback", "words", "hang", "crash", "memory", "code", "outside", "network", "passed")
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10_000, help="all kinds together, hand-made cases among them")
     parser.add_argument("--kinds", nargs="*", default=[], help="kinds of input; default: all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=cores(), help="processes; default: one per core")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="processes; default: one per core")
     parser.add_argument("--no-cases", action="store_true", help="random damage only")
     parser.add_argument("--kept", type=Path, help="folder for faulty inputs; default: a new one")
     arguments = parser.parse_args()

@@ -493,6 +493,6 @@ KINDS = {
         Kind("pt2", make_program, read_exported),
         Kind("predictions", make_predictions, read_jsonl),
         Kind("api", make_call, read_call, writes=True),
-        Kind("commands", make_command, read_command, writes=True),
+        Kind("commands", make_command, read_command, writes=True, runs=True),
     )
 }

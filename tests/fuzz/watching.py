@@ -8,6 +8,7 @@ have appeared or changed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -33,6 +34,7 @@ from tests.fuzz.seeds import build_seeds
 SECONDS = 10.0  # that one input may take
 MEGABYTES = 1500  # that the whole process may use
 KILLED_ABOVE = 3000  # megabytes; the machine has others to serve
+ASKED = "asked"
 MARK = "escaped"  # in every piece of hostile code, and the name of the file that it makes
 MESSAGE = 2000  # characters that an error may have
 STARTS_PROGRAMS = (
@@ -136,6 +138,7 @@ class Auditor:
         self.watching = False
         self.runs = False
         self.allowed: tuple[str, ...] = ()
+        self.asked: tuple[str, ...] = ()  # places that a command line names itself: not written to either, but no fault
         self.sandbox = str(sandbox.root)
         self._file = os.open(sandbox.violations, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._busy = False
@@ -147,7 +150,10 @@ class Auditor:
         try:
             violation = self.judge(event, arguments)
             if violation:
-                os.write(self._file, (violation.replace("\n", " ")[:500] + "\n").encode(errors="replace"))
+                if not violation.startswith(ASKED):
+                    os.write(self._file, (violation.replace("\n", " ")[:500] + "\n").encode(errors="replace"))
+                # Whatever it was, it is not done: this process may write and run what the user may.
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         finally:
             self._busy = False
 
@@ -178,7 +184,7 @@ class Auditor:
             place = os.path.realpath(os.fsdecode(path))
             if place.startswith(("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/", *self.allowed)):
                 return ""
-            return f"outside {event} {place}"
+            return f"{ASKED if place.startswith(self.asked) else 'outside'} {event} {place}"
         return ""
 
 
@@ -247,6 +253,7 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
         *([sandbox.input] if kind.writes else []),
     ]
     auditor.allowed, auditor.runs = (caches, *map(str, own)), kind.runs
+    auditor.asked = tuple(named_places(sandbox.input / "line.json")) if given.kind == "commands" else ()
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident memory counts from now
     start = time.perf_counter()
     outcome, message = "accepted", ""
@@ -286,6 +293,15 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
         for path in strangers:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Result(given, outcome, message[:600], seconds, megabytes)
+
+
+def named_places(line: Path) -> Iterator[str]:
+    """Where the words of a command line lead to, with what stands behind an equals sign."""
+    for word in json.loads(line.read_text()):
+        for name in (word, word.partition("=")[2]):
+            with contextlib.suppress(ValueError, OSError):
+                if name and os.path.realpath(name) != "/":
+                    yield os.path.realpath(name)
 
 
 def wrong_words(printed: str, refused: bool) -> str:

@@ -20,9 +20,10 @@ from clrernetlm.config import load_config
 from clrernetlm.config.serialization import flatten
 from clrernetlm.data import PackCLRNetInputs, PackLaneLMInputs
 from clrernetlm.data.culane import CulaneDataset, read_labels
-from clrernetlm.data.images import Scratch, read_frame, read_image, read_mask
+from clrernetlm.data.images import Scratch, read_frame, read_image
 from clrernetlm.data.inspection import check_data
 from clrernetlm.data.lists import load_differences, read_image_list
+from clrernetlm.data.masks import read_mask
 from clrernetlm.data.transforms import Alaug, Compose
 from clrernetlm.engine.feature_cache import FeatureCache
 from clrernetlm.evaluation.evaluator import evaluate

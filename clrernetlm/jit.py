@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,41 @@ def kernel(function: Callable[..., Any] | None = None, *, fastmath: bool = False
     try:
         # Numba picks the place when it decorates, and would otherwise write beside the source file.
         config.CACHE_DIR = chosen or str(folder)
-        return numba.njit(cache=True, **options)(function)
+        compiled = numba.njit(cache=True, **options)(function)
+    except (OSError, RuntimeError):  # it tries to write there
+        return numba.njit(**options)(function)
     finally:
         config.CACHE_DIR = chosen
+    compiled._cache = _SpareCache(compiled._cache)
+    return compiled
+
+
+class _SpareCache:
+    """Numba's store of compiled kernels, with which a full disk or a damaged file costs time instead of an error.
+
+    A kernel that cannot be read is compiled anew, one that cannot be kept is compiled again by the next process.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        """Read a kernel; None if it is not there, or not whole."""
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception:  # whatever bytes can make an unpickler raise
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        """Keep a kernel; a damaged index, which every later kernel of that name would trip over, is begun anew."""
+        try:
+            self._cache.save_overload(*arguments)
+        except OSError:
+            return
+        except Exception:
+            with suppress(OSError):
+                self._cache.flush()
+                self._cache.save_overload(*arguments)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import resource
+import signal
 from importlib import import_module
 from pathlib import Path
 
@@ -68,3 +70,31 @@ def test_a_folder_that_others_can_fill_is_not_used(tmp_path: Path, monkeypatch: 
     (tmp_path / "shared").chmod(0o1777)  # as /tmp is: only owners replace their files
     cache_folder.cache_clear()
     assert cache_folder() == folder
+
+
+@pytest.mark.parametrize("damage", ["nothing", "cut short", "overwritten"])
+def test_kernels_that_cannot_be_read_are_compiled_again_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernel(add)(2, 3) == 5
+    for path in tmp_path.rglob("*.nb?"):
+        content = path.read_bytes()
+        path.write_bytes({"nothing": b"", "cut short": content[: len(content) // 2], "overwritten": b"x" * 99}[damage])
+    assert kernel(add)(2, 3) == 5
+    again = kernel(add)
+    assert again(2, 3) == 5
+    assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_a_full_disk_costs_no_more_than_the_next_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # the system now refuses larger files
+    try:
+        assert kernel(add)(2, 3) == 5
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.rglob("*.nb?*"))

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -37,6 +38,13 @@ except ImportError:  # Windows: no waiting for one another; whoever ends first w
 
 BATCH = 16
 LABELS = ("lane_xs", "lane_tokens_x", "lane_tokens_y")
+STORED = (
+    *(f"level_{i}" for i in range(PYRAMID_LEVELS)),
+    "proposal_xs",
+    "proposal_shown",
+    "proposal_scores",
+    *LABELS,
+)  # names of the files
 DATA_SETTINGS = ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
 
 
@@ -73,7 +81,8 @@ def feature_cache(
     """The cache that `config.lanelm.cache` asks for, built on `device` unless it is there; None when none is wanted.
 
     Every combination of images, settings and detector has a folder of its own in `config.lanelm.cache`, which appears
-    when it is complete. Raises UserError when every epoch shows new views, and when the disk is too small.
+    when it is complete; a damaged one is built anew, with a warning. Raises UserError when every epoch shows new views,
+    and when the disk is too small.
     """
     if config.lanelm.cache is None:
         return None
@@ -84,6 +93,10 @@ def feature_cache(
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.parent)
         with only_builder(folder.with_suffix(".lock")):
+            fault = damage(folder, config.lanelm.views * len(images)) if folder.exists() else None
+            if fault is not None:
+                warnings.warn(f"{folder}: damaged ({fault}); computing the features again", stacklevel=2)
+                shutil.rmtree(folder)
             if not folder.exists():
                 build(config, images, model, folder, device or next(model.parameters()).device)
     except OSError as error:
@@ -92,6 +105,24 @@ def feature_cache(
             f"{folder}: features cannot be written ({reason}); free space, lower lanelm.views or set lanelm.cache=None"
         ) from None
     return FeatureCache(folder, len(images))
+
+
+def damage(folder: Path, rows: int) -> str | None:
+    """Find out in which way a finished cache of `rows` rows lacks files or parts of them; None: in none.
+
+    Looks at names, headers and sizes, not at the gigabytes behind the headers.
+    """
+    for name in STORED:
+        path = folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode="r")
+        except FileNotFoundError:
+            return f"{path.name} is missing"
+        except (OSError, ValueError, EOFError):  # whatever bytes can make numpy raise
+            return f"{path.name} is cut short or overwritten"
+        if array.shape[:1] != (rows,):
+            return f"{path.name} has {len(array) if array.ndim else 0} rows instead of {rows}"
+    return None
 
 
 def remove_unfinished(cache: Path) -> None:

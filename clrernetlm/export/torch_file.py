@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ NAMES = "names"  # extra file: inputs | outputs
 def write_program(graph: Graph, path: Path, about: About) -> None:
     """Trace and write a graph with its description and the names of its inputs and outputs."""
     names = f"{' '.join(graph.inputs)}|{' '.join(graph.outputs)}"
-    with warnings.catch_warnings(), replacing(path) as temporary, open(temporary, "wb") as file:
+    # Into memory first: PyTorch's own writer ends the whole process when a disk is full.
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program_of(graph), file, extra_files={KEY: about.text(), NAMES: names})
+        torch.export.save(program_of(graph), buffer, extra_files={KEY: about.text(), NAMES: names})
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_program(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:

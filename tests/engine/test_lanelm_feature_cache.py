@@ -16,7 +16,7 @@ import torch
 
 from clrernetlm.config import AugmentationConfig
 from clrernetlm.data import collate
-from clrernetlm.engine.feature_cache import feature_cache, observed_sample
+from clrernetlm.engine.feature_cache import STORED, damage, feature_cache, observed_sample
 from clrernetlm.engine.lessons_data import LessonDataset
 from clrernetlm.errors import UserError
 from clrernetlm.models.checkpoint import load_weights
@@ -125,6 +125,47 @@ def test_other_settings_have_another_cache(config, model):
         model.detector.bbox_head.cls_layers.bias += 0.1
     assert feature_cache(config, images, model).folder not in (first, relabelled.folder)
     assert len(entries(config)) == 4
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def of_one_row(path):
+    np.save(path, np.load(path)[:1])
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Path.unlink, "is missing"),
+        (cut, "is cut short or overwritten"),
+        (lambda path: path.write_bytes(b""), "is cut short or overwritten"),
+        (lambda path: path.write_bytes(b"not numpy"), "is cut short or overwritten"),
+        (of_one_row, "has 1 rows instead of 40"),
+    ],
+)
+def test_damage_is_found(tmp_path, harm, said):
+    for name in STORED:
+        np.save(tmp_path / f"{name}.npy", np.zeros((40, 2), np.float16))
+    assert damage(tmp_path, 40) is None
+    for name in ("level_1", "proposal_xs", "lane_tokens_y"):
+        path = tmp_path / f"{name}.npy"
+        whole = path.read_bytes()
+        harm(path)
+        assert damage(tmp_path, 40) == f"{name}.npy {said}"
+        path.write_bytes(whole)
+
+
+def test_training_goes_on_with_features_computed_again(config, model):
+    images = LessonDataset(config).images
+    cache = feature_cache(config, images, model)
+    cut(cache.folder / "level_0.npy")
+    with pytest.warns(UserWarning, match=r"damaged \(level_0\.npy is cut short or overwritten\); computing the feat"):
+        again = feature_cache(config, images, model)
+    assert again.folder == cache.folder
+    assert again.read(VIEWS - 1, IMAGES - 1)["level_0"].any()
+    assert entries(config) == [cache.folder.name]
 
 
 KILLED = """

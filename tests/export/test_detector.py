@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import resource
+import signal
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +18,10 @@ from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
 from clrernetlm.export import export_model
+from clrernetlm.export.graphs import Graph
 from clrernetlm.export.onnx_file import write_onnx
 from clrernetlm.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.export.torch_file import write_program
 from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.packing import without_paths
@@ -245,6 +249,20 @@ def test_a_folder_in_the_way_leaves_no_half_of_an_openvino_pair(files: dict[str,
     with pytest.raises(UserError, match=r"lanes\.xml: cannot be written"):
         write_openvino(model, tmp_path / "lanes.xml", about)
     assert [path.name for path in tmp_path.iterdir()] == ["lanes.xml"]
+
+
+def test_a_full_disk_is_one_line_for_a_program(tmp_path: Path) -> None:
+    graph = Graph(torch.nn.Linear(200, 200), {"input": torch.zeros(1, 200)}, ("output",), {})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the system now refuses larger files
+    try:
+        with pytest.raises(UserError, match=r"lanes\.pt2: cannot be written \(File too large\)"):
+            write_program(graph, tmp_path / "lanes.pt2", About("detector", "CLRerNet", "fp32", 1, Config()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_exported_from_an_export(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+LONGEST = 2000  # characters of a message
+
 
 class UserError(Exception):
     """Something the user can fix: a file, a setting, a request.
@@ -16,6 +18,8 @@ class UserError(Exception):
         # A DataLoader hands on an error of its workers with the whole traceback as message; ours is its last line.
         if "\nOriginal Traceback" in message:
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
+        if len(message) > LONGEST:  # a name or value out of a file that somebody made so long
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
         super().__init__(message)
 
 

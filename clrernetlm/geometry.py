@@ -14,6 +14,7 @@ from clrernetlm.errors import UserError
 FloatArray = NDArray[np.floating]
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 FrameSize = tuple[int, int]  # width, height in pixels
+LARGEST = 4096  # pixels of the network input along an edge
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Viewport:
             )
         if self.width < 32 or self.height < 32:
             raise UserError(f"viewport: the network input {self.width}x{self.height} is too small; use at least 32x32")
+        if self.width > LARGEST or self.height > LARGEST:
+            raise UserError(
+                f"viewport: the network input {self.width}x{self.height} is too large; use {LARGEST}x{LARGEST} at most"
+            )
 
     @property
     def size(self) -> FrameSize:

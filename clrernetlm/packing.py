@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from clrernetlm.config import Config, from_dict, load_config, to_dict
+from clrernetlm.config import load_config
 from clrernetlm.config.overrides import apply_overrides
+from clrernetlm.config.stored import LOCAL, without_paths
 from clrernetlm.config.validation import validate
 from clrernetlm.errors import UserError
 from clrernetlm.files import sha256
@@ -18,19 +18,7 @@ from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.packed import SUFFIX, Precision, write_packed
 from clrernetlm.weights.finding import stored_config
 
-# Settings about the machine that trained; a packed file has the defaults instead.
-LOCAL = (
-    "data.root",
-    "data.train_list",
-    "data.val_list",
-    "data.test_list",
-    "data.categories",
-    "data.diff_file",
-    "training.work_dir",
-    "training.device",
-    "lanelm.detector",
-    "lanelm.cache",
-)
+__all__ = ["LOCAL", "pack", "without_paths"]
 
 
 def pack(
@@ -62,13 +50,3 @@ def pack(
         f"{target.stat().st_size / 1e6:.1f} MB\nsha256 {sha256(target)}"
     )
     return target
-
-
-def without_paths(config: Config) -> Config:
-    """A copy with the defaults for all settings in `LOCAL`."""
-    tree, defaults = to_dict(config), to_dict(Config())
-    for name in LOCAL:
-        *groups, leaf = name.split(".")
-        branch, default = (functools.reduce(dict.__getitem__, groups, root) for root in (tree, defaults))
-        branch[leaf] = default[leaf]
-    return from_dict(tree)

@@ -21,6 +21,7 @@ from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.lane import one_x_per_row, read_lines
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig
 
+MAX_ROWS, MAX_BINS = 1000, 65_536  # as for the settings of LaneLM
 COLUMNS = 100  # at most, of the picture
 MARGIN = 12  # columns for the row's number and its y
 
@@ -41,8 +42,12 @@ def print_tokens(
 
     `frame` is the (width, height) of the image in pixels, by default that of the image beside the file. `lane` picks
     the line of the file, from 1. Small letters are rows below the label's lowest point, which training targets cover
-    as well. Raises UserError naming the file when it cannot be read, has no such line, or no image is beside it.
+    as well. Raises UserError naming the file when it cannot be read, has no such line, or no image is beside it, and
+    for `steps` and `bins` out of range.
     """
+    for name, value, most in (("steps", steps, MAX_ROWS), ("bins", bins, MAX_BINS)):
+        if not 2 <= value <= most:
+            raise UserError(f"{name}: {value} is out of range; use 2 to {most}")
     viewport = viewport or Viewport()
     labels = read_lines(lines)
     if lane is not None and not 1 <= lane <= len(labels):

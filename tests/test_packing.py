@@ -101,8 +101,8 @@ def test_lanelm_and_its_detector_are_one_file(lanelm: tuple[Config, Path], tmp_p
 
 
 def test_a_training_checkpoint_is_enough_too(detector: tuple[Config, Path]) -> None:
-    assert Predictor(checkpoint=detector[1]).config == detector[0]
-    assert Predictor(str(detector[1])).config == detector[0]
+    assert Predictor(checkpoint=detector[1]).config == without_paths(detector[0])
+    assert Predictor(str(detector[1])).config == without_paths(detector[0])
 
 
 def test_settings_can_be_fixed_while_packing(

@@ -10,7 +10,6 @@ from tyro.conf import Positional, arg
 
 from clrernetlm.cli.base import Command
 from clrernetlm.cli.sizes import OptionalSize, Size
-from clrernetlm.errors import UserError
 
 Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
 
@@ -89,8 +88,6 @@ class Tokens(Command):
     lane: Annotated[int | None, arg(metavar="N", help="only this line of the file, from 1")] = None
 
     def run(self) -> int:
-        if min(self.steps, self.bins) < 2:
-            raise UserError("--steps and --bins: use 2 or more")
         viewport = None
         if self.config is not None:
             from clrernetlm.config import load_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from reprlib import Repr
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,16 @@ from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.errors import UserError
 
 T = TypeVar("T")
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
+
+
+def shown(value: Any) -> str:
+    """`repr` of a value for a message, bounded in length and time: it may come from a file that somebody made so."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an int of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -86,20 +97,24 @@ def decode(annotation: Any, value: Any, name: str) -> Any:
             kinds = [arguments[0]] * len(value) if variadic else arguments
             return tuple(decode(kind, item, name) for kind, item in zip(kinds, value, strict=True))
     if annotation is float and type(value) in (int, float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{name}: {shown(value)} is too large") from None
     if annotation in (bool, int, str) and type(value) is annotation:
         return value
-    raise UserError(f"{name}: {value!r} is not {describe(annotation)}")
+    raise UserError(f"{name}: {shown(value)} is not {describe(annotation)}")
 
 
 def _decode_dataclass(cls: Any, value: Any, name: str) -> Any:
     if not isinstance(value, dict):
-        raise UserError(f"{name or 'config'}: {value!r} is not a group of settings ({cls.__name__})")
+        raise UserError(f"{name or 'config'}: {shown(value)} is not a group of settings ({cls.__name__})")
     hints = _hints(cls)
     prefix = f"{name}." if name else ""
     for key in value:
         if key not in hints:
-            raise UserError(f"{prefix}{key}: no such setting{did_you_mean(str(key), hints, prefix)}")
+            word = key if isinstance(key, str) and len(key) < 100 else shown(key)
+            raise UserError(f"{prefix}{word}: no such setting{did_you_mean(word, hints, prefix)}")
     return cls(**{key: decode(hints[key], item, prefix + key) for key, item in value.items()})
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clrernetlm.config.schema import Config
-from clrernetlm.config.serialization import flatten
+from clrernetlm.config.serialization import flatten, shown
 from clrernetlm.errors import UserError
 
 
@@ -28,26 +28,38 @@ def at_least(low: float) -> Rule:
 
 def between(low: float, high: float) -> Rule:
     """From `low` to `high`, both included."""
-    return Rule(lambda value: low <= value <= high, f"{low:g} to {high:g}")
+    return Rule(lambda value: low <= value <= high, f"{_number(low)} to {_number(high)}")
 
 
+def _number(value: float) -> str:
+    """Without an exponent: 4294967295, 0.5."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+MANY = 10**9
+# Counts are bounded far beyond use: settings also come with files of strangers, and what is built from them takes time
+# and memory before it is compared with anything.
+MAX_WEIGHTS = 250_000_000  # of detector and LaneLM each, 1 GB; the largest of the project's configs has 25 million
+MAX_ATTENTION = 100_000_000  # anchors times places of the context map
+MAX_TEXT = 1000  # characters of a text
+MAX_LIST = 100  # values in a list
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
 FRACTION = between(0, 1)
 WIDTH = Rule(lambda value: 0 < value <= 1, "a fraction of the image width, more than 0 and at most 1")
 
 # Every number of the schema except the Viewport's, which checks itself.
 RULES: dict[str, Rule] = {
-    "model.head.num_priors": at_least(1),
-    "model.head.num_points": at_least(3),
-    "model.head.sample_points": at_least(2),
+    "model.head.num_priors": between(1, 10_000),
+    "model.head.num_points": between(3, 1000),
+    "model.head.sample_points": between(2, 1000),
     "model.head.refine_layers": between(1, 3),
-    "model.head.feature_channels": at_least(1),
-    "model.head.fc_layers": at_least(1),
-    "model.head.roi_channels": at_least(1),
-    "model.head.attention_size": at_least(1),
+    "model.head.feature_channels": between(1, 4096),
+    "model.head.fc_layers": between(1, 32),
+    "model.head.roi_channels": between(1, 4096),
+    "model.head.attention_size": between(1, 256),
     "model.head.attention_dropout": FRACTION,
-    "model.assigner.min_topk": at_least(1),
-    "model.assigner.max_topk": at_least(1),
+    "model.assigner.min_topk": between(1, 1000),
+    "model.assigner.max_topk": between(1, 1000),
     "model.assigner.cls_weight": at_least(0),
     "model.assigner.reg_weight": at_least(0),
     "model.assigner.dynamick_lane_width": WIDTH,
@@ -63,20 +75,20 @@ RULES: dict[str, Rule] = {
     "model.decode.conf_threshold": FRACTION,
     "model.decode.nms_threshold": at_least(0),
     "model.max_lanes": between(1, 254),  # masks are bytes: 0 is the background, 255 is "ignore"
-    "lanelm.network.num_steps": at_least(4),
-    "lanelm.network.nbins_x": at_least(2),
-    "lanelm.network.embed_dim": at_least(2),
-    "lanelm.network.num_layers": at_least(1),
-    "lanelm.network.num_heads": at_least(1),
-    "lanelm.network.ffn_dim": at_least(1),
-    "lanelm.network.question_stride": at_least(1),
-    "lanelm.network.strip_points": at_least(1),
+    "lanelm.network.num_steps": between(4, 1000),
+    "lanelm.network.nbins_x": between(2, 65_536),
+    "lanelm.network.embed_dim": between(2, 8192),
+    "lanelm.network.num_layers": between(1, 64),
+    "lanelm.network.num_heads": between(1, 256),
+    "lanelm.network.ffn_dim": between(1, 65_536),
+    "lanelm.network.question_stride": between(1, 1000),
+    "lanelm.network.strip_points": between(1, 1000),
     "lanelm.network.strip_spacing": POSITIVE,
-    "lanelm.network.offset_bins": at_least(3),
+    "lanelm.network.offset_bins": between(3, 65_536),
     "lanelm.network.offset_range": WIDTH,
-    "lanelm.lessons.proposals": at_least(0),
-    "lanelm.lessons.invented": at_least(0),
-    "lanelm.lessons.unasked": at_least(0),
+    "lanelm.lessons.proposals": between(0, 1000),
+    "lanelm.lessons.invented": between(0, 1000),
+    "lanelm.lessons.unasked": between(0, 1000),
     "lanelm.lessons.proposal_threshold": FRACTION,
     "lanelm.lessons.match_iou": FRACTION,
     "lanelm.lessons.question_noise": at_least(0),
@@ -85,17 +97,17 @@ RULES: dict[str, Rule] = {
     "lanelm.lessons.label_sigma": at_least(0),
     "lanelm.lessons.mean_weight": at_least(0),
     "lanelm.decode.proposal_threshold": FRACTION,
-    "lanelm.decode.max_proposals": at_least(1),
+    "lanelm.decode.max_proposals": between(1, 10_000),
     "lanelm.decode.lane_threshold": FRACTION,
     "lanelm.decode.detector_share": FRACTION,
-    "lanelm.decode.rounds": at_least(1),
-    "lanelm.decode.hallucination_points": at_least(2),
+    "lanelm.decode.rounds": between(1, 100),
+    "lanelm.decode.hallucination_points": between(2, 10_000),
     "lanelm.decode.nms_threshold": at_least(0),
-    "lanelm.views": at_least(0),
+    "lanelm.views": between(0, 10_000),
     "lanelm.cache_limit": POSITIVE,
     "data.diff_threshold": at_least(0),
-    "data.batch_size": at_least(1),
-    "data.num_workers": at_least(0),
+    "data.batch_size": between(1, 100_000),
+    "data.num_workers": between(0, 1024),
     "data.augmentation.flip": FRACTION,
     "data.augmentation.channel_shuffle": FRACTION,
     "data.augmentation.brightness_contrast": FRACTION,
@@ -105,24 +117,24 @@ RULES: dict[str, Rule] = {
     "data.augmentation.affine_scale": POSITIVE,
     "data.augmentation.affine_rotate": between(-180, 180),
     "data.augmentation.affine_shift": FRACTION,
-    "training.epochs": at_least(1),
-    "training.max_steps": Rule(lambda value: value == -1 or value >= 1, "1 or more, or -1 for no limit"),
+    "training.epochs": between(1, MANY),
+    "training.max_steps": Rule(lambda value: value == -1 or 1 <= value <= MANY, f"1 to {MANY}, or -1 for no limit"),
     "training.learning_rate": POSITIVE,
     "training.betas": Rule(lambda value: 0 <= value < 1, "0 or more and less than 1"),
     "training.weight_decay": at_least(0),
-    "training.warmup_steps": at_least(0),
+    "training.warmup_steps": between(0, MANY),
     "training.ema_momentum": Rule(lambda value: 0 < value < 1, "more than 0 and less than 1, or None"),
     "training.clip_norm": POSITIVE,
-    "training.accumulate": at_least(1),
+    "training.accumulate": between(1, MANY),
     "training.backbone_rate": at_least(0),
-    "training.log_every": at_least(1),
-    "training.validate_every": at_least(0),
+    "training.log_every": between(1, MANY),
+    "training.validate_every": between(0, MANY),
     "training.seed": between(0, 2**32 - 1),
-    "training.num_devices": at_least(1),
-    "training.num_nodes": at_least(1),
-    "training.keep_checkpoints": at_least(1),
-    "evaluation.lane_width": at_least(1),
-    "evaluation.image_size": at_least(1),
+    "training.num_devices": between(1, 1024),
+    "training.num_nodes": between(1, 100_000),
+    "training.keep_checkpoints": between(1, MANY),
+    "evaluation.lane_width": between(1, 1000),
+    "evaluation.image_size": between(1, 16_384),
     "evaluation.thresholds": Rule(lambda value: 0 < value < 1, "IoU values between 0 and 1"),
 }
 
@@ -132,11 +144,15 @@ DEVICES = re.compile(r"auto|cpu|mps|cuda(:[0-9]+)?")
 def validate(config: Config) -> None:
     """Raise UserError naming the first setting whose value is out of range, and the range."""
     values = flatten(config)
+    for name, value in values.items():
+        if isinstance(value, str | tuple) and len(value) > (MAX_TEXT if isinstance(value, str) else MAX_LIST):
+            raise UserError(f"{name}: {len(value)} long; use {MAX_TEXT} characters, or {MAX_LIST} values, at most")
     for name, rule in RULES.items():
         value = values[name]
         items = value if isinstance(value, tuple) else (value,)
         if not all(item is None or rule.holds(item) for item in items):
             raise UserError(f"{name}: {_show(value)} is out of range; use {rule.wording}")
+    _check_size(config)
     least, most = config.model.assigner.min_topk, config.model.assigner.max_topk
     if least > most:
         raise UserError(f"model.assigner.min_topk: {least} is more than model.assigner.max_topk = {most}")
@@ -149,5 +165,32 @@ def validate(config: Config) -> None:
         raise UserError(f"training.device: '{config.training.device}' is unknown; use auto, cpu, cuda, cuda:N or mps")
 
 
+def _check_size(config: Config) -> None:
+    """Raise UserError for settings that are each in range, but together ask for more than any machine has.
+
+    Counted are the products that can get large; a twentieth more or less does not matter.
+    """
+    head, net = config.model.head, config.lanelm.network
+    channels, dim = head.feature_channels, net.embed_dim
+    detector = channels * (channels * (2 * head.fc_layers + head.sample_points + 50) + 54 * head.roi_channels)
+    if detector > MAX_WEIGHTS:
+        raise UserError(
+            f"model.head: {detector / 1e6:.0f} million weights; lower feature_channels ({channels}), sample_points "
+            f"({head.sample_points}), fc_layers ({head.fc_layers}) or roi_channels ({head.roi_channels})"
+        )
+    rows, columns = head.attention_size
+    if head.num_priors * rows * columns > MAX_ATTENTION:
+        raise UserError(
+            f"model.head: {head.num_priors} anchors attend to {rows}x{columns} places; lower num_priors or "
+            "attention_size"
+        )
+    reader = dim * (net.num_layers * (8 * dim + 2 * net.ffn_dim) + 2 * net.nbins_x + net.offset_bins + channels)
+    if reader > MAX_WEIGHTS:
+        raise UserError(
+            f"lanelm.network: {reader / 1e6:.0f} million weights; lower embed_dim ({dim}), num_layers "
+            f"({net.num_layers}), ffn_dim ({net.ffn_dim}) or nbins_x ({net.nbins_x})"
+        )
+
+
 def _show(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return " ".join(map(_show, value)) if isinstance(value, tuple) else shown(value).strip("'")

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 
 from clrernetlm.config import Config
+from clrernetlm.config.stored import without_paths
 from clrernetlm.errors import UserError
 from clrernetlm.export.graphs import Graph, detector_graph
 from clrernetlm.models.clrernet import init_detector
-from clrernetlm.packing import without_paths
 from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About
 from clrernetlm.runtimes.names import LEVELS
 

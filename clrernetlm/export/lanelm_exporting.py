@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from clrernetlm.config import Config
+from clrernetlm.config.stored import without_paths
 from clrernetlm.errors import UserError
 from clrernetlm.export.exporting import SUFFIXES, Precision, Target, described, write_graph
 from clrernetlm.export.graphs import detector_graph
 from clrernetlm.export.lanelm_graphs import lanelm_graphs
 from clrernetlm.files import temporary_beside
 from clrernetlm.models.lanelm.loading import init_lanelm
-from clrernetlm.packing import without_paths
 from clrernetlm.runtimes.about import DETECTOR, About
 
 

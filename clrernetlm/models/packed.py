@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
+from clrernetlm.config.serialization import shown
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing
 
@@ -25,6 +26,7 @@ FORMAT = 1
 # Tensors with fewer values stay in float32: together they are a hundredth of a model, and among them are anchors,
 # where half a pixel counts, and BatchNorm's variances, which may be tiny.
 SMALL = 4096
+MAX_HEADER = 1 << 23  # bytes
 NOT_A_CHECKPOINT = "not a checkpoint, or cut short; get the file again"
 
 
@@ -62,6 +64,7 @@ def read_packed(path: PathLike) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        _check_header(path)
         with safe_open(path, framework="pt") as file:
             about = _about(path, file.metadata())
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -78,12 +81,20 @@ def read_settings(path: PathLike) -> dict[str, Any] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        _check_header(path)
         with safe_open(path, framework="pt") as file:
             return _about(path, file.metadata()).get("config")
     except SafetensorError:
         raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+
+
+def _check_header(path: PathLike) -> None:
+    """Raise UserError for a list of tensors and settings that is larger than any model's; ours have 0.1 MB."""
+    with open(path, "rb") as file:
+        if int.from_bytes(file.read(8), "little") > MAX_HEADER:
+            raise UserError(f"{path}: {NOT_A_CHECKPOINT}")
 
 
 def _about(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]:
@@ -99,6 +110,6 @@ def _about(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]
         raise UserError(f"{path}: metadata.{KEY}: not readable; pack the file again with `clrernetlm pack`")
     if about.get("format") != FORMAT:
         raise UserError(
-            f"{path}: packed in format {about.get('format')}, this version reads {FORMAT}; update clrernetlm"
+            f"{path}: packed in format {shown(about.get('format'))}, this version reads {FORMAT}; update clrernetlm"
         )
     return about

@@ -18,7 +18,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from clrernetlm import __version__
-from clrernetlm.config import Config, from_dict, to_dict
+from clrernetlm.config import Config, to_dict
+from clrernetlm.config.serialization import shown
+from clrernetlm.config.stored import config_of_file
 from clrernetlm.errors import UserError
 from clrernetlm.files import EXPORTED, PathLike
 
@@ -28,6 +30,7 @@ DETECTOR = "detector"
 ONNX, OPENVINO, TORCH = EXPORTED
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
+MAX_BATCH = 10_000  # images at a time
 MAX_XML = 1 << 25  # bytes of an OpenVINO graph without its weights; ours have less than 1 MB
 
 
@@ -78,19 +81,19 @@ def parse_about(text: str | None, path: PathLike) -> About:
         raise UserError(f"{path}: metadata.{KEY}: not readable; export the model again")
     if tree.get("format") != FORMAT:
         raise UserError(
-            f"{path}: exported in format {tree.get('format')}, this version reads {FORMAT}; update clrernetlm"
+            f"{path}: exported in format {shown(tree.get('format'))}, this version reads {FORMAT}; update clrernetlm"
         )
     batch, precision = tree.get("batch"), tree.get("precision")
-    if not (batch is None or (type(batch) is int and batch > 0)):
-        raise UserError(f"{path}: metadata.{KEY}.batch: {batch!r} is no number of images; export the model again")
+    if not (batch is None or (type(batch) is int and 0 < batch <= MAX_BATCH)):
+        raise UserError(f"{path}: metadata.{KEY}.batch: {shown(batch)} is no number of images; export the model again")
     if precision not in PRECISIONS:
-        raise UserError(f"{path}: metadata.{KEY}.precision: {precision!r} is unknown; export the model again")
+        raise UserError(f"{path}: metadata.{KEY}.precision: {shown(precision)} is unknown; export the model again")
     return About(
         part=str(tree.get("part")),
         model_class=str(tree.get("model_class")),
         precision=precision,
         batch=batch,
-        config=from_dict(tree["config"], str(path)),
+        config=config_of_file(tree["config"], path),
         version=str(tree.get("clrernetlm_version")),
     )
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from clrernetlm.config import Config, from_dict, load_config
+from clrernetlm.config import Config, load_config
 from clrernetlm.config.loading import project_configs
 from clrernetlm.config.overrides import apply_overrides
+from clrernetlm.config.stored import config_of_file
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.errors import UserError
@@ -60,7 +61,10 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
 
 
 def stored_config(path: PathLike) -> Config | None:
-    """The settings in a packed file or training checkpoint; None when it holds none. Raises UserError."""
+    """The settings in a packed file or training checkpoint, without paths; None when it holds none.
+
+    Raises UserError, also for settings out of range.
+    """
     path = Path(path)
     if (file := exported_file(path)) is not None:
         about = read_about(file)
@@ -71,7 +75,7 @@ def stored_config(path: PathLike) -> Config | None:
         tree = read_settings(path)
     else:
         tree = read_checkpoint(path).get("config")
-    return from_dict(tree, str(path)) if isinstance(tree, dict) else None
+    return config_of_file(tree, path) if isinstance(tree, dict) else None
 
 
 def exported_file(path: PathLike) -> Path | None:

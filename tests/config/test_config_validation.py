@@ -34,10 +34,10 @@ def test_no_number_may_be_nan_or_hugely_negative(name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("data.batch_size=0", "data.batch_size: 0 is out of range; use 1 or more"),
+        ("data.batch_size=0", "data.batch_size: 0 is out of range; use 1 to 100000"),
         ("data.augmentation.flip=1.5", "data.augmentation.flip: 1.5 is out of range; use 0 to 1"),
         ("model.max_lanes=255", "model.max_lanes: 255 is out of range"),
-        ("training.max_steps=0", "training.max_steps: 0 is out of range; use 1 or more, or -1"),
+        ("training.max_steps=0", "training.max_steps: 0 is out of range; use 1 to 1000000000, or -1"),
         ("training.ema_momentum=1", "training.ema_momentum: 1.0 is out of range"),
         ("data.augmentation.affine_scale=0,1", "data.augmentation.affine_scale: 0.0 1.0 is out of range"),
         ("data.augmentation.affine_scale=1.2,0.8", "write the smaller value first"),

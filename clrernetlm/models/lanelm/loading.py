@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clrernetlm import __version__
 from clrernetlm.config.schema import Config
-from clrernetlm.config.serialization import flatten, to_dict
+from clrernetlm.config.serialization import flatten, shown, to_dict
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.models.checkpoint import read_checkpoint, write_checkpoint
@@ -95,7 +95,10 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
         for part in name.split("."):
             stored = stored.get(part, wanted) if isinstance(stored, Mapping) else wanted
         if (tuple(stored) if isinstance(stored, list) else stored) != wanted:
-            return f"trained with {name}={stored}, the configuration says {wanted}; use the configuration it belongs to"
+            return (
+                f"trained with {name}={shown(stored)}, the configuration says {shown(wanted)}; use the configuration "
+                "it belongs to"
+            )
     return None
 
 

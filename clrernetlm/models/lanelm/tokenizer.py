@@ -14,6 +14,7 @@ from clrernetlm.lane_points import SAME_ROW, join_lanes
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
+MOST = 10_000  # pixels and rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class LaneTokenizerConfig:
         for name, least in (("img_w", 1), ("img_h", 1), ("num_steps", 2), ("nbins_x", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"{name}: {getattr(self, name)} is too small; use {least} or more")
+        for name, most in (("img_w", MOST), ("img_h", MOST), ("num_steps", MOST), ("nbins_x", 10 * MOST)):
+            if getattr(self, name) > most:
+                raise UserError(f"{name}: {getattr(self, name)} is too large; use {most} or less")
         if self.pad_token_x != 0:
             raise UserError(f"pad_token_x: {self.pad_token_x} stands for a place in the image; use 0")
         if self.pad_token_y not in (-1, self.num_steps):

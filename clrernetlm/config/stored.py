@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 from typing import Any
 
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import from_dict, to_dict
 from clrernetlm.config.validation import validate
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 
 # Settings about the machine that trained; the file of a model has the defaults instead.
 LOCAL = (
@@ -33,7 +33,7 @@ LOCAL = (
 LONGEST_NAME = 100  # characters
 
 
-def config_of_file(tree: dict[str, Any], path: str | Path) -> Config:
+def config_of_file(tree: dict[str, Any], path: PathLike) -> Config:
     """The settings of a model's file (`tree`, as `to_dict` made it) without paths, and with a plain name.
 
     Raises UserError, naming the file, for a setting that is unknown, of a wrong type or out of range.

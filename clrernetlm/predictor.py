@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +19,47 @@ from torch import Tensor
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.errors import UserError
-from clrernetlm.files import PathLike
+from clrernetlm.files import PathLike, sha256
 from clrernetlm.geometry import FrameSize, Image, Viewport
 from clrernetlm.lane import Lane
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_with_clicks
 from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.promptable import DetectorReader, Observation, PromptableDetector
+from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.models.shared_use import running, tracing
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.loading import detector_of, device_of, load_model
-from clrernetlm.viewing import camera_viewport, look
+from clrernetlm.viewing import Look, camera_viewport, look
 from clrernetlm.weights.finding import find_model, names_model
+
+_keeping = threading.Lock()
+
+
+@dataclass(eq=False)
+class Seen:
+    """What is known of the images that one thread has given last."""
+
+    look: Look
+    proposals: Proposals | None = None  # computed when they are asked for first
+    answers: Answers | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a model was made from, besides its settings: enough to make it again in another process."""
+
+    checkpoint: str | None  # absolute path; None: random weights
+    device: str
+    backend: Backend | None
+    precision: str
+    compiled: bool
+    trust_code: bool
+    files: tuple[tuple[str, int, int], ...]  # path, bytes, time of the last change in ns
+    random_state: Tensor | None  # that the random weights were drawn from
 
 
 class Predictor:
@@ -50,6 +82,10 @@ class Predictor:
     GPU, fp16, and `compiled` is for torch.compile; see `models.fusing.fuse`. `trust_code` opens an exported .pt2, which
     can run code of whoever made it; no other file can (docs/SECURITY.md).
 
+    `detect` and `detect_many` keep nothing: image in, lanes out. What `set_image` keeps belongs to the thread that
+    called it. So threads may share a predictor. Copies share the network. Pickled, it is the settings, the path of the
+    weights file, which has to stay as it is, and what was computed for the last image.
+
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
 
@@ -64,35 +100,89 @@ class Predictor:
         trust_code: bool = False,
     ) -> None:
         self.config, checkpoint = _settings_and_weights(config, checkpoint)
-        model = load_model(self.config, checkpoint, device, backend, precision, compiled, trust_code)
+        path = None if checkpoint is None else os.path.abspath(checkpoint)
+        state = torch.get_rng_state() if path is None else None
+        self._load(Origin(path, device, backend, precision, compiled, trust_code, stamps(path), state), checkpoint)
+
+    def _load(self, origin: Origin, checkpoint: PathLike | None) -> None:
+        """`checkpoint` is the origin's as errors shall name it."""
+        model = load_model(
+            self.config,
+            checkpoint,
+            origin.device,
+            origin.backend,
+            origin.precision,
+            origin.compiled,
+            origin.trust_code,
+        )
+        self._origin = origin
         self._reader = model if isinstance(model, DetectorReader) else None
         self.detector, self.device = detector_of(model), device_of(model)
-        self._frames: list[FrameSize] = []
-        self._viewports: list[Viewport] = []
-        self._seen: Observation | None = None
-        self._proposals: Proposals | None = None
-        self._answers: Answers | None = None
+        self._process = os.getpid()
+        self._own = threading.local()  # `seen`: what this thread has given, or None
+        self._kept: weakref.WeakSet[Seen] = weakref.WeakSet()  # of all threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        origin = self._origin
+        if origin.files != stamps(origin.checkpoint):
+            raise UserError(f"{origin.checkpoint}: changed since this predictor was made; make a new one")
+        digests = tuple(sha256(path) for path, *_ in origin.files)
+        return {"config": self.config, "origin": origin, "digests": digests, "seen": to_arrays(self._only_seen())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        origin: Origin = state["origin"]
+        files = stamps(origin.checkpoint)
+        if tuple(sha256(path) for path, *_ in files) != state["digests"]:
+            raise UserError(f"{origin.checkpoint}: not the file that the pickled predictor is of; make a new one")
+        self.config = state["config"]
+        with torch.random.fork_rng([], enabled=origin.random_state is not None):
+            if origin.random_state is not None:
+                torch.set_rng_state(origin.random_state)
+            self._load(replace(origin, files=files), origin.checkpoint)
+        self._seen = to_tensors(state["seen"], self.device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Predictor:
+        copied = self.__copy__()
+        copied.config = deepcopy(self.config, memo)
+        copied._seen = to_tensors(to_arrays(self._seen), self.device)
+        return copied
+
+    def __copy__(self) -> Predictor:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__, _own=threading.local(), _kept=weakref.WeakSet())
+        seen = self._seen
+        copied._seen = None if seen is None else replace(seen)
+        return copied
 
     @property
     def model(self) -> CLRerNet | ExportedDetector | DetectorReader:
         """The network: the detector, or the detector and LaneLM in one."""
         return self._reader or self.detector
 
-    @torch.inference_mode()
+    def detect(self, image: Image, viewport: Viewport | None = None, conf: float | None = None) -> list[Lane]:
+        """Lanes of one (H, W, 3) uint8 BGR image, best first, in pixels of that image; keeps nothing.
+
+        As `set_image` and `lanes` in one, for threads and tasks that share a predictor.
+        """
+        return self.detect_many([image], viewport, conf)[0]
+
+    def detect_many(
+        self, images: Sequence[Image], viewport: Viewport | None = None, conf: float | None = None
+    ) -> list[list[Lane]]:
+        """Lanes of every image of a batch, as `set_images` and `lanes_of_images` in one; keeps nothing."""
+        return self._lanes(Seen(self._look(images, viewport)), conf)
+
     def set_images(self, images: Sequence[Image], viewport: Viewport | None = None) -> None:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
+
+        What it finds is kept for the thread that calls this; after an error nothing is.
 
         `viewport` is the part of them to look at. Without one it is the configured part, but with `model.viewport_mode`
         auto an image whose horizon is not where the network expects it is seen a second time. Raises UserError for no
         images, and for one of another shape or type.
         """
-        if not images:
-            raise UserError("images: none; give one or more")
-        for image in images:
-            frame_size(image)
-        seen = look(self.config.model, self.detector, images, viewport)
-        self._seen, self._frames, self._viewports = seen.observation, seen.frames, seen.viewports
-        self._proposals = self._answers = None
+        self._seen = None
+        self._seen = Seen(self._look(images, viewport))
 
     def set_image(self, image: Image, viewport: Viewport | None = None) -> None:
         """Run the detector on one (H, W, 3) uint8 BGR image; see `set_images`."""
@@ -101,14 +191,13 @@ class Predictor:
     @property
     def viewports(self) -> list[Viewport]:
         """Which part of every image given last the network saw."""
-        return [*self._viewports]
+        return [] if self._seen is None else [*self._seen.look.viewports]
 
     @property
     def viewport(self) -> Viewport:
         """Which part of the image given last the network saw; before any image, what is configured."""
-        return self._viewports[0] if self._viewports else self.config.model.viewport
+        return self.config.model.viewport if self._seen is None else self._seen.look.viewports[0]
 
-    @torch.inference_mode()
     def calibrate(self, images: Sequence[Image]) -> Viewport:
         """The crop for a camera, from a few of its images, all of one size: what `set_image` takes as `viewport`.
 
@@ -121,36 +210,26 @@ class Predictor:
             raise UserError(f"images: sizes {shown}; calibrate one camera, with images of one size, at a time")
         if not images or self.config.model.viewport_mode == "fixed":
             return self.config.model.viewport
-        return camera_viewport(self.config.model, self.detector, images)
+        with self._network(), torch.inference_mode():
+            return camera_viewport(self.config.model, self.detector, images)
 
     def detections_of_images(self, conf: float | None = None) -> list[list[Lane]]:
         """The detector's own lanes of every image given last, best first, in pixels of that image.
 
         `conf` overrides the detector's confidence threshold.
         """
-        model = self.config.model
-        decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
-        stage = self._observation().stage
-        return decode_lanes(stage, decode, self._viewports, self._frames, max_lanes=model.max_lanes)
+        return self._detections(self._given(), conf)
 
     def detections(self, conf: float | None = None) -> list[Lane]:
         """The detector's own lanes of the image given last, best first, in pixels of that image."""
         return self.detections_of_images(conf)[0]
 
-    @torch.inference_mode()
     def lanes_of_images(self, conf: float | None = None) -> list[list[Lane]]:
         """Lanes of every image given last, best first, in pixels of that image; `conf` overrides the threshold.
 
         With LaneLM these are its answers about the detector's lanes, also about unsure ones.
         """
-        if self._reader is None:
-            return self.detections_of_images(conf)
-        if self._answers is None:
-            self._answers = self._reader.read(self._observation())
-        model = self.config.model
-        return answered_lanes(
-            self._answers, self.config.lanelm.decode, self._viewports, self._frames, model.max_lanes, conf
-        )
+        return self._lanes(self._given(), conf)
 
     def lanes(self, conf: float | None = None) -> list[Lane]:
         """Lanes of the image given last, best first, in pixels of that image."""
@@ -160,7 +239,6 @@ class Predictor:
         """The lane that runs through `points` (K, 2), x, y in pixels of the image given last; see `complete_many`."""
         return self.complete_many([points], use_detector)[0]
 
-    @torch.inference_mode()
     def complete_many(self, clicks: Sequence[ArrayLike], use_detector: bool = True, image: int = 0) -> list[Lane]:
         """One lane per set of points (K, 2), x, y in pixels of an image, in one go: as many calls of `complete`.
 
@@ -173,35 +251,91 @@ class Predictor:
 
         Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
         """
-        model, observation = self._promptable(), self._observation()
-        if not 0 <= image < len(self._frames):
-            raise UserError(f"image: {image}, but {len(self._frames)} were given; count from 0")
+        model, seen = self._promptable(), self._given()
+        frames, viewports = seen.look.frames, seen.look.viewports
+        if not 0 <= image < len(frames):
+            raise UserError(f"image: {image}, but {len(frames)} were given; count from 0")
         if not len(clicks):
             return []
-        frame, viewport = self._frames[image], self._viewports[image]
+        frame, viewport, observation = frames[image], viewports[image], seen.look.observation
         prompts, there = prompts_of_clicks(clicks, viewport, frame)
-        if self._proposals is None:
-            self._proposals = model.propose(observation.stage)
-        found, one = self._proposals, slice(image, image + 1)
-        answers = model.answer(
-            tuple(level[one] for level in observation.levels),
-            ask_with_clicks(
-                Proposals(found.xs[one], found.shown[one], found.scores[one]),
-                prompts[None].to(self.device),
-                there[None].to(self.device),
-                model.lanelm.rows,
-                CLICK_REACH * viewport.width if use_detector else 0.0,
-            ),
-        )
+        with self._network(), torch.inference_mode():
+            if seen.proposals is None:
+                seen.proposals = model.propose(observation.stage)
+            found, one = seen.proposals, slice(image, image + 1)
+            answers = model.answer(
+                tuple(level[one] for level in observation.levels),
+                ask_with_clicks(
+                    Proposals(found.xs[one], found.shown[one], found.scores[one]),
+                    prompts[None].to(self.device),
+                    there[None].to(self.device),
+                    model.lanelm.rows,
+                    CLICK_REACH * viewport.width if use_detector else 0.0,
+                ),
+            )
         xs, shown = answers.xs[0].cpu().numpy(), answers.shown[0].cpu().numpy()
         return [
             Lane(np.asarray(viewport.to_frame(keypoints(x, rows, viewport), frame), np.float64), score)
             for x, rows, score in zip(xs, shown, answers.score[0].tolist(), strict=True)
         ]
 
-    def _observation(self) -> Observation:
+    def _look(self, images: Sequence[Image], viewport: Viewport | None) -> Look:
+        if not images:
+            raise UserError("images: none; give one or more")
+        for image in images:
+            frame_size(image)
+        with self._network(), torch.inference_mode():
+            return look(self.config.model, self.detector, images, viewport)
+
+    def _detections(self, seen: Seen, conf: float | None) -> list[list[Lane]]:
+        model, given = self.config.model, seen.look
+        decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
+        return decode_lanes(given.observation.stage, decode, given.viewports, given.frames, max_lanes=model.max_lanes)
+
+    def _lanes(self, seen: Seen, conf: float | None) -> list[list[Lane]]:
+        if self._reader is None:
+            return self._detections(seen, conf)
+        with self._network(), torch.inference_mode():
+            if seen.answers is None:
+                seen.answers = self._reader.read(seen.look.observation)
+            return answered_lanes(
+                seen.answers,
+                self.config.lanelm.decode,
+                seen.look.viewports,
+                seen.look.frames,
+                self.config.model.max_lanes,
+                conf,
+            )
+
+    def _network(self) -> AbstractContextManager[None]:
+        """The context that networks run in: beside other threads, or alone where they may be compiled first."""
+        if self.device.type == "cuda" and os.getpid() != self._process:
+            raise UserError("predictor: a forked process cannot use its parent's GPU; start processes with spawn")
+        return tracing() if self._origin.compiled else running()
+
+    @property
+    def _seen(self) -> Seen | None:
+        return getattr(self._own, "seen", None)
+
+    @_seen.setter
+    def _seen(self, seen: Seen | None) -> None:
+        self._own.seen = seen
+        if seen is not None:
+            with _keeping:
+                self._kept.add(seen)
+
+    def _only_seen(self) -> Seen | None:
+        """What this thread has given, or the only thread that has: pools and queues pickle in a thread of their own."""
+        with _keeping:
+            kept = list(self._kept)
+        return self._seen or (kept[0] if len(kept) == 1 else None)
+
+    def _given(self) -> Seen:
         if self._seen is None:
-            raise UserError("predictor: no image yet; call set_image(image) first")
+            raise UserError(
+                "predictor: no image yet in this thread; call set_image(image) first, in the same thread, "
+                "or detect(image), which needs no other call"
+            )
         return self._seen
 
     def _promptable(self) -> PromptableDetector:
@@ -226,6 +360,36 @@ def _settings_and_weights(
     if checkpoint is None and names_model(os.fspath(config)):
         return find_model(config)
     return load_config(os.fspath(config)), checkpoint
+
+
+def stamps(checkpoint: str | None) -> tuple[tuple[str, int, int], ...]:
+    """(path, bytes, time of the last change in ns) of the files of a model; of an exported folder all in it."""
+    if checkpoint is None:
+        return ()
+    path = Path(checkpoint)
+    files = sorted(path.iterdir()) if path.is_dir() else [path, path.with_suffix(".bin")]
+    found = [(str(file), file.stat()) for file in files if file.is_file()]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+
+
+def to_arrays(value: Any) -> Any:
+    """Dataclasses, dicts, lists and tuples with NumPy arrays in the place of tensors; for pickles."""
+    return _with_leaves(value, lambda leaf: leaf.cpu().numpy().copy() if isinstance(leaf, Tensor) else leaf)
+
+
+def to_tensors(value: Any, device: torch.device) -> Any:
+    """The inverse of `to_arrays`, on a device."""
+    return _with_leaves(value, lambda leaf: torch.from_numpy(leaf).to(device) if isinstance(leaf, np.ndarray) else leaf)
+
+
+def _with_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type | Viewport):
+        return type(value)(*(_with_leaves(getattr(value, item.name), change) for item in fields(value)))
+    if isinstance(value, dict):
+        return {key: _with_leaves(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_leaves(item, change) for item in value)
+    return change(value)
 
 
 def prompts_of_clicks(clicks: Sequence[ArrayLike], viewport: Viewport, frame: FrameSize) -> tuple[Tensor, Tensor]:

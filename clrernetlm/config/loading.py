@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from clrernetlm.errors import UserError
 
 # The config files that are being run, outermost first.
 _running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
+_one_at_a_time = threading.RLock()  # `runpy` changes `sys.modules` and `sys.argv` while a file runs
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -96,7 +98,7 @@ def config_folder() -> Path:
 
 
 def _run(path: Path) -> Config:
-    with _entering(path):
+    with _one_at_a_time, _entering(path):
         try:
             names = runpy.run_path(str(path), run_name=path.stem)
         except (Exception, SystemExit) as error:

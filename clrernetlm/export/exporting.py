@@ -14,6 +14,7 @@ from clrernetlm.config.stored import without_paths
 from clrernetlm.errors import UserError
 from clrernetlm.export.graphs import Graph, detector_graph
 from clrernetlm.models.clrernet import init_detector
+from clrernetlm.models.shared_use import tracing
 from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About
 from clrernetlm.runtimes.names import LEVELS
 
@@ -27,6 +28,7 @@ OFFERED: dict[Target, tuple[Precision, ...]] = {
 }
 
 
+@tracing()
 def export_model(
     config: Config,
     checkpoint: str | os.PathLike[str] | None,
@@ -44,6 +46,9 @@ def export_model(
     `dynamic_batch` takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16,
     int8 and, where the processor has it, fp16 compute faster. int8 looks at the images of `calibration`, a folder or a
     list of paths. Without a checkpoint the weights are random.
+
+    Of several threads one exports at a time, and predictors wait for it; other networks of this process must not run
+    meanwhile, because PyTorch replaces `nn.Module.__call__` while it traces.
 
     Raises UserError for a combination that is not offered, a checkpoint that does not fit, and an `out` of another
     suffix.

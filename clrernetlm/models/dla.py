@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clrernetlm.models.layers import initialise_convolutions
+from clrernetlm.models.layers import ConvNormReLU, conv_norm_relu, initialise_convolutions
 
 
 class BasicBlock(nn.Module):
@@ -22,8 +22,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         residual = x if residual is None else residual
-        x = self.bn1(self.conv1(x)).relu_()
-        return self.bn2(self.conv2(x)).add_(residual).relu_()
+        x = conv_norm_relu(self.conv1, self.bn1, x)
+        return conv_norm_relu(self.conv2, self.bn2, x, residual)
 
 
 class Bottleneck(nn.Module):
@@ -41,9 +41,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         residual = x if residual is None else residual
-        x = self.bn1(self.conv1(x)).relu_()
-        x = self.bn2(self.conv2(x)).relu_()
-        return self.bn3(self.conv3(x)).add_(residual).relu_()
+        x = conv_norm_relu(self.conv1, self.bn1, x)
+        x = conv_norm_relu(self.conv2, self.bn2, x)
+        return conv_norm_relu(self.conv3, self.bn3, x, residual)
 
 
 Block = type[BasicBlock] | type[Bottleneck]
@@ -58,7 +58,7 @@ class Root(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, *children: Tensor) -> Tensor:
-        return self.bn(self.conv(torch.cat(children, dim=1))).relu_()
+        return conv_norm_relu(self.conv, self.bn, torch.cat(children, dim=1))
 
 
 class Tree(nn.Module):
@@ -129,8 +129,8 @@ class DLA(nn.Module):
         return level2, level3, level4, self.level5(level4)  # (B, C5, H/32, W/32)
 
 
-def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
+def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> ConvNormReLU:
+    return ConvNormReLU(
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clrernetlm.models.depthwise import depthwise_conv2d
-from clrernetlm.models.layers import RgbInput, initialise_convolutions
+from clrernetlm.models.layers import RELU6, FusedConv2d, RgbInput, initialise_convolutions
 
 NORM_EPSILON = 1e-3
 INPUT_MEAN = (127 / 255,) * 3
@@ -74,6 +74,13 @@ def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     return conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
 
 
+def normed_relu6(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """(B, in, h, w) -> (B, out, h', w'): convolution, batch norm, values cut off at 0 and 6."""
+    if isinstance(conv, FusedConv2d):  # the norm is in its weights
+        return conv(x, None, RELU6)
+    return F.relu6(normed(conv, norm, x), inplace=True)
+
+
 class InvertedBottleneck(nn.Module):
     """(B, in, h, w) -> (B, out, h/stride, w/stride): expand, depth-wise, project; a residual if shapes agree."""
 
@@ -93,10 +100,13 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = x
         if self._expand_conv is not None:
-            inner = F.relu6(normed(self._expand_conv, self._bn0, x), inplace=True)
-        inner = F.relu6(normed(self._depthwise_conv, self._bn1, inner), inplace=True)
+            inner = normed_relu6(self._expand_conv, self._bn0, x)
+        inner = normed_relu6(self._depthwise_conv, self._bn1, inner)
+        residual = x if self.has_residual else None
+        if isinstance(self._project_conv, FusedConv2d):
+            return self._project_conv(inner, residual)
         out = normed(self._project_conv, self._bn2, inner)
-        return out + x if self.has_residual else out
+        return out if residual is None else out + residual
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -123,7 +133,7 @@ class EfficientNetLite0(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = F.relu6(normed(self._conv_stem, self._bn0, self.input(images)), inplace=True)  # (B, 32, H/2, W/2)
+        x = normed_relu6(self._conv_stem, self._bn0, self.input(images))  # (B, 32, H/2, W/2)
         levels = []
         for number, block in enumerate(self._blocks):
             x = block(x)

@@ -13,7 +13,7 @@ from clrernetlm.models.clrer_head import gather_along
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.layers import lay_channels_last
-from clrernetlm.models.onednn import join, pack
+from clrernetlm.models.onednn import pack
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Model = TypeVar("Model", bound=nn.Module)
@@ -51,7 +51,6 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
     if for_onednn:
         pack(fast)
         for detector in detectors:
-            detector.add_module("backbone", join(detector.backbone))
             detector.bbox_head.pool = gather_along
     return fast
 

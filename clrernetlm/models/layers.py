@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 NORM_MOMENTUM = 0.1  # weight of the newest batch in the running statistics
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of single values under its name in oneDNN."""
+
+    name: str
+    limits: tuple[float, ...] = ()
+
+
+NONE, RELU, RELU6 = Activation("none"), Activation("relu"), Activation("hardtanh", (0.0, 6.0))
+
+
+class FusedConv2d(nn.Module):
+    """(B, in, h, w) -> (B, out, h', w'): convolution with its norm, the residual and the activation in one operation.
+
+    `onednn.PackedConv2d` is the one there is. Blocks hand it what follows the convolution; see `conv_norm_relu`.
+    """
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, activation: Activation | None = None) -> Tensor:
+        raise NotImplementedError
+
+
+def conv_norm_relu(conv: nn.Module, norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """(B, in, h, w) -> (B, out, h', w'): convolution, batch norm, plus the residual if there is one, ReLU."""
+    if isinstance(conv, FusedConv2d):  # the norm is in its weights
+        return conv(x, residual, RELU)
+    x = norm(conv(x))
+    return (x if residual is None else x.add_(residual)).relu_()
+
+
+class ConvNormReLU(nn.Sequential):
+    """(B, in, h, w) -> (B, out, h', w'): three layers in a row, a convolution, a batch norm and a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, _ = self
+        return conv_norm_relu(conv, norm, x)
 
 
 class ConvBlock(nn.Module):

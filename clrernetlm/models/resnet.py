@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clrernetlm.models.layers import RgbInput, initialise_convolutions
+from clrernetlm.models.layers import RgbInput, conv_norm_relu, initialise_convolutions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,8 +28,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = x if self.downsample is None else self.downsample(x)
-        x = self.bn1(self.conv1(x)).relu_()
-        return self.bn2(self.conv2(x)).add_(residual).relu_()
+        x = conv_norm_relu(self.conv1, self.bn1, x)
+        return conv_norm_relu(self.conv2, self.bn2, x, residual)
 
 
 class Bottleneck(nn.Module):
@@ -50,9 +50,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = x if self.downsample is None else self.downsample(x)
-        x = self.bn1(self.conv1(x)).relu_()
-        x = self.bn2(self.conv2(x)).relu_()
-        return self.bn3(self.conv3(x)).add_(residual).relu_()
+        x = conv_norm_relu(self.conv1, self.bn1, x)
+        x = conv_norm_relu(self.conv2, self.bn2, x)
+        return conv_norm_relu(self.conv3, self.bn3, x, residual)
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
@@ -83,7 +83,7 @@ class ResNet(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = self.bn1(self.conv1(self.input(images))).relu_()  # (B, 64, H/2, W/2)
+        x = conv_norm_relu(self.conv1, self.bn1, self.input(images))  # (B, 64, H/2, W/2)
         level2 = self.layer1(F.max_pool2d(x, 3, stride=2, padding=1))  # (B, C2, H/4, W/4)
         level3 = self.layer2(level2)  # (B, C3, H/8, W/8)
         level4 = self.layer3(level3)  # (B, C4, H/16, W/16)

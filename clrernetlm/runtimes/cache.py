@@ -12,6 +12,7 @@ from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, sha256
+from clrernetlm.models.shared_use import tracing
 from clrernetlm.runtimes.about import DETECTOR
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.weights import FOLDER, cache_folder
@@ -52,6 +53,7 @@ def export_into(
     path = folder / f"{stem}{'_' + target if config.task == 'lanelm' else SUFFIXES[target]}"
     # Of LaneLM's files the detector's is written last: a folder without it was interrupted.
     last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
-    if not last.exists():
-        export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
+    with tracing():  # of threads that ask for the same export the first one makes it
+        if not last.exists():
+            export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
     return path

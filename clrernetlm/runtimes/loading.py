@@ -14,6 +14,7 @@ from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
 from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
+from clrernetlm.models.shared_use import running, tracing
 from clrernetlm.runtimes.about import ONNX
 from clrernetlm.runtimes.base import BACKENDS, Backend
 from clrernetlm.runtimes.cache import export_into, exported
@@ -47,8 +48,9 @@ def load_model(
     suffix = exported_suffix(checkpoint)
     if suffix is None and backend in (None, "torch"):
         model: CLRerNet | DetectorReader
-        model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
-        fast = fuse(model, precision, compiled)
+        with running():
+            model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
+            fast = fuse(model, precision, compiled)
         if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
             fast.write = GraphedWriter()
         return fast
@@ -76,11 +78,12 @@ def open_exported(
 
     `trust_code` as in `open_runtime`.
     """
-    if config.task == "lanelm":
-        from clrernetlm.runtimes.lanelm import ExportedLaneLM
+    with tracing():  # as reading a torch.export program does
+        if config.task == "lanelm":
+            from clrernetlm.runtimes.lanelm import ExportedLaneLM
 
-        return ExportedLaneLM(config, path, backend, trust_code)
-    return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend, trust_code), str(path))
+            return ExportedLaneLM(config, path, backend, trust_code)
+        return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend, trust_code), str(path))
 
 
 def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:

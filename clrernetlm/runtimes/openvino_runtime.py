@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,19 +46,21 @@ class OpenvinoRuntime(Runtime):
         self._model = model
         self._hints = (hint, "f32") if about.part == DETECTOR and hint != "f32" else (hint,)
         self._requests: dict[tuple[Any, ...], list[Any]] = {}
+        self._lock = threading.Lock()  # a request takes one input at a time
 
     def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
         shapes = tuple(inputs[name].shape for name in self.inputs)
-        if shapes not in self._requests:
-            if len(self._requests) == KEPT_SHAPES:
-                del self._requests[next(iter(self._requests))]
-            self._requests[shapes] = self._compiled(dict(inputs))
-        values = dict(inputs)
-        for request in self._requests[shapes]:
-            wanted = {port.any_name for port in request.model_inputs}
-            request.infer({name: value for name, value in values.items() if name in wanted}, share_inputs=True)
-            values |= {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
-        return [values[name].copy() for name in self.outputs]
+        with self._lock:
+            if shapes not in self._requests:
+                if len(self._requests) == KEPT_SHAPES:
+                    del self._requests[next(iter(self._requests))]
+                self._requests[shapes] = self._compiled(dict(inputs))
+            values = dict(inputs)
+            for request in self._requests[shapes]:
+                wanted = {port.any_name for port in request.model_inputs}
+                request.infer({name: value for name, value in values.items() if name in wanted}, share_inputs=True)
+                values |= {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
+            return [values[name].copy() for name in self.outputs]
 
     def _compiled(self, inputs: dict[str, Array]) -> list[Any]:
         """A request for every part of the graph, for inputs of these shapes."""

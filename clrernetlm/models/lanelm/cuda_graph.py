@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
@@ -22,12 +23,14 @@ class GraphedWriter:
 
     Always writes all rows: looking whether every lane has ended would make the host wait. Not run on a GPU yet; what
     recording needs of the code is checked in `tests/test_gpu.py`. The weights must stay where they are in memory, and
-    whatever else the writing reads must either be among the arguments or be kept for good.
+    whatever else the writing reads must either be among the arguments or be kept for good. Threads take turns.
     """
 
     def __init__(self) -> None:
         self._recorded: OrderedDict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, list[Tensor], Answers]]
         self._recorded = OrderedDict()
+        self._lock = threading.Lock()
+        self._stream: torch.cuda.Stream | None = None  # where the last answers were copied
 
     def __deepcopy__(self, memo: object) -> GraphedWriter:
         return GraphedWriter()  # a graph knows the addresses of one model's weights
@@ -36,7 +39,12 @@ class GraphedWriter:
     def __call__(self, model: LaneLM, levels: Sequence[Tensor], requests: Requests) -> Answers:
         given = [*levels, *(getattr(requests, item.name) for item in fields(Requests))]
         shapes = tuple(tensor.shape for tensor in given)
-        with torch.cuda.device(levels[0].device):  # streams and recordings are of the current GPU, not of the tensors'
+        # Streams and recordings are of the current GPU, not of the tensors'.
+        with self._lock, torch.cuda.device(levels[0].device):
+            stream = torch.cuda.current_stream()
+            if self._stream is not None and stream != self._stream:
+                stream.wait_stream(self._stream)
+            self._stream = stream
             if shapes in self._recorded:
                 self._recorded.move_to_end(shapes)
             else:

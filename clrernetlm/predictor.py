@@ -175,13 +175,12 @@ class Predictor:
     def set_images(self, images: Sequence[Image], viewport: Viewport | None = None) -> None:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
 
-        What it finds is kept for the thread that calls this; after an error nothing is.
+        What it finds is kept for the thread that calls this; what is refused changes nothing.
 
         `viewport` is the part of them to look at. Without one it is the configured part, but with `model.viewport_mode`
         auto an image whose horizon is not where the network expects it is seen a second time. Raises UserError for no
         images, and for one of another shape or type.
         """
-        self._seen = None
         self._seen = Seen(self._look(images, viewport))
 
     def set_image(self, image: Image, viewport: Viewport | None = None) -> None:

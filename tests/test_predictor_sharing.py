@@ -157,15 +157,6 @@ def test_an_image_belongs_to_the_thread_that_gave_it(saved, images) -> None:
     assert predictor.lanes()
 
 
-def test_after_a_refused_image_there_is_none(saved, images) -> None:
-    predictor = made(saved)
-    predictor.set_image(images[0])
-    with pytest.raises(UserError, match=r"^image: "):
-        predictor.set_image(images[1][..., 0])
-    with pytest.raises(UserError, match="no image yet"):
-        predictor.lanes()
-
-
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_find_the_same_lanes(saved, images, copied) -> None:
     predictor = made(saved)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = ["MmdetectionImport", "import_mmdetection", "is_mmdetection"]
 
 TRAIN = "train_dataloader.dataset"
 AUGMENTATION = f"{TRAIN}.pipeline.albumentation"
+MAX_WARNINGS = 200
 
 
 @dataclass
@@ -43,8 +45,11 @@ class MmdetectionImport:
 
     def warn(self) -> None:
         """Warn of each setting that was not understood."""
-        for name, reason in self.not_understood:
+        for name, reason in self.not_understood[:MAX_WARNINGS]:
             warnings.warn(f"{self.path.name}: {name}: {reason}", stacklevel=2)
+        more = len(self.not_understood) - MAX_WARNINGS
+        if more > 0:
+            warnings.warn(f"{self.path.name}: {more} more settings were not understood", stacklevel=2)
 
 
 def import_mmdetection(path: str | Path) -> MmdetectionImport:
@@ -81,7 +86,7 @@ class _Translation:
                 try:
                     self._set(ours, convert(value), theirs)
                 except (TypeError, ValueError, LookupError):
-                    self._refuse(theirs, f"{value!r} is not {describe(setting_types()[ours])}")
+                    self._refuse(theirs, f"{_short(value)} is not {describe(setting_types()[ours])}")
         self._lists_and_root()
         self._viewport()
         self._absences()
@@ -155,8 +160,10 @@ class _Translation:
                     self._set(ours, whole, AUGMENTATION)
             if cut is not None:
                 self._set("model.viewport.top", cut / height, "model.test_cfg.cut_height")
-        except (TypeError, ZeroDivisionError):
-            self._refuse(f"{AUGMENTATION}.Crop", f"{crop} of {width}x{height} is not a crop in pixels")
+        except (TypeError, ArithmeticError):
+            self._refuse(
+                f"{AUGMENTATION}.Crop", f"{_short(crop)} of {_short(width)}x{_short(height)} is not a crop in pixels"
+            )
 
     def _absences(self) -> None:
         """What is off in their files because nobody mentions it."""
@@ -224,12 +231,12 @@ def _keyed_by_type(value: Any) -> Any:
     if not (isinstance(value, list | tuple) and value and all(isinstance(x, dict) and "type" in x for x in value)):
         return value
     keyed: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
     for item in value:
-        kind = _kind(item)
-        name, count = kind, 1
+        kind = name = _kind(item)
         while name in keyed:
-            count += 1
-            name = f"{kind}#{count}"
+            counts[kind] += 1
+            name = f"{kind}#{counts[kind] + 1}"
         keyed[name] = {key: _keyed_by_type(entry) for key, entry in item.items() if key != "type"} or None
     return keyed
 
@@ -270,5 +277,8 @@ def _modern(name: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

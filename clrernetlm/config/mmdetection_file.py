@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.errors import UserError
+from clrernetlm.nesting import CONTAINERS, TooMuch, check_nesting
 
 # Top-level names by which such a file is known; our own files define `config` and import clrernetlm.
 SIGNATURE = {
@@ -32,7 +33,13 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-MAX_ITEMS = 10_000  # longest list or text that arithmetic may build; a hostile file could double one forever
+# Bounds for files of strangers, who can double a list in every line. CLRerNet's files have 5 kB and 300 values.
+MAX_BYTES = 1 << 20  # of a file
+MAX_STATEMENTS = 10_000  # of a file
+MAX_FILES = 100  # that a config builds on, a file counted every time it is read
+MAX_VALUES = 100_000  # of all names of a file together
+MAX_DEPTH = 50  # lists and dicts inside one another
+MAX_ITEMS = 10_000  # longest list or text that arithmetic, spreading or filling in may build
 MAX_POWER = 64
 QUOTED_BASE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 
@@ -61,7 +68,7 @@ class _Unknown(Exception):
 def is_mmdetection(path: Path) -> bool:
     """Whether a Python file is an MMDetection config; a file that is no valid Python is not."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(_content(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -73,16 +80,34 @@ def is_mmdetection(path: Path) -> bool:
     return bool(assigned & SIGNATURE) and "clrernetlm" not in imported
 
 
-def parse_file(path: Path, above: tuple[Path, ...] = ()) -> ParsedFile:
-    """Values of a config and its `_base_` files (`above`: the files that led here).
+def _content(path: Path) -> bytes:
+    """The bytes of a config; raises OSError, and UserError for more than `MAX_BYTES`."""
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: larger than {MAX_BYTES >> 20} MB, which no config is; check the path")
+    return content
 
-    Raises UserError, with file and line, for invalid syntax and for `_base_` files that are missing, circular or ours.
+
+def parse_file(path: Path, above: tuple[Path, ...] = (), files: list[Path] | None = None) -> ParsedFile:
+    """Values of a config and its `_base_` files (`above`: the files that led here; `files`: all that were read).
+
+    Raises UserError, with file and line, for invalid syntax, for `_base_` files that are missing, circular or ours, and
+    for files that build more than a config can hold.
     """
     if path in above:
         raise UserError(f"{path}: is its own _base_; break the circle")
+    files = [] if files is None else files
+    files.append(path)
+    if len(files) > MAX_FILES:
+        raise UserError(f"{files[0]}: builds on more than {MAX_FILES} files; write them into fewer")
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-        return _Reader(path, above).read(tree)
+        tree = ast.parse(_content(path), filename=str(path))
+        if len(tree.body) > MAX_STATEMENTS:
+            raise UserError(f"{path}: more than {MAX_STATEMENTS} statements, which no config has; check the path")
+        return _Reader(path, above, files).read(tree)
+    except TooMuch as error:
+        raise UserError(f"{path}: {error}; write it out") from None
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid Python ({error.msg})") from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -107,9 +132,10 @@ def merge(base: Any, child: Any) -> Any:
 class _Reader:
     """Evaluates one file's assignments in order."""
 
-    def __init__(self, path: Path, above: tuple[Path, ...]) -> None:
+    def __init__(self, path: Path, above: tuple[Path, ...], files: list[Path]) -> None:
         self.path = path
         self.above = above
+        self.files = files
         self.names: dict[str, Any] = {}
         self.base = ParsedFile()
         self.parsed = ParsedFile()
@@ -122,6 +148,7 @@ class _Reader:
                 self._read_bases(statement)
         for statement in tree.body:
             self._statement(statement)
+        check_nesting(self.names, MAX_VALUES, MAX_DEPTH)
         self.parsed.values = merge(self.base.values, self.names)
         self.parsed.referred |= self.base.referred
         self.parsed.remarks = self.base.remarks + self.parsed.remarks
@@ -141,7 +168,7 @@ class _Reader:
                     f"{self.path}, line {statement.lineno}: _base_ file {file} is a config of clrernetlm, not of "
                     "MMDetection; build on it with load_config"
                 )
-            parsed = parse_file(path, (*self.above, self.path))
+            parsed = parse_file(path, (*self.above, self.path), self.files)
             self.base.values = merge(self.base.values, parsed.values)
             self.base.referred |= parsed.referred
             self.base.remarks += parsed.remarks
@@ -173,7 +200,7 @@ class _Reader:
         if isinstance(target, ast.Subscript):
             container, key = self._value(target.value), self._value(target.slice)
             in_list = isinstance(container, list) and type(key) is int and -len(container) <= key < len(container)
-            if isinstance(container, dict) or in_list:
+            if (isinstance(container, dict) and _is_plain(key)) or in_list:
                 container[key] = value
                 return
         self._remark(node, "assigns to something that is not understood")
@@ -208,7 +235,7 @@ class _Reader:
         if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
             return _arithmetic(node.op, self._understood(node.left), self._understood(node.right))
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
-            return self._understood(node.value)[self._understood(node.slice)]
+            return self._understood(node.value)[self._key(node.slice)]
         if isinstance(node, ast.Attribute):
             return self._base_value(_dotted(node))
         if isinstance(node, ast.Set) and len(node.elts) == 1 and isinstance(node.elts[0], ast.Set):
@@ -222,11 +249,21 @@ class _Reader:
             raise _Unknown(f"`{_source(node)}` is not known")
         return value
 
+    def _key(self, node: ast.expr) -> Any:
+        """A key of a dict or an index: looking up tuples in tuples in tuples can take for ever."""
+        value = self._understood(node)
+        if not _is_plain(value):
+            raise _Unknown(f"`{_source(node)}` is no plain key")
+        return value
+
     def _items(self, nodes: list[ast.expr]) -> list[Any]:
         items: list[Any] = []
         for node in nodes:
             if isinstance(node, ast.Starred):
-                items += self._understood(node.value)
+                spread = self._understood(node.value)
+                if not isinstance(spread, list | tuple) or len(items) + len(spread) > MAX_ITEMS:
+                    raise _Unknown(f"`{_source(node)}` spreads something too long, or no list")
+                items += spread
             else:
                 items.append(self._value(node))
         return items
@@ -239,8 +276,10 @@ class _Reader:
                 if not isinstance(spread, dict):
                     raise _Unknown(f"`{_source(value)}` is not a dict")
                 result |= spread
+                if len(result) > MAX_ITEMS:
+                    raise _Unknown(f"`{_source(value)}` makes the dict too large")
             else:
-                result[self._understood(key)] = self._value(value)
+                result[self._key(key)] = self._value(value)
         return result
 
     def _name(self, name: str) -> Any:
@@ -265,7 +304,15 @@ class _Reader:
         whole = QUOTED_BASE.fullmatch(text.strip())
         if whole:
             return self._base_value(f"_base_.{whole[1]}")
-        return QUOTED_BASE.sub(lambda match: str(self._base_value(f"_base_.{match[1]}")), text)
+        parts = QUOTED_BASE.split(text)  # text, name, text, name, ..., text
+        for place in range(1, len(parts), 2):
+            value = self._base_value(f"_base_.{parts[place]}")
+            if isinstance(value, CONTAINERS):
+                raise _Unknown(f"{parts[place]} is not a text or number")
+            parts[place] = str(value)
+            if sum(map(len, parts[: place + 1])) > MAX_ITEMS:
+                raise _Unknown("filling in builds something too long")
+        return "".join(parts)
 
     def _place(self, node: ast.AST) -> str:
         line = f"line {getattr(node, 'lineno', '?')}"
@@ -287,6 +334,10 @@ def _arithmetic(kind: ast.operator, left: Any, right: Any) -> Any:
     if numbers and ((isinstance(kind, ast.Pow) and abs(right) > MAX_POWER) or max(abs(left), abs(right)) > 1e100):
         raise _Unknown("arithmetic builds too large a number")
     return OPERATORS[type(kind)](left, right)
+
+
+def _is_plain(key: Any) -> bool:
+    return key is None or isinstance(key, str | int | float)
 
 
 def _assigned_names(node: ast.stmt) -> list[str]:

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from clrernetlm.nesting import check_nesting
+
 UnpicklingError = pickle.UnpicklingError
 
 MAX_INSTRUCTIONS = 300_000  # a training checkpoint of LaneLM has 40,000
@@ -168,7 +170,7 @@ class Unpickler(pickle._Unpickler):
     def load(self) -> Any:
         """The object, of bounded size; raises UnpicklingError or whatever broken bytes lead to."""
         value = super().load()
-        check_size(value)
+        check_nesting(value, MAX_VALUES, MAX_DEPTH)
         return value
 
     def find_class(self, module_name: str, global_name: str) -> Any:
@@ -268,48 +270,6 @@ _INSTRUCTIONS: dict[int, Callable[[Any], None]] = {
     pickle.ADDITEMS[0]: _load_additems,
     pickle.FROZENSET[0]: _load_frozenset,
 }
-
-
-def check_size(value: Any) -> None:
-    """Raise UnpicklingError for containers that hold one another too deeply, too often, or themselves.
-
-    A few hundred bytes can say "ten times the list before" twenty times over; whoever goes through that never ends.
-    """
-    sizes: dict[int, int] = {}  # of finished containers
-    open_: set[int] = set()  # of those that are being looked into
-    todo: list[tuple[Any, Iterator[Any], int]] = []
-
-    def enter(container: Any) -> None:
-        if id(container) in open_ or len(todo) > MAX_DEPTH:
-            raise UnpicklingError("a value inside itself, or too many values inside one another")
-        open_.add(id(container))
-        items = container.values() if isinstance(container, dict) else container
-        todo.append((container, iter(items), 1))
-
-    if isinstance(value, _CONTAINERS):
-        enter(value)
-    while todo:
-        container, items, size = todo.pop()
-        for item in items:
-            if not isinstance(item, _CONTAINERS):
-                size += 1
-            elif id(item) in sizes:
-                size += sizes[id(item)]
-            else:
-                todo.append((container, items, size))
-                enter(item)
-                break
-            if size > MAX_VALUES:
-                raise UnpicklingError("too many values")
-        else:
-            open_.discard(id(container))
-            sizes[id(container)] = size
-            if todo:
-                outer, rest, count = todo.pop()
-                todo.append((outer, rest, count + size))
-
-
-_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 def load(file: BinaryIO, persistent_load: Callable[[Any], Any] | None = None) -> Any:

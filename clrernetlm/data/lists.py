@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 
 Paths = NDArray[np.bytes_]
+MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
 ListFault = tuple[int, str]  # line number, what is wrong with it
 
 
@@ -106,11 +106,16 @@ def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> N
         with np.load(path, allow_pickle=False) as arrays:
             name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
             if name is None:
-                raise UserError(f"{path}: holds {', '.join(arrays.files) or 'nothing'}, not `data`; {fix}")
+                raise UserError(f"{path}: holds {', '.join(arrays.files[:9]) or 'nothing'}, not `data`; {fix}")
+            size = sum(member.file_size for member in arrays.zip.infolist() if member.filename.startswith(f"{name}."))
+            if size > MAX_HEADER + MAX_ITEM * expected:  # what a file says, and what a few bytes may unfold to
+                raise UserError(f"{path}: {size} bytes for the {expected} images of {list_file}; {fix}")
             differences = np.asarray(arrays[name], np.float64).ravel()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {fix}") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever bytes can make zipfile, zlib and NumPy raise, MemoryError too
         raise UserError(f"{path}: not a readable .npz file ({type(error).__name__}); {fix}") from None
     if len(differences) != expected:
         raise UserError(f"{path}: {len(differences)} differences for the {expected} images of {list_file}; {fix}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ import pytest
 from clrernetlm.data import frame_difference
 from clrernetlm.data.frame_difference import frame_differences
 from clrernetlm.data.lists import load_differences
+from clrernetlm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,3 +63,41 @@ def test_the_tool_writes_what_the_data_set_reads(tmp_path: Path, capsys: pytest.
     (tmp_path / "a/10.png").unlink()
     assert tool.main([str(tmp_path)]) == 2
     assert "10.png: no such image" in capsys.readouterr().err
+
+
+def write_npz(path: Path, head: bytes, numbers: bytes = b"") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("data.npy", head + numbers)
+    return path
+
+
+def npy_head(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": kind, "fortran_order": False, "shape": shape})
+    return head.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["stated", "unfolded", "broken", "pickled", "encrypted", "text", "method"])
+def test_files_that_lie_about_their_size_are_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "train_diffs.npz"
+    if kind == "stated":
+        write_npz(path, npy_head((10**14,)))  # 728 TiB
+    elif kind == "unfolded":
+        write_npz(path, npy_head((1 << 22,)), bytes(8 << 22))  # 33 kB hold 33 MB
+    elif kind == "pickled":
+        np.savez(path, data=np.array([print], object))
+    elif kind == "text":
+        write_npz(path, npy_head((4,), "<U1000000000"))
+    else:
+        content = bytearray(write_npz(path, npy_head((4,)), np.random.default_rng(0).bytes(32)).read_bytes())
+        entry = content.index(b"PK\x01\x02")
+        if kind == "broken":
+            content[len("PK..") + 26 + len("data.npy") + 20] ^= 255
+        for at in (6, entry + 8) if kind == "encrypted" else ():
+            content[at] |= 1
+        for at in (8, entry + 10) if kind == "method" else ():
+            content[at] = 99
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"train_diffs\.npz: .*make it with") as caught:
+        load_differences(path, expected=4, list_file="list.txt")
+    assert "\n" not in str(caught.value)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from timing import medians_in_turns, torch_options, torch_setting
 from torch import Tensor
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.models.criterion import CLRerNetCriterion
 
 Stage = dict[str, Tensor]
@@ -214,4 +215,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

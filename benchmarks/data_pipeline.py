@@ -22,8 +22,9 @@ import cv2
 import numpy as np
 import torch
 from data_pipeline_baseline import BaselinePipeline
-from timing import machine, seconds_in_turns
+from timing import machine, positive, seconds_in_turns
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import AugmentationConfig
 from clrernetlm.data import Alaug, Compose, CulaneDataset, PackCLRNetInputs
 from clrernetlm.data.images import Scratch, read_frame
@@ -100,8 +101,8 @@ def half_size_difference(exact: CulaneDataset, half: CulaneDataset) -> tuple[flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--images", type=positive, default=64)
+    parser.add_argument("--rounds", type=positive, default=12)
     parser.add_argument("--photos", type=Path, help="folder of 1640x590 JPEG files")
     parser.add_argument("--wall", action="store_true", help="wall time instead of CPU time")
     options = parser.parse_args()
@@ -145,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -21,9 +21,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command does; read
 
 import lightning.pytorch as pl
 import torch
-from timing import torch_setting
+from timing import positive, torch_setting
 
 from clrernetlm.cli import main as clrernetlm
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import load_config
 from clrernetlm.engine.training import train
 
@@ -66,10 +67,10 @@ class Spans(pl.Callback):
 def main() -> None:
     parser = argparse.ArgumentParser(description="Where the time of a training epoch goes.")
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
-    parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--images", type=positive, default=96)
+    parser.add_argument("--batch", type=positive, default=8)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{torch_setting(options)}; batches of {options.batch}, {options.workers} workers")
@@ -108,4 +109,4 @@ def epoch(name: str, roads: str, work_dir: Path, options: argparse.Namespace) ->
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

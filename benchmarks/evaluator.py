@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import splev, splprep
 from scipy.optimize import linear_sum_assignment
-from timing import machine
+from timing import machine, positive
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.evaluation import evaluate
 from clrernetlm.lane import format_lines
 from clrernetlm.worker_pool import available_cores
@@ -102,9 +103,9 @@ def cpu_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=4000, help="images in the tree; ours runs on all of them")
+    parser.add_argument("--images", type=positive, default=4000, help="images in the tree; ours runs on all of them")
     parser.add_argument("--plain", type=int, default=40, help="images per round of the plain version")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     arguments = parser.parse_args()
     cores = available_cores()
     cv2.setNumThreads(1)
@@ -144,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -28,6 +28,7 @@ from rich.progress import Progress
 from rich.table import Table
 from timing import machine
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.worker_pool import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import torch
-from timing import machine, seconds_in_turns
+from timing import machine, positive, seconds_in_turns
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,6 +25,7 @@ for name in ("cv2", "tyro", "tyro.conf"):  # settings and crops mention these; n
     if importlib.util.find_spec(name.split(".")[0]) is None:
         sys.modules[name] = MagicMock()
 
+from clrernetlm.cli.exit_codes import exit_code_of  # noqa: E402
 from clrernetlm.config.schema import ClrernetConfig  # noqa: E402
 from clrernetlm.models.clrernet import CLRerNet  # noqa: E402
 from clrernetlm.models.fusing import fuse  # noqa: E402
@@ -47,8 +48,8 @@ def device_name(device: torch.device) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A row for docs/BENCHMARKS.md from any machine.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--batch", type=positive, nargs="+", default=[1, 8])
+    parser.add_argument("--rounds", type=positive, default=30)
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -78,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -15,6 +15,7 @@ from timing import medians_in_turns, torch_options, torch_setting
 from torch import Tensor
 from torch.nn import functional as F
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import ClrernetConfig
 from clrernetlm.models.clrer_head import CLRerHead, Stage
 
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from timing import positive
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.data.synth import CATEGORIES, lanes, sample_scene
 from clrernetlm.data.synth.realism import Realism, parse_realism
+from clrernetlm.errors import UserError
 
 Array = NDArray[np.float64]
 Table = dict[str, list[float]]
@@ -40,11 +43,17 @@ MEANINGS = {
 
 def real_lanes(folder: Path) -> Iterable[tuple[list[Array], tuple[int, int]]]:
     """Lanes (N, 2), bottom first, and size (width, height) of each labelled frame."""
-    for file in sorted(folder.glob("*.json")):
-        for line in file.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            rows = np.array(entry["h_samples"], np.float64)
-            found = [np.stack([np.array(x, np.float64), rows], 1)[::-1] for x in entry["lanes"]]
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise UserError(f"{folder}: no TuSimple labels (*.json) in it; check the path")
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                rows = np.array(entry["h_samples"], np.float64)
+                found = [np.stack([np.array(x, np.float64), rows], 1)[::-1] for x in entry["lanes"]]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{file}, line {number}: not a label of TuSimple") from None
             yield [points[points[:, 0] >= 0] for points in found], (1280, 720)
 
 
@@ -110,7 +119,7 @@ def shared(one: list[float], other: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--count", type=positive, default=3000)
     parser.add_argument("--realism", nargs="*", default=["cameras", "course"])
     arguments = parser.parse_args()
     realism = parse_realism(arguments.realism)
@@ -133,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -12,8 +12,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import InterpolatedUnivariateSpline
-from timing import machine, medians_in_turns
+from timing import machine, medians_in_turns, positive
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.models.lanelm import LaneTokenizer
 
 Floats = NDArray[np.float64]
@@ -47,8 +48,8 @@ def random_lanes(count: int) -> list[Floats]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lanes", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--lanes", type=positive, default=1000)
+    parser.add_argument("--repeats", type=positive, default=15)
     options = parser.parse_args()
     tokenizer, lanes = LaneTokenizer(), random_lanes(options.lanes)
     for found, expected in zip(tokenizer.encode_lanes(lanes), spline_per_lane(lanes, tokenizer), strict=True):
@@ -60,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -19,13 +19,16 @@ from typing import Any, cast
 
 import torch
 from lanelm_snap import train_snap
+from timing import positive
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.engine.clicks import ClickSettings
 from clrernetlm.engine.lanelm_modes import Protocol, predict_modes
 from clrernetlm.engine.lanelm_testing import score_lanelm
 from clrernetlm.engine.testing import score_folder
 from clrernetlm.engine.training import train
+from clrernetlm.errors import UserError
 from clrernetlm.files import write_text_atomically
 
 SNAP = "snapped to the strongest response (control)"
@@ -109,18 +112,34 @@ def score(config: Config, checkpoint: Path) -> dict[str, float]:
     return figures
 
 
+def check_inputs(args: argparse.Namespace) -> None:
+    """Raise UserError now for what would else be missing after hours: settings, detectors, data."""
+    for name, overrides in VARIANTS.items():
+        if not args.only or name.startswith(tuple(args.only)):
+            load_config(args.config, (f"data.root={args.data}", *args.overrides, *overrides))
+    for detector in args.detectors:
+        if not detector.is_file():
+            raise UserError(f"{detector}: no such checkpoint; check the path")
+    unknown = [seed for seed in args.seeds or () if not 0 <= seed < len(args.detectors)]
+    if unknown:
+        raise UserError(f"--seeds: {unknown[0]} is no number of a detector; use 0 to {len(args.detectors) - 1}")
+    if not Path(args.data).is_dir():
+        raise UserError(f"{args.data}: no such folder; make the data with `clrernetlm synth`")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="bench_lanelm")
     parser.add_argument("--data", default="bench/data")
     parser.add_argument("--detectors", nargs="+", type=Path, required=True)
     parser.add_argument("--out", default="bench/ablation")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=positive, default=3)
     parser.add_argument("--only", nargs="*", help="names of variants, or their beginnings")
     parser.add_argument("--seeds", nargs="*", type=int, help="numbers of detectors; default: all")
     parser.add_argument("--overrides", nargs="*", default=[], help="settings for all variants")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    check_inputs(args)
     columns = [
         "none F1@50",
         "none F1@75",
@@ -158,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

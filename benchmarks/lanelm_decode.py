@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from timing import seconds_in_turns, torch_options, torch_setting
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import LaneLMNetworkConfig
 from clrernetlm.engine.memory import keep_freed_memory
 from clrernetlm.models.fusing import fuse
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

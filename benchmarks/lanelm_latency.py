@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from lanelm_decode import CHANNELS, SIZE, questions
 from numpy.typing import NDArray
-from timing import seconds_in_turns, torch_setting
+from timing import positive, seconds_in_turns, torch_setting
 from torch.profiler import ProfilerActivity, profile
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.engine.memory import keep_freed_memory
 from clrernetlm.lane import Lane
@@ -87,8 +88,8 @@ def memory_by_lanes(model: LaneLM) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What LaneLM adds to its detector, image to lanes.")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=15)
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: for a busy machine")
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
     options = parser.parse_args()
@@ -133,4 +134,4 @@ def read(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -13,6 +13,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from timing import positive
+
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.data.synth import generate_dataset
 from clrernetlm.engine.testing import score_detector
@@ -34,8 +37,8 @@ def main() -> None:
     parser.add_argument("config", help="config, or a packed file or model name")
     parser.add_argument("checkpoint")
     parser.add_argument("--data", help="data set in CULane's layout; default: generated")
-    parser.add_argument("--calibrate", type=int, default=200, help="generated images to calibrate on")
-    parser.add_argument("--test", type=int, default=300, help="generated images to score")
+    parser.add_argument("--calibrate", type=positive, default=200, help="generated images to calibrate on")
+    parser.add_argument("--test", type=positive, default=300, help="generated images to score")
     parser.add_argument("--size", default="820x295", help="of the generated images")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,4 +84,4 @@ def score(config: Config, checkpoint: str, backend: Backend | None) -> tuple[flo
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -22,13 +22,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from timing import positive
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.data.synth import generate_dataset
 from clrernetlm.data.synth.realism import PIECES, parse_realism
 from clrernetlm.engine.testing import score_detector
 from clrernetlm.engine.training import train
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.image_lists import lines_file, read_images
 from clrernetlm.files import write_text_atomically
+from clrernetlm.models.pretrained import imagenet_file
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "all pieces": ("all",),
@@ -125,15 +130,32 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     return figures
 
 
+def check_inputs(args: argparse.Namespace) -> None:
+    """Raise UserError now for what would else be missing after minutes: settings, ImageNet weights, photos, labels."""
+    config = recipe(Path(args.out), "run", 0, args.epochs, None, args.settings)
+    if args.data_only:
+        return
+    if config.model.backbone.pretrained:
+        imagenet_file(config.model.backbone.name)
+    photos = Path(args.photos)
+    images = list(read_images(photos / args.list))
+    if not images:
+        raise UserError(f"{photos / args.list}: no images; expected one image path a line")
+    for image in images:
+        for file in (photos / image, Path(lines_file(photos, image))):
+            if not file.is_file():
+                raise UserError(f"{file}: no such file, but {photos / args.list} names it; restore it")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="folder of real photos in CULane's layout")
     parser.add_argument("--list", default="list/test.txt")
     parser.add_argument("--out", default="realism")
-    parser.add_argument("--images", type=int, default=2400)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--base-images", type=int, default=3000)
-    parser.add_argument("--base-epochs", type=int, default=8)
+    parser.add_argument("--images", type=positive, default=2400)
+    parser.add_argument("--epochs", type=positive, default=3)
+    parser.add_argument("--base-images", type=positive, default=3000)
+    parser.add_argument("--base-epochs", type=positive, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--data-seed", type=int, default=21)
     parser.add_argument("--workers", type=int, default=1)
@@ -142,6 +164,7 @@ def main() -> None:
     parser.add_argument("--data-only", action="store_true", help="make the roads of all variants, train nothing")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    check_inputs(args)
     if args.data_only:
         for name in VARIANTS:
             variant_data(name, args)
@@ -159,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from timing import extensions, machine
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.worker_pool import available_cores
 
 HERE = Path(__file__).resolve().parent
@@ -116,4 +117,4 @@ def installed(package: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(exit_code_of(main))

@@ -32,11 +32,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from original_detector import original_lanes
-from timing import extensions, seconds_in_turns, torch_setting
+from timing import extensions, positive, seconds_in_turns, torch_setting
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clrernetlm import Predictor
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.export import export_model
 from clrernetlm.export.openvino_file import openvino_model, write_openvino
@@ -57,9 +58,9 @@ Build = Callable[[], Run]
 def main() -> None:
     parser = argparse.ArgumentParser(description="Image to lanes in every runtime against the original algorithm.")
     parser.add_argument("--config", default="clrernet_culane_dla34")
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=10, help="images that count in each process")
-    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--processes", type=positive, default=4)
+    parser.add_argument("--rounds", type=positive, default=10, help="images that count in each process")
+    parser.add_argument("--threads", type=positive, default=available_cores())
     parser.add_argument("--cpu-time", action="store_true", help="seconds of the processor: fair on a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -231,4 +232,4 @@ def shortest(run: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

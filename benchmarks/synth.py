@@ -13,8 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from timing import machine
+from timing import machine, positive
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.data.synth.dataset import Picture, categories, generate_dataset, make_picture
 from clrernetlm.data.synth.realism import parse_realism
 from clrernetlm.worker_pool import available_cores
@@ -22,8 +23,8 @@ from clrernetlm.worker_pool import available_cores
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=90)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--count", type=positive, default=90)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--size", default="1640x590")
     parser.add_argument("--realism", nargs="*", default=[], help="pieces; `cameras` draws frames of other heights")
     arguments = parser.parse_args()
@@ -58,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

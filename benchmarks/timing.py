@@ -73,13 +73,21 @@ def extensions() -> str:
     return f"{', '.join(has) or 'none'}; without {', '.join(lacks) or 'exception'}"
 
 
+def positive(text: str) -> int:
+    """Read a number of 1 or more from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
 def torch_options(description: str, rounds: int) -> argparse.Namespace:
     """`--threads` and `--rounds` from the command line; PyTorch is set to that many threads."""
     import torch
 
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=rounds)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     return options

@@ -17,9 +17,10 @@ from contextlib import suppress
 import torch
 from assign_loss import original_loss
 from head_forward import original_head
-from timing import medians_in_turns
+from timing import medians_in_turns, positive
 from torch import Tensor
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import load_config
 from clrernetlm.engine.detector_module import DetectorModule
 from clrernetlm.engine.lane_module import network_input
@@ -101,12 +102,12 @@ def steps(args: argparse.Namespace, inputs: Tensor, targets: Tensor) -> tuple[li
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--batch", type=positive, default=8)
     parser.add_argument("--backbone", default="dla34")
-    parser.add_argument("--width", type=int, default=800)
-    parser.add_argument("--height", type=int, default=320)
+    parser.add_argument("--width", type=positive, default=800)
+    parser.add_argument("--height", type=positive, default=320)
     parser.add_argument("--rate", type=float, default=0.0, help="learning rate; 0 keeps all three at the same weights")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

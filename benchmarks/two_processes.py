@@ -19,6 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from timing import positive
+
+from clrernetlm.cli.exit_codes import exit_code_of
+
 SMALL = [
     "--model.backbone.name=dla46_c",
     "--model.backbone.pretrained=False",
@@ -80,8 +84,8 @@ def compare(name: str, words: list[str], folder: Path, steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=4, help="images of a step, over all processes")
+    parser.add_argument("--steps", type=positive, default=20)
+    parser.add_argument("--batch", type=positive, default=4, help="images of a step, over all processes")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--precision", choices=["64-true", "32-true"], default="64-true")
     parser.add_argument("--models", nargs="+", choices=["clrernet", "lanelm"], default=["clrernet", "lanelm"])
@@ -115,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code_of(main))

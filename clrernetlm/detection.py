@@ -15,17 +15,19 @@ from clrernetlm.config import Config
 from clrernetlm.data.images import read_image
 from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
-from clrernetlm.files import replacing, write_text_atomically
 from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.image_headers import image_size
 from clrernetlm.inputs import Source, find_inputs, result_names
-from clrernetlm.lane import Lane, write_lines
+from clrernetlm.lane import Lane, format_lines
 from clrernetlm.models.decode import prediction_points
+from clrernetlm.output_files import ReadFiles, ResultFolder
 from clrernetlm.predictor import Predictor
 from clrernetlm.progress import progress
 from clrernetlm.runtimes.base import Backend
-from clrernetlm.video_detection import detect_video, lane_json, viewport_json
+from clrernetlm.video_detection import detect_video, lane_json, require_video_results, source_of, viewport_json
 
+LANES_FILE = "lanes.json"  # all images of one run
+IMAGE_RESULTS = (".lines.txt", ".jpg")
 CALIBRATION_IMAGES = 12  # of one camera
 
 
@@ -40,6 +42,7 @@ def detect(
     one_camera: bool = False,
     backend: Backend | None = None,
     trust_code: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
@@ -47,8 +50,11 @@ def detect(
     `detect_video` says, and Ctrl-C ends one properly. With `one_camera` images of one folder and size are seen through
     one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`.
 
-    Raises UserError for a missing input, or two that would get the same results, before any work is done; unreadable
-    files are named, the others finished, and UserError raised at the end.
+    Detecting the same input again replaces its results in `out`; results of another input are replaced with
+    `overwrite`, and anything else never: see `ResultFolder`.
+
+    Raises UserError for a missing input, two that would get the same results, and a file that may not be replaced,
+    before any work is done; unreadable files are named, the others finished, and UserError raised at the end.
     """
     given = find_inputs(inputs)
     names = dict(zip(given.images, result_names(given.images), strict=True))
@@ -57,15 +63,22 @@ def detect(
     folder = Path(out)
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
-    require_other_folder(given.images, names, folder)
+    results = ResultFolder(folder, overwrite=overwrite, reads=ReadFiles([*given.images, checkpoint]))
+    for path, name in names.items():
+        for suffix in IMAGE_RESULTS:
+            results.check(f"{name}{suffix}", source_of(path))
+    if names:
+        results.check(LANES_FILE, LANES_FILE)
+    for video, name in zip(given.videos, clip_names, strict=True):
+        require_video_results(ResultFolder(folder, overwrite=overwrite), video, name)
     predictor = Predictor(config, checkpoint, device, backend, trust_code=trust_code)
-    found = detect_images(predictor, names, folder, conf, one_camera) if names else {}
+    found = detect_images(predictor, names, results, conf, one_camera) if names else {}
     failures = [str(path) for path in names if str(path) not in found]
     problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""
     problems = [f"{_listed(failures)}: {problem}"] if failures else []
     for video, name in zip(given.videos, clip_names, strict=True):
         try:
-            problems += report_video(predictor, video, folder, name, conf, tracking)
+            problems += report_video(predictor, video, folder, name, conf, tracking, overwrite)
         except UserError as error:
             problems.append(str(error))
     if problems:
@@ -75,9 +88,13 @@ def detect(
 
 
 def detect_images(
-    predictor: Predictor, names: Mapping[Path, str], folder: Path, conf: float | None = None, one_camera: bool = False
+    predictor: Predictor,
+    names: Mapping[Path, str],
+    results: ResultFolder,
+    conf: float | None = None,
+    one_camera: bool = False,
 ) -> dict[str, list[Lane]]:
-    """Lanes of image files, written to `folder` under their names; returns {path: lanes} of those that can be read."""
+    """Lanes of image files, written to a folder under their names; returns {path: lanes} of those that can be read."""
     config, paths = predictor.config, list(names)
     found: dict[str, list[Lane]] = {}
     seen: dict[str, Viewport] = {}
@@ -94,10 +111,12 @@ def detect_images(
         predictor.set_image(image, views.get(path))
         lanes = found[str(path)] = predictor.lanes(conf)
         seen[str(path)] = predictor.viewport
-        write_lines(folder / f"{names[path]}.lines.txt", [prediction_points(lane, frame) for lane in lanes])
-        write_jpeg(folder / f"{names[path]}.jpg", draw_lanes(image, lanes))
-    write_text_atomically(folder / "lanes.json", json.dumps(images_json(found, seen), indent=1))
-    print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {folder}")
+        text = format_lines([prediction_points(lane, frame) for lane in lanes])
+        results.write_bytes(f"{names[path]}.lines.txt", text.encode("ascii"), source_of(path))
+        results.write_bytes(f"{names[path]}.jpg", jpeg(draw_lanes(image, lanes)), source_of(path))
+    document = json.dumps(images_json(found, seen), indent=1)
+    results.write_bytes(LANES_FILE, document.encode(), LANES_FILE)
+    print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {results.folder}")
     return found
 
 
@@ -119,27 +138,25 @@ def camera_viewports(predictor: Predictor, paths: Sequence[Path]) -> dict[Path, 
 
 
 def report_video(
-    predictor: Predictor, video: Source, folder: Path, name: str, conf: float | None, tracking: bool
+    predictor: Predictor,
+    video: Source,
+    folder: Path,
+    name: str,
+    conf: float | None,
+    tracking: bool,
+    overwrite: bool = False,
 ) -> list[str]:
     """Detect lanes in one video and print a line about it; returns what is wrong with it, if anything.
 
     A camera runs until Ctrl-C; during a file Ctrl-C interrupts the whole command, after its results are written.
     """
-    result = detect_video(predictor, video, folder, name, conf, tracking)
+    result = detect_video(predictor, video, folder, name, conf, tracking, overwrite)
     mean = result.lanes / max(result.frames, 1)
     stopped = ", stopped" if result.interrupted else ""
     print(f"{result.frames} frames{stopped}, {mean:.1f} lanes in each -> {folder / name}.mp4, {name}.lanes.json")
     if result.interrupted and isinstance(video, Path):
         raise KeyboardInterrupt
     return [f"{video}: cut short after {result.frames} frames, which are done"] if result.cut_short else []
-
-
-def require_other_folder(images: Sequence[Path], names: Mapping[Path, str], folder: Path) -> None:
-    """Raise UserError for an image that its own overlay would replace."""
-    for path in images:
-        overlay = folder / f"{names[path]}.jpg"
-        if overlay.exists() and overlay.samefile(path):
-            raise UserError(f"{path}: the overlay would replace it; choose another --out")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -159,11 +176,9 @@ def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSiz
         )
 
 
-def write_jpeg(path: Path, image: Any) -> None:
-    """Write an overlay in one step; raises UserError when the disk refuses."""
-    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+def jpeg(image: Any) -> bytes:
+    """(H, W, 3) BGR as the content of a JPEG file."""
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 def images_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -> list[dict[str, Any]]:

@@ -135,7 +135,7 @@ class ResultFolder:
 def check_output(
     path: PathLike,
     kind: str,
-    is_own: Callable[[bytes], bool],
+    is_own: Callable[[Path], bool],
     *,
     parameter: str,
     overwrite: bool = False,
@@ -143,19 +143,14 @@ def check_output(
 ) -> None:
     """Raise UserError unless the single result `path` may be written.
 
-    `kind` says in words what it is ("a report"); `is_own` tells from the first `HEAD` bytes of an existing file whether
-    it is one of this program's; `parameter` is the argument that names it. An existing result needs `overwrite`.
+    `kind` says in words what it is ("a report"); `is_own` tells whether an existing file is one of this program's;
+    `parameter` is the argument that names it. An existing result needs `overwrite`.
     """
     if reads is not None:
         reads.refuse(path, parameter)
     if not os.path.lexists(path):
         return
-    try:
-        with open(path, "rb") as file:
-            own = is_own(file.read(HEAD))
-    except OSError:
-        own = False
-    if not own:
+    if not (os.path.isfile(path) and is_own(Path(path))):
         raise _not_a_result(path, f"{kind} of this program", parameter)
     if not overwrite:
         raise _needs_overwrite(path, f"{kind} of an earlier run", parameter)
@@ -169,13 +164,22 @@ def check_distinct(**outputs: PathLike | None) -> None:
                 raise UserError(f"{path}: {other} and {name} name the same file; choose two")
 
 
-def begins_with(*texts: str) -> Callable[[bytes], bool]:
+def read_head(path: Path) -> bytes:
+    """The first `HEAD` bytes of a file, which tell what kind it is; none of a file that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""
+
+
+def begins_with(*texts: str) -> Callable[[Path], bool]:
     """A test for `check_output`: whether a file begins with one of `texts`, white space left out of both."""
 
     beginnings = tuple("".join(text.split()) for text in texts)
 
-    def is_own(head: bytes) -> bool:
-        return "".join(head.decode("utf-8", errors="replace").split()).startswith(beginnings)
+    def is_own(path: Path) -> bool:
+        return "".join(read_head(path).decode("utf-8", errors="replace").split()).startswith(beginnings)
 
     return is_own
 

@@ -15,25 +15,34 @@ from clrernetlm.errors import UserError
 from clrernetlm.files import sha256
 from clrernetlm.models.clrernet import init_detector
 from clrernetlm.models.lanelm.loading import init_reader
-from clrernetlm.models.packed import SUFFIX, Precision, write_packed
+from clrernetlm.models.packed import SUFFIX, Precision, is_packed, write_packed
+from clrernetlm.output_files import ReadFiles, check_output
 from clrernetlm.weights.finding import stored_config
 
 __all__ = ["LOCAL", "pack", "without_paths"]
 
 
 def pack(
-    checkpoint: str, out: str, precision: Precision = "fp16", config: str | None = None, overrides: Sequence[str] = ()
+    checkpoint: str,
+    out: str,
+    precision: Precision = "fp16",
+    config: str | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Path:
     """Write the network and settings of a training checkpoint to `out`, ready to be used alone; prints what it wrote.
 
     A checkpoint of LaneLM brings its detector along. `config`, a name or file, replaces the settings in the checkpoint
     and is needed where it has none (released .pth files). `overrides` are words such as `--model.decode.conf-threshold
     0.38`. Paths of the training machine are left out. Raises UserError for a checkpoint that does not fit, and for an
-    `out` of another suffix or one that cannot be written.
+    `out` of another suffix or one that cannot be written. An `out` that exists is replaced only if it is a packed model
+    and `overwrite` allows it.
     """
     target = Path(out)
     if target.suffix != SUFFIX:
         raise UserError(f"{out}: a packed file ends in {SUFFIX}; use {target.with_suffix(SUFFIX)}")
+    reads = ReadFiles([checkpoint, *([config] if config is not None else [])])
+    check_output(target, "a packed model", is_packed, parameter="out", overwrite=overwrite, reads=reads)
     settings = load_config(config) if config is not None else stored_config(checkpoint)
     if settings is None:
         raise UserError(f"{checkpoint}: holds no settings; name the config that it was trained with: --config CONFIG")

@@ -228,12 +228,14 @@ def _unreadable(source: Source) -> str:
 
 
 @contextmanager
-def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Image], None]]:
+def video_file(
+    path: Path, size: FrameSize, fps: float, rename: Callable[[Path, Path], None] = os.replace
+) -> Iterator[Callable[[Image], None]]:
     """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.
 
     The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error, and when
-    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. Raises
-    UserError when it cannot be written.
+    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. `rename`
+    gives the finished file its name. Raises UserError when it cannot be written.
     """
     failed = UserError(f"{path}: cannot be written; free space or check permissions")
     frames = 0
@@ -259,16 +261,16 @@ def video_file(path: Path, size: FrameSize, fps: float) -> Iterator[Callable[[Im
                 writer.release()
         except KeyboardInterrupt:
             if frames:
-                _finish(temporary, path, failed)
+                _finish(temporary, path, failed, rename)
             raise
         if frames:
-            _finish(temporary, path, failed)
+            _finish(temporary, path, failed, rename)
 
 
-def _finish(temporary: Path, path: Path, failed: UserError) -> None:
+def _finish(temporary: Path, path: Path, failed: UserError, rename: Callable[[Path, Path], None]) -> None:
     """Give a video its name once a frame of it can be read back: OpenCV says nothing about a full disk."""
     try:
         Video(temporary).close()
-        os.replace(temporary, path)
+        rename(temporary, path)
     except (UserError, OSError):
         raise failed from None

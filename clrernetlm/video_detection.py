@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -10,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.drawing import PALETTE, draw_lanes
-from clrernetlm.errors import UserError
-from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
 from clrernetlm.inputs import Source
 from clrernetlm.lane import Lane
+from clrernetlm.output_files import ResultFolder
 from clrernetlm.predictor import Predictor
 from clrernetlm.progress import progress
 from clrernetlm.tracking import Tracks, advance, shown
 from clrernetlm.video import Video, video_file
 
+VIDEO_RESULTS = (".mp4", ".lanes.json")
 CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video that its crop is chosen from, every tenth
 
 
@@ -40,6 +41,7 @@ def detect_video(
     name: str,
     conf: float | None = None,
     tracking: bool = True,
+    overwrite: bool = False,
 ) -> VideoResult:
     """Detect lanes in a video or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
 
@@ -49,17 +51,23 @@ def detect_video(
     score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track without tracking.
     `viewport` is the part of the frames that the network sees: a model that chooses it does so at the start of a file.
 
-    Raises UserError for an unreadable video, and when the overlay would replace the video itself.
+    Results of the same file are replaced, others with `overwrite`, anything else never: see `ResultFolder`. Raises
+    UserError for an unreadable video, and for a file that may not be replaced.
     """
-    overlay = folder / f"{name}.mp4"
-    if isinstance(source, Path) and overlay.exists() and overlay.samefile(source):
-        raise UserError(f"{source}: the overlay would replace it; choose another --out")
+    results = ResultFolder(folder, overwrite=overwrite)
+    require_video_results(results, source, name)
+    made_from = source_of(source)
+
+    def rename(temporary: Path, overlay: Path) -> None:
+        results.record_file(overlay.name, temporary, made_from)
+        os.replace(temporary, overlay)
+
     state, frames, written, lanes, interrupted = Tracks(), 0, 0, 0, False
     with ExitStack() as stack:
         video = stack.enter_context(Video(source))
-        temporary = stack.enter_context(replacing(folder / f"{name}.lanes.json"))
+        temporary = stack.enter_context(results.replacing(f"{name}.lanes.json", made_from))
         rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
-        append = stack.enter_context(video_file(overlay, video.size, video.fps))
+        append = stack.enter_context(video_file(folder / f"{name}.mp4", video.size, video.fps, rename))
         about = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
         view = calibrated(predictor, source)
         about["viewport"] = viewport_json(view) if view is not None else None
@@ -88,6 +96,19 @@ def detect_video(
             interrupted = True
         rows.write("\n]}\n")
         return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted)
+
+
+def require_video_results(results: ResultFolder, source: Source, name: str) -> None:
+    """Raise UserError when what `detect_video` writes would replace the video, or a file that is no result of it."""
+    if isinstance(source, Path):
+        results.reads.add(source)
+    for suffix in VIDEO_RESULTS:
+        results.check(f"{name}{suffix}", source_of(source))
+
+
+def source_of(source: Source) -> str:
+    """What results are made from, for `ResultFolder`: the path of a file; "" for a camera, which shows it once only."""
+    return str(source.resolve()) if isinstance(source, Path) else ""
 
 
 def calibrated(predictor: Predictor, source: Source) -> Viewport | None:

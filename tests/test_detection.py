@@ -14,6 +14,7 @@ from clrernetlm.detection import detect
 from clrernetlm.engine.training import train
 from clrernetlm.inputs import find_inputs, result_names
 from clrernetlm.lane import read_lines
+from clrernetlm.output_files import RESULTS_LOG
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 
@@ -129,7 +130,42 @@ def test_an_image_without_lanes_still_gets_its_files(trained, tmp_path, conf):
     config, checkpoint, _ = trained
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((148, 410, 3), np.uint8))
     detect(config, checkpoint, [str(tmp_path / "black.png")], str(tmp_path / "out"), conf=conf)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"black.lines.txt", "black.jpg", "lanes.json"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"black.lines.txt", "black.jpg", "lanes.json", RESULTS_LOG}
+
+
+def test_again_replaces_its_own_results_and_never_a_label(trained, tmp_path):
+    config, checkpoint, images = trained
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        cv2.imwrite(str(folder / "x.png"), cv2.imread(str(images / "00000.jpg")))
+    photo, other, out = str(tmp_path / "x.png"), str(tmp_path / "other/x.png"), tmp_path / "out"
+    for conf in (0.2, 0.9):
+        detect(config, checkpoint, [photo], str(out), conf=conf)
+    with pytest.raises(UserError, match=r"x\.lines\.txt: a result of .*x\.png.*--overwrite"):
+        detect(config, checkpoint, [other], str(out))
+    detect(config, checkpoint, [other], str(out), overwrite=True)
+    lines = out / "x.lines.txt"
+    lines.write_text("1 2 3 4\n")  # corrected by hand: a label now
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"x\.lines\.txt: would be overwritten, and is not"):
+            detect(config, checkpoint, [other], str(out), overwrite=overwrite)
+    assert lines.read_text() == "1 2 3 4\n"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_inputs_and_labels_beside_them_stay(trained, tmp_path, overwrite):
+    config, checkpoint, images = trained
+    before = {path: path.read_bytes() for path in images.iterdir()}
+    with pytest.raises(UserError, match=r"00000\.(jpg|lines\.txt): "):
+        detect(config, checkpoint, [str(images)], str(images), overwrite=overwrite)
+    (tmp_path / "link").symlink_to(images)
+    with pytest.raises(UserError, match=r"00000\.(jpg|lines\.txt): "):
+        detect(config, checkpoint, [str(images / "00000.jpg")], str(tmp_path / "link"), overwrite=overwrite)
+    cv2.imwrite(str(tmp_path / "00001.png"), cv2.imread(str(images / "00000.jpg")))
+    with pytest.raises(UserError, match=r"00001\.lines\.txt: would be overwritten"):  # the label of 00001.jpg
+        detect(config, checkpoint, [str(tmp_path / "00001.png")], str(images), overwrite=overwrite)
+    assert {path: path.read_bytes() for path in images.iterdir()} == before
 
 
 def test_inputs_are_checked_before_any_work(tmp_path):

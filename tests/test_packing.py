@@ -136,13 +136,22 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_the_old_file(
     detector: tuple[Config, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "tiny.safetensors"
-    out.write_bytes(b"old")
+    out.write_bytes(b"a label")
+    for overwrite in (False, True):
+        error = refusal(str(detector[1]), str(out), overwrite=overwrite)
+        assert "would be overwritten, and is not a packed model" in error
+    old = pack(str(detector[1]), str(tmp_path / "old.safetensors")).read_bytes()
+    out.write_bytes(old)
+    assert "a packed model of an earlier run" in refusal(str(detector[1]), str(out))
+    assert "this run reads that file" in refusal(str(out), str(out), overwrite=True)
+    (tmp_path / "old.safetensors").unlink()
     assert "a packed file ends in .safetensors; use " in refusal(str(detector[1]), str(tmp_path / "tiny.pth"))
-    assert "no such checkpoint" in refusal("nowhere.ckpt", str(out))
+    assert "no such checkpoint" in refusal("nowhere.ckpt", str(out), overwrite=True)
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(detector[1].read_bytes()[:5000])
-    assert refusal(str(broken), str(out)).startswith(f"{broken}: ")
+    assert refusal(str(broken), str(out), overwrite=True).startswith(f"{broken}: ")
     wrong = ["--model.head.num-priors", "96"]
-    assert "model.head.num_priors=48, the configuration says 96" in refusal(str(detector[1]), str(out), overrides=wrong)
-    assert out.read_bytes() == b"old"
+    error = refusal(str(detector[1]), str(out), overrides=wrong, overwrite=True)
+    assert "model.head.num_priors=48, the configuration says 96" in error
+    assert out.read_bytes() == old
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.ckpt", "tiny.safetensors"]

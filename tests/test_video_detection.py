@@ -16,6 +16,7 @@ from clrernetlm.drawing import PALETTE
 from clrernetlm.geometry import Viewport
 from clrernetlm.inputs import find_inputs, is_input
 from clrernetlm.lane import Lane
+from clrernetlm.output_files import RESULTS_LOG
 from clrernetlm.video import USUAL_FPS, Video, video_file
 from clrernetlm.video_detection import VideoResult, calibrated, detect_video
 from tests.drawn_roads import drawn_lanes
@@ -74,7 +75,7 @@ def test_every_container_gives_a_playable_overlay_and_every_frames_lanes(suffix:
     video = write_video(tmp_path / f"clip{suffix}", fps=12.5)
     result, facts = run(video, tmp_path / "out")
     assert result == VideoResult(FRAMES, 2 * FRAMES, interrupted=False, cut_short=False)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"clip.mp4", "clip.lanes.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"clip.mp4", "clip.lanes.json", RESULTS_LOG}
     assert (facts["width"], facts["height"], facts["fps"]) == (*SIZE, 12.5)
     assert [frame["frame"] for frame in facts["frames"]] == list(range(FRAMES))
     assert facts["frames"][10]["seconds"] == 0.8
@@ -115,7 +116,7 @@ def test_interrupting_leaves_a_playable_video_and_readable_lanes(
     assert "8 frames, stopped" in capsys.readouterr().out
     assert len(frames_of(out / "clip.mp4")) == 8
     assert len(json.loads((out / "clip.lanes.json").read_text())["frames"]) == 8
-    assert len(list(out.iterdir())) == 2
+    assert len(list(out.iterdir())) == 3
 
 
 def test_an_error_in_between_leaves_nothing(tmp_path: Path) -> None:
@@ -157,8 +158,23 @@ def test_a_video_that_ends_too_early_is_done_and_named(tmp_path: Path) -> None:
 def test_a_video_is_not_written_over_itself(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4")
     before = video.read_bytes()
-    assert "would replace it; choose another --out" in refusal(video, tmp_path)
+    assert "this run reads that file and would overwrite it; choose another out" in refusal(video, tmp_path)
     assert video.read_bytes() == before
+
+
+def test_again_replaces_own_results_of_the_same_video(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    first, second = write_video(tmp_path / "clip.avi"), write_video(tmp_path / "other" / "clip.avi")
+    for _ in range(2):
+        detect_video(Stub(), first, tmp_path / "out", "clip")  # type: ignore[arg-type]
+    before = (tmp_path / "out" / "clip.mp4").read_bytes()
+    with pytest.raises(UserError, match=r"clip\.mp4: a result of .*clip\.avi"):
+        detect_video(Stub(), second, tmp_path / "out", "clip")  # type: ignore[arg-type]
+    assert (tmp_path / "out" / "clip.mp4").read_bytes() == before
+    detect_video(Stub(), second, tmp_path / "out", "clip", overwrite=True)  # type: ignore[arg-type]
+    (tmp_path / "out" / "clip.mp4").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"clip\.mp4: would be overwritten, and is not"):
+        detect_video(Stub(), second, tmp_path / "out", "clip", overwrite=True)  # type: ignore[arg-type]
 
 
 def test_no_room_is_one_line(tmp_path: Path) -> None:

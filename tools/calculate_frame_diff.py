@@ -10,20 +10,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.data.frame_difference import frame_differences, write_differences
+from clrernetlm.data.frame_difference import frame_differences, is_own_differences, write_differences
+from clrernetlm.output_files import ReadFiles, check_output
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the tool; returns the exit code."""
     parser = argparse.ArgumentParser(description="How much every training image differs from the frame before.")
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument("--list", default="list/train_gt.txt", help="image list, relative to ROOT (%(default)s)")
     parser.add_argument("--out", default="list/train_diffs.npz", help="file to write, relative to ROOT (%(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
+    parser.add_argument("--overwrite", action="store_true", help="replace what this tool has written before")
     options = parser.parse_args(arguments)
+    target = options.root / options.out
     columns = (TextColumn("comparing frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
     def run() -> None:
+        kind = "frame differences of this tool"
+        reads = ReadFiles([options.root / options.list])
+        check_output(target, kind, is_own_differences, parameter="--out", overwrite=options.overwrite, reads=reads)
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("", total=None)
             differences = frame_differences(
@@ -32,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
                 workers=options.workers,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        write_differences(options.root / options.out, differences)
+        write_differences(target, differences)
         similar = int((differences < 15).sum())
-        print(f"{options.root / options.out}: {len(differences)} images, {similar} differ by less than 15 (left out)")
+        print(f"{target}: {len(differences)} images, {similar} differ by less than 15 (left out)")
 
     return exit_code_of(run)
 

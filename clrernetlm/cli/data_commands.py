@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import Command
+from clrernetlm.cli.base import Command, WithResults
 from clrernetlm.cli.sizes import OptionalSize, Size
 
 Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
@@ -50,7 +50,7 @@ class Synth(Command):
 
 
 @dataclass(kw_only=True)
-class CheckData(Command):
+class CheckData(WithResults):
     """Check a data set: name every broken file and line, draw a contact sheet."""
 
     root: Annotated[Positional[str], arg(metavar="ROOT", help="folder of the data set, the one that holds list/")]
@@ -71,6 +71,7 @@ class CheckData(Command):
             workers=self.workers,
             max_lanes=self.max_lanes,
             decode=self.decode,
+            overwrite=self.overwrite,
         )
         report.print()
         return report.exit_code

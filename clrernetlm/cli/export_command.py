@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from clrernetlm.cli.base import WithCheckpoint
+from clrernetlm.cli.base import WithCheckpoint, WithResults
 
 
 @dataclass(kw_only=True)
-class Export(WithCheckpoint):
+class Export(WithCheckpoint, WithResults):
     """Write a model for another runtime: ONNX, OpenVINO or a torch.export program."""
 
     to: Annotated[
@@ -44,5 +44,6 @@ class Export(WithCheckpoint):
             dynamic_batch=self.dynamic_batch,
             out=self.out,
             calibration=self.calibration,
+            overwrite=self.overwrite,
         )
         return 0

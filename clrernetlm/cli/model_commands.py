@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithSettings
+from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithResults, WithSettings
 from clrernetlm.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Detect(WithSettings):
+class Detect(WithSettings, WithResults):
     """Detect lanes in images, folders, videos and cameras: text, JSON and overlays."""
 
     inputs: Annotated[
@@ -67,6 +67,7 @@ class Detect(WithSettings):
             tracking=not self.no_tracking,
             one_camera=self.one_camera,
             backend=self.backend,
+            overwrite=self.overwrite,
             trust_code=self.trust_code,
         )
         return 0
@@ -151,7 +152,7 @@ class Models(Command):
 
 
 @dataclass(kw_only=True)
-class Pack(WithSettings):
+class Pack(WithSettings, WithResults):
     """Make one file for use from a training checkpoint: weights and settings, half the size."""
 
     checkpoint: Annotated[
@@ -166,5 +167,5 @@ class Pack(WithSettings):
     def run(self) -> int:
         from clrernetlm.packing import pack
 
-        pack(self.checkpoint, self.out, self.precision, self.config, self.overrides)
+        pack(self.checkpoint, self.out, self.precision, self.config, self.overrides, self.overwrite)
         return 0

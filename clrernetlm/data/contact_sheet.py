@@ -17,18 +17,39 @@ from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing
 from clrernetlm.lane import read_lines
 from clrernetlm.models.targets import IGNORED_LABEL
+from clrernetlm.output_files import check_output, read_head
 
+_MADE_BY = b"contact sheet of clrernetlm check-data: "
 _COLUMNS = 4
 _TILE = (480, 270)  # width, height in pixels; images keep their aspect within it
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]]) -> str:
+def require_sheet(path: PathLike, root: Path, overwrite: bool = False) -> None:
+    """Raise UserError unless the contact sheet of the data set `root` may be written to `path`.
+
+    A sheet of the same data set is replaced, that of another one with `overwrite`, and any other file never.
+    """
+    same = _comment(root) in read_head(Path(path))
+    check_output(path, "a contact sheet", _is_sheet, parameter="contact_sheet", overwrite=overwrite or same)
+
+
+def _is_sheet(path: Path) -> bool:
+    return _MADE_BY in read_head(path)
+
+
+def _comment(root: Path) -> bytes:
+    """JPEG comment segment that says which data set a sheet shows."""
+    text = _MADE_BY + os.fsencode(root.resolve())
+    return b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+
+
+def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]], root: Path = Path()) -> str:
     """Draw images, each with the lanes of its label file and its mask if there is one; returns the `path` written to.
 
     Pixels of a mask are tinted in the colour of their lane's number, those to ignore in grey. Images or labels that
-    cannot be read appear as a dark tile that says so, masks in the caption. Raises UserError when `path` cannot be
-    written.
+    cannot be read appear as a dark tile that says so, masks in the caption. `root`, the data set, is noted in a comment
+    of the file. Raises UserError when `path` cannot be written.
     """
     tiles = [_tile(image, mask) for image, mask in images]
     blank = np.zeros_like(tiles[0])
@@ -36,8 +57,10 @@ def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]]
     rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
     encoded, data = cv2.imencode(".jpg", np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert encoded
+    content = data.tobytes()
+    first_segment = 4 + int.from_bytes(content[4:6], "big")  # JFIF's, which has to be the first
     with replacing(path) as temporary:
-        Path(temporary).write_bytes(data.tobytes())
+        temporary.write_bytes(content[:first_segment] + _comment(root) + content[first_segment:])
     return str(path)
 
 

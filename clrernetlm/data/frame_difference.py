@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clrernetlm.data.images import read_image
 from clrernetlm.data.lists import read_image_list
 from clrernetlm.files import PathLike, replacing
+from clrernetlm.output_files import read_head
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
 FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
@@ -52,10 +53,15 @@ def frame_differences(
     return differences
 
 
+def is_own_differences(path: Path) -> bool:
+    """Whether a file was written by `write_differences`."""
+    return b"written_by_clrernetlm.npy" in read_head(path)  # the name of an empty array, the first of the file
+
+
 def write_differences(path: PathLike, differences: NDArray[np.float64]) -> None:
     """Write the array `data` of a `train_diffs.npz` file in one step."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, data=differences.astype(np.float32))
+        np.savez_compressed(file, written_by_clrernetlm=np.zeros(0, np.uint8), data=differences.astype(np.float32))
 
 
 def _runs(root: str, images: list[str]) -> Iterator[Run]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from clrernetlm.data.contact_sheet import write_contact_sheet
+from clrernetlm.data.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import read_image, require_complete
 from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
@@ -115,13 +115,15 @@ def check_data(
     sample: int = 24,
     max_lanes: int = 4,
     decode: bool = False,
+    overwrite: bool = False,
 ) -> DataReport:
     """Validate a data set: lists, images, labels, masks, existence flags and frame differences.
 
     `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by
     header and end marker, with `decode` by decoding them. Masks are always decoded. A list of which no image has a
     label file and which names neither masks nor flags counts as unlabelled. `contact_sheet` is the picture to write,
-    with up to `sample` images, their lanes and masks; None writes none. `workers` 0 uses every core.
+    with up to `sample` images, their lanes and masks; None writes none. A sheet of the same data set is replaced,
+    another one with `overwrite`, any other file never. `workers` 0 uses every core.
 
     Raises UserError when `root` is no folder or holds no list; everything else ends up in the report.
     """
@@ -129,6 +131,8 @@ def check_data(
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder; give the folder that holds `list/`")
     workers = worker_count(workers)
+    if contact_sheet is not None:
+        require_sheet(contact_sheet, folder, overwrite)
     report = DataReport(str(root))
     entries = list(_entries(folder, lists if lists is not None else _find_lists(folder), report))
     inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
@@ -143,7 +147,7 @@ def check_data(
         chosen = np.unique(np.linspace(0, len(entries) - 1, min(sample, len(entries))).astype(int))
         shown = [(entries[i].image, entries[i].mask) for i in chosen]
         pictures = [(_path(str(folder), image), mask and _path(str(folder), mask)) for image, mask in shown]
-        report.contact_sheet = write_contact_sheet(contact_sheet, pictures)
+        report.contact_sheet = write_contact_sheet(contact_sheet, pictures, folder)
     return report
 
 

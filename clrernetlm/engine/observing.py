@@ -21,7 +21,7 @@ from clrernetlm.engine.sampling import ShardBatches
 from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.lanelm.promptable import Observation
-from clrernetlm.output_files import begins_with
+from clrernetlm.output_files import begins_with, read_head
 from clrernetlm.progress import progress
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.shards import Shard
@@ -84,9 +84,9 @@ def _collate_frames(samples: Sequence[Sample]) -> Batch:
     return {"frames": [sample["image"] for sample in samples], "metainfo": [sample["metainfo"] for sample in samples]}
 
 
-def is_viewport_log(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a log of viewports."""
-    return begins_with('{"path": "/')(head) and b'"viewport": {' in head
+def is_viewport_log(path: Path) -> bool:
+    """Whether a file is a log of viewports."""
+    return begins_with('{"path": "/')(path) and b'"viewport": {' in read_head(path)
 
 
 class ViewportLog:

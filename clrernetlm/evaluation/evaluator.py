@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_set
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.files import PathLike, replacing
-from clrernetlm.output_files import begins_with, check_output
+from clrernetlm.output_files import begins_with, check_output, read_head
 from clrernetlm.shards import Shard
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
@@ -143,9 +144,9 @@ def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[Chun
     yield from map_in_processes(partial(evaluate_chunk, job), chain(first[1:], chunks), workers)
 
 
-def is_per_image(head: bytes) -> bool:
-    """Whether a file that begins with `head` is a per-image file."""
-    return begins_with('{"path": "/')(head) and b'"tp": {' in head
+def is_per_image(path: Path) -> bool:
+    """Whether a file is a per-image file of `evaluate`."""
+    return begins_with('{"path": "/')(path) and b'"tp": {' in read_head(path)
 
 
 def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResult]:

@@ -15,7 +15,8 @@ from clrernetlm.errors import UserError
 from clrernetlm.export.graphs import Graph, detector_graph
 from clrernetlm.models.clrernet import init_detector
 from clrernetlm.models.shared_use import tracing
-from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About
+from clrernetlm.output_files import ReadFiles, check_output
+from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About, read_about
 from clrernetlm.runtimes.names import LEVELS
 
 Target = Literal["onnx", "openvino", "torch"]
@@ -38,6 +39,7 @@ def export_model(
     dynamic_batch: bool = False,
     out: str | os.PathLike[str] | None = None,
     calibration: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write a model for another runtime; returns the file, or for LaneLM the folder with one file per graph.
 
@@ -50,8 +52,8 @@ def export_model(
     Of several threads one exports at a time, and predictors wait for it; other networks of this process must not run
     meanwhile, because PyTorch replaces `nn.Module.__call__` while it traces.
 
-    Raises UserError for a combination that is not offered, a checkpoint that does not fit, and an `out` of another
-    suffix.
+    Raises UserError for a combination that is not offered, a checkpoint that does not fit, an `out` of another suffix,
+    and, before any work, for a file that would be overwritten: exported models may be with `overwrite`, others never.
     """
     if precision not in OFFERED[to]:
         raise UserError(f"--precision: {precision} is not offered for {to}; use {', '.join(OFFERED[to])}")
@@ -63,10 +65,13 @@ def export_model(
     if config.task == "lanelm":
         from clrernetlm.export.lanelm_exporting import export_lanelm
 
-        return export_lanelm(config, checkpoint, to, precision, dynamic_batch, Path(out or f"{stem}_{to}"), calibration)
+        return export_lanelm(
+            config, checkpoint, to, precision, dynamic_batch, Path(out or f"{stem}_{to}"), calibration, overwrite
+        )
     target = Path(out or f"{stem}{suffix}")
     if target.suffix != suffix:
         raise UserError(f"{target}: a model exported to {to} ends in {suffix}; use {target.with_suffix(suffix)}")
+    require_writable([target], checkpoint, overwrite)
     model = init_detector(config, checkpoint)
     autocast = torch.bfloat16 if to == "torch" and precision == "bf16" else None
     # The OpenVINO runtime computes up to the pyramid in one precision and the rest in another: it finds it by name.
@@ -81,6 +86,34 @@ def export_model(
     write_graph(graph, target, about, to, batches, hidden)
     print(described(target, about))
     return target
+
+
+def require_writable(targets: Sequence[Path], checkpoint: str | os.PathLike[str] | None, overwrite: bool) -> None:
+    """Raise UserError for an exported file that would replace a file and may not."""
+    reads = ReadFiles([checkpoint] if checkpoint is not None else [])
+    for target in targets:
+        # OpenVINO's weights say nothing about themselves; they belong to the file beside them.
+        own = is_exported(target)
+
+        def known(path: Path, own: bool = own) -> bool:
+            return own
+
+        for path in written_files(target):
+            check_output(path, "an exported model", known, parameter="out", overwrite=overwrite, reads=reads)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is a model that was exported by this program."""
+    try:
+        read_about(path)
+    except UserError:
+        return False
+    return True
+
+
+def written_files(path: Path) -> list[Path]:
+    """The files of an exported graph: OpenVINO's weights are in a second one."""
+    return [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
 
 
 def write_graph(
@@ -115,8 +148,7 @@ def write_graph(
 
 def described(path: Path, about: About) -> str:
     """A line about a file just written."""
-    files = [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
-    size = sum(file.stat().st_size for file in files) / 1e6
+    size = sum(file.stat().st_size for file in written_files(path)) / 1e6
     batch = "any number of images" if about.batch is None else f"{about.batch} image at a time"
     trust = "; it can run code, so it opens with --trust-code only" if path.suffix == TORCH else ""
     return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB{trust}"

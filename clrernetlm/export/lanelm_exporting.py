@@ -10,12 +10,13 @@ import torch
 from clrernetlm.config import Config
 from clrernetlm.config.stored import without_paths
 from clrernetlm.errors import UserError
-from clrernetlm.export.exporting import SUFFIXES, Precision, Target, described, write_graph
+from clrernetlm.export.exporting import SUFFIXES, Precision, Target, described, require_writable, write_graph
 from clrernetlm.export.graphs import detector_graph
 from clrernetlm.export.lanelm_graphs import lanelm_graphs
 from clrernetlm.files import temporary_beside
 from clrernetlm.models.lanelm.loading import init_lanelm
 from clrernetlm.runtimes.about import DETECTOR, About
+from clrernetlm.runtimes.names import LOOK, PREFILL, STEP
 
 
 def export_lanelm(
@@ -26,6 +27,7 @@ def export_lanelm(
     dynamic_batch: bool,
     out: Path,
     calibration: str | None,
+    overwrite: bool = False,
 ) -> Path:
     """Write `detector`, `look`, `prefill` and `step` to the folder `out`; arguments as in `export_model`.
 
@@ -34,6 +36,11 @@ def export_lanelm(
     """
     if out.is_file():
         raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another --out")
+    suffix = SUFFIXES[to]
+    # A folder without the detector was interrupted; what it holds can be made anew.
+    whole = (out / f"{DETECTOR}{suffix}").exists()
+    files = [out / f"{part}{suffix}" for part in (DETECTOR, LOOK, PREFILL, STEP)]
+    require_writable(files, checkpoint, overwrite or not whole)
     model = init_lanelm(config, checkpoint)
     settings = without_paths(config)
     batches = None

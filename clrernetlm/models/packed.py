@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from clrernetlm.config import Config, to_dict
 from clrernetlm.config.serialization import shown
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing
+from clrernetlm.output_files import read_head
 
 Precision = Literal["fp16", "fp32"]
 SUFFIX = ".safetensors"
@@ -44,6 +46,11 @@ def write_packed(weights: Mapping[str, Tensor], config: Config, path: PathLike, 
     content = save(tensors, metadata={KEY: json.dumps(about, sort_keys=True)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is one that `write_packed` wrote."""
+    return read_head(path)[8:].startswith(f'{{"__metadata__":{{"{KEY}":'.encode())  # 8 bytes: length of what follows
 
 
 def _stored(name: str, value: Tensor, precision: Precision) -> Tensor:

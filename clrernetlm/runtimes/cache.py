@@ -55,5 +55,5 @@ def export_into(
     last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
     with tracing():  # of threads that ask for the same export the first one makes it
         if not last.exists():
-            export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path)  # type: ignore[arg-type]
+            export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path, overwrite=True)  # type: ignore[arg-type]
     return path

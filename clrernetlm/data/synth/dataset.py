@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -92,9 +94,18 @@ def make_picture(
     return Result(tuple(int(len(points) > 0) for points in slots), thumbnail)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step, without waiting for the disk: pictures can be made again."""
-    with replacing(path, sync=False) as temporary:
+def _write(path: Path, content: bytes, sync: bool = False) -> None:
+    """Write a file in one step, unless it is there already; `sync` as in `replacing`: pictures can be made again.
+
+    Raises UserError for a file with other content: somebody has corrected it since, or it is no picture of ours.
+    """
+    if os.path.lexists(path):
+        if not path.is_file() or path.read_bytes() != content:
+            raise UserError(
+                f"{path}: differs from what would be written in its place; name a new folder, or move the file away"
+            )
+        return
+    with replacing(path, sync=sync) as temporary:
         temporary.write_bytes(content)
 
 
@@ -151,8 +162,9 @@ def generate_dataset(
     `list/` written last. The same arguments give the same bytes, whatever `workers` (processes; 0: one per core) is.
     `quality` bounds the JPEG quality.
     `realism` names what is added to train models for real roads. A folder of the same settings is completed, any other
-    that is not empty refused.
-    Raises UserError for impossible numbers, a folder that is in use, or a disk that cannot be written.
+    that is not empty refused. Files that are there already are not written again.
+    Raises UserError for impossible numbers, a folder that is in use, a file in it that was changed, or a disk that
+    cannot be written.
     """
     root = Path(out)
     counts = (train, val, test)
@@ -184,16 +196,20 @@ def _write_lists(root: Path, pictures: list[Picture], results: list[Result]) -> 
     """All of `list/`: pictures, pictures with masks, test categories and differences between pictures."""
     for split, name in enumerate(SPLITS):
         chosen = [(p, r) for p, r in zip(pictures, results, strict=True) if p.split == split]
-        write_text_atomically(root / "list" / f"{name}.txt", "".join(f"{p.path}.jpg\n" for p, _ in chosen))
+        _write_text(root / "list" / f"{name}.txt", "".join(f"{p.path}.jpg\n" for p, _ in chosen))
         if name == "test":
             for number, category in enumerate(CATEGORIES):
                 text = "".join(f"{p.path}.jpg\n" for p, _ in chosen if p.category == category)
-                write_text_atomically(root / "list" / "test_split" / f"test{number}_{category}.txt", text)
+                _write_text(root / "list" / "test_split" / f"test{number}_{category}.txt", text)
             continue
         rows = (f"{p.path}.jpg /{MASK_FOLDER}{p.path}.png {' '.join(map(str, r.exist))}\n" for p, r in chosen)
-        write_text_atomically(root / "list" / f"{name}_gt.txt", "".join(rows))
+        _write_text(root / "list" / f"{name}_gt.txt", "".join(rows))
         if name == "train":
             _write_differences(root / "list" / "train_diffs.npz", [r.thumbnail for _, r in chosen])
+
+
+def _write_text(path: Path, text: str) -> None:
+    _write(path, text.encode(), sync=True)
 
 
 def _write_differences(path: Path, thumbnails: list[NDArray[np.uint8]]) -> None:
@@ -202,5 +218,6 @@ def _write_differences(path: Path, thumbnails: list[NDArray[np.uint8]]) -> None:
     differences = np.full(len(stack), 255.0)
     if len(stack) > 1:
         differences[1:] = np.maximum(np.abs(np.diff(stack, axis=0)).mean((1, 2, 3)), _NEW_SCENE)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, data=differences)
+    content = io.BytesIO()
+    np.savez(content, data=differences)
+    _write(path, content.getvalue(), sync=True)

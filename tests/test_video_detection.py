@@ -166,15 +166,15 @@ def test_again_replaces_own_results_of_the_same_video(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     first, second = write_video(tmp_path / "clip.avi"), write_video(tmp_path / "other" / "clip.avi")
     for _ in range(2):
-        detect_video(Stub(), first, tmp_path / "out", "clip")  # type: ignore[arg-type]
+        detect_video(Stub(), first, tmp_path / "out", "clip", 0.25)  # type: ignore[arg-type]
     before = (tmp_path / "out" / "clip.mp4").read_bytes()
     with pytest.raises(UserError, match=r"clip\.mp4: a result of .*clip\.avi"):
-        detect_video(Stub(), second, tmp_path / "out", "clip")  # type: ignore[arg-type]
+        detect_video(Stub(), second, tmp_path / "out", "clip", 0.25)  # type: ignore[arg-type]
     assert (tmp_path / "out" / "clip.mp4").read_bytes() == before
-    detect_video(Stub(), second, tmp_path / "out", "clip", overwrite=True)  # type: ignore[arg-type]
+    detect_video(Stub(), second, tmp_path / "out", "clip", 0.25, overwrite=True)  # type: ignore[arg-type]
     (tmp_path / "out" / "clip.mp4").write_bytes(b"mine")
     with pytest.raises(UserError, match=r"clip\.mp4: would be overwritten, and is not"):
-        detect_video(Stub(), second, tmp_path / "out", "clip", overwrite=True)  # type: ignore[arg-type]
+        detect_video(Stub(), second, tmp_path / "out", "clip", 0.25, overwrite=True)  # type: ignore[arg-type]
 
 
 def test_no_room_is_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,3 +116,30 @@ def test_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "list/test.txt: would be" in refused(
         ["config", "roads_dla34", "--save", data / "list/test.txt"], capsys, data
     )
+
+
+def test_check_data_replaces_sheets_of_the_same_data_only(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("list/test.txt", "clip/a.jpg", "clip/a.lines.txt"):
+        error = refused(["check-data", data, "--contact-sheet", data / name], capsys, data)
+        assert f"{data / name}: would be overwritten, and is not a contact sheet" in error
+    other, sheet = data.parent / "other", str(data.parent / "sheet.jpg")
+    shutil.copytree(data, other)
+    for root, overwrite, code in ((data, [], 0), (data, [], 0), (other, [], 2), (other, ["--overwrite"], 0)):
+        assert main(["check-data", str(root), "--contact-sheet", sheet, *overwrite]) == code
+    assert cv2.imread(sheet) is not None
+
+
+def test_synth_keeps_what_was_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "roads"
+    words = ["synth", str(root), "--train=1", "--val=0", "--test=0", "--size=128x64", "--workers=1"]
+    assert main(words) == 0
+    whole = contents(root)
+    for name, content in ((name, b"changed") for name in whole if name != "synth.json"):
+        (root / name).write_bytes(content)
+        capsys.readouterr()
+        assert main(words) == 2
+        assert f"{root / name}: differs from what would be written" in capsys.readouterr().err
+        assert contents(root) == whole | {name: content}
+        (root / name).unlink()
+        assert main(words) == 0
+        assert contents(root) == whole

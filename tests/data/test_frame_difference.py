@@ -60,8 +60,14 @@ def test_the_tool_writes_what_the_data_set_reads(tmp_path: Path, capsys: pytest.
     assert "4 images, 1 differ by less than 15" in capsys.readouterr().out
     loaded = load_differences(tmp_path / "list/train_diffs.npz", expected=4, list_file="list/train_gt.txt")
     assert loaded.tolist() == [5, 255, 255, 20]
-    (tmp_path / "a/10.png").unlink()
     assert tool.main([str(tmp_path)]) == 2
+    assert "train_diffs.npz: frame differences of this tool of an earlier run" in capsys.readouterr().err
+    assert tool.main([str(tmp_path), "--out", "list/train_gt.txt", "--overwrite"]) == 2
+    assert "train_gt.txt: this run reads that file" in capsys.readouterr().err
+    assert tool.main([str(tmp_path), "--out", "a/10.png", "--overwrite"]) == 2
+    assert "10.png: would be overwritten, and is not frame differences" in capsys.readouterr().err
+    (tmp_path / "a/10.png").unlink()
+    assert tool.main([str(tmp_path), "--overwrite"]) == 2
     assert "10.png: no such image" in capsys.readouterr().err
 
 

@@ -17,7 +17,7 @@ from clrernetlm.drawing import draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize, Viewport
 from clrernetlm.image_headers import image_size
-from clrernetlm.inputs import Source, find_inputs, result_names
+from clrernetlm.inputs import Source, find_inputs, name_of_source, result_names
 from clrernetlm.lane import Lane, format_lines
 from clrernetlm.models.decode import prediction_points
 from clrernetlm.output_files import ReadFiles, ResultFolder
@@ -46,9 +46,10 @@ def detect(
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
-    `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image and one `lanes.json`; of videos what
-    `detect_video` says, and Ctrl-C ends one properly. With `one_camera` images of one folder and size are seen through
-    one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`.
+    `inputs` as `find_inputs` has them. `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image
+    and one `lanes.json`; of videos what `detect_video` says. Results of a folder lie as its files do, in folders below
+    `out`. Ctrl-C ends a video or `lanes.json` properly. With `one_camera` images of one folder and size are seen
+    through one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`.
 
     Detecting the same input again replaces its results in `out`; results of another input are replaced with
     `overwrite`, and anything else never: see `ResultFolder`.
@@ -56,10 +57,10 @@ def detect(
     Raises UserError for a missing input, two that would get the same results, and a file that may not be replaced,
     before any work is done; unreadable files are named, the others finished, and UserError raised at the end.
     """
-    given = find_inputs(inputs)
-    names = dict(zip(given.images, result_names(given.images), strict=True))
-    clips = [video if isinstance(video, Path) else Path(f"camera{video}") for video in given.videos]
-    clip_names = result_names(clips)
+    given = find_inputs(inputs, out)
+    names = dict(zip(given.images, result_names(given.images, given.below), strict=True))
+    clips = [name_of_source(video) for video in given.videos]
+    clip_names = result_names(clips, given.below)
     folder = Path(out)
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
@@ -94,29 +95,40 @@ def detect_images(
     conf: float | None = None,
     one_camera: bool = False,
 ) -> dict[str, list[Lane]]:
-    """Lanes of image files, written to a folder under their names; returns {path: lanes} of those that can be read."""
+    """Lanes of image files, written to a folder under their names; returns {path: lanes} of those that can be read.
+
+    Ctrl-C ends it after `lanes.json` of those that are done was written.
+    """
     config, paths = predictor.config, list(names)
     found: dict[str, list[Lane]] = {}
     seen: dict[str, Viewport] = {}
     warned: set[FrameSize] = set()
     views = camera_viewports(predictor, paths) if one_camera else {}
-    for path in progress(paths, "Detecting"):
-        try:
-            image = read_image(str(path), cv2.IMREAD_COLOR)
-        except UserError:
-            continue
-        frame = (image.shape[1], image.shape[0])
-        if config.evaluation.image_size is not None and config.model.viewport_mode == "fixed":
-            warn_about_shape(frame, config.evaluation.image_size, warned)
-        predictor.set_image(image, views.get(path))
-        lanes = found[str(path)] = predictor.lanes(conf)
-        seen[str(path)] = predictor.viewport
-        text = format_lines([prediction_points(lane, frame) for lane in lanes])
-        results.write_bytes(f"{names[path]}.lines.txt", text.encode("ascii"), source_of(path))
-        results.write_bytes(f"{names[path]}.jpg", jpeg(draw_lanes(image, lanes)), source_of(path))
-    document = json.dumps(images_json(found, seen), indent=1)
-    results.write_bytes(LANES_FILE, document.encode(), LANES_FILE)
-    print(f"{sum(map(len, found.values()))} lanes in {len(found)} images -> {results.folder}")
+    stop: KeyboardInterrupt | None = None
+    try:
+        for path in progress(paths, "Detecting"):
+            try:
+                image = read_image(str(path), cv2.IMREAD_COLOR)
+            except UserError:
+                continue
+            frame = (image.shape[1], image.shape[0])
+            if config.evaluation.image_size is not None and config.model.viewport_mode == "fixed":
+                warn_about_shape(frame, config.evaluation.image_size, warned)
+            predictor.set_image(image, views.get(path))
+            lanes, view = predictor.lanes(conf), predictor.viewport
+            text = format_lines([prediction_points(lane, frame) for lane in lanes])
+            results.write_bytes(f"{names[path]}.lines.txt", text.encode("ascii"), source_of(path))
+            results.write_bytes(f"{names[path]}.jpg", jpeg(draw_lanes(image, lanes)), source_of(path))
+            found[str(path)], seen[str(path)] = lanes, view
+    except KeyboardInterrupt as error:
+        stop = error
+    if found or stop is None:
+        document = json.dumps(images_json(found, seen), indent=1)
+        results.write_bytes(LANES_FILE, document.encode(), LANES_FILE)
+        stopped = ", stopped" if stop is not None else ""
+        print(f"{sum(map(len, found.values()))} lanes in {len(found)} images{stopped} -> {results.folder}")
+    if stop is not None:
+        raise stop
     return found
 
 
@@ -148,11 +160,12 @@ def report_video(
 ) -> list[str]:
     """Detect lanes in one video and print a line about it; returns what is wrong with it, if anything.
 
-    A camera runs until Ctrl-C; during a file Ctrl-C interrupts the whole command, after its results are written.
+    A camera or stream runs until Ctrl-C, or until it gives no more; during a file Ctrl-C interrupts the whole command,
+    after its results are written.
     """
     result = detect_video(predictor, video, folder, name, conf, tracking, overwrite)
     mean = result.lanes / max(result.frames, 1)
-    stopped = ", stopped" if result.interrupted else ""
+    stopped = ", stopped" if result.interrupted else ", until no more came" if result.ended else ""
     print(f"{result.frames} frames{stopped}, {mean:.1f} lanes in each -> {folder / name}.mp4, {name}.lanes.json")
     if result.interrupted and isinstance(video, Path):
         raise KeyboardInterrupt

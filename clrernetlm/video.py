@@ -14,50 +14,33 @@ import cv2
 import numpy as np
 
 from clrernetlm.errors import UserError
-from clrernetlm.files import PathLike, temporary_beside, temporary_folder
+from clrernetlm.files import temporary_beside
 from clrernetlm.geometry import FrameSize, Image
-from clrernetlm.inputs import IMAGE_SUFFIXES, Source
-from clrernetlm.video_headers import COUNTED, container, is_playlist, read_head, turn_of_angle, turn_of_mp4
-
-# The libraries would print theirs beside our errors. Read once, when OpenCV first opens a video; -8: quiet.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+from clrernetlm.inputs import Source, Stream
+from clrernetlm.live_stream import NewestFrame
+from clrernetlm.video_headers import COUNTED, turn_of_angle, turn_of_mp4
+from clrernetlm.video_opening import name_for_opencv, open_video
 
 USUAL_FPS = 25.0  # for cameras and files that do not say
 MAX_FPS = 240.0
 LOST = 0.02  # share of the announced frames that may be missing: containers estimate their number
-MAX_PIXELS = 40_000_000  # of a frame; one of 8K has 35 million
 STRETCHES = (0.25, 4.0)  # shapes of pixels, width by height, that are believed
-
-# OpenCV 4.10 and from 4.12 on hands these to FFmpeg, 4.11 does not: what a file begins with is the lock, this a second.
-_OWN_FILE_ONLY = (
-    "protocol_whitelist;file|enable_drefs;0|use_absolute_path;0"
-    "|format_whitelist;mov,matroska,avi,asf,flv,ogg,gif,mpeg,mpegts,mpegvideo,mpegtsraw,m4v,h264,hevc,vc1,mxf,ivf,dv,rm"
-    ",wtv,nut,yuv4mpegpipe,dhav"
-)
-_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 
 class Video:
-    """The frames of a video file or camera, one at a time, as players show them.
+    """The frames of a video file, stream or camera, one at a time, as players show them.
 
     A recording that was made with the camera turned, or with pixels that are not square, is turned and stretched as its
     file asks for. Has `size` (width, height) of the frames shown, in pixels, `fps`, and `count`, the announced number
     of frames, or None. Iterate once; `read` counts the frames given. A file is read alone: none that lists other files
-    or addresses. Raises UserError when nothing can be read, and for frames of more than MAX_PIXELS.
+    or addresses. Frames of a live stream that come while nobody reads are dropped, and a lost one is opened again;
+    where that fails for RECONNECT_AFTER it ends. Raises UserError when nothing can be read, and for frames of more than
+    MAX_PIXELS.
     """
 
     def __init__(self, source: Source) -> None:
-        level = cv2.setLogLevel(0)
-        try:
-            kind, self._capture = _open(source)
-            with _closed_on_error(self._capture):
-                require_moderate_size(source, *(self._capture.get(n) for n in _SIZE))
-                there, first = self._capture.read() if self._capture.isOpened() else (False, None)
-                if not there or first is None:
-                    raise UserError(_unreadable(source))
-                require_moderate_size(source, first.shape[1], first.shape[0])
-        finally:
-            cv2.setLogLevel(level)
+        self._capture: cv2.VideoCapture | NewestFrame
+        kind, self._capture, first = open_video(source)
         self._turn = turn_of_angle(self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
         if kind == "mp4" and isinstance(source, Path):
             self._turn = turn_of_mp4(source) or self._turn
@@ -66,12 +49,16 @@ class Video:
         self.size: FrameSize = (self._first.shape[1], self._first.shape[0])
         fps, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else USUAL_FPS
-        self.count = int(count) if isinstance(source, Path) and 0 < count < 1e9 else None
+        recorded = isinstance(source, Path) or (isinstance(source, Stream) and source.may_be_recorded)
+        self.count = int(count) if recorded and 0 < count < 1e9 else None
+        self.live = not isinstance(source, Path) and self.count is None  # timed by the clock, not by its frames
         self._counted = kind in COUNTED
         self._start = time.monotonic()
 
     def __iter__(self) -> Iterator[Image]:
         there, image = True, self._first
+        if isinstance(self.source, Stream) and self.source.is_live and not isinstance(self._capture, NewestFrame):
+            self._capture = NewestFrame(self.source, self._capture)
         while there:
             self.read += 1
             self._now = time.monotonic()
@@ -97,12 +84,12 @@ class Video:
     @property
     def seconds(self) -> float:
         """When the last frame was: since the start of the file, or on the clock since the camera was opened."""
-        return (self.read - 1) / self.fps if isinstance(self.source, Path) else self._now - self._start
+        return self._now - self._start if self.live else (self.read - 1) / self.fps
 
     @property
     def due(self) -> int:
         """Frames that a video of `fps` needs to reach the last one; a camera skips some while nobody reads."""
-        return self.read if isinstance(self.source, Path) else 1 + int(self.seconds * self.fps)
+        return 1 + int(self.seconds * self.fps) if self.live else self.read
 
     @property
     def cut_short(self) -> bool:
@@ -119,112 +106,11 @@ class Video:
         self.close()
 
 
-_SIZE = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-
-
-def require_moderate_size(source: Source, width: float, height: float) -> None:
-    """Raise UserError for frames of `width` x `height` pixels that no camera takes and no memory holds."""
-    if width * height > MAX_PIXELS:
-        raise UserError(
-            f"{source}: frames of {width:.0f}x{height:.0f}; at most {MAX_PIXELS // 1_000_000} million pixels are read, "
-            "scale the video down"
-        )
-
-
-def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:
-    """Open a source with the one OpenCV backend that is for it; returns its container, None for a camera."""
-    if isinstance(source, int):
-        return None, cv2.VideoCapture(source)
-    try:
-        head = read_head(source)
-    except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror or 'not a file'}); check the path") from None
-    kind = container(head)
-    if kind is None:
-        raise UserError(_refused(source, head))
-    with name_for_opencv(source) as name, _options(_OWN_FILE_ONLY):
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # OpenCV's own turns know no mirrors; off in most versions
-    return kind, capture
-
-
-@contextmanager
-def _closed_on_error(capture: cv2.VideoCapture) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        capture.release()
-        raise
-
-
-@contextmanager
-def _options(own: str) -> Iterator[None]:
-    """Options for FFmpeg behind those of the environment, for the time of opening one video."""
-    before = os.environ.get(_OPTIONS)
-    os.environ[_OPTIONS] = f"{before}|{own}" if before else own
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_OPTIONS, None)
-        else:
-            os.environ[_OPTIONS] = before
-
-
-@contextmanager
-def name_for_opencv(path: PathLike) -> Iterator[str]:
-    """A name of a video file to open with OpenCV inside the block: its absolute path, or a link to it.
-
-    OpenCV crashes on names that are not UTF-8, and FFmpeg believes the suffix of an image, and takes `%04d` before one
-    for a series of them: those get a link with a plain name in a temporary folder. An absolute path is never taken for
-    an address (`data:`, `concat:`). Raises UserError when the link cannot be made.
-    """
-    absolute = Path(os.path.abspath(path))
-    suffix = absolute.suffix.lower()
-    like_images = suffix in IMAGE_SUFFIXES or (suffix == ".gif" and "%" in absolute.name)
-    if is_utf8(absolute) and not like_images:
-        yield str(absolute)
-        return
-    plain = suffix.isascii() and suffix[1:].isalnum() and not like_images
-    with ExitStack() as stack:
-        try:
-            link = stack.enter_context(temporary_folder()) / f"video{suffix if plain else ''}"
-            link.symlink_to(absolute)
-            str(link).encode()
-        except (OSError, UnicodeEncodeError) as error:
-            reason = getattr(error, "strerror", None) or "the folder for temporary files has one like it"
-            raise UserError(f"{path}: OpenCV cannot open a video of this name ({reason}); rename it") from None
-        yield str(link)
-
-
-def is_utf8(path: PathLike) -> bool:
-    """Whether a path can be written in UTF-8; file systems also take bytes that are not."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _stretch(capture: cv2.VideoCapture) -> float:
     """Width of a pixel by its height; 1 where the file does not say, or says what no camera does."""
     width, height = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     ratio = width / height if width > 0 and height > 0 else 1.0
     return ratio if STRETCHES[0] <= ratio <= STRETCHES[1] else 1.0
-
-
-def _refused(path: Path, head: bytes) -> str:
-    if is_playlist(head):
-        return f"{path}: a playlist, not a video; what it lists is not opened, name the videos themselves"
-    if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\x00", b"MM\x00*")):
-        return f"{path}: an image, not a video; give the file an image's suffix, such as .jpg"
-    return _unreadable(path)
-
-
-def _unreadable(source: Source) -> str:
-    if isinstance(source, int):
-        return f"{source}: no camera of this number gives pictures; check that it is connected and free"
-    return f"{source}: not a video, or cut short; no frame can be read"
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class VideoResult:
     lanes: int  # over all frames
     interrupted: bool  # by Ctrl-C
     cut_short: bool  # the file ended before its announced end
+    ended: bool = False  # a camera or stream that gave no more frames, by itself
 
 
 def detect_video(
@@ -43,12 +44,14 @@ def detect_video(
     tracking: bool = True,
     overwrite: bool = False,
 ) -> VideoResult:
-    """Detect lanes in a video or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
+    """Detect lanes in a video, stream or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
 
-    One frame is in memory at a time. Ctrl-C ends both files properly. With `tracking` every lane has an identity, which
-    is its colour, moves smoothly, and stays for a few frames in which it is missed (`"seen": false`).
+    One frame is in memory at a time. Ctrl-C ends both files properly; so does SIGTERM, which then goes on. With
+    `tracking` every lane has an identity, which is its colour, moves smoothly, and stays for a few frames in which it
+    is missed (`"seen": false`).
     The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds, lanes}]}` with lanes `[{track, seen,
     score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track without tracking.
+    Width, height and points are those of the frames as players show them (`Video`).
     `viewport` is the part of the frames that the network sees: a model that chooses it does so at the start of a file.
 
     Results of the same file are replaced, others with `overwrite`, anything else never: see `ResultFolder`. Raises
@@ -59,10 +62,11 @@ def detect_video(
     made_from = source_of(source)
 
     def rename(temporary: Path, overlay: Path) -> None:
-        results.record_file(overlay.name, temporary, made_from)
+        results.record_file(f"{name}.mp4", temporary, made_from)
         os.replace(temporary, overlay)
 
-    state, frames, written, lanes, interrupted = Tracks(), 0, 0, 0, False
+    state, frames, written, lanes = Tracks(), 0, 0, 0
+    interruption: KeyboardInterrupt | None = None
     with ExitStack() as stack:
         video = stack.enter_context(Video(source))
         temporary = stack.enter_context(results.replacing(f"{name}.lanes.json", made_from))
@@ -92,10 +96,13 @@ def detect_video(
                 row = {"frame": number, "seconds": round(video.seconds, 3), "lanes": facts}
                 rows.write(("," if number else "") + "\n" + json.dumps(row))
                 frames, lanes = frames + 1, lanes + len(drawn)
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as error:
+            interruption = error
         rows.write("\n]}\n")
-        return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted)
+    if interruption is not None and type(interruption) is not KeyboardInterrupt:
+        raise interruption  # not Ctrl-C in front of a camera: the whole process is asked to end
+    interrupted = interruption is not None
+    return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted, video.live and not interrupted)
 
 
 def require_video_results(results: ResultFolder, source: Source, name: str) -> None:

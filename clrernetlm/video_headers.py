@@ -33,6 +33,8 @@ _SIGNATURES = (
     ("y4m", 0, (b"YUV4MPEG2 ",)),
     ("dhav", 0, (b"DHAV", b"DAHUA")),
 )
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x00\x0cjP  ", b"P5\n", b"P6\n")
+_IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of images in MP4's boxes
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<ASX", b"[playlist]", b"[Reference]", b"# VobSub")
 # Read as lists of other files by FFmpeg wherever they stand in what it looks at first.
 _MANIFESTS = (b"<mpd", b"<compositionplaylist")
@@ -41,12 +43,18 @@ COUNTED = ("mp4", "matroska", "avi", "asf", "flv")  # containers that say how lo
 
 def container(head: bytes) -> str | None:
     """Name the container of a video from the first HEAD bytes of its file; None for whatever is not a video."""
-    if any(manifest in head.lower() for manifest in _MANIFESTS):
+    if is_image(head) or any(manifest in head.lower() for manifest in _MANIFESTS):
         return None
     for name, offset, beginnings in _SIGNATURES:
         if head[offset:].startswith(beginnings) and (name != "avi" or head.startswith(b"RIFF")):
             return name
     return "mpegts" if any(_is_transport_stream(head, *shape) for shape in ((0, 188), (4, 192), (0, 204))) else None
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file that begins with `head` is an image."""
+    boxed = head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS
+    return head.startswith(_IMAGES) or boxed or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
 
 
 def is_playlist(head: bytes) -> bool:
@@ -55,12 +63,12 @@ def is_playlist(head: bytes) -> bool:
     return text.startswith(_PLAYLISTS) or any(manifest in head.lower() for manifest in _MANIFESTS)
 
 
-def read_head(path: PathLike) -> bytes:
-    """Return the first HEAD bytes of a regular file; raises OSError, also for a pipe, which could block for ever."""
+def read_head(path: PathLike, size: int = HEAD) -> bytes:
+    """Return the first bytes of a regular file; raises OSError, also for a pipe, which could block for ever."""
     if not os.path.isfile(path):
         raise OSError(f"{path}: not a file")
     with open(path, "rb") as file:
-        return file.read(HEAD)
+        return file.read(size)
 
 
 def _is_transport_stream(head: bytes, offset: int, packet: int) -> bool:

@@ -24,7 +24,8 @@ class Detect(WithSettings, WithResults):
         Positional[tuple[str, ...]],
         arg(
             metavar="[CONFIG CHECKPOINT] INPUT...",
-            help="images, folders of them, videos, or 0 for the first camera; in front, a model of your own",
+            help="images, videos, folders and 'patterns/*.jpg' of them, 0 for the first camera, rtsp://...; in front, "
+            "a model of your own",
         ),
     ] = ()
     model: Annotated[
@@ -80,7 +81,7 @@ class Detect(WithSettings, WithResults):
 
         own = self.model is None and starts_with_config(self.inputs)
         inputs = self.inputs[2:] if own else self.inputs
-        find_inputs(inputs)  # a wrong name is noticed before the weights are read
+        find_inputs(inputs, self.out)  # a wrong name is noticed before the weights are read
         if own:
             return load_config(self.inputs[0], self.overrides), self.inputs[1], inputs
         return *find_model(self.model or DETECTOR, self.overrides), inputs

@@ -13,7 +13,7 @@ import cv2
 from clrernetlm.data.images import read_image
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import Viewport
-from clrernetlm.inputs import IMAGE_SUFFIXES
+from clrernetlm.inputs import IMAGE_SUFFIXES, files_below
 from clrernetlm.runtimes.about import needed
 from clrernetlm.runtimes.names import IMAGES
 from clrernetlm.runtimes.openvino_runtime import pyramid_ports
@@ -36,7 +36,7 @@ def calibration_inputs(source: str, viewport: Viewport) -> list[dict[str, Any]]:
 
 def _paths(source: Path) -> Iterator[Path]:
     if source.is_dir():
-        yield from sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        yield from sorted(path for path in files_below(source) if path.suffix.lower() in IMAGE_SUFFIXES)
         return
     try:
         lines = source.read_text(encoding="utf-8").splitlines()

@@ -16,13 +16,13 @@ from pathlib import Path
 from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.config import Config, load_config
+from clrernetlm.config import Config
 from clrernetlm.data.synth import generate_dataset
 from clrernetlm.engine.testing import score_detector
 from clrernetlm.export import export_model
 from clrernetlm.export.exporting import SUFFIXES, Precision, Target
 from clrernetlm.runtimes.base import Backend
-from clrernetlm.weights.finding import find_model, names_model
+from clrernetlm.weights.finding import find_settings_and_weights, names_model
 
 VARIANTS: tuple[tuple[Target, Backend, Precision], ...] = (
     ("openvino", "openvino", "fp32"),
@@ -67,10 +67,7 @@ def generated(root: Path, options: argparse.Namespace) -> str:
 
 def settings(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
     """The settings with the data set in place, and the weights file."""
-    if names_model(config):
-        found, checkpoint = find_model(config)
-    else:
-        found = load_config(config)
+    found, checkpoint = find_settings_and_weights(config, None if names_model(config) else checkpoint)
     found.task = "clrernet"
     found.data.root = root
     found.data.batch_size, found.data.num_workers = 4, 0

@@ -17,6 +17,7 @@ from clrernetlm.models.clrernet import init_detector
 from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.packed import SUFFIX, Precision, is_packed, write_packed
 from clrernetlm.output_files import ReadFiles, check_output
+from clrernetlm.weights import weights_path
 from clrernetlm.weights.finding import stored_config
 
 __all__ = ["LOCAL", "pack", "without_paths"]
@@ -41,6 +42,7 @@ def pack(
     target = Path(out)
     if target.suffix != SUFFIX:
         raise UserError(f"{out}: a packed file ends in {SUFFIX}; use {target.with_suffix(SUFFIX)}")
+    checkpoint = str(weights_path(checkpoint))
     reads = ReadFiles([checkpoint, *([config] if config is not None else [])])
     check_output(target, "a packed model", is_packed, parameter="out", overwrite=overwrite, reads=reads)
     settings = load_config(config) if config is not None else stored_config(checkpoint)

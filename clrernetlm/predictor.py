@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from clrernetlm.config import Config, load_config
+from clrernetlm.config import Config
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, sha256
 from clrernetlm.geometry import FrameSize, Image, Viewport
@@ -34,7 +34,8 @@ from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.loading import detector_of, device_of, load_model
 from clrernetlm.viewing import Look, camera_viewport, look
-from clrernetlm.weights.finding import find_model, names_model
+from clrernetlm.weights import RANDOM
+from clrernetlm.weights.finding import find_settings_and_weights
 
 _keeping = threading.Lock()
 
@@ -52,7 +53,7 @@ class Seen:
 class Origin:
     """What a model was made from, besides its settings: enough to make it again in another process."""
 
-    checkpoint: str | None  # absolute path; None: random weights
+    checkpoint: str  # absolute path, or `RANDOM`
     device: str
     backend: Backend | None
     precision: str
@@ -68,7 +69,7 @@ class Predictor:
     `Predictor()` is the model that ships with the package, `Predictor("roads_detector")` another one of `clrernetlm
     models`, `Predictor(checkpoint="mine.safetensors")` one of `clrernetlm pack` or a training checkpoint, which hold
     their settings. Otherwise `config` is a Config, a path or a name, and `checkpoint` a `.ckpt`, `.pth` or
-    `.safetensors` file; a config without checkpoint has random weights. The costly part is `set_image` (the detector's
+    `.safetensors` file; "random" instead of one makes random weights. The costly part is `set_image` (the detector's
     network); everything after it can be asked as often as needed:
 
         predictor = Predictor()
@@ -99,12 +100,12 @@ class Predictor:
         compiled: bool = False,
         trust_code: bool = False,
     ) -> None:
-        self.config, checkpoint = _settings_and_weights(config, checkpoint)
-        path = None if checkpoint is None else os.path.abspath(checkpoint)
-        state = torch.get_rng_state() if path is None else None
+        self.config, checkpoint = find_settings_and_weights(config, checkpoint)
+        path = RANDOM if checkpoint == RANDOM else os.path.abspath(checkpoint)
+        state = torch.get_rng_state() if path == RANDOM else None
         self._load(Origin(path, device, backend, precision, compiled, trust_code, stamps(path), state), checkpoint)
 
-    def _load(self, origin: Origin, checkpoint: PathLike | None) -> None:
+    def _load(self, origin: Origin, checkpoint: str) -> None:
         """`checkpoint` is the origin's as errors shall name it."""
         model = load_model(
             self.config,
@@ -348,22 +349,9 @@ class Predictor:
         return self._reader
 
 
-def _settings_and_weights(
-    config: Config | PathLike | None, checkpoint: PathLike | None
-) -> tuple[Config, PathLike | None]:
-    """What the arguments of a Predictor stand for: settings, and the weights file or None for random weights."""
-    if isinstance(config, Config):
-        return config, checkpoint
-    if config is None:
-        return find_model() if checkpoint is None else find_model(checkpoint)
-    if checkpoint is None and names_model(os.fspath(config)):
-        return find_model(config)
-    return load_config(os.fspath(config)), checkpoint
-
-
-def stamps(checkpoint: str | None) -> tuple[tuple[str, int, int], ...]:
+def stamps(checkpoint: str) -> tuple[tuple[str, int, int], ...]:
     """(path, bytes, time of the last change in ns) of the files of a model; of an exported folder all in it."""
-    if checkpoint is None:
+    if checkpoint == RANDOM:
         return ()
     path = Path(checkpoint)
     files = sorted(path.iterdir()) if path.is_dir() else [path, path.with_suffix(".bin")]

@@ -38,7 +38,7 @@ def lanelm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     folder = tmp_path_factory.mktemp("lanelm")
     config = small_lanelm(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
-    model = init_lanelm(config)
+    model = init_lanelm(config, "random")
     model.detector.load_official_state_dict(read_checkpoint(folder / "detector.pth"))
     path = folder / "epoch_3.ckpt"
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -81,7 +81,7 @@ def test_nothing_of_the_training_machine_is_in_the_file(detector: tuple[Config, 
     content = pack(str(checkpoint), str(tmp_path / "tiny.safetensors")).read_bytes()
     assert str(checkpoint.parent).encode() not in content
     assert b"optimizer" not in content
-    assert len(content) < 2.2 * sum(value.numel() for value in init_detector(config).parameters())
+    assert len(content) < 2.2 * sum(value.numel() for value in init_detector(config, "random").parameters())
     assert {name.split(".")[0] for name in LOCAL} == {"data", "training", "lanelm"}
 
 

@@ -180,7 +180,7 @@ def test_a_click_before_an_image_is_a_clear_error(trained: tuple[Config, str, Pa
 def test_the_plain_reading_has_lanes_but_takes_no_clicks(trained: tuple[Config, str, Path]) -> None:
     config = small_lanelm(Path(), Path(), Path())
     config.lanelm.kind = "plain"
-    predictor = Predictor(config)  # random weights
+    predictor = Predictor(config, "random")
     predictor.set_image(picture(trained, 0))
     assert len(predictor.lanes()) <= 1
     with pytest.raises(UserError, match=r"lanelm\.kind plain takes no clicks"):

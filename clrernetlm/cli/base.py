@@ -70,17 +70,14 @@ class WithCheckpoint(WithConfig):
 
     def load_model(self, command: str) -> tuple[Config, str]:
         """Settings and weights file; raises UserError of `command` when the words do not name both."""
-        if self.checkpoint is not None:
-            return self.load(), self.checkpoint
         from clrernetlm.config.loading import is_config
         from clrernetlm.weights import RELEASED
-        from clrernetlm.weights.finding import find_model, names_model
+        from clrernetlm.weights.finding import find_settings_and_weights, names_model
 
         released = RELEASED.get(self.config)
-        if names_model(self.config) or (released is not None and released.path.is_file()):
-            return find_model(self.config, self.overrides)
-        if self.config and released is None and not is_config(self.config):
-            find_model(self.config)  # says what it may have been meant for
-        missing = "CHECKPOINT" if self.config else "CONFIG and CHECKPOINT"
-        get = f"; `clrernetlm models get {self.config}` downloads it" if released is not None else ""
-        raise UserError(f"{command}: {missing} missing{get}; see clrernetlm {command} --help")
+        here = names_model(self.config) or (released is not None and released.path.is_file())
+        if self.checkpoint is None and not here and (not self.config or is_config(self.config)):
+            missing = "CHECKPOINT" if self.config else "CONFIG and CHECKPOINT"
+            get = f"; `clrernetlm models get {self.config}` downloads it" if released is not None else ""
+            raise UserError(f"{command}: {missing} missing{get}; see clrernetlm {command} --help")
+        return find_settings_and_weights(self.config, self.checkpoint, self.overrides)

@@ -199,18 +199,17 @@ class Speed(WithConfig):
 
         keep_freed_memory()
         from clrernetlm.engine.speed import speed
-        from clrernetlm.weights import SHIPPED
-        from clrernetlm.weights.finding import find_model, names_model
+        from clrernetlm.weights import RANDOM, RELEASED
+        from clrernetlm.weights.finding import find_settings_and_weights, names_model
 
-        shipped = SHIPPED.get(self.config)
-        if self.checkpoint is None and names_model(self.config) and (shipped is None or shipped.path.is_file()):
-            config, weights = find_model(self.config, self.overrides)
-        else:
-            config, weights = self.load(), self.checkpoint or ""
+        released = RELEASED.get(self.config)
+        has_weights = names_model(self.config) or (released is not None and released.path.is_file())
+        default = None if has_weights else RANDOM
+        config, weights = find_settings_and_weights(self.config, self.checkpoint or default, self.overrides)
 
         speed(
             config,
-            weights or None,
+            weights,
             device=self.device,
             batches=self.batch,
             iterations=self.iterations,

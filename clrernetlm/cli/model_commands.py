@@ -74,17 +74,16 @@ class Detect(WithSettings, WithResults):
         return 0
 
     def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:
-        from clrernetlm.config import load_config
         from clrernetlm.inputs import find_inputs
         from clrernetlm.weights import DETECTOR
-        from clrernetlm.weights.finding import find_model
+        from clrernetlm.weights.finding import find_settings_and_weights
 
         own = self.model is None and starts_with_config(self.inputs)
         inputs = self.inputs[2:] if own else self.inputs
         find_inputs(inputs, self.out)  # a wrong name is noticed before the weights are read
         if own:
-            return load_config(self.inputs[0], self.overrides), self.inputs[1], inputs
-        return *find_model(self.model or DETECTOR, self.overrides), inputs
+            return *find_settings_and_weights(self.inputs[0], self.inputs[1], self.overrides), inputs
+        return *find_settings_and_weights(self.model or DETECTOR, None, self.overrides), inputs
 
 
 def starts_with_config(words: Sequence[str]) -> bool:

@@ -18,9 +18,11 @@ from rich.table import Table
 from clrernetlm.config import Config
 from clrernetlm.engine.memory import forget_peak, peak_memory
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 from clrernetlm.predictor import Predictor
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.detector import ExportedDetector
+from clrernetlm.weights import RANDOM
 
 CULANE_FRAME = (1640, 590)
 MEGABYTE = 1e6
@@ -48,7 +50,7 @@ class SpeedResult:
 
 def speed(
     config: Config,
-    checkpoint: str | None = None,
+    checkpoint: PathLike | None = None,
     *,
     device: str = "cpu",
     batches: Sequence[int] = (1,),
@@ -62,9 +64,10 @@ def speed(
 
     Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
     points; with LaneLM its decoding). Reading files is not included. A fifth of `iterations`, at least one, runs before
-    the counted ones to warm up. `trust_code` as in `Predictor`. Raises UserError for several precisions of an exported
-    graph.
+    the counted ones to warm up. Without a checkpoint the weights are random, and the table says so. `trust_code` as in
+    `Predictor`. Raises UserError for several precisions of an exported graph.
     """
+    checkpoint = RANDOM if checkpoint is None else checkpoint
     results = []
     for precision in precisions:
         predictor = Predictor(config, checkpoint, device, backend, precision, compiled, trust_code)
@@ -75,7 +78,8 @@ def speed(
             )
         for batch in batches:
             results += time_batches(predictor, batch, iterations, precision)
-    Console().print(speed_table(config.name or "detector", results))
+    weights = f", {RANDOM} weights" if checkpoint == RANDOM else ""
+    Console().print(speed_table(f"{config.name or 'detector'}{weights}", results))
     return results
 
 

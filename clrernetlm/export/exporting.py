@@ -13,11 +13,13 @@ from clrernetlm.config import Config
 from clrernetlm.config.stored import without_paths
 from clrernetlm.errors import UserError
 from clrernetlm.export.graphs import Graph, detector_graph
+from clrernetlm.files import PathLike
 from clrernetlm.models.clrernet import init_detector
 from clrernetlm.models.shared_use import tracing
 from clrernetlm.output_files import ReadFiles, check_output
 from clrernetlm.runtimes.about import DETECTOR, ONNX, OPENVINO, TORCH, About, read_about
 from clrernetlm.runtimes.names import LEVELS
+from clrernetlm.weights.finding import find_settings_and_weights
 
 Target = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -31,8 +33,8 @@ OFFERED: dict[Target, tuple[Precision, ...]] = {
 
 @tracing()
 def export_model(
-    config: Config,
-    checkpoint: str | os.PathLike[str] | None,
+    config: Config | PathLike | None,
+    checkpoint: PathLike | None = None,
     to: Target = "onnx",
     *,
     precision: Precision = "fp32",
@@ -47,7 +49,7 @@ def export_model(
     (`export.lanelm_graphs`). `out` is a file, for LaneLM a folder; the default is named after the config.
     `dynamic_batch` takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16,
     int8 and, where the processor has it, fp16 compute faster. int8 looks at the images of `calibration`, a folder or a
-    list of paths. Without a checkpoint the weights are random.
+    list of paths. `config` and `checkpoint` as in `find_settings_and_weights`.
 
     Of several threads one exports at a time, and predictors wait for it; other networks of this process must not run
     meanwhile, because PyTorch replaces `nn.Module.__call__` while it traces.
@@ -60,6 +62,7 @@ def export_model(
     if (precision == "int8") != (calibration is not None):
         need = "int8 needs images to calibrate on; add --calibration FOLDER or LIST"
         raise UserError(f"--calibration: {need if precision == 'int8' else 'only int8 uses it; leave it out'}")
+    config, checkpoint = find_settings_and_weights(config, checkpoint)
     suffix = SUFFIXES[to]
     stem = config.name or "model"
     if config.task == "lanelm":

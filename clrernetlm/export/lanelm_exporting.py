@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.export.exporting import SUFFIXES, Precision, Target, described, require_writable, write_graph
 from clrernetlm.export.graphs import detector_graph
 from clrernetlm.export.lanelm_graphs import lanelm_graphs
-from clrernetlm.files import temporary_beside
+from clrernetlm.files import PathLike, temporary_beside
 from clrernetlm.models.lanelm.loading import init_lanelm
 from clrernetlm.runtimes.about import DETECTOR, About
 from clrernetlm.runtimes.names import LOOK, PREFILL, STEP
@@ -21,7 +20,7 @@ from clrernetlm.runtimes.names import LOOK, PREFILL, STEP
 
 def export_lanelm(
     config: Config,
-    checkpoint: str | os.PathLike[str] | None,
+    checkpoint: PathLike,
     to: Target,
     precision: Precision,
     dynamic_batch: bool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from clrernetlm.models.clrer_head import PYRAMID_LEVELS, CLRerHead, Stage
 from clrernetlm.models.device import select_device
 from clrernetlm.models.fpn import CLRerNetFPN
 from clrernetlm.models.state_dict import load_network_weights, network_weights, official_state_dict
+from clrernetlm.weights import RANDOM
 
 COARSEST_STRIDE = 32
 
@@ -82,15 +82,16 @@ def init_detector(
 ) -> CLRerNet:
     """A CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
 
-    `config` is a configuration, a config file or the name of one. Without a checkpoint the weights are random; nothing
-    is ever downloaded. Raises UserError for an unknown config, an unfit checkpoint and an absent device.
+    `config` is a configuration, a config file or the name of one or of a model, `checkpoint` a file or the name of a
+    model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
+    unknown config, missing weights, an unfit checkpoint and an absent device.
     """
-    if not isinstance(config, Config | ClrernetConfig):
-        from clrernetlm.config import load_config
+    from clrernetlm.weights.finding import find_settings_and_weights  # which reads checkpoints, as this module does
 
-        config = load_config(os.fspath(config))
+    whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
     target = select_device(device)
-    model = CLRerNet(config.model if isinstance(config, Config) else config)
-    if checkpoint is not None:
-        load_weights(model, checkpoint)
+    settings, weights = find_settings_and_weights(whole, checkpoint)
+    model = CLRerNet(settings.model)
+    if weights != RANDOM:
+        load_weights(model, weights)
     return model.to(target).eval()

@@ -44,9 +44,9 @@ def exported(config: Config, checkpoint: PathLike, backend: Backend, precision: 
 
 
 def export_into(
-    folder: Path, stem: str, config: Config, checkpoint: Path | None, backend: Backend, precision: str
+    folder: Path, stem: str, config: Config, checkpoint: PathLike, backend: Backend, precision: str
 ) -> Path:
-    """The export called `stem` in `folder`, made now unless all of it is there; random weights without a checkpoint."""
+    """The export called `stem` in `folder`, made now unless all of it is there."""
     from clrernetlm.export.exporting import SUFFIXES, export_model
 
     target = TARGETS[backend]

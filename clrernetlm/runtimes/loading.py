@@ -20,15 +20,16 @@ from clrernetlm.runtimes.base import BACKENDS, Backend
 from clrernetlm.runtimes.cache import export_into, exported
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
-from clrernetlm.weights.finding import exported_file
+from clrernetlm.weights import RANDOM
+from clrernetlm.weights.finding import exported_file, find_settings_and_weights
 
 OnDevice = CLRerNet | ExportedDetector | DetectorReader
 OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
 
 
 def load_model(
-    config: Config,
-    checkpoint: PathLike | None,
+    config: Config | PathLike | None,
+    checkpoint: PathLike | None = None,
     device: str = "cpu",
     backend: Backend | None = None,
     precision: str = "fp32",
@@ -37,14 +38,16 @@ def load_model(
 ) -> OnDevice:
     """The model that `config.task` names: a detector, or LaneLM with its detector.
 
-    `checkpoint` is weights, or what `clrernetlm export` wrote: a file, for LaneLM a folder; None: random weights. With
-    the backend onnxruntime or openvino weights are exported first, in `precision`, beside the checkpoint. None stands
-    for torch, where the model is one of `fuse` (`compiled` on CUDA also records LaneLM's decoding), or for what an
-    exported file needs. No file can run code, except a .pt2 with `trust_code`. Raises UserError for an unknown or unfit
-    backend, for a device that a backend cannot use, for a .pt2 without `trust_code`, and as `init_detector` and `fuse`.
+    `config` and `checkpoint` as in `find_settings_and_weights`; the checkpoint is weights, or what `clrernetlm export`
+    wrote: a file, for LaneLM a folder. With the backend onnxruntime or openvino weights are exported first, in
+    `precision`, beside the checkpoint. None stands for torch, where the model is one of `fuse` (`compiled` on CUDA also
+    records LaneLM's decoding), or for what an exported file needs. No file can run code, except a .pt2 with
+    `trust_code`. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, for a .pt2
+    without `trust_code`, and as `init_detector` and `fuse`.
     """
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
+    config, checkpoint = find_settings_and_weights(config, checkpoint)
     suffix = exported_suffix(checkpoint)
     if suffix is None and backend in (None, "torch"):
         model: CLRerNet | DetectorReader
@@ -60,14 +63,13 @@ def load_model(
         )
     if suffix is None:
         assert backend is not None
-        if checkpoint is not None:
+        if checkpoint != RANDOM:
             return open_exported(config, exported(config, checkpoint, backend, precision), backend)
         with temporary_folder() as folder:  # runtimes hold what they have read
-            return open_exported(config, export_into(folder, "random", config, None, backend, precision), backend)
+            return open_exported(config, export_into(folder, RANDOM, config, RANDOM, backend, precision), backend)
     own = OWN_BACKEND[suffix]
     if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
         raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")
-    assert checkpoint is not None
     return open_exported(config, Path(checkpoint), backend or own, trust_code)
 
 
@@ -101,9 +103,9 @@ def device_of(model: OnDevice) -> torch.device:
     return detector.device if isinstance(detector, ExportedDetector) else next(detector.parameters()).device
 
 
-def exported_suffix(checkpoint: PathLike | None) -> str | None:
+def exported_suffix(checkpoint: PathLike) -> str | None:
     """The suffix of an exported file, or of the files in an exported folder; None for weights."""
-    if checkpoint is None:
+    if checkpoint == RANDOM:
         return None
     found, named = exported_file(checkpoint), Path(checkpoint).suffix
     return found.suffix if found else named if named in EXPORTED else None

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from clrernetlm.errors import UserError
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -78,10 +80,21 @@ RELEASED = {
 }
 
 
+RANDOM = "random"  # instead of a checkpoint: weights that have learned nothing, for measuring and testing
+
+
 def weights_path(name_or_file: str) -> Path:
-    """The file of a shipped model's name; any other text is a path already."""
+    """The file of a model's name; any other text is a path already. Raises UserError for one to be downloaded first."""
     shipped = SHIPPED.get(name_or_file)
-    return Path(name_or_file) if shipped is None else shipped.path
+    if shipped is not None:
+        return shipped.path
+    path = Path(name_or_file)
+    released = next((model for model in RELEASED.values() if name_or_file in (model.name, model.file)), None)
+    if released is None or path.exists():
+        return path
+    if not released.path.is_file():
+        raise UserError(f"{name_or_file}: not on this machine; get it with `clrernetlm models get {released.name}`")
+    return released.path
 
 
 def model_cards() -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clrernetlm.config import Config, load_config
-from clrernetlm.config.loading import project_configs
+from clrernetlm.config.loading import is_config, project_configs
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.stored import config_of_file
 from clrernetlm.config.suggestions import did_you_mean
@@ -17,7 +17,7 @@ from clrernetlm.files import EXPORTED, PathLike
 from clrernetlm.models.checkpoint import read_checkpoint
 from clrernetlm.models.packed import SUFFIX, read_settings
 from clrernetlm.runtimes.about import DETECTOR, read_about
-from clrernetlm.weights import DEFAULT, RELEASED, SHIPPED, Released, Shipped
+from clrernetlm.weights import DEFAULT, RANDOM, RELEASED, SHIPPED, Released, Shipped, weights_path
 
 WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED)
 
@@ -25,6 +25,42 @@ WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED)
 def names_model(text: str) -> bool:
     """Whether `text` is the name of a shipped model or that of a weights file, not a config's."""
     return text in SHIPPED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
+
+
+def find_settings_and_weights(
+    config: Config | PathLike | None, checkpoint: PathLike | None = None, overrides: Sequence[str] = ()
+) -> tuple[Config, str]:
+    """The settings and the weights file, or `RANDOM`, that a user means by a config, a checkpoint or both.
+
+    `config`: a Config, a config's path or name, a model's name or file, or None for the settings in `checkpoint`;
+    both None: the default model. `checkpoint`: a weights file, what `clrernetlm export` wrote, a model's name, or
+    `random`. Every function and command that needs weights asks here. `overrides` as in `find_model`.
+
+    Raises UserError as `find_model` and `load_config` do, and for a config without a checkpoint.
+    """
+    if checkpoint is None and (config is None or not isinstance(config, Config)):
+        text = DEFAULT if config is None else os.fspath(config)
+        if names_model(text) or text in RELEASED or not is_config(text):
+            return find_model(text, overrides)
+    if checkpoint is None:
+        name = (config.name or "Config") if isinstance(config, Config) else config
+        raise UserError(
+            f"checkpoint: missing; {name} is a configuration, which holds no weights: name their file, a model "
+            f'({_names()}) instead of both, or "{RANDOM}"'
+        )
+    weights = os.fspath(checkpoint)
+    if config is None:
+        if weights == RANDOM:
+            raise UserError(f"checkpoint: {RANDOM} weights need a config; name one")
+        return find_model(weights, overrides)
+    if weights != RANDOM:
+        weights = str(weights_path(weights))
+    if isinstance(config, Config):
+        return apply_overrides(config, overrides) if overrides else config, weights
+    text = os.fspath(config)
+    if text in SHIPPED:
+        raise UserError(f"{text}: a model with weights of its own; leave the checkpoint out, or name a config")
+    return load_config(text, overrides), weights
 
 
 def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) -> tuple[Config, str]:
@@ -47,7 +83,7 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
             raise UserError(f"{text}: weights without settings; name the config too: CONFIG {text}")
         config = stored
     elif released is not None and text in (released.name, released.file):
-        config, path = _released_config(released), _downloaded(released)
+        config, path = _released_config(released), weights_path(text)
     elif Path(text).suffix in WEIGHT_SUFFIXES:
         raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
     else:
@@ -103,12 +139,6 @@ def _shipped_config(model: Shipped) -> Config:
 def _released_config(model: Released) -> Config:
     """This project's config: one of the same name beside downloaded weights is a stranger's program."""
     return load_config(project_configs()[model.name])
-
-
-def _downloaded(model: Released) -> Path:
-    if not model.path.is_file():
-        raise UserError(f"{model.name}: not on this machine; get it with `clrernetlm models get {model.name}`")
-    return model.path
 
 
 def _names() -> str:

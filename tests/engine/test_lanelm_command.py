@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
     write_drawn_roads(folder / "dataset", 16)
     (folder / "small.py").write_text(CONFIG)
     torch.manual_seed(0)
-    save_official(init_detector(folder / "small.py"), folder / "clrernet.pth")
+    save_official(init_detector(folder / "small.py", "random"), folder / "clrernet.pth")
     return folder
 
 

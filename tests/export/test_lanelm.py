@@ -33,7 +33,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Promptab
     config.model.decode.conf_threshold = 0.2
     config.lanelm.network.num_layers = 2
     torch.manual_seed(0)
-    model = init_lanelm(config)
+    model = init_lanelm(config, "random")
     model.detector.load_official_state_dict(torch.load(folder / "detector.pth", weights_only=True))
     with torch.no_grad():  # lanes of every length
         for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):

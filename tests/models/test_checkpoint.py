@@ -231,7 +231,7 @@ def test_detectors_are_ready_to_detect_and_download_nothing(monkeypatch):
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *a, **k: pytest.fail("tried to download"))
     config = ClrernetConfig(backbone=BackboneConfig("dla46_c", pretrained=True), viewport=CONFIG.viewport)
     for kind in (config, Config(model=config)):
-        detector = init_detector(kind, device="auto" if not torch.cuda.is_available() else "cpu")
+        detector = init_detector(kind, "random", device="auto" if not torch.cuda.is_available() else "cpu")
         assert not any(module.training for module in detector.modules())
         with torch.no_grad():
             assert detector(torch.rand(1, 3, 96, 160))[-1]["xs"].shape == (1, 192, 72)

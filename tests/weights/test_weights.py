@@ -1,24 +1,30 @@
 """Models by name: what ships, what can be had, and what is said when it is not there."""
 
+import pickle
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from clrernetlm import Predictor, UserError, weights
 from clrernetlm.cli import main
-from clrernetlm.config import load_config
+from clrernetlm.config import Config, load_config
+from clrernetlm.config.source import to_source
+from clrernetlm.export import export_model
 from clrernetlm.files import sha256
 from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.clrernet import init_detector
-from clrernetlm.models.lanelm.loading import init_lanelm, save_lanelm
+from clrernetlm.models.lanelm.loading import init_lanelm, init_reader, save_lanelm
 from clrernetlm.packing import pack
-from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, model_cards
-from clrernetlm.weights.finding import find_model
+from clrernetlm.runtimes.loading import load_model
+from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, finding, model_cards
+from clrernetlm.weights.finding import find_model, stored_config
 from clrernetlm.weights.listing import state
 from tests.engine.small_lanelm import small_lanelm, write_detector
 
@@ -31,7 +37,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
     config = small_lanelm(folder, folder, write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
-    save_lanelm(init_lanelm(config), folder / "lanelm.pth")
+    save_lanelm(init_lanelm(config, "random"), folder / "lanelm.pth")
     return pack(str(folder / "lanelm.pth"), str(folder / "roads.safetensors"))
 
 
@@ -100,7 +106,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("nothing_shipped")
 def test_a_released_checkpoint_brings_the_config_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = RELEASED["clrernet_culane_dla34"]
-    save_official(init_detector(released.name), released.path)
+    save_official(init_detector(released.name, "random"), released.path)
     elsewhere = tmp_path / "elsewhere" / released.file
     elsewhere.parent.mkdir()
     released.path.rename(elsewhere)
@@ -110,6 +116,86 @@ def test_a_released_checkpoint_brings_the_config_of_its_name(tmp_path: Path, mon
         assert find_model(name) == (load_config(released.name), str(released.path))
     elsewhere.with_name("other.pth").write_bytes(released.path.read_bytes())
     assert "weights without settings; name the config too" in refusal(str(elsewhere.with_name("other.pth")))
+
+
+# Every door resolves names alike.
+
+DOORS = {
+    "Predictor": Predictor,
+    "init_detector": init_detector,
+    "init_reader": init_reader,
+    "load_model": load_model,
+    "export_model": lambda config, checkpoint=None: export_model(config, checkpoint, out="unused.onnx"),
+}
+
+
+def refused_by(door: str, *arguments: object) -> str:
+    with pytest.raises(UserError) as caught:
+        DOORS[door](*arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_has_random_weights_that_nobody_asked_for(
+    door: str, nothing_shipped: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from clrernetlm.config import Config\nconfig = Config()\n")
+    get = "clrernet_culane_dla34: not on this machine; get it with `clrernetlm models get clrernet_culane_dla34`"
+    assert refused_by(door, "clrernet_culane_dla34") == get
+    assert refused_by(door, load_config("clrernet_culane_dla34"), "clrernet_culane_dla34") == get
+    for config in ("mine.py", tmp_path / "mine.py", Config(), "clrernet_culane_resnet18"):
+        message = refused_by(door, config)
+        assert message.startswith("checkpoint: missing; ")
+        assert '"random"' in message
+    assert refused_by(door, "road") == "road: no such model; did you mean roads?"
+    assert refused_by(door, "roads").startswith("roads: ")
+    assert "checkpoint: random weights need a config" in refused_by(door, None, "random")
+    assert "roads: a model with weights of its own" in refused_by(door, "roads", "mine.pth")
+
+
+@pytest.mark.usefixtures("nothing_shipped")
+def test_downloaded_weights_are_found_by_name_at_every_door(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = stored_config(packed)
+    assert small is not None
+    small.task = "clrernet"
+    released = RELEASED["clrernet_culane_dla34"]
+    monkeypatch.setattr(finding, "_released_config", lambda _: deepcopy(small))
+    model = init_detector(small, packed)
+    save_official(model, released.path)
+    for found in (init_detector("clrernet_culane_dla34"), init_detector(small, released.file)):
+        assert torch.equal(found.backbone.state_dict()["model.level0.0.weight"], model.backbone.model.level0[0].weight)  # type: ignore[union-attr]
+    expected = logits(Predictor(small, packed))
+    for predictor in (Predictor("clrernet_culane_dla34"), Predictor(small, "clrernet_culane_dla34")):
+        assert torch.equal(logits(predictor), expected)
+
+
+def logits(predictor: Predictor) -> torch.Tensor:
+    """The network's answer to a fixed image."""
+    predictor.set_image(np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
+    assert predictor._seen is not None
+    return predictor._seen.look.observation.stage["cls_logits"]
+
+
+def test_random_weights_are_had_by_name(packed: Path) -> None:
+    config = stored_config(packed)
+    assert config is not None
+    config.task = "clrernet"
+    one, other = Predictor(config, "random"), Predictor(config, "random")
+    assert not torch.equal(logits(one), logits(other))
+    assert torch.equal(logits(pickle.loads(pickle.dumps(one))), logits(one))
+
+
+def test_speed_says_that_weights_are_random(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = stored_config(packed)
+    assert config is not None
+    (tmp_path / "mine.py").write_text(to_source(config))
+    words = ["--iterations", "1", "--device", "cpu"]
+    assert main(["speed", str(tmp_path / "mine.py"), *words]) == 0
+    assert "random weights" in capsys.readouterr().out
+    assert main(["speed", str(packed), *words]) == 0
+    assert "random weights" not in capsys.readouterr().out
 
 
 def test_damage_is_seen(shipped: Path, tmp_path: Path) -> None:

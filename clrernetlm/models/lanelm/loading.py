@@ -16,6 +16,8 @@ from clrernetlm.models.checkpoint import read_checkpoint, write_checkpoint
 from clrernetlm.models.device import select_device
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
+from clrernetlm.weights import RANDOM
+from clrernetlm.weights.finding import find_settings_and_weights
 
 KINDS: dict[str, type[DetectorReader]] = {"full": PromptableDetector, "plain": PlainReader}
 PARTS = ("detector.", "lanelm.")
@@ -28,26 +30,31 @@ def build_lanelm(config: Config) -> DetectorReader:
     return KINDS[config.lanelm.kind](config)
 
 
-def init_lanelm(config: Config, checkpoint: PathLike | None = None, device: str = "cpu") -> PromptableDetector:
-    """CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint or random ones.
+def init_lanelm(
+    config: Config | PathLike, checkpoint: PathLike | None = None, device: str = "cpu"
+) -> PromptableDetector:
+    """CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
 
-    The checkpoint is one of a training (`.ckpt`) or of `save_lanelm` (`.pth`); both hold the detector too. Nothing in
-    it is run. Raises UserError for `lanelm.kind` "plain", which takes no prompts; for a checkpoint of a bare CLRerNet;
-    for one trained with other settings of the network, naming the first; and for an absent device.
+    The checkpoint is one of a training (`.ckpt`) or of `save_lanelm` (`.pth`); both hold the detector too. Names and
+    "random" as in `init_detector`. Nothing in it is run. Raises UserError for `lanelm.kind` "plain", which takes no
+    prompts; for a checkpoint of a bare CLRerNet; for one trained with other settings of the network, naming the first;
+    and for an absent device.
     """
-    if config.lanelm.kind != "full":
-        raise UserError(f"lanelm.kind: {config.lanelm.kind} takes no prompts; use full, or init_reader for its lanes")
-    model = init_reader(config, checkpoint, device)
+    settings, weights = find_settings_and_weights(config, checkpoint)
+    if settings.lanelm.kind != "full":
+        raise UserError(f"lanelm.kind: {settings.lanelm.kind} takes no prompts; use full, or init_reader for its lanes")
+    model = init_reader(settings, weights, device)
     assert isinstance(model, PromptableDetector)
     return model
 
 
-def init_reader(config: Config, checkpoint: PathLike | None = None, device: str = "cpu") -> DetectorReader:
+def init_reader(config: Config | PathLike, checkpoint: PathLike | None = None, device: str = "cpu") -> DetectorReader:
     """As `init_lanelm`, for either kind: `read(observe(images))` gives its lanes without prompts."""
+    settings, weights = find_settings_and_weights(config, checkpoint)
     target = select_device(device)
-    model = build_lanelm(config)
-    if checkpoint is not None:
-        load_lanelm_weights(model, checkpoint)
+    model = build_lanelm(settings)
+    if weights != RANDOM:
+        load_lanelm_weights(model, weights)
     model.to(target).eval()
     return model
 

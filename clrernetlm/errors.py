@@ -20,7 +20,23 @@ class UserError(Exception):
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         if len(message) > LONGEST:  # a name or value out of a file that somebody made so long
             message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
-        super().__init__(message)
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Text for one line of a terminal: other white space is a blank, control characters and lone bytes are escaped.
+
+    A name out of a file could otherwise colour the terminal, or stop the line from being printed at all.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text.strip())
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 # How libraries say that memory ran out: C++, PyTorch's CPU allocator and CUDA, OpenCV, the loader of shared libraries.

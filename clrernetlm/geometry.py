@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.argument_checks import require_number, require_whole_number
 from clrernetlm.errors import UserError
 
 FloatArray = NDArray[np.floating]
@@ -36,6 +37,10 @@ class Viewport:
     bottom: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("left", "top", "right", "bottom"):
+            require_number(getattr(self, name), f"viewport.{name}")
+        for name in ("width", "height"):
+            require_whole_number(getattr(self, name), f"viewport.{name}")
         if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
             raise UserError(
                 f"viewport: left, top, right, bottom = {self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g} "

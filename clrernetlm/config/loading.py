@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import clrernetlm
+from clrernetlm.argument_checks import require_path, require_texts
 from clrernetlm.config.mmdetection import import_mmdetection, is_mmdetection
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.schema import Config
@@ -36,6 +37,8 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Conf
     Raises UserError of one line for an unknown name, a file that fails (with its line), and a wrong name, type or range
     of a setting.
     """
+    require_path(path_or_name, "config")
+    require_texts(overrides, "overrides")
     path = find_config(path_or_name)
     if path in _running.get():
         raise UserError(f"{path}: builds on itself; follow its load_config calls")
@@ -101,7 +104,9 @@ def _run(path: Path) -> Config:
     with _one_at_a_time, _entering(path):
         try:
             names = runpy.run_path(str(path), run_name=path.stem)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a file may raise errors of its own, of any kind
             raise UserError(f"{path}{_line_of(error, path)}: {_explain(error)}") from None
     config = names.get("config")
     if not isinstance(config, Config):
@@ -133,7 +138,10 @@ def _explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, SyntaxError):
         return f"not valid Python ({error.msg})"
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an error's own text may fail too
+        text = ""
     quoted = re.search(r"(?:argument|attribute|name) '(\w+)'", text)
     names = {name.rpartition(".")[2] for name in setting_types()} | set(clrernetlm.config.__all__)
     hint = did_you_mean(quoted[1], names) if quoted else ""

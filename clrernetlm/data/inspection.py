@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from clrernetlm.argument_checks import require_path, require_sequence, require_whole_number
 from clrernetlm.data.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import read_image, require_complete
@@ -127,6 +128,12 @@ def check_data(
 
     Raises UserError when `root` is no folder or holds no list; everything else ends up in the report.
     """
+    require_path(root, "root")
+    require_whole_number(max_lanes, "max_lanes", 0, 254)
+    if lists is not None:
+        require_sequence(lists, "lists", "image lists")
+        for name in lists:
+            require_path(name, "lists")
     folder = Path(root)
     if not folder.is_dir():
         raise UserError(f"{root}: no such folder; give the folder that holds `list/`")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from clrernetlm.argument_checks import require_sequence, require_size, require_whole_number, shown
 from clrernetlm.errors import UserError
 
 Semantics = Literal["clrernet", "official"]
@@ -45,6 +46,8 @@ def lane_ious(
     Exact to the bit for both published tools (drawing as in OpenCV 4.10 to 4.12).
     """
     check_settings(semantics, width, image_size)
+    require_sequence(pred, "pred", "lanes")
+    require_sequence(gt, "gt", "lanes")
     lanes = [_as_points(lane, f"pred lane {i}") for i, lane in enumerate(pred)]
     predictions = len(lanes)
     lanes += [_as_points(lane, f"gt lane {i}") for i, lane in enumerate(gt)]
@@ -81,12 +84,10 @@ def match_lanes(ious: FloatArray, semantics: Semantics = "clrernet") -> tuple[In
 
 def check_settings(semantics: str, width: int, image_size: tuple[int, int]) -> None:
     """Raises UserError when lanes cannot be compared with these settings."""
-    if semantics not in get_args(Semantics):
-        raise UserError(f"semantics: {semantics!r} is unknown; use {' or '.join(get_args(Semantics))}")
-    if not 2 <= width <= MAX_WIDTH:
-        raise UserError(f"width: lanes cannot be drawn {width} pixels wide; use 2 to {MAX_WIDTH}")
-    if len(image_size) != 2 or not all(1 <= side <= MAX_SIDE for side in image_size):
-        raise UserError(f"image_size: {image_size} is not (width, height) in pixels; use 1 to {MAX_SIDE} for both")
+    if not isinstance(semantics, str) or semantics not in get_args(Semantics):
+        raise UserError(f"semantics: {shown(semantics)} is unknown; use {' or '.join(get_args(Semantics))}")
+    require_whole_number(width, "width", 2, MAX_WIDTH)
+    require_size(image_size, "image_size", 1, MAX_SIDE)
 
 
 def _as_points(lane: ArrayLike, name: str) -> FloatArray:

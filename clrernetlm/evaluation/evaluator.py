@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from clrernetlm.argument_checks import require_number, require_path, require_sequence
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, frame_scale, listed_frame
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
@@ -85,8 +87,16 @@ def evaluate(
     the line), for an empty list and for settings that make no sense.
     """
     check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
-    if not thresholds or not all(0 <= threshold < 1 for threshold in thresholds):
-        raise UserError(f"thresholds: {list(thresholds)} are not IoU thresholds; use numbers in [0, 1), e.g. 0.5")
+    require_sequence(thresholds, "thresholds", "IoU thresholds")
+    for threshold in thresholds:
+        require_number(threshold, "thresholds", 0, math.nextafter(1, 0))
+    if not len(thresholds):
+        raise UserError("thresholds: none given; use numbers from 0 to less than 1, such as 0.5")
+    for path, name in ((pred_dir, "pred_dir"), (gt_dir, "gt_dir"), (list_file, "list_file")):
+        require_path(path, name)
+    for optional, name in ((categories, "categories"), (per_image, "per_image")):
+        if optional is not None:
+            require_path(optional, name)
     workers = worker_count(workers)
     for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
         if not os.path.isdir(folder):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.argument_checks import require_number, require_sequence
 from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, frame_scale, listed_frame
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
 from clrernetlm.evaluation.image_lists import lines_file, read_images
@@ -63,6 +64,9 @@ def sweep_confidence(
     At every threshold the predictions that are left are matched anew, as evaluating their files would. An image's
     counts only change where a prediction drops out, so it is matched at most n_pred times, whatever the grid.
     """
+    require_sequence(confidences, "confidences", "confidence thresholds")
+    for confidence in confidences:
+        require_number(confidence, "confidences")
     grid = np.asarray(sorted(confidences), np.float64)
     tp = np.zeros(len(grid), np.int64)
     predictions = np.zeros(len(grid), np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from clrernetlm.argument_checks import shown
 from clrernetlm.errors import UserError
 
 
@@ -12,6 +13,8 @@ def select_device(name: str) -> torch.device:
 
     Raises UserError for another name and for a device that this machine lacks.
     """
+    if not isinstance(name, str):
+        raise UserError(f"device: {shown(name)} is no name; use auto, cpu, cuda, cuda:N or mps")
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])

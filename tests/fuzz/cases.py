@@ -20,7 +20,7 @@ import numpy as np
 
 from clrernetlm.models.packed import KEY
 from tests.fuzz.command_lines import write_line
-from tests.fuzz.kinds import KINDS, link_data, write_item
+from tests.fuzz.kinds import KINDS, link_data, write_features, write_item
 from tests.fuzz.seeds import SIZE, content, metadata_of_xml
 
 Make = Callable[[Path, Path], None]
@@ -562,10 +562,14 @@ add("npz", "nan", one("diffs.npz", zipped({"data.npy": npy("(4,)", data=np.full(
 
 
 def features(data: bytes) -> Make:
-    return lambda seeds, folder: (one("features/level_0.npy", data)(seeds, folder), None)[1]
+    def make(seeds: Path, folder: Path) -> None:
+        write_features(folder)
+        one("features/level_0.npy", data)(seeds, folder)
+
+    return make
 
 
-special("features", "features/level_0.npy")
+special("features", "features/level_0.npy", lambda seeds, folder: write_features(folder))
 for name, data in {
     "objects": object_array(),
     "petabytes": npy("(200000000000000, 3)"),
@@ -593,7 +597,6 @@ for name, text in {
     "raises-without-words": "raise Exception\n",
     "raises-an-odd-error": "class Odd(BaseException): pass\nraise Odd('x')\n",
     "error-without-text": "class Odd(Exception):\n    def __str__(self): raise ValueError\nraise Odd\n",
-    "interrupts": "raise KeyboardInterrupt\n",
     "endless-recursion": "def f(): return f()\nf()\n",
     "deep": HEAD + "config = " + "(" * 150 + "Config()" + ")" * 150 + "\n",
     "too-deep": HEAD + "config = " + "(" * 5000 + "Config()" + ")" * 5000 + "\n",

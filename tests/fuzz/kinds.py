@@ -25,7 +25,8 @@ from clrernetlm.data.inspection import check_data
 from clrernetlm.data.lists import load_differences, read_image_list
 from clrernetlm.data.masks import read_mask
 from clrernetlm.data.transforms import Alaug, Compose
-from clrernetlm.engine.feature_cache import FeatureCache
+from clrernetlm.engine.feature_cache import STORED, FeatureCache, damage
+from clrernetlm.errors import UserError
 from clrernetlm.evaluation.evaluator import evaluate
 from clrernetlm.evaluation.image_lists import read_categories, read_images
 from clrernetlm.evaluation.lane_files import read_points
@@ -272,17 +273,22 @@ def read_npz(seeds: Path, folder: Path) -> None:
 
 
 def make_features(rng: Random, seeds: Path, folder: Path) -> None:
+    write_features(folder)
+    path = folder / "features" / "level_0.npy"
+    path.write_bytes(damage_bytes(rng, path.read_bytes(), head=130))
+
+
+def write_features(folder: Path) -> None:
+    """A feature cache of two views of two images."""
     (folder / "features").mkdir()
-    for name in ("level_0", "lane_xs"):
-        buffer = io.BytesIO()
-        np.save(buffer, np.arange(24, dtype=np.float16).reshape(4, 3, 2))
-        data = buffer.getvalue()
-        (folder / "features" / f"{name}.npy").write_bytes(
-            damage_bytes(rng, data, head=130) if name == "level_0" else data
-        )
+    for name in STORED:
+        np.save(folder / "features" / f"{name}.npy", np.arange(24, dtype=np.float16).reshape(4, 3, 2))
 
 
 def read_features(seeds: Path, folder: Path) -> None:
+    fault = damage(folder / "features", 4)
+    if fault is not None:
+        raise UserError(fault)  # what training does with it is to compute the features again
     cached = FeatureCache(folder / "features", 2)
     for view in range(2):
         cached.read(view, 1)

@@ -166,22 +166,24 @@ class Auditor:
         if event == "open" and opens_for_writing(arguments):
             return self._place(event, arguments[0])
         if event in CHANGES_FILES:
-            return next(filter(None, (self._place(event, path) for path in arguments[: CHANGES_FILES[event]][-1:])), "")
+            return self._place(event, in_folder(arguments[CHANGES_FILES[event] - 1], arguments[-1]), False)
         if event == "pickle.find_class" and (arguments[0] in DANGEROUS or arguments[1] in DANGEROUS):
             return f"code pickle names {arguments}"
         if event == "ctypes.dlopen" and isinstance(arguments[0], str) and arguments[0].startswith(self.sandbox):
             return f"code {event} {arguments[0]}"
         if event == "exec":
             source, constants = getattr(arguments[0], "co_filename", ""), getattr(arguments[0], "co_consts", ())
-            foreign = (source.startswith(self.sandbox) and not self.runs) or MARK in repr(constants)
+            foreign = not self.runs and (source.startswith(self.sandbox) or MARK in repr(constants))
             return f"code exec of {source}" if foreign else ""
         return ""
 
-    def _place(self, event: str, path: Any) -> str:
+    def _place(self, event: str, path: Any, follow: bool = True) -> str:
         if isinstance(path, int) or path is None:
             return ""
         with contextlib.suppress(TypeError, ValueError, OSError):
-            place = os.path.realpath(os.fsdecode(path))
+            name = os.path.abspath(os.fsdecode(path))
+            parent = os.path.realpath(os.path.dirname(name))
+            place = os.path.realpath(name) if follow else os.path.join(parent, os.path.basename(name))
             if place.startswith(("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/", *self.allowed)):
                 return ""
             return f"{ASKED if place.startswith(self.asked) else 'outside'} {event} {place}"
@@ -193,6 +195,14 @@ def opens_for_writing(arguments: tuple[Any, ...]) -> bool:
     if isinstance(mode, str):
         return bool(set(mode) & set("wax+"))
     return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+
+
+def in_folder(path: Any, descriptor: Any) -> Any:
+    """A path that may be relative to the folder of an open descriptor."""
+    if isinstance(descriptor, int) and descriptor >= 0 and not isinstance(path, int):
+        with contextlib.suppress(OSError):
+            return os.path.join(os.readlink(f"/proc/self/fd/{descriptor}"), os.fsdecode(path))
+    return path
 
 
 def harmless_program(arguments: tuple[Any, ...]) -> bool:

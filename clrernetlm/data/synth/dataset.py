@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.argument_checks import require_path, require_size, require_whole_number
 from clrernetlm.data.synth.labels import draw_mask
 from clrernetlm.data.synth.picture import lane_slots, render
 from clrernetlm.data.synth.realism import PIECES, PLAIN, Realism
@@ -166,6 +167,10 @@ def generate_dataset(
     Raises UserError for impossible numbers, a folder that is in use, a file in it that was changed, or a disk that
     cannot be written.
     """
+    require_path(out, "out")
+    for count, name in ((train, "train"), (val, "val"), (test, "test"), (seed, "seed"), (max_lanes, "max_lanes")):
+        require_whole_number(count, name)
+    require_size(size, "size", 1, 2**31)
     root = Path(out)
     counts = (train, val, test)
     if min(counts) < 0 or sum(counts) == 0:

@@ -73,6 +73,7 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
     The segmentation decoder alone may be missing or made for another number of lanes: detection does not use it, so
     the model keeps its own and warns.
     """
+    require_finite(weights)
     own = model.state_dict()
     weights = dict(weights)
     decoder = [name for name in own if name.startswith(SEGMENTATION)]
@@ -96,6 +97,18 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
             stacklevel=3,
         )
     model.load_state_dict(weights)
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Raise UserError that names the first weight with NaN or an infinite value: a model with one finds nothing."""
+    for name, value in weights.items():
+        if not value.is_floating_point() or not value.numel():
+            continue
+        low, high = torch.aminmax(value if value.dtype.itemsize > 2 else value.float())  # NaN where one is
+        if not (low.isfinite() and high.isfinite()):
+            raise UserError(
+                f"state_dict: {name} is not finite: the training diverged, or the file is damaged; use an earlier one"
+            )
 
 
 def _reason(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:

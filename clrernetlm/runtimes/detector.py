@@ -22,8 +22,7 @@ class ExportedDetector:
     def __init__(self, runtime: Runtime, name: str) -> None:
         if runtime.about.part != DETECTOR:
             raise UserError(f"{name}: holds {runtime.about.part}, a part of LaneLM; name the folder it is in")
-        if runtime.inputs != (IMAGES,) or not set(STAGE) <= set(runtime.outputs):
-            raise UserError(f"{name}: takes {', '.join(runtime.inputs)}, but a detector takes {IMAGES}; export again")
+        runtime.require((IMAGES,), STAGE)
         self.runtime = runtime
 
     @property
@@ -32,13 +31,21 @@ class ExportedDetector:
         return self.runtime.about.config
 
     def observe(self, images: NDArray[np.uint8]) -> Observation:
-        """(B, H, W, 3) uint8 BGR, cropped and resized -> predictions, and the pyramid where the graph returns it."""
+        """(B, H, W, 3) uint8 BGR, cropped and resized -> predictions, and the pyramid where the graph returns it.
+
+        Raises UserError for images of another size, and for predictions of other shapes or that are not finite.
+        """
         width, height = self.config.model.viewport.size
         if images.shape[1:] != (height, width, 3):
             raise UserError(
                 f"images: {images.shape[2]}x{images.shape[1]}, but this file was exported for {width}x{height}; "
                 "export it again with the other --model.viewport"
             )
-        found = {name: torch.from_numpy(value) for name, value in self.runtime.run({IMAGES: images}).items()}
+        results = self.runtime.run({IMAGES: images})
+        head = self.config.model.head
+        sizes = dict(zip(STAGE, (2, 3, 1, head.num_points), strict=True))
+        shapes = {name: (len(images), head.num_priors, size) for name, size in sizes.items()}
+        self.runtime.require_results(results, shapes)
+        found = {name: torch.from_numpy(value) for name, value in results.items()}
         levels = tuple(found[name] for name in LEVELS if name in found)
         return Observation(levels, {name: found[name] for name in STAGE})

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clrernetlm.config import Config
+from clrernetlm.config import Config, to_dict
 from clrernetlm.errors import UserError
 from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.loading import changed_setting
 from clrernetlm.models.lanelm.network import LaneLM
 from clrernetlm.models.lanelm.promptable import Observation, PromptableDetector
 from clrernetlm.models.lanelm.requests import Requests
@@ -19,7 +20,20 @@ from clrernetlm.runtimes.about import DETECTOR
 from clrernetlm.runtimes.base import Array, Backend, Runtime
 from clrernetlm.runtimes.cache import TARGETS
 from clrernetlm.runtimes.detector import ExportedDetector
-from clrernetlm.runtimes.names import CACHE, GUIDES, LEVELS, LOOK, MAX_CLICKS, PREFILL, STEP
+from clrernetlm.runtimes.names import (
+    CACHE,
+    FIRST,
+    GUIDES,
+    IMAGES,
+    LEVELS,
+    LOOK,
+    MAX_CLICKS,
+    NEXT,
+    PREFILL,
+    REQUEST,
+    STAGE,
+    STEP,
+)
 from clrernetlm.runtimes.opening import SUFFIX_OF, open_runtime
 
 
@@ -44,9 +58,24 @@ class ExportedLaneLM(PromptableDetector):
 
         self.exported = ExportedDetector(opened(DETECTOR), str(folder))
         self.look, self.prefill, self.step = (opened(part) for part in (LOOK, PREFILL, STEP))
+        self._check_parts()
         # Its rows and sizes are asked for; its weights are in the graphs.
         self.lanelm = LaneLM(config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size)
         self.eval()
+
+    def _check_parts(self) -> None:
+        """Raise UserError unless the four graphs are what they are called, fit each other, and the settings."""
+        self.exported.runtime.require((IMAGES,), (*STAGE, *LEVELS))
+        self.look.require(LEVELS, ())
+        scene = self.look.outputs
+        self.prefill.require((*scene, *REQUEST), FIRST)
+        self.step.require((*scene, "has_question", *GUIDES, *CACHE, "x", "previous_x", "row", "place"), NEXT)
+        for part, runtime in ((LOOK, self.look), (PREFILL, self.prefill), (STEP, self.step)):
+            if runtime.about.part != part:
+                raise UserError(f"{runtime.path}: holds {runtime.about.part}, not {part}; export the model again")
+            changed = changed_setting(self.config, to_dict(runtime.about.config))
+            if changed is not None:
+                raise UserError(f"{runtime.path}: {changed}")
 
     def train(self, mode: bool = True) -> ExportedLaneLM:
         """Exported graphs do not train."""
@@ -71,6 +100,9 @@ class ExportedLaneLM(PromptableDetector):
         scene = self.look.run(dict(zip(LEVELS, (level.numpy() for level in levels), strict=True)))
         told = self.prefill.run({**scene, **request_arrays(requests)})
         asked = requests.asked.numpy()
+        self.prefill.require_results(told, dict.fromkeys(("lane", "row", "x", "sure"), (batch, lanes)), asked)
+        if not ((told["row"] >= 0) & (told["row"] < steps)).all():
+            raise UserError(f"{self.prefill.path}: a lane begins outside of the {steps} rows; export the model again")
         score = (told["lane"] * asked).astype(np.float32)
         going, certainty, count = asked.copy(), np.zeros_like(score), np.zeros_like(score)
         xs, shown = np.zeros((batch, lanes, steps), np.float32), np.zeros((batch, lanes, steps), bool)
@@ -86,9 +118,10 @@ class ExportedLaneLM(PromptableDetector):
                 break
             newest = {"x": x, "previous_x": previous, "row": row, "place": np.array([place])}
             found = self.step.run({**fixed, **cache, **newest})
+            self.step.require_results(found, dict.fromkeys(("go_on", "x_next", "sure_next"), (batch, lanes)), going)
             cache = {name: found[f"{name}_next"] for name in CACHE}
             going = going & found["go_on"].astype(bool)
-            previous, row = x, row + 1
+            previous, row = x, np.minimum(row + 1, steps - 1)
             x, sure = found["x_next"], found["sure_next"]
         score = score * certainty / np.maximum(count, 1)
         return Answers(written(torch.from_numpy(xs)), written(torch.from_numpy(shown)), torch.from_numpy(score))

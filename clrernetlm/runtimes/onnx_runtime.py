@@ -25,6 +25,7 @@ class OnnxRuntime(Runtime):
         except Exception:  # its errors share no class
             raise broken(path, "an ONNX model that ONNX Runtime can load") from None
         self.name = "onnxruntime"
+        self.path = path
         self.about = about
         self.inputs = tuple(entry.name for entry in self._session.get_inputs())
         self.outputs = tuple(entry.name for entry in self._session.get_outputs())

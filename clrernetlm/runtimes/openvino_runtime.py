@@ -31,12 +31,13 @@ class OpenvinoRuntime(Runtime):
         self._core = openvino.Core()
         try:
             model = self._core.read_model(path)
+            self.inputs = tuple(port.any_name for port in model.inputs)  # fails where a port has no name
+            self.outputs = tuple(port.any_name for port in model.outputs)
         except RuntimeError:
             raise broken(path, "an OpenVINO model") from None
         self.name = "openvino"
+        self.path = path
         self.about = about
-        self.inputs = tuple(port.any_name for port in model.inputs)
-        self.outputs = tuple(port.any_name for port in model.outputs)
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hints = HINTS[about.precision]
         hint = next((name for name in hints if CAPABILITY.get(name, "FP32") in able), hints[-1])

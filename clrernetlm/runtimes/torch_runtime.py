@@ -29,12 +29,13 @@ class TorchRuntime(Runtime):
 
         try:
             program, extra = load_program(path)
+            self.inputs, self.outputs = (tuple(names.split()) for names in extra[NAMES].split("|"))
+            self._module = program.module()
         except Exception:  # whatever bytes can make a reader raise
             raise broken(path, "a torch.export program") from None
         self.name = "torch"
+        self.path = path
         self.about = about
-        self.inputs, self.outputs = (tuple(names.split()) for names in extra[NAMES].split("|"))
-        self._module = program.module()
 
     @torch.inference_mode()
     def compute(self, inputs: Mapping[str, Array]) -> list[Array]:

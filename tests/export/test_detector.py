@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import re
 import resource
 import signal
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -234,6 +236,102 @@ def test_graphs_that_reach_beyond_their_file_are_refused(files: dict[str, Path],
         for backend in ("onnxruntime", "openvino"):
             with pytest.raises(UserError, match=rf"graph\.onnx: .*{reason}"):
                 open_runtime(path, backend=backend)  # type: ignore[arg-type]
+
+
+def spoilt(model: Any, fault: str) -> Any:
+    """An ONNX detector with something wrong."""
+    graph = model.graph
+    if fault == "output":
+        del graph.output[1]
+    elif fault == "input":
+        extra = onnx.helper.make_tensor_value_info("more", 1, [1])
+        graph.input.append(extra)
+    elif fault == "nan":
+        # The last of the weights, whose results nothing clips.
+        for weight in graph.initializer:
+            values = onnx.numpy_helper.to_array(weight)
+            if values.dtype == np.float32 and values.size == 1:
+                continue
+            if values.dtype == np.float32:
+                weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
+    elif fault == "shape":
+        name = graph.output[0].name
+        for node in graph.node:
+            node.output[:] = [f"{other}.whole" if other == name else other for other in node.output]
+            node.input[:] = [f"{other}.whole" if other == name else other for other in node.input]
+        axes = onnx.numpy_helper.from_array(np.array([0]), "new_axis")
+        graph.initializer.append(axes)
+        graph.node.append(onnx.helper.make_node("Unsqueeze", [f"{name}.whole", "new_axis"], [name]))
+        del graph.output[0].type.tensor_type.shape.dim[:]
+    elif fault == "size":
+        graph.input[0].type.tensor_type.shape.dim[1].dim_value = 96
+    return model
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("output", "has no output anchor_params"),
+        ("input", "takes more, which it is not given"),
+        ("nan", "(is not finite: the weights are damaged|the graph cannot compute)"),  # NaN may become an index
+        ("shape", "cls_logits is 1x1x48x2, not 1x48x2"),
+        ("size", ""),
+    ],
+)
+def test_spoilt_graphs_are_one_line(
+    files: dict[str, Path], tmp_path: Path, backend: str, fault: str, message: str
+) -> None:
+    path = tmp_path / "spoilt.onnx"
+    path.write_bytes(spoilt(onnx.load(files["onnx"]), fault).SerializeToString())
+
+    def detect() -> None:
+        predictor = Predictor(checkpoint=path, backend=backend)  # type: ignore[arg-type]
+        predictor.set_image(np.zeros((148, 410, 3), np.uint8))
+
+    with pytest.raises(UserError, match=rf"spoilt\.onnx: .*{message}.*export") as caught:
+        detect()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("kept", [0, 0.3, 0.99])
+@pytest.mark.parametrize("file", [".bin", ".xml", ".onnx", ".pt2"])
+def test_truncated_exports_are_one_line(files: dict[str, Path], tmp_path: Path, file: str, kept: float) -> None:
+    for path in (*files.values(), files["openvino"].with_suffix(".bin")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / f"small{file}"
+    os.truncate(damaged, int(damaged.stat().st_size * kept))
+    opened = tmp_path / ("small.xml" if file == ".bin" else damaged.name)
+    with pytest.raises(UserError, match=rf"{opened.name}: ") as caught:
+        open_runtime(opened, trust_code=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_without_its_names_is_one_line(files: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "nameless.pt2"
+    with zipfile.ZipFile(files["torch"]) as whole, zipfile.ZipFile(path, "w") as changed:
+        for name in whole.namelist():
+            changed.writestr(name, b"images" if name.endswith("extra/names") else whole.read(name))
+    with pytest.raises(UserError, match=r"nameless\.pt2: not a torch\.export program"):
+        open_runtime(path, trust_code=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model.viewport.width", 10**9), ("model.head.num_priors", 10**9), ("name", "../../evil")]
+)
+def test_settings_in_metadata_are_bounded(files: dict[str, Path], key: str, value: object) -> None:
+    tree = json.loads(read_about(files["onnx"]).text())
+    *groups, leaf = key.split(".")
+    branch = tree["config"]
+    for group in groups:
+        branch = branch[group]
+    branch[leaf] = value
+    if key == "name":
+        assert parse_about(json.dumps(tree), "lanes.onnx").config.name == "_.._evil"
+        return
+    with pytest.raises(UserError, match=rf"lanes\.onnx: .*{value}.* use"):
+        parse_about(json.dumps(tree), "lanes.onnx")
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch", 0), ("batch", "x"), ("batch", True), ("precision", "fp7")])

@@ -21,6 +21,7 @@ from clrernetlm.runtimes.loading import load_model, open_exported
 from tests.engine.small_lanelm import small_lanelm, write_detector
 from tests.models.lanelm.small import random_requests
 
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("openvino", reason="the extra `export` is not installed")
 
@@ -105,6 +106,42 @@ def test_a_part_alone_is_refused(exported) -> None:
         load_model(detector, folder / "step.onnx")
     with pytest.raises(UserError, match=r"step\.onnx: a file, but a LaneLM is a folder"):
         load_model(config, folder / "step.onnx")
+
+
+def copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+def test_parts_that_do_not_fit_are_one_line(exported, tmp_path: Path) -> None:
+    config, _, _, folder = exported
+    swapped = copied(folder, tmp_path / "swapped")
+    shutil.copy(swapped / "prefill.onnx", swapped / "step.onnx")
+    with pytest.raises(UserError, match=r"step\.onnx: .*export the model again"):
+        load_model(config, swapped)
+    mixed = copied(folder, tmp_path / "mixed")
+    graph = onnx.load(mixed / "step.onnx")
+    (entry,) = graph.metadata_props
+    entry.value = entry.value.replace('"offset_bins": ', '"offset_bins": 1')
+    (mixed / "step.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(UserError, match=r"step\.onnx: trained with lanelm\.network\.offset_bins=1"):
+        load_model(config, mixed)
+
+
+@pytest.mark.parametrize("part", ["prefill", "step"])
+def test_damaged_weights_of_a_part_are_one_line(exported, part: str, tmp_path: Path) -> None:
+    _, _, _, folder = exported
+    damaged = copied(folder, tmp_path / "damaged")
+    graph = onnx.load(damaged / f"{part}.onnx")
+    for weight in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.ndim == 2:
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
+    (damaged / f"{part}.onnx").write_bytes(graph.SerializeToString())
+    predictor = Predictor(checkpoint=damaged)
+    predictor.set_image(np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
+    with pytest.raises(UserError, match=rf"{part}\.onnx: .* is not finite"):
+        predictor.lanes(conf=0.0)
 
 
 def test_a_folder_without_the_detector_is_refused(exported, tmp_path: Path) -> None:

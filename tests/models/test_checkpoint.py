@@ -211,6 +211,17 @@ def test_a_refused_checkpoint_is_named_with_the_reason(tmp_path):
     assert "model.backbone.name=resnet18, the configuration says dla46_c" in message
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_not_finite_are_named(model, tmp_path, suffix, bad):
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    weights["bbox_head.cls_layers.bias"][1] = bad
+    file = tmp_path / f"diverged{suffix}"
+    save_file(weights, file) if suffix == ".safetensors" else torch.save(weights, file)
+    message = refusal(init_detector, CONFIG, file)
+    assert message.startswith(f"{file}: state_dict: bbox_head.cls_layers.bias is not finite: the training diverged")
+
+
 def test_a_full_disk_leaves_the_old_file(model, tmp_path):
     file = tmp_path / "weights.pth"
     file.write_text("old")

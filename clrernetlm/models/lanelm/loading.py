@@ -16,6 +16,7 @@ from clrernetlm.models.checkpoint import read_checkpoint, write_checkpoint
 from clrernetlm.models.device import select_device
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
+from clrernetlm.models.state_dict import require_finite
 from clrernetlm.weights import RANDOM
 from clrernetlm.weights.finding import find_settings_and_weights
 
@@ -73,6 +74,10 @@ def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
         changed = changed_setting(model.config, trained_with)
         if changed is not None:
             raise UserError(f"{path}: {changed}")
+    try:
+        require_finite(weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     own = model.state_dict()
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]

@@ -168,6 +168,7 @@ class RunCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             **settings,
         )
+        self.surplus: list[str] = []  # files of a run that kept more of them
 
     @property
     def state_key(self) -> str:
@@ -180,9 +181,17 @@ class RunCheckpoint(ModelCheckpoint):
         kept = {path: score for path, score in scores.items() if os.path.isfile(path)}
         if not kept:
             return  # this folder begins anew
+        surplus = max(0, len(kept) - self.save_top_k) if self.save_top_k > 0 else 0
+        self.surplus = sorted(kept, key=kept.__getitem__)[:surplus]
+        kept = {path: score for path, score in kept.items() if path not in self.surplus}
         best, worst = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
         here = {"dirpath": self.dirpath, "best_k_models": kept, "best_model_path": best, "kth_best_model_path": worst}
         super().load_state_dict(state_dict | here | {"best_model_score": kept[best], "kth_value": kept[worst]})
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        while self.surplus:
+            self._remove_checkpoint(trainer, self.surplus.pop())
 
 
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:

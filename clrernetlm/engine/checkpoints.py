@@ -43,4 +43,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def last_checkpoint(work_dir: Path) -> Path | None:
     """The checkpoint of the latest epoch in `work_dir/checkpoints`, or None."""
     found = (work_dir / "checkpoints").glob(LAST_PATTERN)
-    return max(found, key=lambda path: (len(path.name), path.name), default=None)  # epoch_10000 is after epoch_9999
+    return max(found, key=epoch_number, default=None)
+
+
+def epoch_number(path: Path) -> int:
+    """The number in the name of a checkpoint `epoch_0012.ckpt`, -1 where it has none."""
+    number = path.stem.removeprefix("epoch_")
+    return int(number) if number.isdecimal() else -1

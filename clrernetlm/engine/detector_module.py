@@ -10,7 +10,6 @@ from clrernetlm.config import Config
 from clrernetlm.engine.anchor_fitting import fit_anchors
 from clrernetlm.engine.data_module import LaneDataModule
 from clrernetlm.engine.lane_module import Batch, LaneModule, network_input
-from clrernetlm.engine.schedule import adamw_cosine
 from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
@@ -99,12 +98,12 @@ class DetectorModule(LaneModule):
         )
         self.count(lanes, metas)
 
-    def configure_optimizers(self) -> Any:
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbone; pyramid and head."""
         settings = self.config.training
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         rest = [*self.model.neck.parameters(), *self.model.bbox_head.parameters()]
-        groups: list[dict[str, Any]] = [
+        return [
             {"params": backbone, "lr": settings.learning_rate * settings.backbone_rate},
             {"params": [parameter for parameter in rest if parameter.requires_grad]},
         ]
-        return adamw_cosine(groups, settings, self.optimizer_steps())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import to_dict
 from clrernetlm.engine.data_module import LaneDataModule
+from clrernetlm.engine.resuming import behind
+from clrernetlm.engine.schedule import adamw_cosine
 from clrernetlm.engine.validation import ValidationTally
+from clrernetlm.errors import UserError
 from clrernetlm.lane import Lane
 
 Batch = dict[str, Any]
@@ -38,6 +42,7 @@ class LaneModule(pl.LightningModule):
     def __init__(self, config: Config, tallies: Sequence[str] = ("",)) -> None:
         super().__init__()
         self.config = config
+        self.done = 0, 0, 0  # whole epochs, batches of the next one, optimiser steps: before this run began
         self.tallies = {name: ValidationTally(config.evaluation) for name in tallies}
 
     @abstractmethod
@@ -70,10 +75,50 @@ class LaneModule(pl.LightningModule):
             for score, value in tally.scores(add_up).items():
                 self.log(f"val/{name}{score}", value, prog_bar=not name and score == "F1@50", rank_zero_only=True)
 
-    def optimizer_steps(self) -> int:
-        """Optimiser steps of the whole training."""
-        steps, limit = int(self.trainer.estimated_stepping_batches), self.config.training.max_steps
-        return min(steps, limit) if limit > 0 else steps
+    def resume(self, data: LaneDataModule, saved: dict[str, Any], path: Path) -> None:
+        """What a run starts from that goes on with the training checkpoint `saved` of the file `path`.
+
+        Raises UserError when weights or data do not fit.
+        """
+        try:
+            self.load_state_dict(saved["state_dict"])
+        except (KeyError, RuntimeError):
+            reason = "its weights do not fit this configuration; resume with the one it belongs to"
+            raise UserError(f"{path}: {reason}") from None
+        trained = [len(group["params"]) for group in saved["optimizer_states"][0]["param_groups"]]
+        if trained != [len(group["params"]) for group in self.parameter_groups()]:
+            raise UserError(
+                f"{path}: trained other weights than this run would, because only one of them has lane masks; set "
+                "data.use_masks and data.train_list as they were"
+            )
+        before, now = saved.get("training_images"), len(data.images)
+        if before not in (None, now):
+            if behind(saved)[1]:
+                raise UserError(
+                    f"{data.config.data.train_list}: {now} images, but training.max_steps ended {path} within an epoch "
+                    f"of {before}; bring them back until an epoch has ended"
+                )
+            warnings.warn(f"{path}: trained on {before} images until here, and goes on with {now}", stacklevel=3)
+        self.done = *behind(saved), saved["global_step"]
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, with settings of the optimiser that a group has for itself."""
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, and a schedule that ends with the training.
+
+        What a resumed run has behind it counts as if it had been trained with the settings of today: with twice the
+        batch size, ten epochs of 100 steps count as 500.
+        """
+        settings = self.config.training
+        steps_per_epoch = int(self.trainer.estimated_stepping_batches) // settings.epochs
+        epochs, batches, steps = self.done
+        done = epochs * steps_per_epoch + batches // settings.accumulate
+        left = settings.epochs * steps_per_epoch - done
+        if settings.max_steps > 0:
+            left = min(left, settings.max_steps - steps)
+        return adamw_cosine(self.parameter_groups(), settings, done + left, done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         loop = self.trainer.fit_loop
@@ -82,4 +127,5 @@ class LaneModule(pl.LightningModule):
             for progress in ("current", "total"):
                 checkpoint["loops"]["fit_loop"]["epoch_progress"][progress]["processed"] -= 1
         checkpoint["config"] = to_dict(self.config)
+        checkpoint["training_images"] = len(self.trainer.datamodule.images)  # type: ignore[attr-defined]
         checkpoint["clrernetlm_version"] = __version__

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from clrernetlm.config import Config
 from clrernetlm.engine.data_module import LaneDataModule
 from clrernetlm.engine.feature_cache import observed_sample, stored
 from clrernetlm.engine.lane_module import Batch, LaneModule, network_input
-from clrernetlm.engine.schedule import adamw_cosine
 from clrernetlm.errors import UserError
 from clrernetlm.models.checkpoint import load_weights
 from clrernetlm.models.decode import decode_lanes
@@ -45,6 +47,21 @@ class LaneLMModule(LaneModule):
         if detector is not None:
             load_weights(self.model.detector, weights_path(detector))
 
+    def resume(self, data: LaneDataModule, saved: dict[str, Any], path: Path) -> None:
+        """As for every training; another file named as detector must hold the weights of the checkpoint's detector."""
+        super().resume(data, saved, path)
+        detector = self.config.lanelm.detector
+        if detector is None or detector == saved["config"]["lanelm"]["detector"]:
+            return
+        named = deepcopy(self.model.detector)
+        load_weights(named, weights_path(detector))
+        mine = self.model.detector.state_dict()
+        if not all(torch.equal(value, mine[name]) for name, value in named.state_dict().items()):
+            raise UserError(
+                f"lanelm.detector: {detector} is not the detector of {path}, which a resumed run keeps; leave it out, "
+                "or begin another run"
+            )
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         if "level_0" not in batch:
             batch = batch | observed_sample(self.model, batch["inputs"])
@@ -72,9 +89,9 @@ class LaneLMModule(LaneModule):
         detected = decode_lanes(observation.stage, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
         self.count(detected, metas, DETECTOR)
 
-    def configure_optimizers(self) -> Any:
-        groups = [{"params": list(self.model.lanelm.parameters())}]
-        return adamw_cosine(groups, self.config.training, self.optimizer_steps())
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The language model."""
+        return [{"params": list(self.model.lanelm.parameters())}]
 
 
 class PlainLaneLMModule(LaneLMModule):

@@ -9,16 +9,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from clrernetlm.config import Config
-from clrernetlm.config.serialization import flatten, from_dict
 from clrernetlm.engine.batch_norm import synchronise_batch_norm
 from clrernetlm.engine.callbacks import training_callbacks
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -28,6 +25,13 @@ from clrernetlm.engine.lane_module import LaneModule
 from clrernetlm.engine.lanelm_module import MODULES
 from clrernetlm.engine.lessons_data import LessonDataModule
 from clrernetlm.engine.memory import keep_freed_memory
+from clrernetlm.engine.resuming import (
+    check_settings,
+    first_process,
+    is_finished,
+    prepare_work_directory,
+    starting_point,
+)
 from clrernetlm.engine.training_processes import check_processes
 from clrernetlm.errors import UserError
 from clrernetlm.files import sweep_temporary_files
@@ -69,8 +73,7 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     start = starting_point(work_dir, resume)
     if start is not None:
         saved = AtomicCheckpointIO().load_checkpoint(start)
-        if first_process():
-            warn_about_changes(config, from_dict(saved.get("config", {}), source=str(start)), start)
+        check_settings(config, saved, start)
         if is_finished(saved, config):
             return trained_checkpoint(work_dir)
     if first_process():
@@ -82,9 +85,9 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     if start is None:
         module.begin(data)
     else:
-        restore(module, saved, start)
+        module.resume(data, saved, start)
         if trainer.is_global_zero:
-            keep_metrics(work_dir)
+            prepare_work_directory(work_dir, start, config, saved)
     if config.training.sync_batch_norm and trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         synchronise_batch_norm(module)
     make_work_directory(work_dir)
@@ -108,13 +111,6 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     return trained_checkpoint(work_dir)
 
 
-def is_finished(saved: dict[str, Any], config: Config) -> bool:
-    """Whether a training checkpoint is the last one of a training with these settings."""
-    epochs = saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    steps, limit = saved["global_step"], config.training.max_steps
-    return bool(epochs >= config.training.epochs or 0 < limit <= steps)
-
-
 def lost_connection(error: RuntimeError) -> bool:
     """Whether another process of the training is gone; gloo has no class of error for that, NCCL has."""
     return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
@@ -133,11 +129,6 @@ def make_work_directory(work_dir: Path) -> None:
         ) from None
 
 
-def first_process() -> bool:
-    """Whether this is the first process of all; the launcher has said so before the processes have met."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
 def trained_checkpoint(work_dir: Path) -> Path:
     """The checkpoint of a run to use: the best on validation, else the last."""
     best = work_dir / "checkpoints" / "best.ckpt"
@@ -145,59 +136,6 @@ def trained_checkpoint(work_dir: Path) -> Path:
     if result is None:
         raise UserError(f"{work_dir}: training ended before its first epoch; raise training.epochs or max_steps")
     return result
-
-
-def keep_metrics(work_dir: Path) -> None:
-    """Rename `metrics.csv` to `metrics.1.csv` (2, 3, ...): the logger of a resumed run begins a new file."""
-    metrics = work_dir / "metrics.csv"
-    if metrics.exists():
-        number = 1 + len(list(work_dir.glob("metrics.*.csv")))
-        metrics.rename(work_dir / f"metrics.{number}.csv")
-
-
-def restore(module: LaneModule, saved: dict[str, Any], path: Path) -> None:
-    """Take the weights of a checkpoint, LaneLM's detector among them; raises UserError when they do not fit."""
-    try:
-        module.load_state_dict(saved["state_dict"])
-    except (KeyError, RuntimeError):
-        reason = "its weights do not fit this configuration; resume with the one it belongs to"
-        raise UserError(f"{path}: {reason}") from None
-
-
-def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
-    """The checkpoint to resume from; None for a fresh run."""
-    if isinstance(resume, str) and resume:
-        if not Path(resume).is_file():
-            raise UserError(f"{resume}: no such checkpoint; check the path")
-        if Path(resume).resolve().parent != (work_dir / "checkpoints").resolve():
-            refuse_to_overwrite(work_dir)
-        return Path(resume)
-    last = last_checkpoint(work_dir)
-    if resume:
-        if last is None:
-            raise UserError(f"{work_dir / 'checkpoints'}: nothing to resume from; run without --resume")
-        return last
-    refuse_to_overwrite(work_dir)
-    return None
-
-
-def refuse_to_overwrite(work_dir: Path) -> None:
-    """Raises UserError for a directory that holds a run."""
-    # Rank 0 of a multi-process launch may have written already; only the first process decides.
-    if first_process() and last_checkpoint(work_dir) is not None:
-        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
-
-
-def warn_about_changes(config: Config, saved: Config, path: Path) -> None:
-    """Name the settings that differ from those the checkpoint was trained with."""
-    now, before = flatten(config), flatten(saved)
-    # These may differ without changing what is trained: the checkpoint holds LaneLM's detector.
-    here = ("name", "training.work_dir", "training.device", "lanelm.detector", "lanelm.cache")
-    changed = [
-        f"{key} ({before[key]} -> {value})" for key, value in now.items() if value != before[key] and key not in here
-    ]
-    if changed:
-        warnings.warn(f"{path}: trained with other settings until here: {', '.join(changed)}", stacklevel=3)
 
 
 def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
@@ -215,6 +153,8 @@ def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callbac
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    # A run that validates no more does not keep a best checkpoint.
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
     # Ours are: EpochSampler leaves out what an unfinished epoch has seen.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # LaneLM's detector is frozen and in evaluation mode on purpose.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from clrernetlm.data.transforms import Sample
 from clrernetlm.engine.data_module import build_loader, loader_workers, quiet_worker, worker_start
 from clrernetlm.engine.lane_module import network_input
 from clrernetlm.engine.sampling import ShardBatches
+from clrernetlm.evaluation.canvas import require_fitting_frame
 from clrernetlm.files import replacing
 from clrernetlm.geometry import Viewport
 from clrernetlm.models.lanelm.promptable import Observation
@@ -37,11 +39,15 @@ def observe_split(
 ) -> Iterator[tuple[Metas, Look]]:
     """Batches of a split, or a shard of it, as the detector sees them, one in memory at a time.
 
-    `what` is done, for the progress bar, which the first process shows.
+    `what` is done, for the progress bar, which the first process shows. Raises UserError for a frame larger than the
+    canvas of the metric.
     """
     shard = shard or Shard(run=config.data.batch_size)
     loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
     for batch in progress(loader, what, shown=shard.rank == 0):
+        for meta in batch["metainfo"]:
+            path = os.path.join(config.data.root, meta["path"].lstrip("/"))
+            require_fitting_frame(config.evaluation.image_size, path, meta["frame_size"])
         seen = observe_batch(config.model, detector, batch)
         metas = zip(batch["metainfo"], seen.viewports, strict=True)
         yield [meta | {"viewport": view} for meta, view in metas], seen

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clrernetlm.config import EvaluationConfig
 from clrernetlm.evaluation import lane_ious, match_lanes
-from clrernetlm.evaluation.canvas import canvas_size, frame_scale
+from clrernetlm.evaluation.canvas import canvas_size, frame_scale, require_fitting_frame
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
 from clrernetlm.geometry import FrameSize
 from clrernetlm.lane import Lane, Points, read_lines
@@ -44,6 +44,7 @@ class ValidationTally:
     def add(self, lanes: Sequence[Lane], image: Path, frame: FrameSize) -> None:
         """Compare predictions with the labels beside `image`; raises UserError when those cannot be read."""
         settings = self.settings
+        require_fitting_frame(settings.image_size, image, frame)
         labels = [points for points in read_lines(image.with_suffix(".lines.txt")) if len(points) > 1]
         found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
         ious = frame_ious(settings, found, labels, frame)

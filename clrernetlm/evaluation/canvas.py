@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
@@ -10,6 +14,7 @@ from clrernetlm.geometry import FrameSize
 from clrernetlm.image_headers import image_size as size_of_image
 
 CANVAS_WIDTH = 1640  # pixels that a frame is scaled to where no size is set: CULane's width
+SLACK = 1.02  # a frame may be larger than the canvas by this: a rounded size moves lanes by less than their width
 ImageSize = FrameSize | None  # width, height of the canvas in pixels; None: every frame scaled to CANVAS_WIDTH
 
 
@@ -32,6 +37,40 @@ def listed_frame(root: PathLike, image: str) -> FrameSize:
             "labels, or set one size such as 1640x590 (image_size)"
         )
     return size_of_image(path)
+
+
+def require_fitting_frame(image_size: ImageSize, path: PathLike, frame: FrameSize) -> None:
+    """Raise UserError, naming the image, for a frame (width, height) that is larger than the canvas set for all."""
+    if image_size is not None and (frame[0] > SLACK * image_size[0] or frame[1] > SLACK * image_size[1]):
+        raise _larger(image_size, path, f"a frame of {frame[0]}x{frame[1]} is")
+
+
+def require_fitting_labels(
+    image_size: ImageSize, root: PathLike, image: str, lanes: Iterable[NDArray[np.float64]]
+) -> None:
+    """Raise UserError for labels (N, 2) in pixels that belong to a frame larger than the canvas set for all.
+
+    Lanes may leave a frame at its sides, so that single points say nothing: a frame counts as larger when its image
+    says so, and where there is none, when labels reach below the canvas or lie to the right of it.
+    """
+    if image_size is None:
+        return
+    right, bottom = SLACK * image_size[0], SLACK * image_size[1]
+    for points in lanes:
+        if len(points) and ((points[:, 1] > bottom).any() or (points[:, 0] > right).all()):
+            path = os.path.join(root, image.lstrip("/"))
+            if os.path.isfile(path):
+                require_fitting_frame(image_size, path, size_of_image(path))
+                return
+            x, y = points.max(axis=0)
+            raise _larger(image_size, path, f"labels that reach x = {x:g}, y = {y:g} are")
+
+
+def _larger(image_size: FrameSize, path: PathLike, what: str) -> UserError:
+    return UserError(
+        f"{path}: {what} larger than the {canvas_words(image_size)} on which lanes are compared; set image_size to the "
+        "size of the frames, or to None (`evaluate --image-size auto`), which scales every frame"
+    )
 
 
 def canvas_words(image_size: ImageSize) -> str:

@@ -17,7 +17,15 @@ import numpy as np
 
 from clrernetlm.argument_checks import require_number, require_path, require_sequence
 from clrernetlm.errors import UserError
-from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, frame_scale, listed_frame
+from clrernetlm.evaluation.canvas import (
+    CANVAS_WIDTH,
+    SLACK,
+    ImageSize,
+    canvas_size,
+    frame_scale,
+    listed_frame,
+    require_fitting_labels,
+)
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
 from clrernetlm.evaluation.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, EvaluationResult, Tally
@@ -43,6 +51,11 @@ class Job:
     per_image: bool
 
     @property
+    def suspicious(self) -> FloatArray:
+        """x and y that hardly any label exceeds unless its frame is larger than the canvas."""
+        return SLACK * np.array(self.image_size or (np.inf, np.inf))
+
+    @property
     def counted(self) -> tuple[float, ...]:
         """All thresholds that are counted: the ones asked for and those of mF1."""
         return tuple(sorted({*self.thresholds, *MF1_THRESHOLDS}))
@@ -55,6 +68,7 @@ class ChunkResult:
     total: Tally
     categories: dict[str, Tally]
     lines: list[str]  # JSON, one per image, when asked for
+    missing: int  # prediction files that do not exist
 
 
 def evaluate(
@@ -83,8 +97,9 @@ def evaluate(
     only its images of the list count, if any; the results of all shards add up to that of the list. `overwrite` allows
     `per_image` to replace such a file of an earlier run.
 
-    A missing prediction file means no lanes. Raises UserError for a missing label file, for a malformed file (naming
-    the line), for an empty list and for settings that make no sense.
+    A missing prediction file means no lanes; the result counts them. Raises UserError when all are missing, for a
+    missing label file, for a malformed file (naming the line), for labels beyond `image_size`, for an empty list and
+    for settings that make no sense.
     """
     check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
     require_sequence(thresholds, "thresholds", "IoU thresholds")
@@ -111,15 +126,23 @@ def evaluate(
     chunks = _chunks(entries if shard is None else shard.pick(entries))
     with replacing(per_image) if per_image is not None else nullcontext() as temporary:
         with open(temporary or os.devnull, "w", encoding="utf-8") as lines:
+            missing = 0
             for result in _progress(_run(job, chunks, workers), progress):
                 total.add(result.total)
+                missing += result.missing
                 for name, tally in result.categories.items():
                     by_category[name].add(tally)
                 lines.writelines(result.lines)
         if total.images == 0 and next(read_images(list_file), None) is None:
             raise UserError(f"{list_file}: no images; expected one image path a line")
+        if shard is None and missing == total.images:
+            example = lines_file(pred_dir, next(read_images(list_file)))
+            raise UserError(
+                f"{pred_dir}: 0 of {total.images:,} prediction files found, among them {example}; check the folder and "
+                f"the paths in {list_file}"
+            )
     settings = {"semantics": semantics, "width": width, "image_size": image_size and list(image_size)}
-    return EvaluationResult(job.thresholds, total, by_category, settings)
+    return EvaluationResult(job.thresholds, total, by_category, settings, missing)
 
 
 def _categories(categories: PathLike | None, list_file: PathLike) -> dict[str, list[str]]:
@@ -179,9 +202,10 @@ def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
     counted = job.counted
     matches: dict[str, list[FloatArray]] = {"": []}
     sizes: dict[str, list[int]] = {"": [0, 0, 0]}  # predictions, labels, images
-    lines = []
+    lines, missing = [], 0
     for image, categories in entries:
         ious = image_ious(job, image)
+        missing += ious.shape[0] == 0 and not os.path.exists(lines_file(job.pred_dir, image))
         rows, columns = match_lanes(ious, job.semantics)
         matched = ious[rows, columns]
         for name in ("", *categories):
@@ -196,7 +220,7 @@ def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
     for name, found in matches.items():
         tallies[name] = Tally(counted)
         tallies[name].count(np.concatenate([np.zeros(0), *found]), *sizes[name])
-    return ChunkResult(tallies.pop(""), tallies, lines)
+    return ChunkResult(tallies.pop(""), tallies, lines, missing)
 
 
 def image_ious(job: Job, image: str) -> FloatArray:
@@ -210,6 +234,9 @@ def image_ious(job: Job, image: str) -> FloatArray:
     stops = np.concatenate((stops, label_stops[1:] + len(predicted)))
     predictions = len(stops) - len(label_stops)
     size = job.image_size
+    if size is not None and (labelled > job.suspicious).any():  # rarely; the slow look at every lane decides
+        lanes = np.split(labelled, label_stops[1:-1])
+        require_fitting_labels(size, job.gt_dir, image, lanes)
     if size is None:
         frame = listed_frame(job.gt_dir, image)
         points, size = points * frame_scale(None, frame), canvas_size(None, frame)

@@ -16,7 +16,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.evaluation.canvas import canvas_words
 from clrernetlm.evaluation.charts import Series, line_chart
 from clrernetlm.evaluation.sweep import Sweep
-from clrernetlm.evaluation.table import category_label, has_labels
+from clrernetlm.evaluation.table import category_label, has_labels, missing_words
 from clrernetlm.files import PathLike, write_text_atomically
 from clrernetlm.geometry import Image
 from clrernetlm.lane import Lane, Points
@@ -158,6 +158,8 @@ def result_html(result: Mapping[str, Any]) -> str:
 def metric_html(result: Mapping[str, Any]) -> str:
     """How the figures of an evaluation were measured."""
     settings = [f"{result['semantics']} reading"] if "semantics" in result else []
+    if missing_words(result):
+        settings.append(f"{result['images']:,} images{missing_words(result)}")
     if "width" in result and "image_size" in result:
         settings.append(f"lanes drawn {result['width']} px wide at {canvas_words(result['image_size'])}")
     return f'<p class="note">{escape(", ".join(settings))}</p>' if settings else ""

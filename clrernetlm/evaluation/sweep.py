@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.argument_checks import require_number, require_sequence
-from clrernetlm.evaluation.canvas import CANVAS_WIDTH, ImageSize, canvas_size, frame_scale, listed_frame
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.canvas import (
+    CANVAS_WIDTH,
+    ImageSize,
+    canvas_size,
+    frame_scale,
+    listed_frame,
+    require_fitting_labels,
+)
 from clrernetlm.evaluation.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
 from clrernetlm.evaluation.image_lists import lines_file, read_images
 from clrernetlm.evaluation.predictions import read_predictions
@@ -99,20 +107,24 @@ def scored_ious(
 
     With `list_file` only its images count, each once, and those without a prediction count as images without predicted
     lanes. `image_size`, and `shard` of that list, as in `evaluate`.
-    Raises UserError for a malformed or missing file.
+    Raises UserError for a malformed or missing file, for one that has no image of the whole list, and for labels beyond
+    `image_size`.
     """
     check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
     missing: set[str] | None = None
     if list_file is not None:
         missing = _first_listed(list_file, shard or Shard())
+    matched = 0
     for prediction in read_predictions(predictions_file):
         if missing is not None:
             if prediction.path not in missing:
                 continue
             missing.remove(prediction.path)
+        matched += 1
         labels = read_lines(lines_file(gt_dir, prediction.path))
         # Lanes that the reading does not count must not keep their score either.
         lanes = [lane for lane in prediction.lanes if semantics == "official" or len(lane) >= 2]
+        require_fitting_labels(image_size, gt_dir, prediction.path, labels)
         found, size = [lane.points for lane in lanes], image_size
         if size is None:
             frame = listed_frame(gt_dir, prediction.path)
@@ -120,6 +132,11 @@ def scored_ious(
             found, labels = [points * scale for points in found], [points * scale for points in labels]
         ious = lane_ious(found, labels, semantics, width, size)
         yield np.array([lane.score for lane in lanes], np.float64), ious
+    if missing and not matched and shard is None:
+        raise UserError(
+            f"{predictions_file}: has none of the {len(missing):,} images of {list_file}, such as /{min(missing)}; "
+            "check both"
+        )
     for image in sorted(missing or ()):
         # Without predictions the shape alone matters, which the canvas does not change.
         labels = read_lines(lines_file(gt_dir, image))

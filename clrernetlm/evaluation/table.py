@@ -39,8 +39,14 @@ def result_table(result: dict[str, Any], title: str = "") -> Table:
     if rows:
         table.add_section()
     table.add_row("total", *_cells(result["total"], keys, detail), style="bold")
-    table.caption = f"mF1 {100 * result['mf1']:.2f} over {result['images']} images"
+    table.caption = f"mF1 {100 * result['mf1']:.2f} over {result['images']} images{missing_words(result)}"
     return table
+
+
+def missing_words(result: Mapping[str, Any]) -> str:
+    """What is missing from an evaluation, to be added to the number of its images; empty if nothing is."""
+    missing = result.get("missing_predictions", 0)
+    return f", {missing:,} of them without a prediction file" if missing else ""
 
 
 def comparison_table(results: Mapping[str, dict[str, Any]], title: str = "") -> Table:

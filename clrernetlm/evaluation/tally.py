@@ -70,10 +70,12 @@ class EvaluationResult:
     total: Tally
     categories: dict[str, Tally]
     settings: dict[str, Any] = field(default_factory=dict)  # semantics, width, image_size (None: see `canvas`)
+    missing: int = 0  # images without a prediction file, which count as images without predicted lanes
 
     def add(self, other: EvaluationResult) -> None:
         """Add the result of other images, counted in the same way."""
         self.total.add(other.total)
+        self.missing += other.missing
         for name, tally in other.categories.items():
             self.categories[name].add(tally)
 
@@ -93,6 +95,7 @@ class EvaluationResult:
             "categories": {name: figures(tally) for name, tally in self.categories.items()},
             "mf1": self.total.mean_f1(),
             "images": self.total.images,
+            "missing_predictions": self.missing,
             "category_images": {name: tally.images for name, tally in self.categories.items()},
             **self.settings,
         }

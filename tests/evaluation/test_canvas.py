@@ -60,7 +60,7 @@ def test_a_miss_weighs_the_same_on_every_frame(mixed: Path) -> None:
     assert document["total"]["0.5"]["tp"] == len(FRAMES)
     assert json.loads(json.dumps(document)) == document
     # In pixels of the frames, as with one size for all, the same miss is small on some of them.
-    run(mixed, image_size=(1640, 922), per_image=lines, overwrite=True)
+    run(mixed, image_size=(2560, 1440), per_image=lines, overwrite=True)
     assert np.ptp([json.loads(line)["ious"][0][0] for line in lines.read_text().splitlines()]) > 0.1
 
 
@@ -78,11 +78,35 @@ def test_an_image_that_is_not_there_is_one_line(mixed: Path) -> None:
     with pytest.raises(UserError, match=r"w1280/a\.jpg: no such image; .* set one size") as error:
         run(mixed, image_size=None)
     assert "\n" not in str(error.value)
-    run(mixed)  # one size needs no image
+    run(mixed, image_size=(2560, 1440))  # one size needs no image
+
+
+def test_frames_larger_than_the_canvas_are_refused(mixed: Path) -> None:
+    larger = r"w1280/a\.jpg: a frame of 1280x720 is larger than the 1640x590 .*set image_size .*auto"
+    with pytest.raises(UserError, match=larger):
+        run(mixed)
+    with pytest.raises(UserError, match=larger):
+        list(scored_ious(mixed / "predictions.jsonl", mixed / "gt", mixed / "list.txt"))
+    (mixed / "gt/w1280/a.jpg").unlink()
+    with pytest.raises(UserError, match=r"a\.jpg: labels that reach x = .*, y = .* are larger than the 1640x590"):
+        run(mixed)
+
+
+def test_lanes_that_leave_a_fitting_frame_are_no_larger_frame(tmp_path: Path) -> None:
+    for folder in ("gt", "pred"):
+        write_lines(tmp_path / folder / "a.lines.txt", [np.array([[1400.0, 590], [1900, 640]]), LABEL * [1, 0.5]])
+    (tmp_path / "list.txt").write_text("a.jpg\n")
+    with pytest.raises(UserError, match="labels that reach x = 1900, y = 640"):
+        run(tmp_path)
+    cv2.imwrite(str(tmp_path / "gt/a.jpg"), np.zeros((590, 1640, 3), np.uint8))
+    assert run(tmp_path)["total"]["0.5"]["tp"] == 2
+    write_lines(tmp_path / "gt/a.lines.txt", [np.array([[1400.0, 590], [1900, 480]]), LABEL * [1, 0.5]])
+    (tmp_path / "gt/a.jpg").unlink()
+    assert run(tmp_path)["total"]["0.5"]["fn"] <= 1
 
 
 def test_folders_are_categories(mixed: Path) -> None:
     (mixed / "list.txt").write_text((mixed / "list.txt").read_text() + "loose.jpg\n")
     (mixed / "gt/loose.lines.txt").write_text("")
-    document = run(mixed, categories="folders")
+    document = run(mixed, categories="folders", image_size=(2560, 1440))
     assert document["category_images"] == {"w512": 1, "w1280": 1, "w2560": 1, ".": 1}

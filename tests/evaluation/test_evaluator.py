@@ -109,6 +109,7 @@ def test_two_processes_give_the_same_as_one(small: Path) -> None:
     labels = 2 * document["images"]
     missing = -(-document["images"] // 5)
     total = document["total"]["0.5"]
+    assert document["missing_predictions"] == missing
     assert total["fp"] == 0
     assert total["tp"] + total["fn"] == labels
     assert total["fn"] >= 2 * missing
@@ -149,6 +150,21 @@ def test_malformed_files_are_named(small: Path, folder: str, text: str, message:
             evaluate(small / "pred", small / "gt", small / "list.txt", workers=workers, per_image=out)
         assert str(error.value).startswith(f"{broken}, {message}")
     assert not list(small.glob("*lines.jsonl*"))
+
+
+def test_a_folder_without_predictions_is_refused(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (small / "none").mkdir()
+    with pytest.raises(UserError, match=r"none: 0 of \d+ prediction files found, among them .*none/a/0000\.lines\.txt"):
+        evaluate(small / "none", small / "gt", small / "list.txt", workers=1)
+    evaluate_command(small / "pred", small / "gt", small / "list.txt", workers=1)
+    assert "of them without a prediction file" in " ".join(capsys.readouterr().out.split())
+    # Empty files are predictions of no lanes.
+    for line in (small / "list.txt").read_text().splitlines():
+        path = small / "none" / line.split()[0].lstrip("/").replace(".jpg", ".lines.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    document = evaluate(small / "none", small / "gt", small / "list.txt", workers=1).to_dict()
+    assert document["missing_predictions"] == document["total"]["0.5"]["tp"] == 0
 
 
 def test_missing_labels_folders_lists_and_categories(small: Path) -> None:

@@ -71,3 +71,11 @@ def test_malformed_predictions_are_named(tmp_path: Path) -> None:
             list(scored_ious(path, tmp_path))
     with pytest.raises(UserError, match="cannot be read"):
         list(scored_ious(tmp_path / "none.jsonl", tmp_path))
+
+
+def test_predictions_of_other_images_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "predictions.jsonl").write_text('{"path": "/a.jpg", "lanes": []}\n')
+    (tmp_path / "list.txt").write_text("/b.jpg\n")
+    (tmp_path / "b.lines.txt").write_text("")
+    with pytest.raises(UserError, match=r"predictions.jsonl: has none of the 1 images of .*list.txt, such as /b.jpg"):
+        list(scored_ious(tmp_path / "predictions.jsonl", tmp_path, tmp_path / "list.txt"))

@@ -14,6 +14,7 @@ import numpy as np
 
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
+from clrernetlm.evaluation.predictions import listed_path
 from clrernetlm.evaluation.report import draw_comparison
 from clrernetlm.files import PathLike
 from clrernetlm.geometry import Image
@@ -31,18 +32,29 @@ def worst_images(per_image: PathLike, count: int = 12, threshold: float = HIT) -
     key = f"{threshold:g}"
 
     def ranked() -> Iterator[tuple[int, int, dict[str, Any]]]:
-        with open(per_image, encoding="utf-8") as lines:
-            for number, text in enumerate(lines):
-                line = json.loads(text)
-                mistakes = line["fp"][key] + line["fn"][key]
-                if mistakes:
-                    yield mistakes, -number, line
+        for number, line in enumerate(per_image_lines(per_image, threshold)):
+            mistakes = line["fp"][key] + line["fn"][key]
+            if mistakes:
+                yield mistakes, -number, line
 
+    return [line for _, _, line in heapq.nlargest(count, ranked(), key=lambda entry: entry[:2])]
+
+
+def per_image_lines(per_image: PathLike, threshold: float = HIT) -> Iterator[dict[str, Any]]:
+    """The lines of a per-image file, one at a time. Raises UserError when it is not one with that threshold."""
+    key = f"{threshold:g}"
     try:
-        return [line for _, _, line in heapq.nlargest(count, ranked(), key=lambda entry: entry[:2])]
+        with open(per_image, encoding="utf-8") as lines:
+            for text in lines:
+                line = json.loads(text)
+                listed_path(line["path"])
+                counts = [line[name][key] for name in ("tp", "fp", "fn")]
+                if not all(type(count) is int for count in counts) or not isinstance(line["hits"][key], list):
+                    raise ValueError
+                yield line
     except OSError as error:
         raise UserError(f"{per_image}: cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{per_image}: not a per-image file with IoU threshold {key}; write it with evaluate") from None
 
 
@@ -80,10 +92,8 @@ def mistake_picture(
 
 
 def image_lines(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Path -> its line of a per-image file, for the images asked for. Reads line by line."""
-    with open(per_image, encoding="utf-8") as lines:
-        rows = (json.loads(text) for text in lines)
-        return {row["path"]: row for row in rows if row["path"] in paths}
+    """Path -> its line of a per-image file, for the images asked for. Reads line by line; raises UserError."""
+    return {line["path"]: line for line in per_image_lines(per_image) if line["path"] in paths}
 
 
 def _black_frame(lanes: list[Points]) -> Image:

@@ -106,14 +106,21 @@ def read_predictions(path: PathLike) -> Iterator[Prediction]:
         raise UserError(f"{path}: cannot be read ({error}); expected a {PREDICTIONS_FILE}") from None
 
 
+def listed_path(path: object) -> str:
+    """The path of an image in a row of JSON, without the leading `/`; raises ValueError for what names no file."""
+    if not isinstance(path, str) or "\0" in path:
+        raise ValueError(path)
+    return path.lstrip("/")
+
+
 def _parse(line: str, where: str) -> Prediction:
     try:
         row: dict[str, Any] = json.loads(line)
         lanes = [
             Lane(np.asarray(lane["points"], np.float64).reshape(-1, 2), float(lane["score"])) for lane in row["lanes"]
         ]
-        path = str(row["path"]).lstrip("/")
-    except (ValueError, KeyError, TypeError):
+        path = listed_path(row["path"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise UserError(
             f'{where}: not a prediction; expected {{"path": ..., "lanes": [{{"score": s, "points": [[x, y], ...]}}]}}'
         ) from None

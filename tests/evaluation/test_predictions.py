@@ -51,3 +51,20 @@ def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path / "out") as writer, pytest.raises(UserError, match=r"\.\."):
         writer.write("/../x.jpg", LANES)
     assert not (tmp_path / "x.lines.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "[" * 90_000,
+        '{"path": "a.jpg", "lanes": [{"score": ' + "9" * 400 + ', "points": []}]}',
+        '{"path": "a\\u0000.jpg", "lanes": []}',
+        '{"path": 5, "lanes": []}',
+    ],
+    ids=["nested", "digits", "nul", "number"],
+)
+def test_hostile_rows_are_named(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(UserError, match="line 1: not a prediction"):
+        list(read_predictions(path))

@@ -13,7 +13,7 @@ import pytest
 
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
-from clrernetlm.evaluation.mistakes import mistake_pictures, worst_images
+from clrernetlm.evaluation.mistakes import image_lines, mistake_pictures, worst_images
 from clrernetlm.evaluation.report import Section, write_report
 from clrernetlm.evaluation.sweep import sweep_confidence
 
@@ -71,3 +71,20 @@ def test_report_without_extras(tree: Path, tmp_path: Path) -> None:
     result = evaluate(tree / "pred", tree / "gt", tree / "gt/list/nan.txt", workers=1)
     write_report(tmp_path / "r.html", result.to_dict(), title="Empty")
     assert "<svg" not in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["5", "[]", "null", '"a"', "\0", "[" * 90_000, "\ufeff{}", '{"path": 5}', '{"path": "a\\u0000.jpg"}',
+     '{"path": "a.jpg", "tp": {"0.5": 1}, "fp": {"0.5": "x"}, "fn": {"0.5": 1}, "hits": {"0.5": []}}'],
+    ids=range(10),
+)  # fmt: skip
+def test_other_lines_than_those_of_a_per_image_file_are_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "images.jsonl"
+    path.write_text(text + "\n", encoding="utf-8")
+    for read in (lambda: worst_images(path), lambda: image_lines(path, {"a.jpg"})):
+        with pytest.raises(UserError, match="not a per-image file"):
+            read()
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="not a per-image file"):
+        image_lines(path, {"a.jpg"})

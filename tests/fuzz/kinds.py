@@ -39,7 +39,7 @@ from clrernetlm.image_headers import image_size
 from clrernetlm.inputs import find_inputs
 from clrernetlm.lane import read_lines
 from clrernetlm.models.checkpoint import read_checkpoint
-from clrernetlm.models.packed import KEY, read_packed, read_settings
+from clrernetlm.models.packed import KEY, read_settings
 from clrernetlm.predictor import Predictor
 from clrernetlm.runtimes.about import read_about
 from clrernetlm.runtimes.opening import open_runtime
@@ -356,7 +356,7 @@ def make_packed(rng: Random, seeds: Path, folder: Path) -> None:
 def read_packed_model(seeds: Path, folder: Path) -> None:
     path = folder / "model.safetensors"
     each(
-        lambda: read_packed(path),
+        lambda: read_checkpoint(path),
         lambda: read_settings(path),
         lambda: find_model(path),
         lambda: use(Predictor(checkpoint=path)),
@@ -421,6 +421,11 @@ def read_exported(seeds: Path, folder: Path) -> None:
         lambda: use(Predictor(checkpoint=path)),
         *others,
     )
+
+
+def read_trusted(seeds: Path, folder: Path) -> None:
+    """Open a program whose maker is trusted: it may run code, yet a damaged one is refused in one line."""
+    use(Predictor(checkpoint=folder / "tiny.pt2", trust_code=True))
 
 
 def make_openvino(rng: Random, seeds: Path, folder: Path) -> None:
@@ -498,6 +503,7 @@ KINDS = {
         Kind("onnx", make_onnx, read_exported),
         Kind("openvino", make_openvino, read_exported),
         Kind("pt2", make_program, read_exported),
+        Kind("trusted-pt2", make_program, read_trusted, runs=True),
         Kind("predictions", make_predictions, read_jsonl),
         Kind("api", make_call, read_call, writes=True),
         Kind("commands", make_command, read_command, writes=True, runs=True),

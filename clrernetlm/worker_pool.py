@@ -69,7 +69,7 @@ def map_in_processes(
             alive = context.Pipe(duplex=False)
             pool = ProcessPoolExecutor(workers, context, _begin_worker, (alive if forked else alive[:1],))
         for batch in chunks:
-            with _cannot_start(workers), _signals_blocked():  # the first calls start the processes
+            with _cannot_start(workers), _signals_blocked(), _opencv_alone():  # the first calls start the processes
                 pending.append(pool.submit(_apply, function, batch))
             if len(pending) >= AHEAD * workers:
                 yield from pending.popleft().result()
@@ -118,6 +118,17 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _opencv_alone() -> Iterator[None]:
+    """Stop OpenCV's threads in the block. A forked process has none of them, and would wait for them for ever."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _begin_worker(alive: tuple[Connection, ...]) -> None:

@@ -10,6 +10,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from clrernetlm.errors import UserError
@@ -122,3 +124,13 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_workers_start_while_opencv_has_threads() -> None:
+    """Forked workers have none of them, and waited for them for ever."""
+    image = np.zeros((1500, 2000, 3), np.uint8)
+    for _ in range(8):
+        cv2.GaussianBlur(image, (0, 0), 3)
+        threads = cv2.getNumThreads()
+        assert list(map_in_processes(abs, [-1, 2, 3], 2)) == [1, 2, 3]
+        assert cv2.getNumThreads() == threads

@@ -67,7 +67,8 @@ def write_data_set(root: Path, images: int, photos: list[Path]) -> list[str]:
         if photos:
             shutil.copyfile(photos[number % len(photos)], path)
         else:
-            cv2.imwrite(str(path), draw_image(rng, lanes), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            image = draw_image(rng, lanes)
+            path.write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
         write_lines(path.with_suffix(".lines.txt"), lanes, decimals=3)
         paths.append(str(path))
     (root / "list.txt").write_text("".join(f"/{Path(path).name}\n" for path in paths))

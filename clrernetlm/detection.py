@@ -108,7 +108,7 @@ def detect_images(
     try:
         for path in progress(paths, "Detecting"):
             try:
-                image = read_image(str(path), cv2.IMREAD_COLOR)
+                image = read_image(str(path))
             except UserError:
                 continue
             frame = (image.shape[1], image.shape[0])
@@ -144,7 +144,7 @@ def camera_viewports(predictor: Predictor, paths: Sequence[Path]) -> dict[Path, 
         images = []
         for path in chosen:
             with suppress(UserError):
-                images.append(read_image(str(path), cv2.IMREAD_COLOR))
+                images.append(read_image(str(path)))
         views |= dict.fromkeys(members, predictor.calibrate(images))
     return views
 

@@ -8,16 +8,16 @@ from itertools import cycle, islice
 from pathlib import Path
 from string import ascii_uppercase
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from clrernetlm.data.images import read_image
 from clrernetlm.drawing import PALETTE
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize, Viewport
+from clrernetlm.image_headers import image_size
+from clrernetlm.inputs import IMAGE_SUFFIXES
 from clrernetlm.lane import one_x_per_row, read_lines
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig
 
@@ -121,7 +121,6 @@ def _frame_beside(lines: Path) -> FrameSize:
     """(width, height) of the image that a label file belongs to."""
     stem = lines.name.removesuffix(".lines.txt").removesuffix(".txt")
     for path in sorted(lines.parent.glob(f"{glob.escape(stem)}.*")):
-        if path != lines and path.is_file() and cv2.haveImageReader(str(path)):
-            height, width = read_image(str(path), cv2.IMREAD_COLOR).shape[:2]
-            return width, height
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            return image_size(path)
     raise UserError(f"{lines}: no image {stem}.* beside it to tell the frame's size; use --frame, as in 1640x590")

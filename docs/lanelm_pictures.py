@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clrernetlm import Predictor
 from clrernetlm.data.culane import read_labels
+from clrernetlm.data.images import read_image
 from clrernetlm.drawing import BLUE, GREEN, PALETTE, RED, Image, draw_lanes
 from clrernetlm.lane import Lane
 from clrernetlm.models.lanelm.attention import Attention
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--lane", type=int, default=0, help="which labelled lane is clicked")
     args = parser.parse_args()
     predictor = Predictor(args.config, args.checkpoint)
-    image = np.asarray(cv2.imread(str(args.image)), np.uint8)
+    image = read_image(str(args.image))
     labels = read_labels(str(args.image))
     clicked = labels[args.lane]
     click = clicked[len(clicked) // 2][None]
@@ -142,7 +143,8 @@ def main() -> None:
         ("lanelm_attention", attention_pictures(predictor, image, click)),
         ("lanelm_completion", completion_picture(predictor, image, click)),
     ):
-        cv2.imwrite(str(OUT / f"{name}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+        encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+        (OUT / f"{name}.jpg").write_bytes(encoded.tobytes())
         print(OUT / f"{name}.jpg")
 
 

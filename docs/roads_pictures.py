@@ -46,14 +46,14 @@ def fitted(image: np.ndarray) -> np.ndarray:
 
 def detected(predictor: Predictor, path: Path) -> np.ndarray:
     """The image with its lanes."""
-    image = read_image(str(path), cv2.IMREAD_COLOR)
+    image = read_image(str(path))
     predictor.set_image(image)
     return fitted(draw_lanes(image, predictor.lanes()))
 
 
 def drawing(predictor: Predictor, path: Path) -> np.ndarray:
     """The lanes found in a photograph, without it."""
-    image = read_image(str(path), cv2.IMREAD_COLOR)
+    image = read_image(str(path))
     frame = (image.shape[1], image.shape[0])
     scale = METRIC_WIDTH / frame[0]
     predictor.set_image(image)
@@ -73,15 +73,14 @@ def main() -> None:
     roads, *photos = sys.argv[1:]
     predictor = Predictor("roads_detector")
     images = sorted(Path(roads).glob("driver_01/*/*.jpg"))[: COLUMNS * 5]
-    cv2.imwrite(
-        str(FOLDER / "realism.jpg"),
-        sheet([detected(predictor, path) for path in images], COLUMNS),
-        [cv2.IMWRITE_JPEG_QUALITY, 82],
-    )
+    roads_sheet = sheet([detected(predictor, path) for path in images], COLUMNS)
+    encoded = cv2.imencode(".jpg", roads_sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
+    (FOLDER / "realism.jpg").write_bytes(encoded.tobytes())
     if photos:
         root = Path(photos[0])
         paths = [root / name.lstrip("/") for name in read_images(root / photos[1])]
-        cv2.imwrite(str(FOLDER / "photo_lanes.png"), sheet([drawing(predictor, path)[::2, ::2] for path in paths], 7))
+        drawn = sheet([drawing(predictor, path)[::2, ::2] for path in paths], 7)
+        (FOLDER / "photo_lanes.png").write_bytes(cv2.imencode(".png", drawn)[1].tobytes())
 
 
 if __name__ == "__main__":

@@ -104,6 +104,25 @@ def points(
     return found if len(found) > 1 else found[:0]
 
 
+def read_image(path: str) -> NDArray[np.uint8]:
+    """Read (H, W, 3) uint8 BGR, turned as EXIF says; from bytes, because OpenCV opens only ASCII names on Windows."""
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        image = None
+    if image is None:
+        raise SystemExit(f"{path}: not an image")
+    return image.astype(np.uint8, copy=False)
+
+
+def write_image(path: str, image: NDArray[np.uint8]) -> None:
+    """Write an image in the format of its suffix."""
+    try:
+        Path(path).write_bytes(cv2.imencode(Path(path).suffix, image)[1].tobytes())
+    except (OSError, cv2.error):
+        raise SystemExit(f"{path}: cannot be written; use a folder that exists, and .jpg or .png") from None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the lanes of an image with ONNX Runtime.")
     parser.add_argument("model", help=".onnx file of `clrernetlm export`")
@@ -112,9 +131,7 @@ def main() -> None:
     parser.add_argument("--conf", type=float, help="confidence threshold; default: the model's")
     parser.add_argument("--top", type=float, help="where the road begins, 0 to 1 of the height; default: the model's")
     options = parser.parse_args()
-    image = cv2.imread(options.image)
-    if image is None:
-        raise SystemExit(f"{options.image}: not an image")
+    image = read_image(options.image)
     if not Path(options.model).is_file():
         raise SystemExit(f"{options.model}: no such file")
     detector = Detector(options.model)
@@ -127,8 +144,7 @@ def main() -> None:
         print(f"{score:.2f}", " ".join(f"{x:.0f},{y:.0f}" for x, y in lane[::12]))
         line = lane.round().astype(np.int32)
         cv2.polylines(image, [line], False, COLOURS[number % len(COLOURS)], max(2, image.shape[1] // 250), cv2.LINE_AA)
-    if not (cv2.haveImageWriter(options.out) and cv2.imwrite(options.out, image)):
-        raise SystemExit(f"{options.out}: cannot be written; use a folder that exists, and .jpg or .png")
+    write_image(options.out, image)
 
 
 if __name__ == "__main__":

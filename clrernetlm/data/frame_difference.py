@@ -80,10 +80,10 @@ def _compare(run: Run) -> list[tuple[int, float]]:
     """(line, difference) of each frame of a run."""
     cv2.setNumThreads(1)
     before, frames = run
-    previous = None if before is None else read_image(before, cv2.IMREAD_COLOR)
+    previous = None if before is None else read_image(before)
     results: list[tuple[int, float]] = []
     for line, path in frames:
-        frame = read_image(path, cv2.IMREAD_COLOR)
+        frame = read_image(path)
         difference = FIRST_FRAME
         if previous is not None and previous.shape == frame.shape:
             difference = cv2.norm(frame, previous, cv2.NORM_L1) / frame.size

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -245,14 +244,14 @@ def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]
         problems.append(Problem(path, None, f"no such image ({listed}); restore it or remove that line"))
         return None
     try:
-        size = require_complete(path)
-        if size is None or decode:
-            image = read_image(path, cv2.IMREAD_COLOR)
-            size = (image.shape[1], image.shape[0])
+        header = require_complete(path)
+        if header is not None and not decode:
+            return header.size
+        image = read_image(path)
     except UserError as error:
         problems.append(_from_error(path, error))
         return None
-    return size
+    return image.shape[1], image.shape[0]
 
 
 def _inspect_labels(

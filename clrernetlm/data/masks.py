@@ -116,7 +116,7 @@ def _indices(data: bytes, path: str) -> Image:
     """
     bits = data[24]
     header = b"IHDR" + data[16:25] + bytes([_GREY]) + data[26:29]
-    pixels = b"".join(chunk for name, chunk in _chunks(data) if name in (b"IDAT", b"IEND"))
+    pixels = b"".join(chunk for name, chunk in _chunks(data) if name in (b"eXIf", b"IDAT", b"IEND"))
     grey = data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + pixels
     indices = decode_image(grey, path, cv2.IMREAD_UNCHANGED)
     return indices if bits == 8 else indices // np.uint8(255 // (2**bits - 1))

@@ -6,12 +6,11 @@ import heapq
 import json
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from clrernetlm.data.images import read_image
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.image_lists import lines_file
 from clrernetlm.evaluation.predictions import listed_path
@@ -83,12 +82,12 @@ def mistake_picture(
     hits = line["hits"][key]
     if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out
         points = [lane for lane in points if len(lane) >= 2]
-    image_file = Path(image_dir) / path
-    image = cv2.imread(str(image_file), cv2.IMREAD_COLOR) if image_file.is_file() else None
-    if image is None:
+    try:
+        image = read_image(os.path.join(image_dir, path))
+    except UserError:
         image = _black_frame([*labels, *points])
     caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
-    return caption, draw_comparison(image.astype(np.uint8, copy=False), points, labels, hits)
+    return caption, draw_comparison(image, points, labels, hits)
 
 
 def image_lines(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[str, Any]]:

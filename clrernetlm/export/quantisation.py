@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from clrernetlm.data.images import read_image
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import Viewport
@@ -31,7 +29,7 @@ def calibration_inputs(source: str, viewport: Viewport) -> list[dict[str, Any]]:
     if not paths:
         raise UserError(f"{source}: no images to calibrate on; name a folder of images or a list of their paths")
     chosen = [paths[i * len(paths) // min(ENOUGH, len(paths))] for i in range(min(ENOUGH, len(paths)))]
-    return [{IMAGES: viewport.apply(read_image(str(path), cv2.IMREAD_COLOR))[None]} for path in chosen]
+    return [{IMAGES: viewport.apply(read_image(str(path)))[None]} for path in chosen]
 
 
 def _paths(source: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import InterpolatedUnivariateSpline
 
+from clrernetlm.argument_checks import check_arguments, number_array, shown
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, write_text_atomically
 from clrernetlm.lane_points import bottom_first
@@ -32,13 +33,16 @@ class Lane:
     def __len__(self) -> int:
         return len(self.points)
 
+    @check_arguments
     def x_at(self, y: NDArray[np.float64], margin: float = 0.0) -> NDArray[np.float64]:
         """(M,) rows in pixels -> (M,) x in pixels; NaN where the lane does not reach (beyond `margin` pixels).
 
         An interpolating spline of degree min(3, N - 1) over strictly ordered rows; a lane of one point is nowhere but
         on its own row.
         """
-        y = np.asarray(y, np.float64)
+        y = number_array(y, "y", "rows in pixels")
+        if np.ndim(self.points) != 2 or np.shape(self.points)[1] != 2:
+            raise UserError(f"points: {shown(self.points)}; a lane is an array of x, y of shape (N, 2)")
         rows, first = np.unique(self.points[:, 1], return_index=True)
         if len(rows) == 0:
             return np.full(y.shape, np.nan)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config import load_config
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.stored import LOCAL, without_paths
@@ -23,6 +24,7 @@ from clrernetlm.weights.finding import stored_config
 __all__ = ["LOCAL", "pack", "without_paths"]
 
 
+@check_arguments
 def pack(
     checkpoint: str,
     out: str,

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from clrernetlm.argument_checks import Fraction, check_arguments, number_array
 from clrernetlm.config import Config
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, sha256
@@ -90,6 +91,7 @@ class Predictor:
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """
 
+    @check_arguments
     def __init__(
         self,
         config: Config | PathLike | None = None,
@@ -160,19 +162,22 @@ class Predictor:
         """The network: the detector, or the detector and LaneLM in one."""
         return self._reader or self.detector
 
-    def detect(self, image: Image, viewport: Viewport | None = None, conf: float | None = None) -> list[Lane]:
+    @check_arguments
+    def detect(self, image: Image, viewport: Viewport | None = None, conf: Fraction | None = None) -> list[Lane]:
         """Lanes of one (H, W, 3) uint8 BGR image, best first, in pixels of that image; keeps nothing.
 
         As `set_image` and `lanes` in one, for threads and tasks that share a predictor.
         """
         return self.detect_many([image], viewport, conf)[0]
 
+    @check_arguments
     def detect_many(
-        self, images: Sequence[Image], viewport: Viewport | None = None, conf: float | None = None
+        self, images: Sequence[Image], viewport: Viewport | None = None, conf: Fraction | None = None
     ) -> list[list[Lane]]:
         """Lanes of every image of a batch, as `set_images` and `lanes_of_images` in one; keeps nothing."""
         return self._lanes(Seen(self._look(images, viewport)), conf)
 
+    @check_arguments
     def set_images(self, images: Sequence[Image], viewport: Viewport | None = None) -> None:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
 
@@ -184,6 +189,7 @@ class Predictor:
         """
         self._seen = Seen(self._look(images, viewport))
 
+    @check_arguments
     def set_image(self, image: Image, viewport: Viewport | None = None) -> None:
         """Run the detector on one (H, W, 3) uint8 BGR image; see `set_images`."""
         self.set_images([image], viewport)
@@ -198,6 +204,7 @@ class Predictor:
         """Which part of the image given last the network saw; before any image, what is configured."""
         return self.config.model.viewport if self._seen is None else self._seen.look.viewports[0]
 
+    @check_arguments
     def calibrate(self, images: Sequence[Image]) -> Viewport:
         """The crop for a camera, from a few of its images, all of one size: what `set_image` takes as `viewport`.
 
@@ -213,32 +220,38 @@ class Predictor:
         with self._network(), torch.inference_mode():
             return camera_viewport(self.config.model, self.detector, images)
 
-    def detections_of_images(self, conf: float | None = None) -> list[list[Lane]]:
+    @check_arguments
+    def detections_of_images(self, conf: Fraction | None = None) -> list[list[Lane]]:
         """The detector's own lanes of every image given last, best first, in pixels of that image.
 
         `conf` overrides the detector's confidence threshold.
         """
         return self._detections(self._given(), conf)
 
-    def detections(self, conf: float | None = None) -> list[Lane]:
+    @check_arguments
+    def detections(self, conf: Fraction | None = None) -> list[Lane]:
         """The detector's own lanes of the image given last, best first, in pixels of that image."""
         return self.detections_of_images(conf)[0]
 
-    def lanes_of_images(self, conf: float | None = None) -> list[list[Lane]]:
+    @check_arguments
+    def lanes_of_images(self, conf: Fraction | None = None) -> list[list[Lane]]:
         """Lanes of every image given last, best first, in pixels of that image; `conf` overrides the threshold.
 
         With LaneLM these are its answers about the detector's lanes, also about unsure ones.
         """
         return self._lanes(self._given(), conf)
 
-    def lanes(self, conf: float | None = None) -> list[Lane]:
+    @check_arguments
+    def lanes(self, conf: Fraction | None = None) -> list[Lane]:
         """Lanes of the image given last, best first, in pixels of that image."""
         return self.lanes_of_images(conf)[0]
 
+    @check_arguments
     def complete(self, points: ArrayLike, use_detector: bool = True) -> Lane:
         """The lane that runs through `points` (K, 2), x, y in pixels of the image given last; see `complete_many`."""
         return self.complete_many([points], use_detector)[0]
 
+    @check_arguments
     def complete_many(self, clicks: Sequence[ArrayLike], use_detector: bool = True, image: int = 0) -> list[Lane]:
         """One lane per set of points (K, 2), x, y in pixels of an image, in one go: as many calls of `complete`.
 
@@ -255,7 +268,7 @@ class Predictor:
         frames, viewports = seen.look.frames, seen.look.viewports
         if not 0 <= image < len(frames):
             raise UserError(f"image: {image}, but {len(frames)} were given; count from 0")
-        if not len(clicks):
+        if not clicks:
             return []
         frame, viewport, observation = frames[image], viewports[image], seen.look.observation
         prompts, there = prompts_of_clicks(clicks, viewport, frame)
@@ -287,12 +300,12 @@ class Predictor:
         with self._network(), torch.inference_mode():
             return look(self.config.model, self.detector, images, viewport)
 
-    def _detections(self, seen: Seen, conf: float | None) -> list[list[Lane]]:
+    def _detections(self, seen: Seen, conf: Fraction | None) -> list[list[Lane]]:
         model, given = self.config.model, seen.look
         decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
         return decode_lanes(given.observation.stage, decode, given.viewports, given.frames, max_lanes=model.max_lanes)
 
-    def _lanes(self, seen: Seen, conf: float | None) -> list[list[Lane]]:
+    def _lanes(self, seen: Seen, conf: Fraction | None) -> list[list[Lane]]:
         if self._reader is None:
             return self._detections(seen, conf)
         with self._network(), torch.inference_mode():
@@ -396,10 +409,7 @@ def prompts_of_clicks(clicks: Sequence[ArrayLike], viewport: Viewport, frame: Fr
 
 def points_in_view(given: ArrayLike, viewport: Viewport, frame: FrameSize, name: str) -> NDArray[np.float64]:
     """Points (K, 2) in frame pixels -> those inside the viewport (k, 2) in network pixels; UserError without any."""
-    try:
-        points = np.asarray(given, np.float64)
-    except (TypeError, ValueError):
-        raise UserError(f"{name}: not an array of numbers; expected x, y pairs of shape (K, 2)") from None
+    points = number_array(given, name, "x, y pairs of shape (K, 2)")
     if points.ndim != 2 or points.shape[1] != 2:
         raise UserError(f"{name}: shape {points.shape}; expected x, y pairs of shape (K, 2)")
     inside = np.asarray(viewport.to_network(points, frame), np.float64)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config import Config
 from clrernetlm.config.stored import without_paths
 from clrernetlm.errors import UserError
@@ -31,6 +32,7 @@ OFFERED: dict[Target, tuple[Precision, ...]] = {
 }
 
 
+@check_arguments
 @tracing()
 def export_model(
     config: Config | PathLike | None,

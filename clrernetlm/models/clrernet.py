@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
@@ -77,6 +78,7 @@ class CLRerNet(nn.Module):
         load_network_weights(self, network_weights(state))
 
 
+@check_arguments
 def init_detector(
     config: Config | ClrernetConfig | PathLike, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> CLRerNet:

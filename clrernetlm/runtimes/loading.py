@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config import Config
 from clrernetlm.errors import UserError
 from clrernetlm.files import EXPORTED, PathLike, temporary_folder
@@ -27,6 +28,7 @@ OnDevice = CLRerNet | ExportedDetector | DetectorReader
 OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
 
 
+@check_arguments
 def load_model(
     config: Config | PathLike | None,
     checkpoint: PathLike | None = None,

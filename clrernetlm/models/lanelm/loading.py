@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from clrernetlm import __version__
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import flatten, shown, to_dict
 from clrernetlm.errors import UserError
@@ -31,6 +32,7 @@ def build_lanelm(config: Config) -> DetectorReader:
     return KINDS[config.lanelm.kind](config)
 
 
+@check_arguments
 def init_lanelm(
     config: Config | PathLike, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> PromptableDetector:
@@ -49,6 +51,7 @@ def init_lanelm(
     return model
 
 
+@check_arguments
 def init_reader(config: Config | PathLike, checkpoint: PathLike | None = None, device: str = "cpu") -> DetectorReader:
     """As `init_lanelm`, for either kind: `read(observe(images))` gives its lanes without prompts."""
     settings, weights = find_settings_and_weights(config, checkpoint)

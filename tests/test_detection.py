@@ -10,11 +10,12 @@ import pytest
 
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli.cropping import settle_crop
-from clrernetlm.detection import detect
+from clrernetlm.config import Config
+from clrernetlm.detection import detect, detect_images
 from clrernetlm.engine.training import train
 from clrernetlm.inputs import find_inputs, result_names
 from clrernetlm.lane import read_lines
-from clrernetlm.output_files import RESULTS_LOG
+from clrernetlm.output_files import RESULTS_LOG, ResultFolder
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 
@@ -182,3 +183,48 @@ def test_inputs_are_checked_before_any_work(tmp_path):
         result_names(find_inputs([str(tmp_path / "a")]).images)
     with pytest.raises(UserError, match="none given"):
         find_inputs([])
+
+
+def test_interrupting_keeps_the_lanes_of_the_images_that_are_done(tmp_path, capsys):
+    class Stopping:
+        config, viewport, number = Config(), Config().model.viewport, 0
+
+        def set_image(self, image, viewport):
+            self.number += 1
+            if self.number == 3:
+                raise KeyboardInterrupt
+
+        def lanes(self, conf):
+            return []
+
+    images = {tmp_path / f"{number}.png": f"deep/{number}" for number in range(4)}
+    for path in images:
+        cv2.imwrite(str(path), np.zeros((148, 410, 3), np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        detect_images(Stopping(), images, ResultFolder(tmp_path / "out"))
+    rows = json.loads((tmp_path / "out/lanes.json").read_text())
+    assert [row["image"] for row in rows] == [str(path) for path in list(images)[:2]]
+    assert sorted(path.name for path in (tmp_path / "out/deep").iterdir()) == [
+        "0.jpg", "0.lines.txt", "1.jpg", "1.lines.txt",
+    ]  # fmt: skip
+    assert "0 lanes in 2 images, stopped" in capsys.readouterr().out
+    (tmp_path / "none").mkdir()
+    stopping = Stopping()
+    stopping.number = 2
+    with pytest.raises(KeyboardInterrupt):
+        detect_images(stopping, images, ResultFolder(tmp_path / "none"))
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_folders_in_folders_give_results_in_folders(trained, tmp_path):
+    config, checkpoint, images = trained
+    for place in ("in/a.jpg", "in/day/a.jpg", "in/day/late/a.jpg", "in/day/._a.jpg"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes((images / "00000.jpg").read_bytes())
+    out = tmp_path / "in/lanes"
+    for _ in range(2):  # the second time without its own results
+        found = detect(config, checkpoint, [str(tmp_path / "in")], str(out))
+        assert [path.removeprefix(f"{tmp_path}/in/") for path in found] == ["a.jpg", "day/a.jpg", "day/late/a.jpg"]
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.lines.txt")} == {
+        "a.lines.txt", "day/a.lines.txt", "day/late/a.lines.txt",
+    }  # fmt: skip

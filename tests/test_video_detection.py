@@ -281,3 +281,26 @@ def test_the_crop_of_a_turned_clip_is_chosen_from_turned_frames(tmp_path: Path) 
 
     clip = set_matrix(write_clip(tmp_path / "phone.mp4"), -1, 0, 0, -1)
     assert calibrated(Watching(), clip) == Viewport(800, 320, top=0.5)  # type: ignore[arg-type]
+
+
+def test_results_of_a_clip_in_a_folder_lie_below_and_are_replaced(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4")
+    for _ in range(2):
+        detect_video(Stub(), clip, tmp_path / "out", "day/clip", conf=0.25)  # type: ignore[arg-type]
+        assert {path.name for path in (tmp_path / "out/day").iterdir()} == {"clip.mp4", "clip.lanes.json"}
+
+
+def test_being_asked_to_end_ends_the_video_properly_and_goes_on(tmp_path: Path) -> None:
+    class Terminated(KeyboardInterrupt):
+        pass
+
+    class Asked(Stub):
+        def set_image(self, image: np.ndarray, *_: object) -> None:
+            super().set_image(image)
+            if self.number == 3:
+                raise Terminated
+
+    with pytest.raises(Terminated):
+        detect_video(Asked(), write_clip(tmp_path / "clip.mp4"), tmp_path / "out", "clip", 0.25)  # type: ignore[arg-type]
+    assert len(frames_of(tmp_path / "out/clip.mp4")) == 3
+    assert len(json.loads((tmp_path / "out/clip.lanes.json").read_text())["frames"]) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,6 +23,8 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from clrernetlm.config import TrainingConfig
+from clrernetlm.engine.checkpoints import last_checkpoint
+from clrernetlm.errors import UserError
 from clrernetlm.models.device import select_device
 from clrernetlm.models.lanelm.loading import save_lanelm
 from clrernetlm.models.lanelm.promptable import DetectorReader
@@ -92,6 +95,56 @@ class StepLimit(Callback):
             trainer.should_stop = True
 
 
+class Divergence(Callback):
+    """Ends a training whose loss or weights are no longer finite, before it validates or saves them.
+
+    `every`: steps between looks at the loss on devices that would have to be waited for; on a CPU every step counts. A
+    training in float16 may lose a few steps: the optimiser leaves them out, and losses are scaled down.
+    """
+
+    def __init__(self, settings: TrainingConfig, every: int = 10) -> None:
+        self.settings, self.every = settings, every
+        self.allowed = 10 if settings.precision == "16-mixed" else 0
+        self.lost: Tensor | None = None  # steps in a row whose loss was not finite, on the device
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"].detach()
+        lost = torch.zeros_like(loss, dtype=torch.long) if self.lost is None else self.lost
+        self.lost = torch.where(loss.isfinite(), 0, lost + 1)
+        last = trainer.is_last_batch or trainer.should_stop
+        if not last and loss.device.type != "cpu" and (batch_idx + 1) % self.every:
+            return
+        steps = int(self.lost)
+        what = f"the loss is not finite ({loss.item():g})" if steps > self.allowed else ""
+        if not what and last and not _all_finite(pl_module):
+            what = "weights are not finite"
+        # All processes stop together: whoever is left would wait for the others for ever.
+        if not trainer.strategy.reduce_boolean_decision(not what, all=True):
+            raise UserError(self.advice(trainer, what or "another process lost its loss", max(0, steps - 1)))
+
+    def advice(self, trainer: pl.Trainer, what: str, ago: int) -> str:
+        """What happened `ago` batches before this one, and what to do about it."""
+        settings = self.settings
+        clip = (
+            "set training.clip_norm" if settings.clip_norm is None else f"training.clip_norm ({settings.clip_norm:g})"
+        )
+        precision = "" if settings.precision == "32-true" else ", or train in training.precision 32-true"
+        last = last_checkpoint(Path(trainer.default_root_dir))
+        again = f"add --resume to go on from {last}" if last is not None else "begin again"
+        step = f"step {trainer.global_step - ago} of epoch {trainer.current_epoch + 1}"
+        return (
+            f"training diverged: {what} at {step}; lower training.learning_rate ({settings.learning_rate:g}) or "
+            f"{clip}{precision}, and {again}"
+        )
+
+
+def _all_finite(module: pl.LightningModule) -> bool:
+    values = [value for value in module.state_dict().values() if value.is_floating_point() and value.numel()]
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())
+
+
 class DataWait(Callback):
     """Logs `data_wait`, the share of an epoch in which the training stood and waited for images, and says when to act.
 
@@ -101,8 +154,8 @@ class DataWait(Callback):
 
     MUCH = 0.2
 
-    def __init__(self) -> None:
-        self.share = 0.0
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self.clock, self.share = clock, 0.0
         self.begin()  # a run that is resumed within an epoch does not start it again
 
     def begin(self) -> None:
@@ -115,7 +168,7 @@ class DataWait(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        now = perf_counter()
+        now = self.clock()
         if not self.began:
             self.began = now
         else:
@@ -124,7 +177,7 @@ class DataWait(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.since = perf_counter()
+        self.since = self.clock()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.share = self.waited / max(self.since - self.began, 1e-9)
@@ -196,9 +249,10 @@ class RunCheckpoint(ModelCheckpoint):
 
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
     """Everything that watches a training run, in the order it must act."""
-    callbacks: list[Callback] = [EpochSeed(settings.seed), LearningRateMonitor("step"), DataWait(), progress_bar()]
+    callbacks: list[Callback] = [EpochSeed(settings.seed)]
     if settings.max_steps > 0:
         callbacks.append(StepLimit(settings.max_steps))
+    callbacks += [Divergence(settings), LearningRateMonitor("step"), DataWait(), progress_bar()]
     if settings.ema_momentum:
         callbacks.append(RunningAverage(settings.ema_momentum, select_device(settings.device)))
     # The best first: what is saved after every epoch, and resumed from, has to know of it.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -20,6 +24,8 @@ from clrernetlm.errors import UserError
 from clrernetlm.shards import Shard
 from clrernetlm.worker_pool import available_cores
 
+SHARED_MEMORY = "/dev/shm"  # of Linux
+PLENTY = 16e9  # bytes; more than the largest batches of many workers
 RUNTIMES = ("openvino", "onnxruntime")  # modules
 
 
@@ -57,7 +63,7 @@ def build_loader(config: Config, split: Split, shard: Shard | None = None, equal
     """
     dataset, workers = build_dataset(config, split), loader_workers(config.data.num_workers)
     shard = shard or Shard(run=config.data.batch_size)
-    return DataLoader(
+    return ImageLoader(
         dataset,
         batch_sampler=ShardBatches(len(dataset), shard, equal),
         collate_fn=collate_shard,
@@ -68,15 +74,71 @@ def build_loader(config: Config, split: Split, shard: Shard | None = None, equal
     )
 
 
-class EpochLoader(DataLoader[Any]):
-    """Begins an epoch when its first batch is asked for, not when the loop over its batches is made.
+class ImageLoader(DataLoader[Any]):
+    """Loads when the first batch is asked for, and with little shared memory as well.
 
-    Lightning makes that loop before it has read from a checkpoint which epoch comes next. Worker processes begin to
-    load at once, and a resumed run would train on the images of another epoch.
+    Lightning makes the loop over an epoch's batches before it has read from a checkpoint which epoch comes next. Worker
+    processes begin to load at once, and a resumed run would train on the images of another epoch.
+
+    Workers hand tensors over in shared memory, of which a container may have 64 MB; where it is too small they are
+    killed. There, batches come as arrays through pipes instead: the same values, a copy or two more.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator waits for its first `next`
-        yield from super().__iter__()
+        if self.num_workers and not isinstance(self.collate_fn, Unshared):
+            needed, free = self.shared_memory_needed(), free_shared_memory()
+            if needed > free:
+                self.collate_fn = Unshared(self.collate_fn)
+                warnings.warn(
+                    f"{SHARED_MEMORY} has {free / 1e6:.3g} MB free, and loader processes would need "
+                    f"{needed / 1e6:.3g} MB for their batches; they take a slower way (a container gets more with "
+                    "--shm-size)",
+                    stacklevel=1,
+                )
+        for batch in super().__iter__():
+            yield from_arrays(batch) if isinstance(self.collate_fn, Unshared) else batch
+
+    def shared_memory_needed(self) -> int:
+        """Bytes of the batches that are on their way at one time; 0 where there is more than enough memory.
+
+        Takes the first image for the size of all.
+        """
+        if free_shared_memory() > PLENTY:
+            return 0
+        first = next(iter(self.batch_sampler or ()), None)
+        if not first:
+            return 0
+        sample = self.collate_fn([self.dataset[first[0]]])
+        size = sum(value.nbytes for value in sample.values() if isinstance(value, torch.Tensor))
+        return size * len(first) * (self.num_workers * (self.prefetch_factor or 2) + 2)
+
+
+class Unshared:
+    """A `collate` that gives arrays, which go through a pipe: only tensors are put into shared memory."""
+
+    def __init__(self, collate: Callable[..., dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        tensors = {name for sample in samples[:1] for name, value in sample.items() if isinstance(value, torch.Tensor)}
+        arrays = {name: np.stack([sample[name].numpy() for sample in samples]) for name in tensors}
+        # PyTorch stacks tensors right into shared memory.
+        others = [{name: value for name, value in sample.items() if name not in tensors} for sample in samples]
+        return self.collate(others) | arrays
+
+
+def from_arrays(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch of `Unshared` with tensors again."""
+    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+
+
+def free_shared_memory() -> float:
+    """Bytes that are free where processes share memory; without end where that is no file system of its own."""
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except (OSError, AttributeError):
+        return math.inf
+    return status.f_bavail * status.f_frsize
 
 
 class LaneDataModule(pl.LightningDataModule):
@@ -99,7 +161,7 @@ class LaneDataModule(pl.LightningDataModule):
         rank, world = self.trainer.global_rank, self.trainer.world_size
         batch_size, workers = self.config.data.batch_size, loader_workers(self.config.data.num_workers)
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return EpochLoader(
+        return ImageLoader(
             EpochKeyedDataset(self.train_dataset),
             batch_sampler=EpochSampler(
                 len(self.train_dataset),

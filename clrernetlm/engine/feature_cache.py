@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import from_dict, to_dict
 from clrernetlm.data import collate
 from clrernetlm.data.culane import CulaneDataset, Sample, label_path
-from clrernetlm.engine.data_module import loader_workers, quiet_worker
+from clrernetlm.engine.data_module import ImageLoader, loader_workers, quiet_worker
 from clrernetlm.errors import UserError
 from clrernetlm.models.clrer_head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.promptable import DetectorReader
@@ -217,7 +217,7 @@ def build(config: Config, images: CulaneDataset, model: DetectorReader, folder: 
 def write_features(config: Config, images: CulaneDataset, model: DetectorReader, folder: Path) -> None:
     """One `.npy` file per entry of a sample, written from the first row to the last."""
     rows = config.lanelm.views * len(images)
-    loader: DataLoader[Any] = DataLoader(
+    loader = ImageLoader(
         _Views(images, config.lanelm.views),
         batch_size=BATCH,
         collate_fn=collate,

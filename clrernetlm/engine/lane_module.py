@@ -49,6 +49,11 @@ class LaneModule(pl.LightningModule):
     def begin(self, data: LaneDataModule) -> None:
         """What a fresh run starts from besides random numbers; raises UserError when it cannot be had."""
 
+    def on_train_start(self) -> None:
+        """Log every epoch at least once, however short it is."""
+        steps = int(self.trainer.estimated_stepping_batches) // self.config.training.epochs
+        self.trainer.log_every_n_steps = max(1, min(self.config.training.log_every, steps))  # type: ignore[attr-defined]
+
     def log_losses(self, losses: Mapping[str, Tensor], size: int) -> Tensor:
         """Losses of a batch of `size` images -> their sum; all of them are logged."""
         total = torch.stack(list(losses.values())).sum()

@@ -121,8 +121,9 @@ class _RowSpans:
 
     def __init__(self, start: Tensor, end: Tensor, xs: Tensor) -> None:
         strips = xs.shape[-1] - 1
-        self.first = (start * strips).floor().long()
-        self.end = torch.maximum((end * strips).floor().long(), self.first)
+        # NaN, of weights that have diverged, would be a row far outside; the IoU becomes NaN by itself.
+        self.first = (start * strips).floor().nan_to_num(0).long()
+        self.end = torch.maximum((end * strips).floor().nan_to_num(0).long(), self.first)
         # Row k is 1 for the rows below row k: looking lanes up is faster than comparing rows with heights.
         self.below = torch.ones(strips + 2, strips + 1, dtype=xs.dtype, device=xs.device).tril_(-1)
 

@@ -198,3 +198,15 @@ def test_a_checkpoint_of_another_network_is_refused_on_resume(roads, detector, t
     ):
         train(config, resume=True)
     assert (tmp_path / "metrics.csv").read_bytes() == metrics
+
+
+@pytest.mark.parametrize("kind", ["full", "plain"])
+def test_a_diverged_training_is_one_line(kind, roads, detector, tmp_path):
+    config = small_lanelm(roads, tmp_path, detector, epochs=5, validate_every=0, learning_rate=1e30, ema_momentum=0.1)
+    config.lanelm.kind = kind
+    config.data.batch_size = 4
+    with pytest.raises(
+        UserError, match=r"^training diverged: the loss is not finite .* at step [23] of epoch 1; lower"
+    ):
+        train(config)
+    assert not (tmp_path / "checkpoints").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -407,3 +408,52 @@ def test_slants_are_measured_in_the_chosen_frame(tmp_path):
         losses[frame] = DetectorModule(config).criterion.lane_iou(pred, pred + 0.02).item()
     # In the flatter frame the lane is wider, so that the same distance costs less of its overlap.
     assert losses["culane"] < 0.8 * losses["viewport"]
+
+
+class Lose(Callback):
+    """Makes a weight NaN before a step's loss is computed, or by its gradient."""
+
+    def __init__(self, what, epoch, batch):
+        self.what, self.when = what, (epoch, batch)
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if self.what == "loss" and (trainer.current_epoch, batch_idx) == self.when:
+            next(module.parameters()).data.fill_(torch.nan)
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        if self.what == "weights" and (trainer.current_epoch, trainer.fit_loop.batch_idx) == self.when:
+            next(module.parameters()).grad.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("what", ["loss", "weights"])
+@pytest.mark.parametrize("settings", [{}, {"ema_momentum": 0.1, "precision": "bf16-mixed"}])
+def test_a_diverged_training_is_one_line_and_keeps_its_checkpoints(what, settings, roads, tmp_path):
+    config = small_config(roads, tmp_path, epochs=3, validate_every=1, log_every=1, **settings)
+    config.data.batch_size = 4
+    message = "the loss is not finite (nan)" if what == "loss" else "weights are not finite"
+    step = 3 if what == "loss" else 4
+    with pytest.raises(
+        UserError, match=re.escape(f"training diverged: {message} at step {step} of epoch 2; ")
+    ) as caught:
+        train(config, callbacks=[Lose(what, 1, 0 if what == "loss" else 1)])
+    assert "lower training.learning_rate (0.0006) or set training.clip_norm" in str(caught.value)
+    assert ("precision 32-true" in str(caught.value)) == ("precision" in settings)
+    assert str(caught.value).endswith("epoch_0000.ckpt")
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "epoch_0000.ckpt"}
+    for path in (tmp_path / "checkpoints").iterdir():
+        saved = torch.load(path, weights_only=True)
+        assert saved["epoch"] == 0
+        assert all(value.isfinite().all() for value in saved["state_dict"].values())
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e30])
+def test_a_rate_that_is_too_large_is_one_line(rate, roads, tmp_path):
+    config = small_config(roads, tmp_path, epochs=5, validate_every=0, learning_rate=rate)
+    config.data.batch_size = 2
+    with pytest.raises(UserError, match=r"training diverged: the loss is not finite .* at step .*, and begin again$"):
+        train(config)
+
+
+def test_a_short_training_logs_its_loss(roads, tmp_path):
+    train(small_config(roads, tmp_path, epochs=2, validate_every=0))  # one step an epoch
+    assert len(losses(tmp_path / "metrics.csv")) == 2

@@ -13,6 +13,7 @@ the libraries already, so that kills hit the work and not the imports.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -44,7 +45,7 @@ from clrernetlm.cli.exit_codes import ENDING, exit_code_of
 from clrernetlm.errors import UserError
 from clrernetlm.files import TEMPORARY_NAME, sha256
 
-IMAGES = 24
+IMAGES = 12
 SMALL = [  # a detector that learns nothing, but writes everything that a large one does
     "--model.backbone.name=dla46_c",
     "--model.backbone.pretrained=False",
@@ -252,7 +253,7 @@ class Inputs:
     def roads(self) -> Path:
         """Generated roads."""
         roads = self.folder / "roads"
-        sizes = (f"--train={IMAGES}", "--val=4", "--test=8", "--size=410x148")
+        sizes = (f"--train={IMAGES}", "--val=2", "--test=4", "--size=410x148")
         self.command("synth", str(roads), *sizes)
         return roads
 
@@ -406,25 +407,18 @@ class Killer:
         self.case, self.inputs, self.folder = case, inputs, folder
         self.random = random.Random(f"{seed} {case.name}")
         self.row = Row()
+        self.ways = self.random.sample(WAYS if case.workers else WAYS[:3], 4 if case.workers else 3)
         self.work = folder / "work"
         self.reference = folder / "reference"
         for name in ("work", "tmp"):
             (folder / name).mkdir(parents=True)
-        self.undisturbed()  # the first run may compile kernels; the second takes the time that others will
-        self.work.rename(self.reference)
-        self.expected = tree(self.reference)
-        self.work.mkdir()
-        self.row.seconds = self.undisturbed()
-        self.compare(None)
-        if self.row.faults:
-            raise UserError(f"{case.name}: differs from run to run without being killed: {self.row.faults}")
-
-    def undisturbed(self) -> float:
-        """Run the command to its end; returns the seconds that it takes. Raises UserError when it fails."""
         run = start(self.words(), self.work)
         if run.wait(PATIENCE) != 0:
             raise UserError(f"{self.case.name}: fails without being killed: {run.said.read_text()[-600:]}")
-        return time.monotonic() - run.began
+        self.row.seconds = time.monotonic() - run.began
+        self.work.rename(self.reference)
+        self.expected = tree(self.reference)
+        self.work.mkdir()
 
     def words(self) -> list[str]:
         """The words of the next start: of a training that has a checkpoint, with `--resume`."""
@@ -435,8 +429,9 @@ class Killer:
             return [*words, "--overwrite"]
         return words
 
-    def kill(self, way: str) -> None:
-        """Start the command, kill it, look at what it leaves."""
+    def kill(self) -> None:
+        """Start the command, kill it in the way that is next, look at what it leaves."""
+        way = self.ways[self.row.ways.total() % len(self.ways)]
         delay = self.random.uniform(0.0, 1.05) * self.row.seconds
         run = start(self.words(), self.work)
         run.wait(delay)
@@ -495,10 +490,8 @@ class Killer:
         self.row.reruns += 1
         if code != 0 or not end_session(run.process):
             self.fault(run, f"the last run ends with {code}")
-        self.compare(run)
-
-    def compare(self, run: Run | None) -> None:
-        """Compare the results of a run to the end with the undisturbed ones, and remove them."""
+        if not self.case.trains:  # which only had to go on; the first run may have compiled kernels
+            self.row.seconds = min(self.row.seconds, time.monotonic() - run.began)
         found = tree(self.work)
         for name in sorted(found.keys() ^ self.expected.keys()):
             self.fault(run, f"{name} is {'left behind' if name in found else 'missing'}")
@@ -513,17 +506,20 @@ class Killer:
         shutil.rmtree(self.folder / "tmp")
         (self.folder / "tmp").mkdir()
 
-    def fault(self, run: Run | None, what: str) -> None:
+    def fault(self, run: Run, what: str) -> None:
         """Note a fault, and keep what the command printed."""
         self.row.faults.append(what)
-        if run is not None:
-            shutil.copyfile(run.said, self.folder / f"fault{len(self.row.faults)}.txt")
+        shutil.copyfile(run.said, self.folder / f"fault{len(self.row.faults)}.txt")
 
 
-def share(kills: int, count: int) -> Iterator[int]:
-    """`count` numbers, as equal as can be, that add up to `kills`."""
-    for index in range(count):
-        yield kills * (index + 1) // count - kills * index // count
+def rounds(cases: Sequence[Case], kills: int) -> Iterator[tuple[Case, int]]:
+    """Commands in turn, each with a number of kills, that add up to `kills`."""
+    for case in itertools.cycle(cases):
+        number = min(IN_A_ROW, kills)
+        kills -= number
+        if not number:
+            return
+        yield case, number
 
 
 def table(rows: dict[str, Row]) -> Table:
@@ -564,18 +560,18 @@ def main() -> int:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("Kills", total=options.kills)
         inputs = Inputs(folder / "inputs")
-        for case, kills in zip(chosen, share(options.kills, len(chosen)), strict=True):
-            if not kills:
-                continue
-            bar.update(task, description=case.name)
-            killer = Killer(case, inputs, folder / case.name.replace(" ", "_").replace(",", ""), options.seed)
-            rows[case.name] = killer.row
-            ways = WAYS if case.workers else WAYS[:3]
-            for number in range(kills):
-                killer.kill(ways[(number + len(rows)) % len(ways)])
-                bar.advance(task)
-                if number % IN_A_ROW == IN_A_ROW - 1 or number == kills - 1:
-                    killer.finish()
+        killers: dict[Case, Killer] = {}
+        with suppress(KeyboardInterrupt):  # what has been found so far is shown
+            for case, kills in rounds(chosen, options.kills):
+                bar.update(task, description=case.name)
+                if case not in killers:
+                    place = folder / case.name.replace(" ", "_").replace(",", "")
+                    killers[case] = Killer(case, inputs, place, options.seed)
+                    rows[case.name] = killers[case].row
+                for _ in range(kills):
+                    killers[case].kill()
+                    bar.advance(task)
+                killers[case].finish()
     Console(width=130).print(table(rows))
     faults = [f"{name}: {fault}" for name, row in rows.items() for fault in row.faults]
     for fault in faults:

@@ -44,6 +44,7 @@ from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.cli.exit_codes import ENDING, exit_code_of
 from clrernetlm.errors import UserError
 from clrernetlm.files import TEMPORARY_NAME, sha256
+from clrernetlm.output_files import RESULTS_LOG
 
 IMAGES = 12
 SMALL = [  # a detector that learns nothing, but writes everything that a large one does
@@ -294,8 +295,8 @@ class Inputs:
 
 
 def tree(folder: Path) -> dict[str, Path]:
-    """All files of a folder by their path in it, but those that only grow: logs of a training, and locks."""
-    logs = ("metrics", "events.out", "hparams")
+    """All files of a folder by their path in it, but those that only grow: logs, records of results, and locks."""
+    logs = ("metrics", "events.out", "hparams", RESULTS_LOG)
     return {
         str(path.relative_to(folder)): path
         for path in sorted(folder.rglob("*"))
@@ -478,7 +479,8 @@ class Killer:
             except Exception as error:
                 self.fault(run, f"{way}: {name} is half-written ({type(error).__name__}: {str(error)[:80]})")
                 continue
-            shortened = self.case.name == "detect video"  # ended properly, with the frames so far
+            # Ctrl-C and SIGTERM end a video or the list of all images properly, with what there is so far.
+            shortened = self.case.words[0] == "detect" and path.suffix in (".json", ".mp4")
             compared = name in self.expected and not self.case.trains and not shortened
             if compared and not same(path, self.expected[name]):
                 self.fault(run, f"{way}: {name} is another file")

@@ -172,7 +172,6 @@ def start(words: Sequence[str], folder: Path) -> Run:
             stream = open(number, "w", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
-        cv2.setNumThreads(1)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
         code = clrernetlm(words)
@@ -259,14 +258,18 @@ class Inputs:
         return roads
 
     def many(self) -> Path:
-        """A list of 500 images with labels, copies of a few."""
-        roads, many = self.path("roads"), self.folder / "many"
-        sources = sorted(path.with_suffix("") for path in roads.glob("driver_01/*/*.jpg"))
+        """A list of 500 images with labels, drawn without the package."""
+        many, rng = self.folder / "many", np.random.default_rng(0)
         names = [f"clip{number // 100}/{number:04d}" for number in range(500)]
-        for number, name in enumerate(names):
+        picture = rng.integers(0, 255, (590, 1640, 3), np.uint8)
+        jpeg = cv2.imencode(".jpg", cv2.GaussianBlur(picture, (31, 31), 0))[1].tobytes()
+        rows = np.arange(589, 300, -10)
+        for name in names:
             (many / name).parent.mkdir(parents=True, exist_ok=True)
-            for suffix in (".jpg", ".lines.txt"):
-                shutil.copyfile(f"{sources[number % len(sources)]}{suffix}", many / f"{name}{suffix}")
+            (many / f"{name}.jpg").write_bytes(jpeg)
+            lanes = [start + slope * (589 - rows) for start, slope in rng.uniform((200, -1), (1400, 1), (3, 2))]
+            lines = (" ".join(f"{x:.2f} {y}" for x, y in zip(lane, rows, strict=True)) for lane in lanes)
+            (many / f"{name}.lines.txt").write_text("".join(f"{line}\n" for line in lines))
         (many / "list").mkdir()
         (many / "list/train.txt").write_text("".join(f"/{name}.jpg\n" for name in names))
         return many
@@ -555,6 +558,7 @@ def main() -> int:
         raise UserError(f"--folder: {folder} is not empty; name a new one")
     if any(case.words[0] not in ("synth", "evaluate", "check-data") for case in chosen):
         import clrernetlm.engine.training  # noqa: F401  # forks find it loaded
+    cv2.setNumThreads(0)  # forks would wait for OpenCV's threads
     (folder / "inputs").mkdir(parents=True)
     began = time.monotonic()
     rows: dict[str, Row] = {}

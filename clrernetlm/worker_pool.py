@@ -136,18 +136,25 @@ def _begin_worker(alive: tuple[Connection, ...]) -> None:
 
     `alive`: the reading end of a pipe that ends with the first process, then the writing end, where a fork copied it.
     """
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)  # 1 would wait for ever, in a fork, for OpenCV's threads in the first process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     for writing_end in alive[1:]:
         writing_end.close()
-    threading.Thread(target=_end_with_parent, args=(alive[0],), daemon=True).start()
+    end_with_parent(alive[0])
 
 
-def _end_with_parent(alive: Connection) -> None:
+def end_with_parent(*alive: Connection) -> None:
+    """Let this worker process end as soon as the process that started it has, or a pipe of `alive` is closed."""
     parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([alive, parent.sentinel])
-    os._exit(1)
+    if parent is None:  # no worker
+        return
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        connection.wait([*alive, sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -87,6 +87,17 @@ def test_too_few_file_descriptors_end_the_work_with_one_line(spare):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_forked_workers_do_not_wait_for_threads_of_opencv():
+    noise = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        cv2.GaussianBlur(noise, (31, 31), 0)  # starts them
+        assert list(map_in_processes(square, range(4), 2)) == [0, 1, 4, 9]
+    finally:
+        cv2.setNumThreads(before)
+
+
 def test_worker_counts():
     assert worker_count(3) == 3
     assert worker_count(0) == available_cores() >= 1

@@ -78,7 +78,6 @@ def _runs(root: str, images: list[str]) -> Iterator[Run]:
 
 def _compare(run: Run) -> list[tuple[int, float]]:
     """(line, difference) of each frame of a run."""
-    cv2.setNumThreads(1)
     before, frames = run
     previous = None if before is None else read_image(before)
     results: list[tuple[int, float]] = []

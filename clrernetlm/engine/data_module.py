@@ -22,7 +22,7 @@ from clrernetlm.data.culane import CulaneDataset, Sample, Split
 from clrernetlm.engine.sampling import EpochDataset, EpochKeyedDataset, EpochSampler, ShardBatches
 from clrernetlm.errors import UserError
 from clrernetlm.shards import Shard
-from clrernetlm.worker_pool import available_cores
+from clrernetlm.worker_pool import available_cores, end_with_parent
 
 SHARED_MEMORY = "/dev/shm"  # of Linux
 PLENTY = 16e9  # bytes; more than the largest batches of many workers
@@ -46,9 +46,13 @@ def worker_start(workers: int, world: int) -> str | None:
 
 
 def quiet_worker(worker: int) -> None:
-    """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores."""
+    """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores.
+
+    PyTorch's workers look every few seconds whether they are still needed; these end with the training at once.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    end_with_parent()
 
 
 def collate_shard(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -150,10 +150,14 @@ def _add_matches(
     parts = Path(pattern).parts
     plain = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     root, found = Path(*parts[:plain]), False
-    left_out = cache(lambda folder: _holds_results(folder, results))
+
+    @cache
+    def left_out(folder: Path) -> bool:
+        return root in folder.parents and (_holds_results(folder, results) or left_out(folder.parent))
+
     for match in sorted(glob.iglob(pattern, recursive=True)):
         path = Path(match)
-        if any(root in folder.parents and left_out(folder) for folder in path.parents):
+        if left_out(path.parent):
             continue
         for file in files_below(path, results) if path.is_dir() else [path]:
             found = _add_by_suffix(file, root, images, videos, below) or found

@@ -9,7 +9,7 @@ import cv2
 
 from clrernetlm.errors import UserError
 from clrernetlm.inputs import Stream
-from clrernetlm.video_opening import open_video
+from clrernetlm.video_opening import open_video, read_frame
 
 RECONNECT_AFTER = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each try
 
@@ -27,8 +27,9 @@ class NewestFrame:
         self._ended = False
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        # A daemon: it may be waiting for a camera that is silent when the program ends.
-        threading.Thread(target=self._run, daemon=True).start()
+        # A daemon: a program whose reader was forgotten ends nevertheless.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def read(self) -> tuple[bool, Any]:
         """Wait for the next frame; returns whether there is one, and the frame."""
@@ -39,13 +40,17 @@ class NewestFrame:
         return frame is not None, frame
 
     def release(self) -> None:
-        """Stop reading, at the latest when the stream's time to answer is over."""
+        """Stop reading and close the stream; takes as long as the next frame, or TIMEOUTS of a silent stream.
+
+        It is waited for: a process that ends while OpenCV reads in a thread is aborted.
+        """
         self._stop.set()
+        self._thread.join()
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                there, frame = self._capture.read()
+                there, frame = read_frame(self._capture)
                 if not there:
                     frame = self._connect_again()
                 if frame is None:

@@ -19,7 +19,7 @@ from clrernetlm.geometry import FrameSize, Image
 from clrernetlm.inputs import Source, Stream
 from clrernetlm.live_stream import NewestFrame
 from clrernetlm.video_headers import COUNTED, turn_of_angle, turn_of_mp4
-from clrernetlm.video_opening import name_for_opencv, open_video
+from clrernetlm.video_opening import name_for_opencv, open_video, read_frame
 
 USUAL_FPS = 25.0  # for cameras and files that do not say
 MAX_FPS = 240.0
@@ -39,7 +39,7 @@ class Video:
     """
 
     def __init__(self, source: Source) -> None:
-        self._capture: cv2.VideoCapture | NewestFrame
+        self._reader: NewestFrame | None = None
         kind, self._capture, first = open_video(source)
         self._turn = turn_of_angle(self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
         if kind == "mp4" and isinstance(source, Path):
@@ -57,13 +57,13 @@ class Video:
 
     def __iter__(self) -> Iterator[Image]:
         there, image = True, self._first
-        if isinstance(self.source, Stream) and self.source.is_live and not isinstance(self._capture, NewestFrame):
-            self._capture = NewestFrame(self.source, self._capture)
+        if isinstance(self.source, Stream) and self.source.is_live:
+            self._reader = NewestFrame(self.source, self._capture)
         while there:
             self.read += 1
             self._now = time.monotonic()
             yield image
-            there, raw = self._capture.read()
+            there, raw = read_frame(self._capture) if self._reader is None else self._reader.read()
             if there:
                 image = self._shown(raw)
 
@@ -97,7 +97,8 @@ class Video:
         return self._counted and self.count is not None and self.read < self.count - max(2, LOST * self.count)
 
     def close(self) -> None:
-        self._capture.release()
+        """Close the file, stream or camera."""
+        (self._reader or self._capture).release()
 
     def __enter__(self) -> Video:
         return self

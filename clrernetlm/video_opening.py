@@ -51,19 +51,35 @@ def open_video(source: Source) -> tuple[str | None, cv2.VideoCapture, Any]:
     Returns the container, None for whatever is not a file, the opened video and the frame. Raises UserError when
     nothing can be read, and for frames of more than MAX_PIXELS.
     """
+    with _quiet():
+        kind, capture = _open(source)
+    try:
+        require_moderate_size(source, *(capture.get(number) for number in _SIZE))
+        there, first = read_frame(capture) if capture.isOpened() else (False, None)
+        if not there or first is None:
+            raise UserError(_unreadable(source))
+        require_moderate_size(source, first.shape[1], first.shape[0])
+    except BaseException:
+        capture.release()
+        raise
+    return kind, capture, first
+
+
+def read_frame(capture: cv2.VideoCapture) -> tuple[bool, Any]:
+    """Read the next frame of an opened video; returns whether there is one, and the frame, as it was recorded."""
+    with _quiet():
+        try:
+            return capture.read()
+        except cv2.error:  # a frame that OpenCV cannot convert, or has no memory for
+            return False, None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without messages of OpenCV, which would stand beside ours."""
     level = cv2.setLogLevel(0)
     try:
-        kind, capture = _open(source)
-        try:
-            require_moderate_size(source, *(capture.get(number) for number in _SIZE))
-            there, first = capture.read() if capture.isOpened() else (False, None)
-            if not there or first is None:
-                raise UserError(_unreadable(source))
-            require_moderate_size(source, first.shape[1], first.shape[0])
-        except BaseException:
-            capture.release()
-            raise
-        return kind, capture, first
+        yield
     finally:
         cv2.setLogLevel(level)
 

@@ -159,9 +159,9 @@ def test_a_released_stream_reads_no_more() -> None:
     stream = NewestFrame(Stream("rtsp://x"), camera)  # type: ignore[arg-type]
     assert stream.read()[0]
     stream.release()
+    assert camera.released
     while stream.read()[0]:
         pass
-    assert camera.released
 
 
 def test_a_live_stream_over_the_network_is_shown_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from clrernetlm.errors import UserError
 from clrernetlm.models.checkpoint import write_checkpoint
+from clrernetlm.models.torch_archive import read_torch_file
 
 LAST_PATTERN = "epoch_*.ckpt"
 
@@ -18,7 +18,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, through a temporary file and a rename.
 
     A full disk or a killed process leaves the previous checkpoint untouched; a full disk raises UserError naming the
-    file. Reading accepts tensors and plain values only (`weights_only`).
+    file. Reading gives tensors on the CPU and plain values only, whatever else the file holds.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -26,7 +26,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         try:
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint = read_torch_file(Path(path))
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint; check the path") from None
         except Exception:  # whatever bytes can make an unpickler raise

@@ -20,6 +20,7 @@ PARTS = ("backbone.", "neck.", "bbox_head.")
 SEGMENTATION = "bbox_head.seg_decoder."
 # What stands in front of every name: DDP, torch.compile, Lightning modules, LaneLM's checkpoints with their detector.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "detector.")
+MAX_WRAPPERS = 10  # in front of one another; a file could name thousands
 # Entries of other engines that are no weights of the network: input scaling, flattened running averages, step counters.
 FOREIGN = ("data_preprocessor.", "ema_", "steps", CLASS_WEIGHTS)
 SETTING_OF = {
@@ -53,10 +54,11 @@ def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
     if not tensors:
         raise UserError("state_dict: no weights in it; expected names such as backbone.model.base_layer.0.weight")
-    wrapper = _wrapper(tensors)
-    while wrapper is not None:
-        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items() if name.startswith(wrapper)}
+    for _ in range(MAX_WRAPPERS):
         wrapper = _wrapper(tensors)
+        if wrapper is None:
+            break
+        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items() if name.startswith(wrapper)}
     return {name: value for name, value in tensors.items() if not name.startswith(FOREIGN)}
 
 

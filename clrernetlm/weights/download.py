@@ -16,6 +16,7 @@ from clrernetlm.errors import UserError
 from clrernetlm.files import sha256
 
 BLOCK = 1 << 18  # bytes
+LARGEST = 4 << 30  # bytes of a file
 TIMEOUT = 30.0  # seconds without an answer or a byte
 
 
@@ -56,14 +57,18 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
     # Ask for the last byte again: a part that is already whole is then no request beyond the end.
     request = Request(url, headers={"Range": f"bytes={have - 1}-"} if have else {})
     with urlopen(request, timeout=timeout) as answer:
+        if url.startswith("https:") and not answer.geturl().startswith("https:"):
+            raise UserError(f"{url}: sent on to {answer.geturl()}, where anybody on the way could change it; not kept")
         goes_on = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(f"bytes {have - 1}-")
         have = have - 1 if goes_on else 0  # 0: the server sends all of it
         length = answer.headers.get("Content-Length")
-        total = have + int(length) if length is not None and length.isdigit() else None
+        total = have + int(length) if length is not None and length.isdecimal() and len(length) < 20 else None
         with open(part, "r+b" if have else "wb") as file, _bar() as bar:
             file.seek(have)
             task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
             while block := answer.read(BLOCK):
+                if file.tell() > LARGEST:
+                    raise UserError(f"{url}: more than {LARGEST >> 30} GB, which no model has; check the address")
                 file.write(block)
                 bar.advance(task, len(block))
             arrived = file.tell()

@@ -251,3 +251,11 @@ def test_detectors_are_ready_to_detect_and_download_nothing(monkeypatch):
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x", ""])
 def test_absent_devices_are_refused(device):
     assert refusal(init_detector, CONFIG, None, device).startswith("device: ")
+
+
+def test_prefixes_in_front_of_one_another_are_counted(model, tmp_path):
+    file = tmp_path / "wrapped.pth"
+    torch.save({"module." * 50_000 + name: torch.zeros(1) for name in ("backbone.x", "neck.x")}, file)
+    assert "these are not the weights of a CLRerNet" in refusal(load_weights, model, file)
+    torch.save({f"module._orig_mod.model.{name}": value for name, value in model.state_dict().items()}, file)
+    load_weights(model, file)

@@ -20,6 +20,7 @@ from pathlib import Path
 from timing import extensions, machine
 
 from clrernetlm.cli.exit_codes import exit_code_of
+from clrernetlm.output_files import begins_with, check_output
 from clrernetlm.worker_pool import available_cores
 
 HERE = Path(__file__).resolve().parent
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS), metavar="NAME")
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
+    check_output(options.out, "a page", begins_with("# Benchmarks"), parameter="--out", overwrite=True)
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     parts, failed = [header(options.full, busy)], []
     for name in options.only:

@@ -12,11 +12,16 @@ from rich.console import Console
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.data.synth import generate_dataset
+from clrernetlm.data.synth.dataset import MARKER
 from clrernetlm.detection import detect
 from clrernetlm.engine.checkpoints import last_checkpoint
 from clrernetlm.engine.lanelm_modes import Protocol
 from clrernetlm.engine.lanelm_testing import score_lanelm
 from clrernetlm.engine.training import train
+from clrernetlm.errors import UserError
+from clrernetlm.evaluation.report import is_report
+from clrernetlm.evaluation.tally import is_scores
+from clrernetlm.output_files import check_output
 from clrernetlm.weights.finding import find_model
 
 SHIPPED, CONFIG, LANELM = "roads", "demo_efficientnet_lite0", "demo_lanelm"
@@ -30,11 +35,16 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
     """Score the models that ship on the generated roads of one camera, train them further there, score and draw again.
 
     Everything lands in `out`; returns the path of the HTML report. Each step prints the command that does the same, and
-    a second call goes on where the first one stopped.
+    a second call goes on where the first one stopped. Raises UserError for a folder that holds anything else.
     """
     console = Console()
     folder = Path(out)
     data, report = folder / "data", folder / "report.html"
+    before, scores = folder / "as_shipped.json", folder / "scores.json"
+    if folder.exists() and not (folder.is_dir() and ((data / MARKER).is_file() or not any(folder.iterdir()))):
+        raise UserError(f"{out}: is there already and was not made by `demo`; name a new folder")
+    for path, is_own in ((before, is_scores), (scores, is_scores), (report, is_report)):
+        check_output(path, "a result", is_own, parameter="out", overwrite=True)
     start = time.perf_counter()
 
     def say(number: int, title: str, *command: object) -> None:
@@ -65,7 +75,6 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
     if not (data / "list" / "test.txt").exists():
         generate_dataset(str(data), TRAIN, VAL, TEST, seed=SEED, size=SIZE)
 
-    before = folder / "as_shipped.json"
     flags = [f"--data.root={data}"]
     say(2, "The models that ship, on its test roads", "test", SHIPPED, "--prompts", *MODES, "--json", before, *flags)
     if before.exists():
@@ -80,8 +89,7 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
         4, title, LANELM, folder / "lanelm", **{"lanelm.detector": detector, "lanelm.cache": folder / "features"}
     )
 
-    scores = folder / "scores.json"
-    where = ["--out", folder / "predictions", "--json", scores, "--report", report]
+    where = ["--out", folder / "predictions", "--json", scores, "--report", report, "--overwrite"]
     say(5, "Both on the test roads", "test", LANELM, lanelm, "--prompts", *MODES, *where, *flags)
     result = score_lanelm(
         config,
@@ -91,13 +99,27 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
         json=str(scores),
         report=str(report),
         device=device,
+        overwrite=True,
     )
 
     images = sorted(data.joinpath("list", "test.txt").read_text().split())[:12]
     inputs = [str(data / image.lstrip("/")) for image in images]
     lanes = folder / "lanes"
-    say(6, "Lanes on images", "detect", "--model", lanelm, inputs[0], "...", "--out", lanes, "--device", device)
-    detect(config, str(lanelm), inputs, str(lanes), device=device)
+    say(
+        6,
+        "Lanes on images",
+        "detect",
+        "--model",
+        lanelm,
+        inputs[0],
+        "...",
+        "--out",
+        lanes,
+        "--device",
+        device,
+        "--overwrite",
+    )
+    detect(config, str(lanelm), inputs, str(lanes), device=device, overwrite=True)
 
     minutes = (time.perf_counter() - start) / 60
     console.print(
@@ -123,4 +145,4 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
 
 def f1(scored: dict[str, Any]) -> str:
     """F1@50 in percent."""
-    return f"{100 * scored['total']['0.5']['f1']:.1f}"
+    return f"{100 * scored['total']['0.5']['f1']:.2f}"

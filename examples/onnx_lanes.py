@@ -131,6 +131,8 @@ def main() -> None:
     parser.add_argument("--conf", type=float, help="confidence threshold; default: the model's")
     parser.add_argument("--top", type=float, help="where the road begins, 0 to 1 of the height; default: the model's")
     options = parser.parse_args()
+    if Path(options.out).exists():
+        raise SystemExit(f"{options.out}: is there already; move it away, or name another --out")
     image = read_image(options.image)
     if not Path(options.model).is_file():
         raise SystemExit(f"{options.model}: no such file")

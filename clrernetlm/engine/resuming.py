@@ -13,6 +13,7 @@ from clrernetlm.config import Config
 from clrernetlm.config.serialization import flatten, from_dict
 from clrernetlm.engine.checkpoints import LAST_PATTERN, epoch_number, last_checkpoint
 from clrernetlm.errors import UserError
+from clrernetlm.output_files import ReadFiles, begins_with, check_output, read_head
 
 # Settings, or groups of them, that belong to the weights, the optimiser's state or the random numbers of a run, or that
 # only count at its beginning. A resumed run keeps them; with other values it is refused.
@@ -123,6 +124,28 @@ def refuse_to_overwrite(work_dir: Path) -> None:
     # Rank 0 of a multi-process launch may have written already; only the first process decides.
     if first_process() and last_checkpoint(work_dir) is not None:
         raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
+
+
+def require_own_work_directory(config: Config, work_dir: Path) -> None:
+    """Raise UserError for a file in `work_dir` that a fresh run would replace and no earlier run has left there.
+
+    A run that was killed in its first epoch leaves logs, and perhaps a best checkpoint.
+    """
+    logs = work_dir / "tensorboard"
+    read = [config.training.start_from, config.lanelm.detector if config.task == "lanelm" else None]
+    reads = ReadFiles(path for path in read if path)
+    for path, is_own in (
+        (work_dir / "metrics.csv", is_metrics),
+        (logs / "hparams.yaml", begins_with("{}")),
+        (work_dir / "checkpoints" / "best.ckpt", lambda _: any(logs.glob("events.out.tfevents.*"))),
+    ):
+        check_output(path, "a file of a run", is_own, parameter="training.work_dir", overwrite=True, reads=reads)
+
+
+def is_metrics(path: Path) -> bool:
+    """Whether a file is the `metrics.csv` of a training, or has no content yet."""
+    text = read_head(path).decode(errors="replace")
+    return not text or {"epoch", "step"} <= set(text.partition("\n")[0].strip().split(","))
 
 
 def behind(saved: dict[str, Any]) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from clrernetlm.engine.resuming import (
     first_process,
     is_finished,
     prepare_work_directory,
+    require_own_work_directory,
     starting_point,
 )
 from clrernetlm.engine.training_processes import check_processes
@@ -71,6 +72,8 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     """
     work_dir = work_directory(config)
     start = starting_point(work_dir, resume)
+    if start is None and first_process():
+        require_own_work_directory(config, work_dir)
     if start is not None:
         saved = AtomicCheckpointIO().load_checkpoint(start)
         check_settings(config, saved, start)

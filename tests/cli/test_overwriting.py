@@ -143,3 +143,21 @@ def test_synth_keeps_what_was_changed(tmp_path: Path, capsys: pytest.CaptureFixt
         (root / name).unlink()
         assert main(words) == 0
         assert contents(root) == whole
+
+
+def test_demo_wants_a_folder_of_its_own(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(data)
+    assert main(["demo", "--out", str(data)]) == 2
+    assert "was not made by `demo`; name a new folder" in capsys.readouterr().err
+    assert contents(data) == before
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "checkpoints/best.ckpt", "tensorboard/hparams.yaml"])
+def test_train_keeps_files_in_its_work_directory(data: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_text("mine")
+    before = contents(data)
+    words = ["train", "roads_dla34", f"--data.root={data}", f"--training.work-dir={data}"]
+    assert main(words) == 2
+    assert f"{data / name}: would be overwritten, and is not a file of a run" in capsys.readouterr().err
+    assert contents(data) == before

@@ -29,6 +29,7 @@ from clrernetlm.progress import progress
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
 SHOWN_PROBLEMS = 50
+CATEGORY_FOLDER = "test_split"  # inside list/: one list for each category of test images
 _SERIAL = 64  # images up to which starting processes costs more than it saves
 
 
@@ -165,7 +166,7 @@ def _run(inspect: partial[_Finding], entries: list[_Entry], workers: int) -> Ite
 
 
 def _find_lists(root: Path) -> list[str]:
-    found = [*sorted((root / "list").glob("*.txt")), *sorted((root / "list" / "test_split").glob("*.txt"))]
+    found = [*sorted((root / "list").glob("*.txt")), *sorted((root / "list" / CATEGORY_FOLDER).glob("*.txt"))]
     if not found:
         raise UserError(f"{root / 'list'}: no image list (*.txt) in it; write list/train_gt.txt or name your lists")
     return [str(path.relative_to(root)) for path in found]
@@ -176,6 +177,9 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
     entries: dict[str, _Entry] = {}
     for name in lists:
         faults: list[ListFault] = []
+        if _is_empty_on_purpose(root, root / name):
+            report.lists[name] = 0
+            continue
         try:
             listed = read_image_list(root / name, faults)
         except UserError as error:
@@ -191,6 +195,16 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
             if known is None or (known.mask is None and entry.mask is not None):
                 entries[entry.image] = entry
     return iter(entries.values())
+
+
+def _is_empty_on_purpose(root: Path, path: Path) -> bool:
+    """Whether a list without an image is right: of a test category that a small data set lacks, or by the generator."""
+    from clrernetlm.data.synth.dataset import MARKER
+
+    try:
+        return not path.read_bytes().strip() and (path.parent.name == CATEGORY_FOLDER or (root / MARKER).is_file())
+    except OSError:
+        return False
 
 
 def _list_entries(path: str, listed: ImageList, labelled: bool) -> Iterator[_Entry]:

@@ -27,10 +27,16 @@ class Series:
 
 
 def line_chart(
-    series: Sequence[Series], title: str, x_label: str, y_label: str, key: Literal["left", "right"] = "left"
+    series: Sequence[Series],
+    title: str,
+    x_label: str,
+    y_label: str,
+    key: Literal["left", "right"] = "left",
+    percent: str = "",
 ) -> str:
     """SVG of curves over the unit square, with the key in a lower corner.
 
+    `percent`: the axes whose numbers are shown in percent, "x", "y" or both.
     Colours, fonts and dark mode come from the page's style sheet.
     """
     parts = [
@@ -41,8 +47,13 @@ def line_chart(
         x, y = _place(tick, tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>')
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick:g}</text>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
+            f"{_tick(tick, 'x' in percent)}</text>"
+        )
+        parts.append(
+            f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_tick(tick, "y" in percent)}</text>'
+        )
     middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
     parts.append(f'<text class="label" x="{middle_x}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
@@ -111,6 +122,10 @@ def _covered(corner: tuple[float, float], width: float, taken: NDArray[np.float6
         return len(taken) + 1
     inside = (taken >= (x, y)) & (taken <= (right, bottom))
     return int(inside.all(axis=1).sum())
+
+
+def _tick(value: float, percent: bool) -> str:
+    return f"{100 * value if percent else value:g}"
 
 
 def _place(x: float, y: float) -> tuple[float, float]:

@@ -78,7 +78,14 @@ def verification_chart(figures: Mapping[str, Any]) -> str:
         points = [(point["true_lost"], point["false_rejected"]) for point in curve]
         mark = (best["true_lost"], best["false_rejected"]) if best else None
         series.append(Series(name, points, mark, f"{100 * mark[1]:.1f} %" if mark else ""))
-    return line_chart(series, "Proposals rejected", "true proposals lost", "false proposals rejected", key="right")
+    return line_chart(
+        series,
+        "Proposals rejected",
+        "true proposals lost, in percent",
+        "false proposals rejected, in percent",
+        key="right",
+        percent="xy",
+    )
 
 
 def reliability_chart(figures: Mapping[str, Any]) -> str:
@@ -89,7 +96,12 @@ def reliability_chart(figures: Mapping[str, Any]) -> str:
     ]
     diagonal = Series("a probability", [(0.0, 0.0), (1.0, 1.0)])
     return line_chart(
-        [*series, diagonal], "Reliability of the scores", "score", "share of lanes with IoU > 0.5", key="right"
+        [*series, diagonal],
+        "Reliability of the scores",
+        "score",
+        "percent of lanes with IoU > 0.5",
+        key="right",
+        percent="y",
     )
 
 

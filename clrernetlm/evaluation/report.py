@@ -183,8 +183,12 @@ def sweep_html(sweeps: Mapping[str, Sweep]) -> str:
             f"(precision {100 * best['precision']:.2f}, recall {100 * best['recall']:.2f})"
         )
     charts = [
-        line_chart(over_confidence, "F1 over the confidence threshold", "confidence threshold", "F1"),
-        line_chart(precision_recall, "Precision over recall", "recall", "precision"),
+        line_chart(
+            over_confidence, "F1 over the confidence threshold", "confidence threshold", "F1 in percent", percent="y"
+        ),
+        line_chart(
+            precision_recall, "Precision over recall", "recall in percent", "precision in percent", percent="xy"
+        ),
     ]
     figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
     note = f"At IoU {iou_threshold:g}; {'; '.join(notes)}"

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from clrernetlm.data import check_data
+from clrernetlm.data.synth import generate_dataset
 from clrernetlm.errors import UserError
 from tests.data.small_culane import frame, write_culane
 
@@ -169,3 +170,20 @@ def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
         check_data(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no image list"):
         check_data(tmp_path)
+
+
+def test_the_generators_small_data_sets_are_fine(tmp_path: Path) -> None:
+    generate_dataset(tmp_path / "roads", 2, 0, 1, size=(128, 64), workers=1, progress=False)
+    report = check_data(tmp_path / "roads", contact_sheet=None)
+    assert report.problems == []
+    assert report.lists["list/test.txt"] == 1
+    assert sorted(count for name, count in report.lists.items() if "test_split" in name) == [0] * 8 + [1]
+    assert report.lists["list/val.txt"] == 0
+
+
+def test_an_empty_list_is_a_problem_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "list/test_split").mkdir(parents=True)
+    for name in ("list/test.txt", "list/test_split/test0_normal.txt"):
+        (tmp_path / name).write_text("\n")
+    (problem,) = check_data(tmp_path, contact_sheet=None).problems
+    assert str(problem) == f"{tmp_path}/list/test.txt: the image list is empty; write one image path per line"

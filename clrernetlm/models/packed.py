@@ -28,7 +28,7 @@ FORMAT = 1
 # Tensors with fewer values stay in float32: together they are a hundredth of a model, and among them are anchors,
 # where half a pixel counts, and BatchNorm's variances, which may be tiny.
 SMALL = 4096
-MAX_HEADER = 1 << 23  # bytes
+MAX_HEADER = 1 << 21  # bytes, enough for 20,000 tensors
 NOT_A_CHECKPOINT = "not a checkpoint, or cut short; get the file again"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
@@ -31,7 +31,7 @@ ONNX, OPENVINO, TORCH = EXPORTED
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
 MAX_BATCH = 10_000  # images at a time
-MAX_XML = 1 << 25  # bytes of an OpenVINO graph without its weights; ours have less than 1 MB
+MAX_ELEMENTS, MAX_DEPTH = 500_000, 100  # of an OpenVINO graph; a detector has about 10,000, 8 deep
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,32 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _openvino_text(path: Path) -> str | None:
-    if path.stat().st_size > MAX_XML:
-        raise broken(path, "an OpenVINO model")
+    """The value of rt_info/clrernetlm, without a tree of all elements; entities, which can unfold, are refused."""
+    above: list[str] = []
+    found: list[str | None] = []
+    elements = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal elements
+        elements += 1
+        above.append(name)
+        if elements > MAX_ELEMENTS or len(above) > MAX_DEPTH:
+            raise ValueError("too many elements")
+        if len(above) == 3 and above[1:] == ["rt_info", KEY]:
+            found.append(attributes.get("value"))
+
+    def refuse(*_: object) -> None:
+        raise ValueError("an entity")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = start, lambda name: above.pop()
+    parser.EntityDeclHandler = refuse
     try:
-        found = ElementTree.parse(path).getroot().find(f"rt_info/{KEY}")
-    except (ElementTree.ParseError, UnicodeDecodeError):
+        with open(path, "rb") as file:
+            parser.ParseFile(file)
+    except (expat.ExpatError, ValueError):
         raise broken(path, "an OpenVINO model") from None
-    return None if found is None else found.get("value")
+    return found[0] if found else None
 
 
 def _torch_text(path: Path) -> str | None:

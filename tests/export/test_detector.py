@@ -308,6 +308,22 @@ def test_truncated_exports_are_one_line(files: dict[str, Path], tmp_path: Path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a>" * 200,
+        "<net>" + "<a/>" * 500_001 + "</net>",
+        '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><net>&b;</net>',
+        '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]><net>&e;</net>',
+    ],
+    ids=["deep", "many", "unfolding", "other file"],
+)
+def test_graphs_that_unfold_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "graph.xml").write_text(text)
+    with pytest.raises(UserError, match=r"graph\.xml: not an OpenVINO model, or cut short"):
+        read_about(tmp_path / "graph.xml")
+
+
 def test_a_program_without_its_names_is_one_line(files: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "nameless.pt2"
     with zipfile.ZipFile(files["torch"]) as whole, zipfile.ZipFile(path, "w") as changed:

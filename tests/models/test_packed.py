@@ -99,6 +99,14 @@ def test_broken_settings_are_one_line(text: str, message: str, tmp_path: Path) -
         assert message in refusal(read, file)
 
 
+@pytest.mark.parametrize("size", [1 << 22, 1 << 63])
+def test_a_list_of_tensors_that_no_model_has_is_refused(size: int, tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(size.to_bytes(8, "little") + b"{}".ljust(min(size, 1 << 22)))
+    for read in (read_settings, read_checkpoint):
+        assert refusal(read, file).startswith(f"{file}: not a checkpoint, or cut short")
+
+
 def test_empty_absent_and_foreign_files_are_one_line(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     assert refusal(read_checkpoint, file) == f"{file}: no such checkpoint; check the path"

@@ -25,10 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     `clrernetlm: warning: ...`.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] in (["train"], ["demo"]):
-        # Threads that wait by spinning take the core from those that work: training next to one other busy process was
-        # 20 times slower on two cores. A network alone is a tenth faster with spinning. Read when PyTorch loads.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_without_spinning()
 
     def command() -> int:
         # Imported here, where Ctrl-C is answered: it may come while the imports run.
@@ -38,6 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(words)
 
     return exit_code_of(command)
+
+
+def wait_without_spinning() -> None:
+    """Let PyTorch's threads sleep while they wait for each other, unless the environment says how they wait.
+
+    Read when PyTorch loads. Threads that spin take the core from those that work: on two cores next to another busy
+    process a frame took 744 ms instead of 69. `benchmarks/waiting.py` measures it.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def entry_point() -> None:

@@ -39,7 +39,7 @@ print(sorted(taken[5:])[len(taken[5:]) // 2])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--frames", type=positive, default=60, help="timed frames of every process (%(default)s)")
     parser.add_argument("--rounds", type=positive, default=3, help="processes of every kind (%(default)s)")
     options = parser.parse_args()

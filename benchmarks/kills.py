@@ -151,11 +151,15 @@ class Run:
         return self.code
 
 
+started: list[int] = []  # processes, the last of which may be running
+
+
 def start(words: Sequence[str], folder: Path) -> Run:
     """Start `clrernetlm WORDS` in `folder`; what it prints goes to the file `said` beside that."""
     said = folder.with_name("said")
     process = os.fork()
     if process:
+        started.append(process)
         return Run(process, said)
     code = 70
     try:
@@ -567,7 +571,7 @@ def main() -> int:
         task = bar.add_task("Kills", total=options.kills)
         inputs = Inputs(folder / "inputs")
         killers: dict[Case, Killer] = {}
-        with suppress(KeyboardInterrupt):  # what has been found so far is shown
+        try:
             for case, kills in rounds(chosen, options.kills):
                 bar.update(task, description=case.name)
                 if case not in killers:
@@ -578,6 +582,11 @@ def main() -> int:
                     killers[case].kill()
                     bar.advance(task)
                 killers[case].finish()
+        except KeyboardInterrupt:
+            print("interrupted; so far:")
+        finally:
+            for process in session_members(started[-1]) if started else ():
+                os.kill(process, signal.SIGKILL)
     Console(width=130).print(table(rows))
     faults = [f"{name}: {fault}" for name, row in rows.items() for fault in row.faults]
     for fault in faults:

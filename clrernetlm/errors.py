@@ -59,7 +59,8 @@ def reason_of(error: BaseException) -> str | None:
         return text
     if isinstance(error, RuntimeError) and _LOST_LOADER.search(text):
         return "data.num_workers: a worker process was killed, often because memory ran out; use fewer, or 0"
-    if isinstance(error, MemoryError) or (isinstance(error, Exception) and _OUT_OF_MEMORY.search(text)):
+    causes = [error, error.__cause__, error.__context__]  # that a library cannot be loaded has one
+    if any(isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(str(cause)) for cause in causes):
         detail = f" ({text.strip().splitlines()[-1][:200]})" if text.strip() else ""
         return f"not enough memory{detail}; use smaller batches, images or fewer workers"
     if isinstance(error, OSError) and error.strerror:

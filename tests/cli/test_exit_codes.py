@@ -159,6 +159,17 @@ def test_too_little_memory_in_pytorch_is_one_line(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.startswith("error: not enough memory (")
 
 
+def test_a_library_that_found_no_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def load() -> None:
+        try:
+            raise OSError("libllvmlite.so: failed to map segment from shared object")
+        except OSError as error:
+            raise OSError("Could not find/load shared object file") from error
+
+    assert exit_code_of(load) == 2
+    assert capsys.readouterr().err.startswith("error: not enough memory (Could not find/load")
+
+
 def test_an_error_of_the_program_itself_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         raising(ZeroDivisionError())

@@ -5,6 +5,7 @@ The functions are imported when their command runs, so that `--help` answers at 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,9 +31,15 @@ class Train(WithConfig):
 
     def run(self) -> int:
         config = self.load(*([f"--training.device={self.device}"] if self.device else []))
-        from clrernetlm.engine.training import train
+        from clrernetlm.engine.resuming import first_process
+        from clrernetlm.engine.training import train, validation_f1
 
-        train(config, resume=self.resume_from or self.resume)
+        checkpoint = train(config, resume=self.resume_from or self.resume)
+        if first_process():
+            f1 = validation_f1(checkpoint)
+            score = "not validated" if f1 is None else f"F1@50 {100 * f1:.2f} % on {config.data.val_list}"
+            test = shlex.join(["clrernetlm", "test", self.config, str(checkpoint), *self.overrides])
+            print(f"trained: {checkpoint} ({score}); test it: {test}")
         return 0
 
 

@@ -100,7 +100,27 @@ class CulaneDataset(Dataset[Sample]):
             candidate = int(rng.integers(len(self)))
         raise UserError(
             f"{self.root / self.image_path(index).lstrip('/')}: no usable lane in it nor in {_ATTEMPTS - 1} others "
-            "tried instead; run `clrernetlm check-data` and check the viewport"
+            f"tried instead; {self._why_unusable(index)}"
+        )
+
+    def _why_unusable(self, index: int) -> str:
+        """Why the pipeline left a training image out, and what to do about it."""
+        try:
+            sample = self._load(index)
+        except UnreadableImage:
+            return "they cannot be decoded: run `clrernetlm check-data` and restore them"
+        steps = self.pipeline.transforms if isinstance(self.pipeline, Compose) else [self.pipeline]
+        viewport = next((step.viewport for step in steps if isinstance(step, Alaug | CropResize)), None)
+        if viewport is None or not sample["lanes"]:
+            return "the pipeline leaves them all out: check its steps"
+        width, height = sample["metainfo"]["frame_size"]
+        left, top, right, bottom = viewport.crop_box((width, height))
+        points = np.concatenate(sample["lanes"])
+        (x_min, y_min), (x_max, y_max) = points.min(0), points.max(0)
+        return (
+            f"its labels are at x {x_min:.0f} to {x_max:.0f}, y {y_min:.0f} to {y_max:.0f}, and the network sees "
+            f"x {left} to {right}, y {top} to {bottom} of the {width}x{height} frame, where a lane needs two rows: set "
+            "model.viewport to where the lanes are, or correct the labels"
         )
 
     def image_path(self, index: int) -> str:

@@ -26,6 +26,7 @@ from clrernetlm.engine.lanelm_module import MODULES
 from clrernetlm.engine.lessons_data import LessonDataModule
 from clrernetlm.engine.memory import keep_freed_memory
 from clrernetlm.engine.resuming import (
+    behind,
     check_settings,
     first_process,
     is_finished,
@@ -78,6 +79,13 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
         saved = AtomicCheckpointIO().load_checkpoint(start)
         check_settings(config, saved, start)
         if is_finished(saved, config):
+            if first_process():
+                epochs, steps = behind(saved)[0], saved["global_step"]
+                warnings.warn(
+                    f"{start}: this training is finished ({epochs} epochs, {steps} steps); raise training.epochs to go "
+                    "on",
+                    stacklevel=2,
+                )
             return trained_checkpoint(work_dir)
     if first_process():
         sweep_temporary_files(work_dir / "checkpoints")
@@ -139,6 +147,15 @@ def trained_checkpoint(work_dir: Path) -> Path:
     if result is None:
         raise UserError(f"{work_dir}: training ended before its first epoch; raise training.epochs or max_steps")
     return result
+
+
+def validation_f1(checkpoint: Path) -> float | None:
+    """F1@50 of the validation that chose a checkpoint `best.ckpt`, 0 to 1; None for others."""
+    if checkpoint.name != "best.ckpt":
+        return None
+    states = AtomicCheckpointIO().load_checkpoint(checkpoint)["callbacks"]
+    scores = [state["best_model_score"] for key, state in states.items() if "'val/F1@50'" in key]
+    return float(scores[0]) if scores and scores[0] is not None else None
 
 
 def build_trainer(config: Config, work_dir: Path, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,7 +26,8 @@ from clrernetlm.errors import UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SHOWN = 60  # characters of a value in a message
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
 LARGEST = 2**63 - 1  # ints that everything behind can hold
 
 
@@ -90,19 +92,14 @@ def require_sequence(value: object, name: str, of: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value in at most `SHOWN` characters of one line; its type where it has no short text."""
-    if value is None or isinstance(value, str | bytes | bool | int | float):
-        try:
-            text = repr(value)
-        except ValueError:
-            text = "a number of thousands of digits"
-        return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
-    if isinstance(value, tuple | list) and len(value) <= 4 and all(isinstance(item, int | float) for item in value):
-        return shown(str(tuple(value)))[1:-1]
+    """`repr` of a value for a message, bounded in length and time: it may come from a file that somebody made so."""
     shape = getattr(value, "shape", None)
-    return (
-        f"{type(value).__name__} of shape {tuple(shape)}" if isinstance(shape, tuple) else f"a {type(value).__name__}"
-    )
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} of shape {tuple(shape)}"
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # an int of thousands of digits, and whatever a stranger's __repr__ does
+        return f"a {type(value).__name__}"
 
 
 def _is_number(value: object, kind: type) -> bool:

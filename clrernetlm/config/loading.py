@@ -112,7 +112,10 @@ def _run(path: Path) -> Config:
     if not isinstance(config, Config):
         defined = "defines no `config`" if config is None else f"`config` is a {type(config).__name__}, not a Config"
         raise UserError(f"{path}: {defined}; end the file with `config = Config(...)`")
-    return from_dict(to_dict(config), str(path))
+    try:
+        return from_dict(to_dict(config), str(path))
+    except RecursionError:
+        raise UserError(f"{path}: a setting contains itself; write its value out") from None
 
 
 @contextmanager

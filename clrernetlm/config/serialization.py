@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from reprlib import Repr
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from clrernetlm.argument_checks import shown
 from clrernetlm.config.schema import Config
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.errors import UserError
 
 T = TypeVar("T")
-_SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
-
-
-def shown(value: Any) -> str:
-    """`repr` of a value for a message, bounded in length and time: it may come from a file that somebody made so."""
-    try:
-        return _SHORT.repr(value)
-    except ValueError:  # an int of thousands of digits
-        return f"a {type(value).__name__}"
+MOST_ITEMS = 1000  # of a setting that is a list; every image would be compared at each of them
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -93,6 +84,8 @@ def decode(annotation: Any, value: Any, name: str) -> Any:
         return value
     if origin is tuple and isinstance(value, list | tuple):
         variadic = Ellipsis in arguments
+        if variadic and len(value) > MOST_ITEMS:
+            raise UserError(f"{name}: {len(value)} values; use {MOST_ITEMS} at most")
         if variadic or len(arguments) == len(value):
             kinds = [arguments[0]] * len(value) if variadic else arguments
             return tuple(decode(kind, item, name) for kind, item in zip(kinds, value, strict=True))

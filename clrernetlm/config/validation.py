@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from clrernetlm.argument_checks import shown
 from clrernetlm.config.schema import Config
-from clrernetlm.config.serialization import flatten, shown
+from clrernetlm.config.serialization import flatten
 from clrernetlm.errors import UserError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,8 @@ def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> N
     when it is unreadable or does not belong to a list of `expected` lines.
     """
     fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path}: a folder, pipe or device, not an .npz file; {fix}")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None

@@ -114,12 +114,14 @@ def damage(folder: Path, rows: int) -> str | None:
     """
     for name in STORED:
         path = folder / f"{name}.npy"
+        if not path.is_file():
+            return f"{path.name} is missing"
         try:
             array = np.load(path, mmap_mode="r")
-        except FileNotFoundError:
-            return f"{path.name} is missing"
-        except (OSError, ValueError, EOFError):  # whatever bytes can make numpy raise
+        except Exception:  # whatever bytes can make numpy raise
             return f"{path.name} is cut short or overwritten"
+        if array.dtype.kind not in "bfi":
+            return f"{path.name} holds {array.dtype}, no numbers"
         if array.shape[:1] != (rows,):
             return f"{path.name} has {len(array) if array.ndim else 0} rows instead of {rows}"
     return None

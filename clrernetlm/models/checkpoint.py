@@ -33,6 +33,8 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint; check the path")
     if path.is_dir():
         raise UserError(f"{path}: a folder, not a checkpoint; name the .pth, .ckpt or .safetensors file in it")
+    if not path.is_file():
+        raise UserError(f"{path}: a pipe or device, not a checkpoint; write it to a file first")
     if path.suffix in EXPORTED:
         raise UserError(f"{path}: an exported model, whose weights cannot be taken out; name the checkpoint it is from")
     try:

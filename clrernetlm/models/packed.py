@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from clrernetlm import __version__
+from clrernetlm.argument_checks import shown
 from clrernetlm.config import Config, to_dict
-from clrernetlm.config.serialization import shown
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing
 from clrernetlm.output_files import read_head

@@ -10,6 +10,7 @@ Reading it runs nothing: the text is taken out of the file without the loader of
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,8 +19,8 @@ from typing import Any
 from xml.parsers import expat
 
 from clrernetlm import __version__
+from clrernetlm.argument_checks import shown
 from clrernetlm.config import Config, to_dict
-from clrernetlm.config.serialization import shown
 from clrernetlm.config.stored import config_of_file
 from clrernetlm.errors import UserError
 from clrernetlm.files import EXPORTED, PathLike
@@ -28,6 +29,7 @@ KEY = "clrernetlm"
 FORMAT = 1
 DETECTOR = "detector"
 ONNX, OPENVINO, TORCH = EXPORTED
+LOOPS = ("Loop", "Scan", "TensorIterator")  # in ONNX and OpenVINO
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
 MAX_BATCH = 10_000  # images at a time
@@ -130,6 +132,8 @@ def _onnx_text(path: Path) -> str | None:
         raise
     except Exception:  # whatever bytes can make protobuf raise
         raise broken(path, "an ONNX model") from None
+    if any(node.op_type in LOOPS for node in _nodes(model.graph)):
+        raise UserError(f"{path}: has loops, which may never end and no model here needs; export the model again")
     if (
         model.functions
         or model.training_info
@@ -170,6 +174,7 @@ def _openvino_text(path: Path) -> str | None:
     """The value of rt_info/clrernetlm, without a tree of all elements; entities, which can unfold, are refused."""
     above: list[str] = []
     found: list[str | None] = []
+    loops: list[str] = []
     elements = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
@@ -178,6 +183,8 @@ def _openvino_text(path: Path) -> str | None:
         above.append(name)
         if elements > MAX_ELEMENTS or len(above) > MAX_DEPTH:
             raise ValueError("too many elements")
+        if name == "layer" and attributes.get("type") in LOOPS:
+            loops.append(attributes["type"])
         if len(above) == 3 and above[1:] == ["rt_info", KEY]:
             found.append(attributes.get("value"))
 
@@ -190,8 +197,10 @@ def _openvino_text(path: Path) -> str | None:
     try:
         with open(path, "rb") as file:
             parser.ParseFile(file)
-    except (expat.ExpatError, ValueError):
+    except (expat.ExpatError, ValueError, LookupError):
         raise broken(path, "an OpenVINO model") from None
+    if loops:
+        raise UserError(f"{path}: has loops, which may never end and no model here needs; export the model again")
     return found[0] if found else None
 
 
@@ -213,6 +222,9 @@ def needed(module: str) -> Any:
     """A module of the extra `export`; raises UserError that says how to get it."""
     from importlib import import_module
 
+    if module.partition(".")[0] == "openvino":
+        # Its tools report to the maker's server when they are imported, and write to ~/intel; without this they do not.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return import_module(module)
     except ImportError:

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--index", type=int, help="one input alone")
     parser.add_argument("--case", help="one hand-made case alone")
     parser.add_argument("--cases", action="store_true", help="all hand-made cases")
+    parser.add_argument("--short", action="store_true", help="the hand-made cases that take no second")
     parser.add_argument("--inputs", type=int, default=0, help="damaged inputs of every kind")
     parser.add_argument("--total", type=int, help="so many inputs in all: the cases, then as many of every kind as fit")
     parser.add_argument("--seed", type=int, default=0)
@@ -39,7 +40,7 @@ def main() -> None:
     import clrernetlm.cli.arguments
     import clrernetlm.engine.testing
     import clrernetlm.engine.training  # noqa: F401 (shared with the watched processes)
-    from tests.fuzz.cases import CASES
+    from tests.fuzz.cases import CASES, is_slow
     from tests.fuzz.kinds import KINDS
     from tests.fuzz.watching import Input, Watcher
 
@@ -51,6 +52,8 @@ def main() -> None:
             inputs.append(Input(kind, case=arguments.case))
         if arguments.index is not None:
             inputs.append(Input(kind, arguments.index, arguments.seed))
+        if arguments.short:
+            inputs += [Input(kind, case=name) for name in CASES[kind] if not is_slow(kind, name)]
         if arguments.cases:
             inputs += [Input(kind, case=name) for name in CASES[kind]]
         inputs += [Input(kind, index, arguments.seed) for index in range(arguments.inputs)]

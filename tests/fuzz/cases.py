@@ -26,12 +26,18 @@ from tests.fuzz.seeds import SIZE, content, metadata_of_xml
 Make = Callable[[Path, Path], None]
 Expectation = Literal["any", "refuse"]
 CASES: dict[str, dict[str, Make]] = {name: {} for name in KINDS}
+SLOW: set[tuple[str, str]] = set()  # filled at the end of this file
 EXPECTATIONS: dict[tuple[str, str], Expectation] = {}
 
 
 def expectation(kind: str, case: str) -> Expectation:
     """Whether a case must be refused, or may be understood too."""
     return EXPECTATIONS[kind, case]
+
+
+def is_slow(kind: str, case: str) -> bool:
+    """Whether a case takes about a second or more even when all is well."""
+    return (kind, case) in SLOW
 
 
 def add(kind: str, name: str, make: Make, expected: Expectation = "any") -> None:
@@ -1374,3 +1380,15 @@ for name, make in {
     "models-get-up": line("models", "get", "../../escaped"),
 }.items():  # fmt: skip
     add("commands", name, make)
+
+SLOW |= {("labels", f"many-{what}") for what in ("points", "lanes", "blank-lines")}
+SLOW |= {(kind, "zeros-without-end-instead-of-a-file") for kind in CASES}
+SLOW |= {("images", name) for name in CASES["images"] if name.startswith(("900-million", "bomb", "text-bomb"))}
+SLOW |= {("checkpoints", name) for name in CASES["checkpoints"] if name.startswith(("nested", "billion", "zip-bomb"))}
+SLOW |= {("packed", "many-tensors"), ("openvino", "deep-elements"), ("openvino", "long-attribute")}
+SLOW |= {("npz", "200-MB-of-zeros"), ("pt2", "bomb"), ("masks", "900-million-pixels")}
+SLOW |= {
+    ("commands", name)
+    for name in CASES["commands"]
+    if name.startswith(("train", "test", "speed", "synth", "evaluate-huge", "evaluate-wide", "thousand"))
+}

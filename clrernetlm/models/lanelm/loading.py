@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from clrernetlm import __version__
-from clrernetlm.argument_checks import check_arguments
+from clrernetlm.argument_checks import check_arguments, shown
 from clrernetlm.config.schema import Config
-from clrernetlm.config.serialization import flatten, shown, to_dict
+from clrernetlm.config.serialization import flatten, to_dict
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.models.checkpoint import read_checkpoint, write_checkpoint

@@ -35,6 +35,7 @@ from clrernetlm.engine.resuming import (
     starting_point,
 )
 from clrernetlm.engine.training_processes import check_processes
+from clrernetlm.engine.validation import require_fitting_validation
 from clrernetlm.errors import UserError
 from clrernetlm.files import sweep_temporary_files
 from clrernetlm.models.device import select_device
@@ -89,6 +90,8 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
             return trained_checkpoint(work_dir)
     if first_process():
         sweep_temporary_files(work_dir / "checkpoints")
+    if config.training.validate_every:
+        require_fitting_validation(config)
     keep_freed_memory()
     torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
     module, data = PARTS[config.task](config)

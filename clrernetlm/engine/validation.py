@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clrernetlm.config import EvaluationConfig
+from clrernetlm.config import Config, EvaluationConfig
+from clrernetlm.errors import UserError
 from clrernetlm.evaluation import lane_ious, match_lanes
 from clrernetlm.evaluation.canvas import canvas_size, frame_scale, require_fitting_frame
+from clrernetlm.evaluation.image_lists import read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
 from clrernetlm.geometry import FrameSize
+from clrernetlm.image_headers import image_size
 from clrernetlm.lane import Lane, Points, read_lines
 from clrernetlm.models.decode import prediction_points
 
@@ -28,6 +32,20 @@ def frame_ious(
         found, labels = [points * scale for points in found], [points * scale for points in labels]
     size = canvas_size(settings.image_size, frame)
     return lane_ious(found, labels, settings.semantics, settings.lane_width, size)
+
+
+def require_fitting_validation(config: Config) -> None:
+    """Raise UserError when the first validation image is larger than the canvas of the metric.
+
+    For the start of a training; the others are checked when they are validated.
+    """
+    root = Path(config.data.root)
+    frame = None
+    with suppress(UserError):  # what cannot be read is named by who needs it
+        image = root / next(read_images(root / config.data.val_list), "")
+        frame = image_size(image)
+    if frame is not None:
+        require_fitting_frame(config.evaluation.image_size, image, frame)
 
 
 class ValidationTally:

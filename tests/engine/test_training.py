@@ -457,3 +457,11 @@ def test_a_rate_that_is_too_large_is_one_line(rate, roads, tmp_path):
 def test_a_short_training_logs_its_loss(roads, tmp_path):
     train(small_config(roads, tmp_path, epochs=2, validate_every=0))  # one step an epoch
     assert len(losses(tmp_path / "metrics.csv")) == 2
+
+
+def test_validation_frames_larger_than_the_canvas_are_named_before_training(roads: Path, tmp_path: Path) -> None:
+    config = small_config(roads, tmp_path, validate_every=1)
+    config.evaluation.image_size = (400, 140)
+    with pytest.raises(UserError, match=r"\.jpg: a frame of 410x148 is larger than the 400x140"):
+        train(config)
+    assert not tmp_path.joinpath("metrics.csv").exists()

@@ -48,13 +48,19 @@ class LaneLMModule(LaneModule):
             load_weights(self.model.detector, weights_path(detector))
 
     def resume(self, data: LaneDataModule, saved: dict[str, Any], path: Path) -> None:
-        """As for every training; another file named as detector must hold the weights of the checkpoint's detector."""
+        """As for every training; another file named as detector must hold the weights of the checkpoint's detector.
+
+        It may be gone: the checkpoint has them.
+        """
         super().resume(data, saved, path)
         detector = self.config.lanelm.detector
         if detector is None or detector == saved["config"]["lanelm"]["detector"]:
             return
+        file = Path(weights_path(detector))
+        if not file.is_file():
+            return
         named = deepcopy(self.model.detector)
-        load_weights(named, weights_path(detector))
+        load_weights(named, file)
         mine = self.model.detector.state_dict()
         if not all(torch.equal(value, mine[name]) for name, value in named.state_dict().items()):
             raise UserError(

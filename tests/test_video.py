@@ -247,9 +247,9 @@ def gif(width: int, height: int) -> bytes:
 def test_absurd_sizes_are_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "clip.gif"
     path.write_bytes(gif(16000, 16000))
-    start = time.monotonic()
+    start = time.process_time()
     assert "frames of 16000x16000; at most 40 million pixels" in refusal(path)
-    assert time.monotonic() - start < 1  # decoding it takes 2.5 GB and longer
+    assert time.process_time() - start < 1  # decoding it takes 2.5 GB and longer
     path.write_bytes(gif(65535, 65535))
     refusal(path)
     assert MAX_PIXELS > 7680 * 4320

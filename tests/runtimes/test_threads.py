@@ -21,8 +21,14 @@ import os, sys, time, cv2, torch
 def threads():
     return set(os.listdir("/proc/self/task"))
 
+def state(thread):
+    return open(f"/proc/self/task/{thread}/stat").read().rpartition(")")[2].split()[0]
+
 def worked():
-    time.sleep(0.1)  # the system counts when a thread stops, or later
+    # The system counts when a thread stops, or later. On a busy machine it may be long before that spins to its end.
+    while any(state(thread) == "R" for thread in workers):
+        time.sleep(0.01)
+    time.sleep(0.1)
     return sum(int(open(f"/proc/self/task/{thread}/schedstat").read().split()[0]) for thread in workers)
 
 torch.set_num_threads(2)

@@ -15,6 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.notices import tell_once
+
 # Argument types of kernels; numba finds them out by itself, they are there for readers.
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,9 +99,12 @@ class _SpareCache:
     def load_overload(self, *arguments: Any) -> Any:
         """Read a kernel; None if it is not there, or not whole."""
         try:
-            return self._cache.load_overload(*arguments)
+            found = self._cache.load_overload(*arguments)
         except Exception:  # whatever bytes can make an unpickler raise
-            return None
+            found = None
+        if found is None:
+            tell_once("compiling for this processor, which takes some seconds the first time")
+        return found
 
     def save_overload(self, *arguments: Any) -> None:
         """Keep a kernel; a damaged index, which every later kernel of that name would trip over, is begun anew."""

@@ -354,8 +354,8 @@ class Predictor:
     def _promptable(self) -> PromptableDetector:
         if self._reader is None:
             raise UserError(
-                f"complete: {self.config.name or 'this config'} is a detector, which takes no clicks; use a config of "
-                "configs/lanelm and its checkpoint"
+                f"complete: {self.config.name or 'this config'} is a detector, which takes no clicks; use Predictor(), "
+                "which is LaneLM, or a config of configs/lanelm and its checkpoint"
             )
         if not isinstance(self._reader, PromptableDetector):
             raise UserError(f"complete: lanelm.kind {self.config.lanelm.kind} takes no clicks; use full")

@@ -5,9 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
+SHORT = 3  # letters
+
+
+# What other programs call it -> our options and settings; empty: nothing that only sounds alike is suggested.
+USUAL: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("amp", "fp16", "bf16", "half"), ("precision", "training.precision")),
+    **dict.fromkeys(("conf_thres", "conf_thresh", "confidence", "threshold"), ("conf", "model.decode.conf_threshold")),
+    **dict.fromkeys(("output", "output_dir", "save_dir", "project"), ("out",)),
+    "gpu": ("device", "training.device"),
+    "gpus": ("training.num_devices",),
+    "weights": ("model", "checkpoint"),
+    "model_path": ("model",),
+    "batch_size": ("batch", "data.batch_size"),
+    "workers": ("workers", "data.num_workers"),
+    "source": (),
+    "img": (),
+}
+
 
 def closest(wrong: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Up to `count` of `names` that resemble `wrong`, best first; of dotted names the last part weighs most."""
+    """Up to `count` of `names` that resemble `wrong`, best first; of dotted names the last part weighs most.
+
+    What `USUAL` has is translated instead. Short words have to resemble more.
+    """
+    names = list(names)
+    if (usual := USUAL.get(_normalised(wrong))) is not None:
+        return [name for name in names if _normalised(name) in usual][:count]
+    if len(wrong) <= SHORT:
+        cutoff = max(cutoff, 0.7)
     ranked = sorted(((_likeness(wrong, name), name) for name in names), key=lambda pair: (-pair[0], pair[1]))
     return [name for score, name in ranked[:count] if score >= cutoff]
 

@@ -45,7 +45,7 @@ class LaneLMModule(LaneModule):
         elif detector is None:
             raise UserError("lanelm.detector: not set; give the CLRerNet checkpoint that LaneLM is to read")
         if detector is not None:
-            load_weights(self.model.detector, weights_path(detector))
+            load_weights(self.model.detector, weights_path(detector), to_train=False)
 
     def resume(self, data: LaneDataModule, saved: dict[str, Any], path: Path) -> None:
         """As for every training; another file named as detector must hold the weights of the checkpoint's detector.
@@ -60,7 +60,7 @@ class LaneLMModule(LaneModule):
         if not file.is_file():
             return
         named = deepcopy(self.model.detector)
-        load_weights(named, file)
+        load_weights(named, file, to_train=False)
         mine = self.model.detector.state_dict()
         if not all(torch.equal(value, mine[name]) for name, value in named.state_dict().items()):
             raise UserError(

@@ -57,15 +57,17 @@ def _read_torch(path: Path) -> Any:
         raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
 
 
-def load_weights(model: CLRerNet, path: PathLike) -> dict[str, Any]:
+def load_weights(model: CLRerNet, path: PathLike, to_train: bool = True) -> dict[str, Any]:
     """Fill `model` from a published, training or safetensors checkpoint; returns what else the file holds.
+
+    `to_train` as in `load_network_weights`.
 
     Raises UserError that names the file, the first entries that do not fit and the likely reason; the model is then
     as it was.
     """
     checkpoint = read_checkpoint(path)
     try:
-        load_network_weights(model, network_weights(checkpoint))
+        load_network_weights(model, network_weights(checkpoint), to_train)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return {key: value for key, value in checkpoint.items() if key != "state_dict" and not isinstance(value, Tensor)}

@@ -95,5 +95,5 @@ def init_detector(
     settings, weights = find_settings_and_weights(whole, checkpoint)
     model = CLRerNet(settings.model)
     if weights != RANDOM:
-        load_weights(model, weights)
+        load_weights(model, weights, to_train=False)
     return model.to(target).eval()

@@ -69,11 +69,11 @@ def _wrapper(names: Mapping[str, Tensor]) -> str | None:
     return next((prefix for prefix in WRAPPERS if any(name.startswith(prefix) for name in names)), None)
 
 
-def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor], to_train: bool = True) -> None:
     """Copy `weights` into `model`, all or nothing; raises UserError that names what does not fit and why.
 
     The segmentation decoder alone may be missing or made for another number of lanes: detection does not use it, so
-    the model keeps its own and warns.
+    the model keeps its own and, if it is `to_train`, warns.
     """
     require_finite(weights)
     own = model.state_dict()
@@ -92,7 +92,7 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> Non
             if names
         ]
         raise UserError(f"state_dict: weights {', '.join(problems)}; {_reason(own, weights)}")
-    if new_decoder:
+    if new_decoder and to_train:
         warnings.warn(
             f"{SEGMENTATION}*: the weights have no segmentation decoder for this number of lanes; it starts afresh "
             "(only training uses it)",

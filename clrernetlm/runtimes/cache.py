@@ -13,6 +13,7 @@ from clrernetlm.config import Config, to_dict
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, sha256
 from clrernetlm.models.shared_use import tracing
+from clrernetlm.notices import tell_once
 from clrernetlm.runtimes.about import DETECTOR
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.weights import FOLDER, cache_folder
@@ -55,5 +56,8 @@ def export_into(
     last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
     with tracing():  # of threads that ask for the same export the first one makes it
         if not last.exists():
+            tell_once(
+                f"exporting {config.name or 'the model'} for {backend}, which takes up to a minute; kept in {folder}"
+            )
             export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path, overwrite=True)  # type: ignore[arg-type]
     return path

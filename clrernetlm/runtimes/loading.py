@@ -16,6 +16,7 @@ from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
 from clrernetlm.models.lanelm.loading import init_reader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
 from clrernetlm.models.shared_use import running, tracing
+from clrernetlm.notices import tell_once
 from clrernetlm.runtimes.about import ONNX
 from clrernetlm.runtimes.base import BACKENDS, Backend
 from clrernetlm.runtimes.cache import export_into, exported
@@ -56,6 +57,8 @@ def load_model(
         with running():
             model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
             fast = fuse(model, precision, compiled)
+        if compiled:
+            tell_once("the network is compiled at the first image, which takes about a minute")
         if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
             fast.write = GraphedWriter()
         return fast

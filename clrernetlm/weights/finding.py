@@ -87,7 +87,11 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
     elif Path(text).suffix in WEIGHT_SUFFIXES:
         raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
     else:
-        hint = did_you_mean(text, [*SHIPPED, *RELEASED]) or f"; use a weights file or one of {_names()}"
+        hint = (
+            did_you_mean(text, [*SHIPPED, *RELEASED])
+            or did_you_mean(text, project_configs())
+            or f"; use a weights file or one of {_names()}"
+        )
         raise UserError(f"{text}: no such model{hint}")
     name = config.name or path.stem
     config = apply_overrides(config, overrides)

@@ -221,3 +221,23 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(given: dict[str, st
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
     )
     assert done.stdout.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        ("train clrernet_culane_dla34 --amp", "did you mean --training.precision?"),
+        ("speed clrernet_culane_dla34 --amp", "did you mean --precision?"),
+        ("train clrernet_culane_dla34 --gpu 0", "did you mean --device?"),
+        ("train clrernet_culane_dla34 --batch-size 4", "did you mean --data.batch_size?"),
+        ("detect photo.jpg --confidence 0.3", "did you mean --conf?"),
+        ("detect photo.jpg --weights mine.pth", "did you mean --model?"),
+        ("train clrernet_culane_dla34 --xyz 4", "--xyz: train has no such option; see clrernetlm train --help"),
+    ],
+)
+def test_the_names_of_other_programs_are_translated(
+    words: str, suggested: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is suggested that only sounds alike, such as --name for --amp."""
+    assert main(words.split()) == 2
+    assert suggested in capsys.readouterr().err

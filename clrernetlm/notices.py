@@ -1,0 +1,18 @@
+"""Says on standard error what takes long, once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from contextlib import suppress
+
+_told: set[str] = set()
+
+
+def tell_once(message: str) -> None:
+    """Print `clrernetlm: message` to standard error, unless this process has done so; worker processes are silent."""
+    if message in _told or multiprocessing.parent_process() is not None:
+        return
+    _told.add(message)
+    with suppress(OSError, ValueError, AttributeError):  # closed, full or absent
+        print(f"clrernetlm: {message}", file=sys.stderr, flush=True)

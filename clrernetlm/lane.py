@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,12 @@ from clrernetlm.argument_checks import check_arguments, number_array, shown
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, write_text_atomically
 from clrernetlm.lane_points import bottom_first
+from clrernetlm.text_files import read_utf8
 
 Points = NDArray[np.float64]  # (N, 2): x, y
+
+MOST_BYTES = 8_000_000  # of a `.lines.txt` file; CULane's have a few thousand
+MOST_LANES = 1000  # of a `.lines.txt` file
 
 
 @dataclass(frozen=True)
@@ -60,21 +64,48 @@ def read_lines(path: PathLike) -> list[Points]:
     Raises UserError naming file and line for anything that is not an even number of finite numbers.
     """
     lanes: list[Points] = []
+    for number, line in enumerate(read_lane_rows(path), start=1):
+        try:
+            lanes.append(parse_lane(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+    return lanes
+
+
+def read_lane_rows(path: PathLike) -> list[bytes]:
+    """Read the lines of a `.lines.txt` file. Raises UserError when it cannot be read or is too large."""
     try:
-        text = Path(path).read_text(encoding="ascii", errors="replace")
+        rows = read_utf8(path, MOST_BYTES).splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            values = np.array(line.split(), np.float64)
-        except ValueError:
-            raise UserError(f"{path}, line {number}: not a list of numbers; expected `x0 y0 x1 y1 ...`") from None
-        if len(values) % 2:
-            raise UserError(f"{path}, line {number}: {len(values)} values; x and y must come in pairs")
-        if not np.isfinite(values).all():
-            raise UserError(f"{path}, line {number}: NaN or infinite coordinate; remove that point")
-        lanes.append(values.reshape(-1, 2))
-    return lanes
+    except ValueError:
+        raise UserError(f"{str(path)!r}: a name with a NUL byte, which no file has; check the path") from None
+    require_few_lanes(path, len(rows))
+    return rows
+
+
+def require_few_lanes(path: PathLike, lanes: int) -> None:
+    """Raise UserError for a file of more lines than any image has lanes."""
+    if lanes > MOST_LANES:
+        raise UserError(f"{path}: {lanes} lanes, more than {MOST_LANES}; write one lane a line, `x0 y0 x1 y1 ...`")
+
+
+def parse_lane(row: bytes) -> Points:
+    """Read one line of a `.lines.txt` file as (N, 2) float64 x, y. Raises ValueError saying what is wrong with it."""
+    try:
+        values = np.array(row.split(), np.float64)
+    except ValueError:
+        raise ValueError("not a list of numbers; expected `x0 y0 x1 y1 ...`") from None
+    if len(values) % 2:
+        raise ValueError(f"{len(values)} values; x and y must come in pairs")
+    if not np.isfinite(values).all():
+        raise ValueError("NaN or infinite coordinate; remove that point")
+    return values.reshape(-1, 2)
+
+
+def label_path(image_path: str) -> str:
+    """Name the label file of an image: `.../00000.jpg` -> `.../00000.lines.txt`."""
+    return os.path.splitext(image_path)[0] + ".lines.txt"
 
 
 def one_x_per_row(points: Points, path: PathLike, line: int) -> Points:

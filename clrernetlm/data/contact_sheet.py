@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import Image, read_image
 from clrernetlm.data.masks import read_mask
 from clrernetlm.drawing import PALETTE, draw_lanes
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing
-from clrernetlm.lane import read_lines
+from clrernetlm.lane import label_path, read_lines
 from clrernetlm.models.targets import IGNORED_LABEL
 from clrernetlm.output_files import check_output, read_head
 

@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from clrernetlm.data.transforms import Alaug, Compose, CropResize, Sample, Trans
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.geometry import FrameSize, Viewport
-from clrernetlm.lane import one_x_per_row, read_lines
+from clrernetlm.lane import label_path, one_x_per_row
 
 _ATTEMPTS = 20  # images tried before a training item is given up
 
@@ -67,7 +68,7 @@ class CulaneDataset(Dataset[Sample]):
         self.seed = seed
         self.epoch = 0
         list_path = self.root / list_file
-        listed = read_image_list(list_path)
+        listed = read_image_list(list_path, root=self.root)
         if diff_file is not None and not test_mode:
             differences = load_differences(self.root / diff_file, expected=len(listed), list_file=list_path)
             listed = listed.select(differences >= diff_threshold)
@@ -174,11 +175,6 @@ class UnreadableImage(UserError):
         self.path = path
 
 
-def label_path(image_path: str) -> str:
-    """`.../00000.jpg` -> `.../00000.lines.txt`."""
-    return os.path.splitext(image_path)[0] + ".lines.txt"
-
-
 def read_labels(image_path: str) -> list[NDArray[np.float64]]:
     """Read the lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
 
@@ -186,18 +182,18 @@ def read_labels(image_path: str) -> list[NDArray[np.float64]]:
 
     Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
     """
+    from clrernetlm.evaluation.lane_files import read_points  # numba is slow to import
+
     path = label_path(image_path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            lanes = [np.array([*map(float, line.split())]).reshape(-1, 2) for line in file.read().splitlines()]
-        if not all(np.isfinite(points).all() for points in lanes):
-            raise ValueError
-    except FileNotFoundError:
+        points, stops = read_points(path)
+    except UserError:
+        if os.path.exists(path):
+            raise
         message = "no label file; write one, empty if the image shows no lane, or use a test list"
         raise UserError(f"{path}: {message}") from None
-    except (OSError, ValueError):
-        lanes = read_lines(path)  # slower, and says what is wrong
-    return [one_x_per_row(points, path, line) for line, points in enumerate(lanes, start=1) if len(points) > 1]
+    lanes = enumerate(pairwise(stops.tolist()), start=1)
+    return [one_x_per_row(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
 
 
 def build_dataset(

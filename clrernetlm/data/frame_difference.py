@@ -38,7 +38,7 @@ def frame_differences(
 
     Raises UserError naming the list or image that cannot be read.
     """
-    listed = read_image_list(Path(root) / list_file)
+    listed = read_image_list(Path(root) / list_file, root=root)
     images = [os.fsdecode(path) for path in listed.images]
     runs = list(_runs(str(root), images))
     differences = np.full(len(images), FIRST_FRAME)

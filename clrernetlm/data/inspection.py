@@ -16,13 +16,12 @@ from rich.table import Table
 
 from clrernetlm.argument_checks import require_path, require_sequence, require_whole_number
 from clrernetlm.data.contact_sheet import require_sheet, write_contact_sheet
-from clrernetlm.data.culane import label_path
 from clrernetlm.data.images import read_image, require_complete
-from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list
+from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list, visible_lists
 from clrernetlm.data.masks import read_mask
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
-from clrernetlm.lane import turn_message
+from clrernetlm.lane import label_path, parse_lane, read_lane_rows, turn_message
 from clrernetlm.lane_points import bottom_first
 from clrernetlm.models.targets import IGNORED_LABEL
 from clrernetlm.progress import progress
@@ -166,7 +165,8 @@ def _run(inspect: partial[_Finding], entries: list[_Entry], workers: int) -> Ite
 
 
 def _find_lists(root: Path) -> list[str]:
-    found = [*sorted((root / "list").glob("*.txt")), *sorted((root / "list" / CATEGORY_FOLDER).glob("*.txt"))]
+    folders = (root / "list", root / "list" / CATEGORY_FOLDER)
+    found = [path for folder in folders for path in visible_lists(folder)]
     if not found:
         raise UserError(f"{root / 'list'}: no image list (*.txt) in it; write list/train_gt.txt or name your lists")
     return [str(path.relative_to(root)) for path in found]
@@ -181,7 +181,7 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
             report.lists[name] = 0
             continue
         try:
-            listed = read_image_list(root / name, faults)
+            listed = read_image_list(root / name, faults, root=root)
         except UserError as error:
             report.problems.append(_from_error(str(root / name), error))
             continue
@@ -277,8 +277,13 @@ def _inspect_labels(
             problems.append(Problem(path, None, "no label file; write one, empty if the image shows no lane"))
         return None, 0
     lanes = top_first = 0
-    for number, line in enumerate(Path(path).read_text(encoding="ascii", errors="replace").splitlines(), start=1):
-        message, points = _inspect_lane(line, size)
+    try:
+        rows = read_lane_rows(path)
+    except UserError as error:
+        problems.append(_from_error(path, error))
+        return None, 0
+    for number, row in enumerate(rows, start=1):
+        message, points = _inspect_lane(row, size)
         if points is not None:
             lanes += 1
             top_first += bool(points[-1, 1] > points[0, 1])
@@ -290,17 +295,12 @@ def _inspect_labels(
     return lanes, top_first
 
 
-def _inspect_lane(line: str, size: tuple[int, int] | None) -> tuple[str | None, NDArray[np.float64] | None]:
-    """What is wrong with one line of a label file, and its points where it still counts as a lane."""
+def _inspect_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None, NDArray[np.float64] | None]:
+    """Say what is wrong with one line of a label file, and return its points where it still counts as a lane."""
     try:
-        values = np.array(line.split(), np.float64)
-    except ValueError:
-        return "not a list of numbers; expected `x0 y0 x1 y1 ...`", None
-    if len(values) % 2:
-        return f"{len(values)} values; x and y must come in pairs", None
-    if not np.isfinite(values).all():
-        return "NaN or infinite coordinate; remove that point", None
-    points = values.reshape(-1, 2)
+        points = parse_lane(row)
+    except ValueError as error:
+        return str(error), None
     if len(points) < 2:
         return f"a lane of {len(points)} points; it needs two, or remove the line", None
     return _inspect_points(points, size), points

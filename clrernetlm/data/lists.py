@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,19 @@ from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
+from clrernetlm.text_files import read_utf8
 
 Paths = NDArray[np.bytes_]
 MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
 ListFault = tuple[int, str]  # line number, what is wrong with it
+
+MOST_BYTES = 500_000_000  # of an image list; CULane's have ten million
+_LONGEST_LINE = 10_000  # bytes; names of files have at most 4096
+_SUFFIXES = (b".jpg", b".png", b".jpeg", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm")
+_NAME = rb'"[^"]+"|\S.*?(?:' + b"|".join(map(re.escape, _SUFFIXES)) + rb")"
+_SPACED = re.compile(
+    rb"\s*(?P<image>" + _NAME + rb")(?:\s+(?P<mask>" + _NAME + rb"))?(?P<flags>(?:\s+[01])*)\s*$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -43,18 +54,15 @@ class ImageList:
         )
 
 
-def read_image_list(path: PathLike, faults: list[ListFault] | None = None) -> ImageList:
-    """Read `/image.jpg [/mask.png] [e1 e2 ...]` lines, all of the same form; blank lines are skipped.
+def read_image_list(
+    path: PathLike, faults: list[ListFault] | None = None, *, root: PathLike | None = None
+) -> ImageList:
+    """Read `/image.jpg [/mask.png] [e1 e2 ...]` lines, all of the same form, as `list_rows` does.
 
     Raises UserError naming the file, and the line that differs from the first. With `faults`, such lines are left out
     and (line, message) is appended for each.
     """
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: the image list cannot be read ({reason}); check data.root and the list") from None
-    rows = [(number, row) for number, line in enumerate(text.splitlines(), start=1) if (row := line.split())]
+    rows = list(list_rows(path, root))
     foreign = {number: row for number, row in rows if not _is_utf8(row)}
     if foreign:
         message = "not UTF-8; write the list in UTF-8, rename the file where its own name is something else"
@@ -86,6 +94,77 @@ def read_image_list(path: PathLike, faults: list[ListFault] | None = None) -> Im
         flags=flags,
         lines=np.array([number for number, _ in rows]),
     )
+
+
+def list_rows(path: PathLike, root: PathLike | None = None) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield line number and columns of every line of an image list; names are relative to the data set.
+
+    Blank lines are skipped, and so are the `._` files that macOS leaves on foreign disks. The file may have a byte
+    order mark and lines that end as on Windows. Names may hold spaces, where they end in the suffix of an image or
+    stand in quotes, backslashes, `./`, and the whole path of a file below `root`.
+
+    Raises UserError naming the file when it cannot be read or is too large, and the line that holds a NUL byte.
+    """
+    try:
+        text = read_utf8(path, MOST_BYTES)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: the image list cannot be read ({reason}); check data.root and the list") from None
+    folders = [] if root is None else _absolute(root)
+    plain = not any(odd in text for odd in (b"\\", b"./", b"//", b"._", b"\0", *folders))
+    for number, line in enumerate(text.splitlines(), start=1):
+        row = line.split()
+        if not row:
+            continue
+        if len(line) > _LONGEST_LINE:
+            raise UserError(f"{path}, line {number}: {len(line)} bytes; write one image a line")
+        if not row[0].lower().endswith(_SUFFIXES) or (len(row) > 1 and not _is_column(row[1])):
+            row = _with_spaces(line) or row
+        if not plain:
+            if b"\0" in line:
+                raise UserError(f"{path}, line {number}: a NUL byte, which no name holds; write the list in UTF-8")
+            names = 1 if len(row) < 2 or row[1].isdigit() else 2
+            row[:names] = (_relative(name, folders) for name in row[:names])
+            if row[0].rpartition(b"/")[2].startswith(b"._"):
+                continue
+        yield number, row
+
+
+def visible_lists(folder: Path) -> list[Path]:
+    """Find the `*.txt` of a folder, sorted by name, without hidden ones: macOS leaves `._name.txt` files."""
+    return sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
+
+
+def _is_column(column: bytes) -> bool:
+    return column in (b"0", b"1") or column.lower().endswith(_SUFFIXES)
+
+
+def _with_spaces(line: bytes) -> list[bytes] | None:
+    """Split a line whose names hold spaces; None when it does not say where they end."""
+    found = _SPACED.match(line)
+    if found is None:
+        return None
+    names = [found["image"], *([found["mask"]] if found["mask"] else [])]
+    return [name.strip(b'"') for name in names] + found["flags"].split()
+
+
+def _relative(name: bytes, folders: list[bytes]) -> bytes:
+    """Name a file relative to the data set, whose `folders` are the whole paths that lead to it."""
+    name = name.replace(b"\\", b"/")
+    for folder in folders:
+        if name.startswith(folder):
+            name = name[len(folder) - 1 :]
+            break
+    if b"./" in name or b"//" in name:
+        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        name = b"/" * name.startswith(b"/") + b"/".join(parts)
+    return name
+
+
+def _absolute(root: PathLike) -> list[bytes]:
+    """List the whole paths of a folder, with `/` at the end: as given, and without links."""
+    paths = dict.fromkeys((os.path.abspath(root), os.path.realpath(root)))
+    return [os.fsencode(path.replace(os.sep, "/").rstrip("/")) + b"/" for path in paths if path != os.sep]
 
 
 def _is_utf8(row: list[bytes]) -> bool:

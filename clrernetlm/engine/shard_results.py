@@ -13,6 +13,7 @@ from clrernetlm.evaluation.image_lists import lines_file, read_images
 from clrernetlm.evaluation.predictions import lines_name
 from clrernetlm.evaluation.sweep import Sweep
 from clrernetlm.evaluation.tally import EvaluationResult
+from clrernetlm.files import PathLike
 from clrernetlm.output_files import ResultFolder
 
 if TYPE_CHECKING:
@@ -58,12 +59,12 @@ def bring_lines(group: ProcessGroup, shard_file: Path, replaced: Callable[[], Ab
 
 
 def bring_lane_files(
-    group: ProcessGroup, list_file: Path, shard_folder: Path, results: ResultFolder, source: str
+    group: ProcessGroup, list_file: Path, root: PathLike, shard_folder: Path, results: ResultFolder, source: str
 ) -> None:
     """The `.lines.txt` files of the shards -> the results of `source` in the first process."""
 
     def texts() -> Iterator[tuple[str, bytes]]:
-        for image in group.shard.pick(read_images(list_file)):
+        for image in group.shard.pick(read_images(list_file, root)):
             yield image, Path(lines_file(shard_folder, image)).read_bytes()
 
     for image, text in group.in_list_order(texts()):

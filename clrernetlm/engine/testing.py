@@ -167,7 +167,7 @@ def require_writable(
             check_output(path, kind, is_own, parameter=parameter, overwrite=overwrite, reads=reads)
     if out is None:
         return {"source": source, "overwrite": overwrite}
-    images = list(dict.fromkeys(read_images(listed)))
+    images = list(dict.fromkeys(read_images(listed, config.data.root)))
     first: dict[str, str] = {}
     for image in images:
         reads.add(lines_file(config.data.root, image))
@@ -204,7 +204,7 @@ def bring_predictions(
     """The scored predictions that all processes left -> `folder` in the first process."""
     if not group.alone:
         results = ResultFolder(folder, overwrite=overwrite)
-        bring_lane_files(group, image_list(config, split), shard_folder, results, source)
+        bring_lane_files(group, image_list(config, split), config.data.root, shard_folder, results, source)
         bring_lines(group, shard_folder / PREDICTIONS_FILE, lambda: results.replacing(PREDICTIONS_FILE, source))
         bring_lines(group, shard_folder / PER_IMAGE_FILE, lambda: replacing(folder / PER_IMAGE_FILE))
 
@@ -258,7 +258,7 @@ def split_categories(config: Config, split: Split) -> Path | str | None:
     if split == "test" and not asked and lists.is_dir():
         return lists
     if asked or split == "test":
-        folders = folder_categories(image_list(config, split))
+        folders = folder_categories(image_list(config, split), config.data.root)
         return FOLDERS if asked or 1 < len(folders) <= MAX_FOLDERS else None
     return None
 

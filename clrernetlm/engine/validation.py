@@ -19,7 +19,7 @@ from clrernetlm.evaluation.image_lists import read_images
 from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
 from clrernetlm.geometry import FrameSize
 from clrernetlm.image_headers import image_size
-from clrernetlm.lane import Lane, Points, read_lines
+from clrernetlm.lane import Lane, Points, label_path, read_lines
 from clrernetlm.models.decode import prediction_points
 
 
@@ -63,7 +63,7 @@ class ValidationTally:
         """Compare predictions with the labels beside `image`; raises UserError when those cannot be read."""
         settings = self.settings
         require_fitting_frame(settings.image_size, image, frame)
-        labels = [points for points in read_lines(image.with_suffix(".lines.txt")) if len(points) > 1]
+        labels = [points for points in read_lines(label_path(str(image))) if len(points) > 1]
         found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
         ious = frame_ious(settings, found, labels, frame)
         self.tally.count(ious[match_lanes(ious, settings.semantics)], len(found), len(labels))

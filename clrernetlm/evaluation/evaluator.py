@@ -119,10 +119,10 @@ def evaluate(
     if per_image is not None:
         check_output(per_image, "a per-image file", is_per_image, parameter="per_image", overwrite=overwrite)
     job = Job(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
-    names = _categories(categories, list_file)
+    names = _categories(categories, list_file, gt_dir)
     total = Tally(job.counted)
     by_category = {name: Tally(job.counted) for name in names}
-    entries = _entries(list_file, names)
+    entries = _entries(list_file, names, gt_dir)
     chunks = _chunks(entries if shard is None else shard.pick(entries))
     with replacing(per_image) if per_image is not None else nullcontext() as temporary:
         with open(temporary or os.devnull, "w", encoding="utf-8") as lines:
@@ -136,7 +136,7 @@ def evaluate(
         if total.images == 0 and next(read_images(list_file), None) is None:
             raise UserError(f"{list_file}: no images; expected one image path a line")
         if shard is None and missing == total.images:
-            example = lines_file(pred_dir, next(read_images(list_file)))
+            example = lines_file(pred_dir, next(read_images(list_file, gt_dir)))
             raise UserError(
                 f"{pred_dir}: 0 of {total.images:,} prediction files found, among them {example}; check the folder and "
                 f"the paths in {list_file}"
@@ -145,18 +145,20 @@ def evaluate(
     return EvaluationResult(job.thresholds, total, by_category, settings, missing)
 
 
-def _categories(categories: PathLike | None, list_file: PathLike) -> dict[str, list[str]]:
+def _categories(categories: PathLike | None, list_file: PathLike, root: PathLike) -> dict[str, list[str]]:
     if categories is None:
         return {}
-    return folder_categories(list_file) if os.fspath(categories) == FOLDERS else read_categories(categories)
+    if os.fspath(categories) == FOLDERS:
+        return folder_categories(list_file, root)
+    return read_categories(categories, root)
 
 
-def _entries(list_file: PathLike, categories: dict[str, list[str]]) -> Iterator[Entry]:
+def _entries(list_file: PathLike, categories: dict[str, list[str]], root: PathLike) -> Iterator[Entry]:
     members: dict[str, tuple[str, ...]] = {}
     for name, images in categories.items():
         for image in images:
             members[image] = (*members.get(image, ()), name)
-    for image in read_images(list_file):
+    for image in read_images(list_file, root):
         yield image, members.get(image, ())
 
 

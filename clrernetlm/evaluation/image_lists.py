@@ -7,25 +7,22 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from clrernetlm.data.lists import list_rows, visible_lists
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
+from clrernetlm.lane import label_path
 
 FOLDERS = "folders"  # in place of a folder of category lists: the top-level folders of the images
 
 
-def read_images(list_file: PathLike) -> Iterator[str]:
-    """Image paths of a list file, one by one, without the leading `/`; further columns (mask, flags) are ignored.
+def read_images(list_file: PathLike, root: PathLike | None = None) -> Iterator[str]:
+    """Yield the image paths of a list file, as `list_rows` reads it, without the leading `/`.
 
-    Raises UserError when the file cannot be read.
+    `root`: the folder of the data set, whose whole path names may begin with. Raises UserError when the file cannot be
+    read.
     """
-    try:
-        with open(list_file, encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                columns = line.split(maxsplit=1)
-                if columns:
-                    yield columns[0].lstrip("/")
-    except OSError as error:
-        raise UserError(f"{list_file}: cannot be read ({error.strerror}); give a file with one image a line") from None
+    for _, row in list_rows(list_file, root):
+        yield os.fsdecode(row[0]).lstrip("/")
 
 
 def category_name(path: Path) -> str:
@@ -33,7 +30,7 @@ def category_name(path: Path) -> str:
     return re.sub(r"^test\d+_", "", path.stem)
 
 
-def read_categories(folder: PathLike) -> dict[str, list[str]]:
+def read_categories(folder: PathLike, root: PathLike | None = None) -> dict[str, list[str]]:
     """Category name -> its images, for every `*.txt` of a folder, ordered as CULane numbers them.
 
     Raises UserError when there is none, or when two files have the same name of category.
@@ -43,7 +40,7 @@ def read_categories(folder: PathLike) -> dict[str, list[str]]:
         number = re.match(r"test(\d+)_", path.name)
         return (int(number[1]) if number else 1 << 30, path.name)
 
-    files = sorted(Path(folder).glob("*.txt"), key=order)
+    files = sorted(visible_lists(Path(folder)), key=order)
     if not files:
         raise UserError(f"{folder}: no category lists; expected a folder with test0_normal.txt, test1_crowd.txt, ...")
     categories: dict[str, list[str]] = {}
@@ -51,14 +48,14 @@ def read_categories(folder: PathLike) -> dict[str, list[str]]:
         name = category_name(path)
         if name in categories:
             raise UserError(f"{path}: a second list of the category {name}; keep one of them")
-        categories[name] = list(read_images(path))
+        categories[name] = list(read_images(path, root))
     return categories
 
 
-def folder_categories(list_file: PathLike) -> dict[str, list[str]]:
+def folder_categories(list_file: PathLike, root: PathLike | None = None) -> dict[str, list[str]]:
     """Top-level folder -> its images, in the order of the list; images outside of any folder are in `.`."""
     categories: dict[str, list[str]] = {}
-    for image in read_images(list_file):
+    for image in read_images(list_file, root):
         folder, slash, _ = image.partition("/")
         categories.setdefault(folder if slash else ".", []).append(image)
     return categories
@@ -66,4 +63,4 @@ def folder_categories(list_file: PathLike) -> dict[str, list[str]]:
 
 def lines_file(folder: PathLike, image: str) -> str:
     """Where the lanes of an image are: `folder/<image path without its extension>.lines.txt`."""
-    return os.path.join(folder, os.path.splitext(image.lstrip("/"))[0] + ".lines.txt")
+    return os.path.join(folder, label_path(image.lstrip("/")))

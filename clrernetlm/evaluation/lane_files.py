@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from clrernetlm.files import PathLike
 from clrernetlm.jit import Bytes, Floats, Ints, kernel
-from clrernetlm.lane import read_lines
+from clrernetlm.lane import MOST_BYTES, read_lines, require_few_lanes
 
 POWERS_OF_TEN = 10.0 ** np.arange(23)  # all exact in float64
 MANTISSA_LIMIT = 1 << 53  # up to here a whole number / a power of ten is the float64 nearest to the decimal
@@ -67,16 +69,17 @@ def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Floats,
     """
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.read()
+            data = file.read() if os.fstat(file.fileno()).st_size <= MOST_BYTES else None
     except FileNotFoundError:
         if missing_is_empty:
             return np.zeros((0, 2)), np.zeros(1, np.int64)
         data = None
-    except OSError:
+    except (OSError, ValueError):  # a NUL byte in the name
         data = None
     if data is not None:
         understood, values, stops = _parse(np.frombuffer(data, np.uint8), POWERS_OF_TEN)
         if understood and not (stops & 1).any():
+            require_few_lanes(path, len(stops) - 1)
             return values.reshape(-1, 2), stops >> 1
     lanes = read_lines(path)
     stops = np.cumsum([0, *(len(lane) for lane in lanes)])

@@ -17,6 +17,7 @@ from clrernetlm.evaluation.image_lists import lines_file
 from clrernetlm.files import PathLike
 from clrernetlm.lane import Lane, format_lines
 from clrernetlm.output_files import ResultFolder
+from clrernetlm.text_files import text_encoding
 
 PREDICTIONS_FILE = "predictions.jsonl"
 
@@ -98,7 +99,7 @@ def shared_lines(first: str, second: str) -> UserError:
 def read_predictions(path: PathLike) -> Iterator[Prediction]:
     """Predictions of a JSON-lines file, one image at a time. Raises UserError naming file and line."""
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, encoding=text_encoding(path)) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _parse(line, f"{path}, line {number}")

@@ -113,7 +113,7 @@ def scored_ious(
     check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
     missing: set[str] | None = None
     if list_file is not None:
-        missing = _first_listed(list_file, shard or Shard())
+        missing = _first_listed(list_file, gt_dir, shard or Shard())
     matched = 0
     for prediction in read_predictions(predictions_file):
         if missing is not None:
@@ -143,9 +143,9 @@ def scored_ious(
         yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))
 
 
-def _first_listed(list_file: PathLike, shard: Shard) -> set[str]:
+def _first_listed(list_file: PathLike, root: PathLike, shard: Shard) -> set[str]:
     """The images of a shard that no line before theirs names."""
     numbers: dict[str, int] = {}
-    for number, image in enumerate(read_images(list_file)):
+    for number, image in enumerate(read_images(list_file, root)):
         numbers.setdefault(image, number)
     return {image for image, number in numbers.items() if shard.holds(number)}

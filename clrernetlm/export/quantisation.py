@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clrernetlm.data.images import read_image
+from clrernetlm.data.lists import list_rows
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import Viewport
-from clrernetlm.inputs import IMAGE_SUFFIXES, files_below
+from clrernetlm.inputs import IMAGE_SUFFIXES
 from clrernetlm.runtimes.about import needed
 from clrernetlm.runtimes.names import IMAGES
 from clrernetlm.runtimes.openvino_runtime import pyramid_ports
@@ -34,15 +36,13 @@ def calibration_inputs(source: str, viewport: Viewport) -> list[dict[str, Any]]:
 
 def _paths(source: Path) -> Iterator[Path]:
     if source.is_dir():
-        yield from sorted(path for path in files_below(source) if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        yield from sorted(path for path in found if not path.name.startswith("."))
         return
-    try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{source}: not a folder or a list of images; check --calibration") from None
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _find(source, line.split()[0], number)
+    if not source.is_file():
+        raise UserError(f"{source}: not a folder or a list of images; check --calibration")
+    for number, row in list_rows(source):
+        yield _find(source, os.fsdecode(row[0]), number)
 
 
 def _find(source: Path, name: str, number: int) -> Path:

@@ -177,7 +177,7 @@ def test_missing_labels_folders_lists_and_categories(small: Path) -> None:
         ({}, {}, "gt/a/0003.lines.txt: cannot be read"),
         ({0: small / "nopred"}, {}, "nopred: no such folder of predictions"),
         ({1: small / "nogt"}, {}, "nogt: no such folder of labels"),
-        ({2: small / "nolist.txt"}, {}, "nolist.txt: cannot be read"),
+        ({2: small / "nolist.txt"}, {}, "nolist.txt: the image list cannot be read"),
         ({2: small / "empty.txt"}, {}, "empty.txt: no images"),
         ({}, {"categories": small / "nothing"}, "nothing: no category lists"),
         ({}, {"thresholds": (1.5,)}, "thresholds: "),

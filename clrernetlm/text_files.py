@@ -1,0 +1,46 @@
+"""Reads text files of users: byte order marks, UTF-8 and UTF-16, and files too large to be what they should be."""
+
+from __future__ import annotations
+
+import codecs
+
+from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
+
+_MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def read_utf8(path: PathLike, most_bytes: int) -> bytes:
+    """Read a text file as UTF-8 without a byte order mark, whatever Unicode encoding its mark says.
+
+    Bytes of a file without a mark are returned as they are. Raises OSError when the file cannot be read, and UserError
+    naming the file when it is larger than `most_bytes` or does not hold what its mark says.
+    """
+    with open(path, "rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise UserError(f"{path}: larger than {most_bytes // 1_000_000} MB; check that it is the right file")
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            if encoding == "utf-8":
+                return data[len(mark) :]
+            try:
+                return data[len(mark) :].decode(encoding).encode()
+            except UnicodeError:
+                shown = encoding[: encoding.rindex("-")].upper()
+                raise UserError(f"{path}: begins as {shown} and does not go on so; write it in UTF-8") from None
+    return data
+
+
+def text_encoding(path: PathLike) -> str:
+    """Name the encoding that a text file's byte order mark says, for `open`; UTF-8 without one. Raises OSError."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), "utf-8")
+    return "utf-8-sig" if encoding == "utf-8" else encoding.rpartition("-")[0]  # these skip the mark

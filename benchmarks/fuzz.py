@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=available_cores(), help="processes; default: one per core")
     parser.add_argument("--no-cases", action="store_true", help="random damage only")
+    parser.add_argument("--minutes", type=float, default=60, help="stop after so long, with what has been run")
     parser.add_argument("--kept", type=Path, help="folder for faulty inputs; default: a new one")
     arguments = parser.parse_args()
     kept = arguments.kept or Path(tempfile.mkdtemp(prefix="fuzz-faults-"))
@@ -109,7 +111,7 @@ def main() -> None:
         queue, running = results(processes), len(processes)
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("Inputs", total=arguments.inputs)
-            while running:
+            while running and time.monotonic() < begun + 60 * arguments.minutes:
                 result = queue.get()
                 if result is None:
                     running -= 1
@@ -121,7 +123,7 @@ def main() -> None:
     finally:
         for process in processes:
             process.terminate()
-    codes = [process.wait() for process in processes]
+    codes = [code for code in (process.wait() for process in processes) if code != -signal.SIGTERM]
     console.print(table(rows))
     for fault in faults:
         given = fault["input"]

@@ -262,9 +262,9 @@ class Inputs:
         return roads
 
     def many(self) -> Path:
-        """A list of 500 images with labels, drawn without the package."""
+        """A list of 300 images with labels, drawn without the package."""
         many, rng = self.folder / "many", np.random.default_rng(0)
-        names = [f"clip{number // 100}/{number:04d}" for number in range(500)]
+        names = [f"clip{number // 100}/{number:04d}" for number in range(300)]
         picture = rng.integers(0, 255, (590, 1640, 3), np.uint8)
         jpeg = cv2.imencode(".jpg", cv2.GaussianBlur(picture, (31, 31), 0))[1].tobytes()
         rows = np.arange(589, 300, -10)

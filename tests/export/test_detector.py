@@ -229,7 +229,14 @@ def test_graphs_that_reach_beyond_their_file_are_refused(files: dict[str, Path],
     branch.graph.node.append(onnx.helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph))
     operator = onnx.load(files["onnx"])
     operator.graph.node[0].domain = "somebody.else"
-    for model, reason in ((weights, "other files"), (branch, "other files"), (operator, "not ONNX's own")):
+    loop = onnx.load(files["onnx"])
+    loop.graph.node.append(onnx.helper.make_node("Loop", ["x", "y"], ["z"], body=onnx.GraphProto(name="for ever")))
+    for model, reason in (
+        (weights, "other files"),
+        (branch, "other files"),
+        (operator, "not ONNX's own"),
+        (loop, "loops"),
+    ):
         (tmp_path / "models").mkdir(exist_ok=True)
         path = tmp_path / "models" / "graph.onnx"
         path.write_bytes(model.SerializeToString())
@@ -311,16 +318,17 @@ def test_truncated_exports_are_one_line(files: dict[str, Path], tmp_path: Path, 
 @pytest.mark.parametrize(
     "text",
     [
+        '<net><layers><layer id="1" name="x" type="Loop"/></layers></net>',
         "<a>" * 200,
         "<net>" + "<a/>" * 500_001 + "</net>",
         '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><net>&b;</net>',
         '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]><net>&e;</net>',
     ],
-    ids=["deep", "many", "unfolding", "other file"],
+    ids=["loop", "deep", "many", "unfolding", "other file"],
 )
 def test_graphs_that_unfold_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "graph.xml").write_text(text)
-    with pytest.raises(UserError, match=r"graph\.xml: not an OpenVINO model, or cut short"):
+    with pytest.raises(UserError, match=r"graph\.xml: (not an OpenVINO model, or cut short|has loops)"):
         read_about(tmp_path / "graph.xml")
 
 

@@ -42,7 +42,7 @@ def require_fitting_validation(config: Config) -> None:
     root = Path(config.data.root)
     frame = None
     with suppress(UserError):  # what cannot be read is named by who needs it
-        image = root / next(read_images(root / config.data.val_list), "")
+        image = root / next(read_images(root / config.data.val_list, root), "")
         frame = image_size(image)
     if frame is not None:
         require_fitting_frame(config.evaluation.image_size, image, frame)

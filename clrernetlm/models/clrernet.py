@@ -80,7 +80,7 @@ class CLRerNet(nn.Module):
 
 @check_arguments
 def init_detector(
-    config: Config | ClrernetConfig | PathLike, checkpoint: PathLike | None = None, device: str = "cpu"
+    config: Config | ClrernetConfig | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> CLRerNet:
     """A CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
 

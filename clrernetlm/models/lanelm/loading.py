@@ -34,7 +34,7 @@ def build_lanelm(config: Config) -> DetectorReader:
 
 @check_arguments
 def init_lanelm(
-    config: Config | PathLike, checkpoint: PathLike | None = None, device: str = "cpu"
+    config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> PromptableDetector:
     """CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
 
@@ -52,7 +52,9 @@ def init_lanelm(
 
 
 @check_arguments
-def init_reader(config: Config | PathLike, checkpoint: PathLike | None = None, device: str = "cpu") -> DetectorReader:
+def init_reader(
+    config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
+) -> DetectorReader:
     """As `init_lanelm`, for either kind: `read(observe(images))` gives its lanes without prompts."""
     settings, weights = find_settings_and_weights(config, checkpoint)
     target = select_device(device)

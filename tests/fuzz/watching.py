@@ -8,6 +8,7 @@ have appeared or changed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -216,6 +217,7 @@ def harmless_program(arguments: tuple[Any, ...]) -> bool:
 def serve(sandbox: Sandbox, requests: int, replies: int) -> None:
     """The watched process: inputs as JSON lines from `requests`, to `replies` `started` and then a result for each."""
     os.setsid()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: end with the watcher, however it ends
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (300 << 20, 300 << 20))
     os.environ |= {

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def _paths(source: Path) -> Iterator[Path]:
 def _find(source: Path, name: str, number: int) -> Path:
     relative = name.lstrip("/")
     for path in (Path(name), source.parent / relative, source.parent.parent / relative):
-        if path.is_file():
-            return path
+        with suppress(OSError):  # a name longer than the system takes
+            if path.is_file():
+                return path
     raise UserError(f"{source}, line {number}: {name} is not there, neither beside the list nor in the folder above it")
 
 

@@ -47,13 +47,13 @@ def add(kind: str, name: str, make: Make, expected: Expectation = "any") -> None
     EXPECTATIONS[kind, name] = expected
 
 
-def one(path: str, data: bytes) -> Make:
-    """A case of one file of these bytes."""
+def one(path: str, data: bytes | Callable[[], bytes]) -> Make:
+    """A case of one file of these bytes, or of those that a function makes when they are needed: bombs take a while."""
 
     def make(seeds: Path, folder: Path) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        target.write_bytes(data() if callable(data) else data)
 
     return make
 
@@ -295,13 +295,13 @@ for suffix, data in {
 }.items():
     add("images", f"billions-of-pixels{suffix}", picture(suffix, fixed(data)), "refuse")
 for suffix, data in {
-    ".png": png(30000, 30000, rows=b"\0" * 30001 * 300),
-    ".bmp": bmp(30000, 30000),
-    ".ppm": b"P6\n30000 30000\n255\n" + bytes(100),
-    ".tiff": tiff(30000, 30000),
+    ".png": lambda seeds: png(30000, 30000, rows=b"\0" * 30001 * 300),
+    ".bmp": lambda seeds: bmp(30000, 30000),
+    ".ppm": lambda seeds: b"P6\n30000 30000\n255\n" + bytes(100),
+    ".tiff": lambda seeds: tiff(30000, 30000),
 }.items():
-    add("images", f"900-million-pixels{suffix}", picture(suffix, fixed(data)), "refuse")
-add("images", "bomb.png", picture(".png", fixed(png(20000, 20000, 1, 0, bytes(2501 * 20000)))))
+    add("images", f"900-million-pixels{suffix}", picture(suffix, data), "refuse")
+add("images", "bomb.png", picture(".png", lambda seeds: png(20000, 20000, 1, 0, bytes(2501 * 20000))))
 add("images", "negative.bmp", picture(".bmp", fixed(bmp(-5, -(2**31)))), "refuse")
 add("images", "zero.png", picture(".png", fixed(png(0, 0))), "refuse")
 add("images", "zero.ppm", picture(".ppm", fixed(b"P6\n0 0\n255\n")), "refuse")
@@ -359,7 +359,7 @@ add("images", "palette-missing.png", picture(".png", fixed(png(4, 4, 8, 3, b"\0\
 add(
     "images",
     "text-bomb.png",
-    picture(".png", fixed(png(4, 4, 8, 0, bytes(20), zTXt=b"x\0\0" + zlib.compress(bytes(60 << 20))))),
+    picture(".png", lambda seeds: png(4, 4, 8, 0, bytes(20), zTXt=b"x\0\0" + zlib.compress(bytes(60 << 20)))),
 )
 
 
@@ -535,7 +535,10 @@ def object_array() -> bytes:
     return buffer.getvalue()
 
 
-BOMB = zipped({"data.npy": npy("(1073741824,)", "|u1", bytes(1 << 20)) + bytes(200 << 20)}, zipfile.ZIP_DEFLATED)
+def npz_bomb() -> bytes:
+    return zipped({"data.npy": npy("(1073741824,)", "|u1", bytes(1 << 20)) + bytes(200 << 20)}, zipfile.ZIP_DEFLATED)
+
+
 special("npz", "diffs.npz")
 for name, data in {
     "petabytes": zipped({"data.npy": npy("(200000000000000,)")}),
@@ -561,7 +564,7 @@ for name, data in {
     "bzip2": zipped({"data.npy": npy("(4,)", data=bytes(16))}, zipfile.ZIP_BZIP2),
     "lzma": zipped({"data.npy": npy("(4,)", data=bytes(16))}, zipfile.ZIP_LZMA),
     "gzip": gzip.compress(npy("(4,)", data=bytes(16))),
-    "200-MB-of-zeros": BOMB,
+    "200-MB-of-zeros": npz_bomb,
 }.items():
     add("npz", name, one("diffs.npz", data))
 add("npz", "nan", one("diffs.npz", zipped({"data.npy": npy("(4,)", data=np.full(4, np.nan, np.float32).tobytes())})))
@@ -768,7 +771,7 @@ for name, data in {
     "torchscript": zipped({"a/constants.pkl": b"", "a/code/x.py": b"import os"}),
     "tar": (lambda buffer: (tarfile.open(fileobj=buffer, mode="w").close(), buffer.getvalue())[1])(io.BytesIO()),
     "html": b"<html>404</html>",
-    "zip-bomb": zipped({"a/data.pkl": b"\x80\x02" + b"N0" * (100 << 20) + b"N."}, zipfile.ZIP_DEFLATED),
+    "zip-bomb": lambda: zipped({"a/data.pkl": b"\x80\x02" + b"N0" * (100 << 20) + b"N."}, zipfile.ZIP_DEFLATED),
 }.items():
     add("checkpoints", name, one("tiny.pth", data), "refuse")
 
@@ -1197,7 +1200,7 @@ for name, make in {
     "no-extra": program_with(member("clrernetlm", b"")),
     "names-missing": program_with(member("names", b"")),
     "names-cut": program_with(member("names", b"images")),
-    "bomb": one("tiny.pt2", zipped({"a/extra/clrernetlm": bytes(1 << 30)}, zipfile.ZIP_DEFLATED)),
+    "bomb": one("tiny.pt2", lambda: zipped({"a/extra/clrernetlm": bytes(1 << 30)}, zipfile.ZIP_DEFLATED)),
     "a-pickle": one("tiny.pt2", pickle.dumps(Hostile(), 2)),
     "a-checkpoint": one("tiny.pt2", checkpoint_zip(pickle.dumps(Hostile(), 2))),
     "extra-twice": program_with(lambda members: members.update({"../extra/clrernetlm": b"{}"})),

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, help="folder for faulty inputs; default: a new one")
     arguments = parser.parse_args()
     kept = arguments.kept or Path(tempfile.mkdtemp(prefix="fuzz-faults-"))
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     rows: dict[str, Row] = {}
     faults: list[dict[str, Any]] = []
     begun = time.monotonic()

@@ -64,6 +64,6 @@ def reason_of(error: BaseException) -> str | None:
         detail = f" ({text.strip().splitlines()[-1][:200]})" if text.strip() else ""
         return f"not enough memory{detail}; use smaller batches, images or fewer workers"
     if isinstance(error, OSError) and error.strerror:
-        named = f"{error.filename}: " if error.filename else ""
+        named = f"{str(error.filename)[: LONGEST // 4]}: " if error.filename else ""
         return f"{named}{error.strerror}; check the path, permissions and free space"
     return None

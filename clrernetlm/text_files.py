@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import os
+import stat
 
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
@@ -16,13 +19,30 @@ _MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
 )
 
 
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file descriptor without waiting for the writer of a named pipe; the `opener` argument of `open`.
+
+    A pipe that somebody writes to, as `<(command)` in a shell, is read to its end; one without a writer is empty.
+    Raises OSError for devices, which may never end.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "a device, not a file", path)
+        if stat.S_ISFIFO(mode):
+            os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def read_utf8(path: PathLike, most_bytes: int) -> bytes:
     """Read a text file as UTF-8 without a byte order mark, whatever Unicode encoding its mark says.
 
     Bytes of a file without a mark are returned as they are. Raises OSError when the file cannot be read, and UserError
     naming the file when it is larger than `most_bytes` or does not hold what its mark says.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_at_once) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise UserError(f"{path}: larger than {most_bytes // 1_000_000} MB; check that it is the right file")
@@ -40,7 +60,7 @@ def read_utf8(path: PathLike, most_bytes: int) -> bytes:
 
 def text_encoding(path: PathLike) -> str:
     """Name the encoding that a text file's byte order mark says, for `open`; UTF-8 without one. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_at_once) as file:
         head = file.read(4)
     encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), "utf-8")
     return "utf-8-sig" if encoding == "utf-8" else encoding.rpartition("-")[0]  # these skip the mark

@@ -200,7 +200,7 @@ class Speed(WithConfig):
     compile: bool = False
 
     def run(self) -> int:
-        if min(*self.batch, self.iterations, 1) < 1:
+        if not self.batch or min(*self.batch, self.iterations) < 1:
             raise UserError("--batch and --iterations: use 1 or more")
         from clrernetlm.engine.memory import keep_freed_memory
 

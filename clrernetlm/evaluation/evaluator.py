@@ -101,7 +101,7 @@ def evaluate(
     missing label file, for a malformed file (naming the line), for labels beyond `image_size`, for an empty list and
     for settings that make no sense.
     """
-    check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
+    check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
     require_sequence(thresholds, "thresholds", "IoU thresholds")
     for threshold in thresholds:
         require_number(threshold, "thresholds", 0, math.nextafter(1, 0))

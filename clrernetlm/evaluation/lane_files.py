@@ -9,6 +9,7 @@ import numpy as np
 from clrernetlm.files import PathLike
 from clrernetlm.jit import Bytes, Floats, Ints, kernel
 from clrernetlm.lane import MOST_BYTES, read_lines, require_few_lanes
+from clrernetlm.text_files import open_at_once
 
 POWERS_OF_TEN = 10.0 ** np.arange(23)  # all exact in float64
 MANTISSA_LIMIT = 1 << 53  # up to here a whole number / a power of ten is the float64 nearest to the decimal
@@ -68,7 +69,7 @@ def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Floats,
     `read_lines` does.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=open_at_once) as file:
             data = file.read() if os.fstat(file.fileno()).st_size <= MOST_BYTES else None
     except FileNotFoundError:
         if missing_is_empty:

@@ -110,7 +110,7 @@ def scored_ious(
     Raises UserError for a malformed or missing file, for one that has no image of the whole list, and for labels beyond
     `image_size`.
     """
-    check_settings(semantics, width, image_size or (CANVAS_WIDTH, 1))
+    check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
     missing: set[str] | None = None
     if list_file is not None:
         missing = _first_listed(list_file, gt_dir, shard or Shard())

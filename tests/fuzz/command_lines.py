@@ -37,7 +37,7 @@ LINES = (
     "models get tiny --to out",
     "pack models/tiny.ckpt out/packed.safetensors --precision fp16",
     "pack models/tiny.pth out/packed.safetensors --config tiny.py",
-    "export models/tiny.ckpt missing.pth --to onnx --out out/a.onnx",
+    "export missing.ckpt missing.pth --to onnx --out out/a.onnx",
     "speed tiny.py models/tiny.pth --device cpu --batch 1 --iterations 1 --precision fp32",
     "synth out/roads --train 1 --val 0 --test 0 --size 328x118 --workers 1 --seed 3",
     TRAIN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -212,7 +213,9 @@ def make_image(rng: Random, seeds: Path, folder: Path) -> None:
 
 def read_one_image(seeds: Path, folder: Path) -> None:
     root = folder / "data"
-    (path,) = (str(root / line.strip("/\n")) for line in (root / "list" / "list.txt").read_text().splitlines())
+    (path,) = (
+        str(root / line.strip("/\n")) for line in os.fsdecode((root / "list" / "list.txt").read_bytes()).splitlines()
+    )
 
     def same_size() -> None:
         image, size = read_frame(path, Scratch())

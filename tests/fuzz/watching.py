@@ -37,7 +37,7 @@ MEGABYTES = 1500  # that the whole process may use
 KILLED_ABOVE = 3000  # megabytes; the machine has others to serve
 ASKED = "asked"
 MARK = "escaped"  # in every piece of hostile code, and the name of the file that it makes
-MESSAGE = 2000  # characters that an error may have
+MESSAGE = 2100  # characters that an error may have
 STARTS_PROGRAMS = (
     "os.system",
     "os.exec",
@@ -140,6 +140,7 @@ class Auditor:
         self.runs = False
         self.allowed: tuple[str, ...] = ()
         self.asked: tuple[str, ...] = ()  # places that a command line names itself: not written to either, but no fault
+        self.above: set[str] = set()  # the folders above them, each with a slash behind
         self.sandbox = str(sandbox.root)
         self._file = os.open(sandbox.violations, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._busy = False
@@ -187,7 +188,9 @@ class Auditor:
             place = os.path.realpath(name) if follow else os.path.join(parent, os.path.basename(name))
             if place.startswith(("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/", *self.allowed)):
                 return ""
-            return f"{ASKED if place.startswith(self.asked) else 'outside'} {event} {place}"
+            return (
+                f"{ASKED if place.startswith(self.asked) or f'{place}/' in self.above else 'outside'} {event} {place}"
+            )
         return ""
 
 
@@ -266,6 +269,7 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
     ]
     auditor.allowed, auditor.runs = (caches, *map(str, own)), kind.runs
     auditor.asked = tuple(named_places(sandbox.input / "line.json")) if given.kind == "commands" else ()
+    auditor.above = {f"{parent}/" for place in auditor.asked for parent in Path(place).parents}
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident memory counts from now
     start = time.perf_counter()
     outcome, message = "accepted", ""
@@ -373,6 +377,8 @@ class Watcher:
                 result = self._run_one(given)
                 if result.is_fault:
                     self._keep(result)
+                if result.outcome == "memory":
+                    self._end()  # what was not given back would count against the next input too
                 yield result
         finally:
             self._end()

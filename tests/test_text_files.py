@@ -1,0 +1,24 @@
+"""Text files of any Unicode encoding are read, pipes and devices do not keep the reader waiting."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clrernetlm.evaluation.lane_files import read_points
+from clrernetlm.text_files import read_utf8
+
+
+def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "list.txt"
+    os.mkfifo(pipe)
+    assert read_utf8(pipe, 1000) == b""  # nobody writes
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(pipe, os.O_WRONLY)
+    os.write(writer, b"/a.jpg\n")
+    os.close(writer)
+    with os.fdopen(reader, "rb") as file:
+        assert file.read() == b"/a.jpg\n"
+    with pytest.raises(OSError, match="a device"):
+        read_utf8("/dev/zero", 1000)
+    assert read_points(pipe)[0].shape == (0, 2)

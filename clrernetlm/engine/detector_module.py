@@ -10,13 +10,14 @@ from clrernetlm.config import Config
 from clrernetlm.engine.anchor_fitting import fit_anchors
 from clrernetlm.engine.data_module import LaneDataModule
 from clrernetlm.engine.lane_module import Batch, LaneModule, network_input
-from clrernetlm.models.checkpoint import load_weights
+from clrernetlm.models.checkpoint import start_from_weights
 from clrernetlm.models.clrernet import CLRerNet
 from clrernetlm.models.criterion import CLRerNetCriterion
 from clrernetlm.models.decode import decode_lanes
 from clrernetlm.models.lane_iou import CULANE_CROP_SIZE
 from clrernetlm.models.layers import lay_channels_last
 from clrernetlm.models.pretrained import load_pretrained
+from clrernetlm.models.state_dict import ANCHORS
 from clrernetlm.weights import weights_path
 
 
@@ -62,12 +63,10 @@ class DetectorModule(LaneModule):
     def begin(self, data: LaneDataModule) -> None:
         """Weights to go on from, or ImageNet's, and anchors where lanes are."""
         start = self.config.training.start_from
-        if start is not None:
-            load_weights(self.model, weights_path(start))
-            return
-        if self.config.model.backbone.pretrained:
+        left = None if start is None else start_from_weights(self.model, weights_path(start))
+        if left is None and self.config.model.backbone.pretrained:
             load_pretrained(self.model.backbone, self.config.model.backbone)
-        if self.config.training.fit_anchors:
+        if self.config.training.fit_anchors and (left is None or ANCHORS in left):
             anchors = self.model.bbox_head.anchor_generator.prior_embeddings.weight
             size, seed = self.config.model.viewport.size, self.config.training.seed
             fitted = fit_anchors(data.images, len(anchors), size, seed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from clrernetlm import __version__
 from clrernetlm.errors import UserError
 from clrernetlm.files import EXPORTED, PathLike, replacing
 from clrernetlm.models.packed import NOT_A_CHECKPOINT, SUFFIX, read_packed
-from clrernetlm.models.state_dict import load_network_weights, network_weights
+from clrernetlm.models.state_dict import HOLDERS, load_fitting_weights, load_network_weights, network_weights
 from clrernetlm.models.torch_archive import TorchScriptError, read_torch_file
 
 if TYPE_CHECKING:
@@ -70,7 +72,35 @@ def load_weights(model: CLRerNet, path: PathLike, to_train: bool = True) -> dict
         load_network_weights(model, network_weights(checkpoint), to_train)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return {key: value for key, value in checkpoint.items() if key != "state_dict" and not isinstance(value, Tensor)}
+    return {key: value for key, value in checkpoint.items() if key not in HOLDERS and not isinstance(value, Tensor)}
+
+
+def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:
+    """Fill `model` with what fits of a checkpoint of another configuration; returns the names of what does not.
+
+    The backbone has to fit, the pyramid and the head may. A warning says what starts afresh. Raises UserError that
+    names the file and the likely reason; the model is then as it was.
+    """
+    weights = network_weights(read_checkpoint(path))
+    try:
+        left = load_fitting_weights(model, weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if left:
+        own = len(model.state_dict())
+        parts = sorted({".".join(name.split(".")[:2]) for name in left})
+        unused = [name for name in weights if name not in model.state_dict()]
+        warnings.warn(
+            f"{path}: {own - len(left)} of {own} weights fit this configuration; the others start afresh: "
+            f"{_shortened(parts)}" + (f"; not used of the file: {_shortened(unused)}" if unused else ""),
+            stacklevel=2,
+        )
+    return left
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """At most eight names in one line."""
+    return ", ".join(name[:60] for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def save_official(model: CLRerNet, path: PathLike, meta: dict[str, Any] | None = None) -> None:

@@ -14,6 +14,7 @@ from clrernetlm.config.schema import BackboneConfig, BackboneName
 from clrernetlm.errors import UserError
 from clrernetlm.models.backbones import Backbone
 from clrernetlm.models.checkpoint import read_checkpoint
+from clrernetlm.models.state_dict import weights_in
 
 # Where the authors publish the weights; the file names end with the first digits of their SHA-256.
 URLS: dict[BackboneName, str] = {
@@ -41,7 +42,7 @@ def load_imagenet_file(backbone: Backbone, path: str | Path) -> None:
     Classifier layers and others that detection has no use for are left out.
     """
     checkpoint = read_checkpoint(path)
-    weights: Mapping[str, Any] = checkpoint.get("state_dict", checkpoint)
+    weights: Mapping[str, Any] = weights_in(checkpoint)
     target: nn.Module = backbone.imagenet_module()
     own = target.state_dict()
     # Files older than PyTorch 0.4.1 do not count batches.

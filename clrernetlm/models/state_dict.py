@@ -21,10 +21,14 @@ SEGMENTATION = "bbox_head.seg_decoder."
 # What stands in front of every name: DDP, torch.compile, Lightning modules, LaneLM's checkpoints with their detector.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "detector.")
 MAX_WRAPPERS = 10  # in front of one another; a file could name thousands
+# Keys under which training programs keep the weights, beside their optimiser and counters. Tried in this order.
+HOLDERS = ("state_dict", "model_state_dict", "model", "net", "network")
+STEP_COUNTER = "num_batches_tracked"  # of batch norm; it does not change what a network computes here
 # Entries of other engines that are no weights of the network: input scaling, flattened running averages, step counters.
 FOREIGN = ("data_preprocessor.", "ema_", "steps", CLASS_WEIGHTS)
+ANCHORS = "bbox_head.anchor_generator.prior_embeddings.weight"
 SETTING_OF = {
-    "bbox_head.anchor_generator.prior_embeddings.weight": "model.head.num_priors",
+    ANCHORS: "model.head.num_priors",
     "bbox_head.prior_ys": "model.head.num_points",
     "bbox_head.prior_feat_ys": "model.head.sample_points",
     "neck.fpn_convs.0.conv.bias": "model.head.feature_channels",
@@ -47,11 +51,11 @@ def official_state_dict(model: nn.Module, config: ClrernetConfig) -> dict[str, T
 def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Any state dict that holds the network -> its weights under our names.
 
-    Takes the published names, those of a training engine (a prefix on the network's names) and a dict with
-    `state_dict` in it. Raises UserError when there are no tensors.
+    Takes the published names, those of a training engine (a prefix on the network's names) and a dict that holds them
+    under one of `HOLDERS`. Raises UserError when there are no tensors.
     """
-    inner = state.get("state_dict", state)
-    tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)} if isinstance(inner, Mapping) else {}
+    inner = weights_in(state)
+    tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
     if not tensors:
         raise UserError("state_dict: no weights in it; expected names such as backbone.model.base_layer.0.weight")
     for _ in range(MAX_WRAPPERS):
@@ -60,6 +64,16 @@ def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
             break
         tensors = {name.removeprefix(wrapper): value for name, value in tensors.items() if name.startswith(wrapper)}
     return {name: value for name, value in tensors.items() if not name.startswith(FOREIGN)}
+
+
+def weights_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the dict with the weights in a checkpoint: under one of `HOLDERS`, also in one another, or itself."""
+    for _ in HOLDERS:
+        inner = next((checkpoint[key] for key in HOLDERS if isinstance(checkpoint.get(key), Mapping)), None)
+        if inner is None:
+            break
+        checkpoint = inner
+    return checkpoint
 
 
 def _wrapper(names: Mapping[str, Tensor]) -> str | None:
@@ -72,12 +86,12 @@ def _wrapper(names: Mapping[str, Tensor]) -> str | None:
 def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor], to_train: bool = True) -> None:
     """Copy `weights` into `model`, all or nothing; raises UserError that names what does not fit and why.
 
-    The segmentation decoder alone may be missing or made for another number of lanes: detection does not use it, so
-    the model keeps its own and, if it is `to_train`, warns.
+    The segmentation decoder may be missing or made for another number of lanes: detection does not use it, so the
+    model keeps its own and, if it is `to_train`, warns. Step counters of batch norm may be missing.
     """
     require_finite(weights)
     own = model.state_dict()
-    weights = dict(weights)
+    weights = _with_step_counters(own, weights)
     decoder = [name for name in own if name.startswith(SEGMENTATION)]
     new_decoder = any(name not in weights or weights[name].shape != own[name].shape for name in decoder)
     if new_decoder:
@@ -99,6 +113,28 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor], to_tra
             stacklevel=3,
         )
     model.load_state_dict(weights)
+
+
+def load_fitting_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Copy those of `weights` into `model` that it has under the same name and shape; returns the names of the others.
+
+    The others of the model keep their values. Raises UserError, and copies nothing, unless the whole backbone fits.
+    """
+    require_finite(weights)
+    own = model.state_dict()
+    weights = _with_step_counters(own, weights)
+    fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+    left = [name for name in own if name not in fitting]
+    if any(name.startswith(PARTS[0]) for name in left):
+        raise UserError(f"state_dict: the backbone does not fit; {_reason(own, weights)}")
+    model.load_state_dict(fitting, strict=False)
+    return left
+
+
+def _with_step_counters(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`weights`, and the model's `own` step counters of batch norm where they have none."""
+    missing = {name: own[name] for name in own if name.endswith(STEP_COUNTER) and name not in weights}
+    return {**weights, **missing}
 
 
 def require_finite(weights: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ import pickle
 import resource
 import signal
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from clrernetlm.config import BackboneConfig, ClrernetConfig, Config
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import Viewport
 from clrernetlm.models import inert_pickle
-from clrernetlm.models.checkpoint import load_weights, read_checkpoint, save_official
+from clrernetlm.models.checkpoint import load_weights, read_checkpoint, save_official, start_from_weights
 from clrernetlm.models.clrernet import CLRerNet, init_detector
+from clrernetlm.models.state_dict import ANCHORS
 
 CONFIG = ClrernetConfig(backbone=BackboneConfig("dla46_c"), viewport=Viewport(width=160, height=96))
 
@@ -259,3 +261,61 @@ def test_prefixes_in_front_of_one_another_are_counted(model, tmp_path):
     assert "these are not the weights of a CLRerNet" in refusal(load_weights, model, file)
     torch.save({f"module._orig_mod.model.{name}": value for name, value in model.state_dict().items()}, file)
     load_weights(model, file)
+
+
+@pytest.mark.parametrize("holder", ["state_dict", "model_state_dict", "model", "net", "network"])
+def test_weights_are_found_under_the_keys_that_training_programs_use(model, holder, tmp_path):
+    path = tmp_path / "weights.pth"
+    named = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save({holder: named, "optimizer": {"state": {}}, "epoch": 3}, path)
+    other = CLRerNet(CONFIG)
+    kept = load_weights(other, path)
+    assert same_weights(other, model)
+    assert kept["epoch"] == 3
+    assert holder not in kept
+
+
+def test_weights_are_found_in_a_dict_in_a_dict(model, tmp_path):
+    torch.save({"model": {"state_dict": model.state_dict()}}, tmp_path / "weights.pth")
+    other = CLRerNet(CONFIG)
+    load_weights(other, tmp_path / "weights.pth")
+    assert same_weights(other, model)
+
+
+def test_step_counters_of_batch_norm_may_be_missing(model, tmp_path):
+    weights = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(weights) < len(model.state_dict())
+    torch.save(weights, tmp_path / "weights.pth")
+    other = CLRerNet(CONFIG)
+    load_weights(other, tmp_path / "weights.pth")
+    assert same_weights(other, model)
+
+
+def test_a_training_starts_from_what_fits_of_another_head(model, tmp_path):
+    weights = {name.replace("bbox_head.", "heads."): value for name, value in model.state_dict().items()}
+    torch.save({"net": weights}, tmp_path / "clrnet.pth")
+    other = CLRerNet(CONFIG)
+    head = {name: value.clone() for name, value in other.state_dict().items() if name.startswith("bbox_head.")}
+    with pytest.warns(UserWarning, match=r"weights fit this configuration; .* afresh: bbox_head.*not used of the file"):
+        left = start_from_weights(other, tmp_path / "clrnet.pth")
+    assert {name for name in left if not name.endswith("num_batches_tracked")} <= set(head)
+    after = other.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in head.items())
+    assert all(torch.equal(after[name], value) for name, value in model.state_dict().items() if name not in head)
+
+
+def test_a_training_starts_from_fewer_anchors_with_new_ones(model, tmp_path):
+    save_official(model, tmp_path / "weights.pth")
+    fewer = CLRerNet(replace(CONFIG, head=replace(CONFIG.head, num_priors=CONFIG.head.num_priors // 2)))
+    with pytest.warns(UserWarning, match="bbox_head.anchor_generator"):
+        left = start_from_weights(fewer, tmp_path / "weights.pth")
+    assert ANCHORS in left
+
+
+def test_a_training_does_not_start_from_another_backbone(model, tmp_path):
+    save_official(model, tmp_path / "weights.pth")
+    other = CLRerNet(ClrernetConfig(backbone=BackboneConfig("resnet18"), viewport=CONFIG.viewport))
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(UserError, match=r"backbone does not fit; they belong to model.backbone.name=dla46_c"):
+        start_from_weights(other, tmp_path / "weights.pth")
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())

@@ -17,7 +17,7 @@ from rich.table import Table
 from clrernetlm.argument_checks import require_path, require_sequence, require_whole_number
 from clrernetlm.data.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.data.images import read_image, require_complete
-from clrernetlm.data.lists import ImageList, ListFault, load_differences, read_image_list, visible_lists
+from clrernetlm.data.lists import MOST_BYTES, ImageList, ListFault, load_differences, read_image_list, visible_lists
 from clrernetlm.data.masks import read_mask
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
@@ -25,6 +25,7 @@ from clrernetlm.lane import label_path, parse_lane, read_lane_rows, turn_message
 from clrernetlm.lane_points import bottom_first
 from clrernetlm.models.targets import IGNORED_LABEL
 from clrernetlm.progress import progress
+from clrernetlm.text_files import read_utf8
 from clrernetlm.worker_pool import map_in_processes, worker_count
 
 SHOWN_PROBLEMS = 50
@@ -202,7 +203,9 @@ def _is_empty_on_purpose(root: Path, path: Path) -> bool:
     from clrernetlm.data.synth.dataset import MARKER
 
     try:
-        return not path.read_bytes().strip() and (path.parent.name == CATEGORY_FOLDER or (root / MARKER).is_file())
+        return not read_utf8(path, MOST_BYTES).strip() and (
+            path.parent.name == CATEGORY_FOLDER or (root / MARKER).is_file()
+        )
     except OSError:
         return False
 

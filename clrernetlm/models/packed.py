@@ -7,6 +7,7 @@ The settings are in the file's metadata, under the key `clrernetlm`, as JSON: `f
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -99,6 +100,8 @@ def read_settings(path: PathLike) -> dict[str, Any] | None:
 
 def _check_header(path: PathLike) -> None:
     """Raise UserError for a list of tensors and settings that is larger than any model's; ours have 0.1 MB."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path}: a folder, pipe or device, not a checkpoint; check the path")
     with open(path, "rb") as file:
         if int.from_bytes(file.read(8), "little") > MAX_HEADER:
             raise UserError(f"{path}: {NOT_A_CHECKPOINT}")

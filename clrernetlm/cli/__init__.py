@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def wait_without_spinning() -> None:
     """Let PyTorch's threads sleep while they wait for each other, unless the environment says how they wait.
 
-    Read when PyTorch loads. Threads that spin take the core from those that work: on two cores next to another busy
-    process a frame took 744 ms instead of 69. `benchmarks/waiting.py` measures it.
+    PyTorch reads the setting when it loads. Threads that spin take the core from those that work: on two cores beside
+    another busy process, a user saw a frame take ten times as long. `benchmarks/waiting.py` measures it.
     """
     if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -81,8 +81,9 @@ def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:
     The backbone has to fit, the pyramid and the head may. A warning says what starts afresh. Raises UserError that
     names the file and the likely reason; the model is then as it was.
     """
-    weights = network_weights(read_checkpoint(path))
+    checkpoint = read_checkpoint(path)
     try:
+        weights = network_weights(checkpoint)
         left = load_fitting_weights(model, weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

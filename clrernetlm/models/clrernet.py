@@ -71,7 +71,7 @@ class CLRerNet(nn.Module):
         return official_state_dict(self, self.config)
 
     def load_official_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take weights under the names of the published checkpoints, bare or inside `state["state_dict"]`.
+        """Take weights under the names of the published checkpoints, bare or in one of `HOLDERS`.
 
         Raises UserError that names the first misfits and the likely reason; the model is then as it was.
         """

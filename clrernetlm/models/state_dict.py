@@ -19,7 +19,7 @@ AFTER_CLASS_WEIGHTS = "bbox_head.reg_"
 PARTS = ("backbone.", "neck.", "bbox_head.")
 SEGMENTATION = "bbox_head.seg_decoder."
 # What stands in front of every name: DDP, torch.compile, Lightning modules, LaneLM's checkpoints with their detector.
-WRAPPERS = ("module.", "_orig_mod.", "model.", "detector.")
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "detector.")
 MAX_WRAPPERS = 10  # in front of one another; a file could name thousands
 # Keys under which training programs keep the weights, beside their optimiser and counters. Tried in this order.
 HOLDERS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -54,16 +54,21 @@ def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     Takes the published names, those of a training engine (a prefix on the network's names) and a dict that holds them
     under one of `HOLDERS`. Raises UserError when there are no tensors.
     """
-    inner = weights_in(state)
-    tensors = {str(k): v for k, v in inner.items() if isinstance(v, Tensor)}
+    tensors = bare_weights(state, PARTS)
     if not tensors:
         raise UserError("state_dict: no weights in it; expected names such as backbone.model.base_layer.0.weight")
+    return {name: value for name, value in tensors.items() if not name.startswith(FOREIGN)}
+
+
+def bare_weights(checkpoint: Mapping[str, Any], parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """Tensors of a checkpoint under their names without `WRAPPERS`, so that they begin with one of `parts`."""
+    tensors = {str(name): value for name, value in weights_in(checkpoint).items() if isinstance(value, Tensor)}
     for _ in range(MAX_WRAPPERS):
-        wrapper = _wrapper(tensors)
+        wrapper = _wrapper(tensors, parts)
         if wrapper is None:
             break
         tensors = {name.removeprefix(wrapper): value for name, value in tensors.items() if name.startswith(wrapper)}
-    return {name: value for name, value in tensors.items() if not name.startswith(FOREIGN)}
+    return tensors
 
 
 def weights_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -76,9 +81,9 @@ def weights_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     return checkpoint
 
 
-def _wrapper(names: Mapping[str, Tensor]) -> str | None:
+def _wrapper(names: Mapping[str, Tensor], parts: tuple[str, ...]) -> str | None:
     """The prefix that stands in front of the network's names, or None when they stand bare."""
-    if any(name.startswith(PARTS) for name in names):
+    if any(name.startswith(parts) for name in names):
         return None
     return next((prefix for prefix in WRAPPERS if any(name.startswith(prefix) for name in names)), None)
 
@@ -91,7 +96,7 @@ def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor], to_tra
     """
     require_finite(weights)
     own = model.state_dict()
-    weights = _with_step_counters(own, weights)
+    weights = with_step_counters(own, weights)
     decoder = [name for name in own if name.startswith(SEGMENTATION)]
     new_decoder = any(name not in weights or weights[name].shape != own[name].shape for name in decoder)
     if new_decoder:
@@ -122,7 +127,7 @@ def load_fitting_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> lis
     """
     require_finite(weights)
     own = model.state_dict()
-    weights = _with_step_counters(own, weights)
+    weights = with_step_counters(own, weights)
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     left = [name for name in own if name not in fitting]
     if any(name.startswith(PARTS[0]) for name in left):
@@ -131,7 +136,7 @@ def load_fitting_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> lis
     return left
 
 
-def _with_step_counters(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_step_counters(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`weights`, and the model's `own` step counters of batch norm where they have none."""
     missing = {name: own[name] for name in own if name.endswith(STEP_COUNTER) and name not in weights}
     return {**weights, **missing}

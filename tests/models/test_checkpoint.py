@@ -319,3 +319,18 @@ def test_a_training_does_not_start_from_another_backbone(model, tmp_path):
     with pytest.raises(UserError, match=r"backbone does not fit; they belong to model.backbone.name=dla46_c"):
         start_from_weights(other, tmp_path / "weights.pth")
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["net.", "network.module."])
+def test_prefixes_of_other_training_programs_are_taken_off(model, prefix, tmp_path):
+    torch.save({f"{prefix}{name}": value for name, value in model.state_dict().items()}, tmp_path / "weights.pth")
+    other = CLRerNet(CONFIG)
+    load_weights(other, tmp_path / "weights.pth")
+    assert same_weights(other, model)
+
+
+def test_a_training_that_starts_from_no_weights_names_the_file(model, tmp_path):
+    torch.save({"model": {}, "epoch": 3}, tmp_path / "empty.pth")
+    assert refusal(start_from_weights, model, tmp_path / "empty.pth").startswith(
+        f"{tmp_path}/empty.pth: state_dict: no"
+    )

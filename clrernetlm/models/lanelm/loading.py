@@ -17,7 +17,7 @@ from clrernetlm.models.checkpoint import read_checkpoint, write_checkpoint
 from clrernetlm.models.device import select_device
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.promptable import DetectorReader, PromptableDetector
-from clrernetlm.models.state_dict import require_finite
+from clrernetlm.models.state_dict import bare_weights, require_finite, with_step_counters
 from clrernetlm.weights import RANDOM
 from clrernetlm.weights.finding import find_settings_and_weights
 
@@ -68,8 +68,7 @@ def init_reader(
 def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
     """Fill detector and language model from a LaneLM checkpoint; raises UserError, and the model is then as it was."""
     checkpoint = read_checkpoint(path)
-    state = checkpoint.get("state_dict")
-    weights = lanelm_weights(state if isinstance(state, Mapping) else checkpoint)
+    weights = lanelm_weights(checkpoint)
     if not any(name.startswith("lanelm.") for name in weights):
         raise UserError(
             f"{path}: holds no LaneLM; if it is a CLRerNet, train LaneLM on it with --lanelm.detector {path}"
@@ -84,6 +83,7 @@ def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     own = model.state_dict()
+    weights = with_step_counters(own, weights)
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
     if wrong:
@@ -95,9 +95,8 @@ def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
 
 
 def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Weights under the names of `DetectorReader`, from its own state dict or from one of a training."""
-    named = {str(name).removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
-    return {name: value for name, value in named.items() if name.startswith(PARTS)}
+    """Weights under the names of `DetectorReader`, from its own state dict or from a checkpoint that holds one."""
+    return {name: value for name, value in bare_weights(state, PARTS).items() if name.startswith(PARTS)}
 
 
 def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | None:

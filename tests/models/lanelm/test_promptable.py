@@ -80,6 +80,13 @@ def test_names_of_a_training_are_understood(model, checkpoint, tmp_path):
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
 
 
+def test_names_of_other_programs_are_understood_without_batch_counters(model, tmp_path):
+    weights = {f"module.{name}": value for name, value in model.state_dict().items() if "num_batches" not in name}
+    torch.save({"net": weights}, tmp_path / "other.pth")
+    loaded = init_lanelm(config_of(), tmp_path / "other.pth")
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.named_parameters())
+
+
 def test_the_detector_can_be_taken_out(model, checkpoint, tmp_path):
     held = read_checkpoint(checkpoint)
     held["state_dict"] = {f"model.{name}": value for name, value in held["state_dict"].items()}

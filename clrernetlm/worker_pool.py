@@ -19,11 +19,13 @@ from typing import Literal, TypeVar
 
 import cv2
 
+from clrernetlm.argument_checks import shown
 from clrernetlm.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MAX_WORKERS = 1024  # a machine starts more for minutes, and then has no memory left
 AHEAD = 4  # chunks of items per worker that are on their way at any time
 
 
@@ -33,9 +35,14 @@ def available_cores() -> int:
 
 
 def worker_count(wanted: int) -> int:
-    """Count the worker processes for the argument `workers`: 0 means one per core; raises UserError below 0."""
-    if wanted < 0:
-        raise UserError(f"workers: {wanted} is not a number of processes; use 0 for one per core")
+    """Count the worker processes for the argument `workers`: 0 means one per core.
+
+    Raises UserError below 0 and above MAX_WORKERS.
+    """
+    if not 0 <= wanted <= MAX_WORKERS:
+        raise UserError(
+            f"workers: {shown(wanted)} is not a number of processes; use 1 to {MAX_WORKERS}, or 0 for one per core"
+        )
     return wanted or available_cores()
 
 

@@ -103,6 +103,9 @@ def test_worker_counts():
     assert worker_count(0) == available_cores() >= 1
     with pytest.raises(UserError, match="workers: -1 is not a number of processes"):
         worker_count(-1)
+    for absurd in (100_000_000, 10**5000):
+        with pytest.raises(UserError, match=r"^workers: .* is not a number of processes; use 1 to 1024, or 0 for one"):
+            worker_count(absurd)
 
 
 @pytest.mark.parametrize("start", STARTS)

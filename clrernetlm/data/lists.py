@@ -17,6 +17,7 @@ from clrernetlm.text_files import read_utf8
 
 Paths = NDArray[np.bytes_]
 MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
+MAX_REST = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
 ListFault = tuple[int, str]  # line number, what is wrong with it
 
 MOST_BYTES = 500_000_000  # of an image list; CULane's have ten million
@@ -184,13 +185,17 @@ def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> N
     fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path}: a folder, pipe or device, not an .npz file; {fix}")
+    most = MAX_HEADER + MAX_ITEM * expected
     try:
+        if os.path.getsize(path) > most + MAX_REST:
+            raise UserError(f"{path}: far too large for the {expected} images of {list_file}; {fix}")
         with np.load(path, allow_pickle=False) as arrays:
             name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
             if name is None:
                 raise UserError(f"{path}: holds {', '.join(arrays.files[:9]) or 'nothing'}, not `data`; {fix}")
-            size = sum(member.file_size for member in arrays.zip.infolist() if member.filename.startswith(f"{name}."))
-            if size > MAX_HEADER + MAX_ITEM * expected:  # what a file says, and what a few bytes may unfold to
+            # NumPy reads `data.npy` and `data` alike.
+            size = sum(item.file_size for item in arrays.zip.infolist() if item.filename in (name, f"{name}.npy"))
+            if size > most:  # what a file says, and what a few bytes may unfold to
                 raise UserError(f"{path}: {size} bytes for the {expected} images of {list_file}; {fix}")
             differences = np.asarray(arrays[name], np.float64).ravel()
     except FileNotFoundError:

@@ -62,7 +62,7 @@ class FeatureCache:
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """{name: (views * images, ...)}."""
-        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("*.npy"))}
+        return {name: open_array(self.folder / f"{name}.npy") for name in STORED}
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map would be the whole file.
@@ -93,7 +93,9 @@ def feature_cache(
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.parent)
         with only_builder(folder.with_suffix(".lock")):
-            fault = damage(folder, config.lanelm.views * len(images)) if folder.exists() else None
+            fault = None
+            if folder.exists():
+                fault = damage(folder, config.lanelm.views * len(images), row_of(images, model))
             if fault is not None:
                 warnings.warn(f"{folder}: damaged ({fault}); computing the features again", stacklevel=2)
                 shutil.rmtree(folder)
@@ -107,8 +109,15 @@ def feature_cache(
     return FeatureCache(folder, len(images))
 
 
-def damage(folder: Path, rows: int) -> str | None:
-    """Find out in which way a finished cache of `rows` rows lacks files or parts of them; None: in none.
+def row_of(images: CulaneDataset, model: DetectorReader) -> dict[str, NDArray[Any]]:
+    """One row of every file of a cache, computed from the first image: what shapes and types are right."""
+    sample = collate([images[0]])
+    tensors = observed_sample(model, sample["inputs"]) | {name: sample[name] for name in LABELS}
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | None:
+    """Find out in which way a finished cache of `rows` rows like `row` lacks files or parts of them; None: in none.
 
     Looks at names, headers and sizes, not at the gigabytes behind the headers.
     """
@@ -117,14 +126,19 @@ def damage(folder: Path, rows: int) -> str | None:
         if not path.is_file():
             return f"{path.name} is missing"
         try:
-            array = np.load(path, mmap_mode="r")
+            array = open_array(path)
         except Exception:  # whatever bytes can make numpy raise
             return f"{path.name} is cut short or overwritten"
-        if array.dtype.kind not in "bfi":
-            return f"{path.name} holds {array.dtype}, no numbers"
         if array.shape[:1] != (rows,):
             return f"{path.name} has {len(array) if array.ndim else 0} rows instead of {rows}"
+        if (array.shape[1:], array.dtype) != (row[name].shape[1:], row[name].dtype):
+            return f"{path.name} holds {array.dtype} of shape {array.shape[1:]}, which is not what the model computes"
     return None
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Map the array of an `.npy` file into memory; raises an error for anything else, pickles and archives too."""
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def remove_unfinished(cache: Path) -> None:
@@ -140,7 +154,9 @@ def only_builder(path: Path, wait: bool = True) -> Iterator[None]:
 
     With `wait` off: raises BlockingIOError when another process is in it, another OSError when that cannot be known.
     """
-    with open(path, "w") as lock:
+    # Not through a link, which would empty a file elsewhere; a pipe would wait for its other end.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    with open(os.open(path, flags, 0o666), "wb", buffering=0) as lock:
         if fcntl is None:
             if not wait:
                 raise OSError(errno.ENOTSUP, "no locks on this system")

@@ -21,10 +21,13 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
+from clrernetlm.argument_checks import shown
 from clrernetlm.errors import UserError
 from clrernetlm.shards import Shard
+from clrernetlm.worker_pool import available_cores
 
 T = TypeVar("T")
+FEW = 16  # processes that any machine may be asked for, however few cores it has
 PATIENCE = timedelta(days=2)  # a process may wait for a slower one; one that has died is noticed at once
 
 
@@ -163,8 +166,9 @@ def process_group(processes: int, run: int) -> Iterator[ProcessGroup]:
     Raises UserError when both disagree.
     """
     launched = launched_processes()
-    if processes < 1:
-        raise UserError(f"--processes: {processes} is not a number of processes; use 1 or more")
+    most = max(available_cores(), FEW)
+    if not 1 <= processes <= most:
+        raise UserError(f"--processes: {shown(processes)} is not a number of processes; use 1 to {most}")
     local, machines = launched or (processes, 1)
     if processes not in (1, local):
         raise UserError(f"--processes: {processes}, but the launcher started {local} on this machine; leave it out")

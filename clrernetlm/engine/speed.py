@@ -15,17 +15,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from clrernetlm.argument_checks import require_whole_number
 from clrernetlm.config import Config
 from clrernetlm.engine.memory import forget_peak, peak_memory
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.predictor import Predictor
+from clrernetlm.runtimes.about import MAX_BATCH
 from clrernetlm.runtimes.base import Backend
 from clrernetlm.runtimes.detector import ExportedDetector
 from clrernetlm.weights import RANDOM
 
 CULANE_FRAME = (1640, 590)
 MEGABYTE = 1e6
+MAX_ITERATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ def speed(
     the counted ones to warm up. Without a checkpoint the weights are random, and the table says so. `trust_code` as in
     `Predictor`. Raises UserError for several precisions of an exported graph.
     """
+    for batch in batches:
+        require_whole_number(batch, "batches", 1, MAX_BATCH)
+    require_whole_number(iterations, "iterations", 1, MAX_ITERATIONS)
     checkpoint = RANDOM if checkpoint is None else checkpoint
     results = []
     for precision in precisions:

@@ -71,9 +71,9 @@ def test_the_tool_writes_what_the_data_set_reads(tmp_path: Path, capsys: pytest.
     assert "10.png: no such image" in capsys.readouterr().err
 
 
-def write_npz(path: Path, head: bytes, numbers: bytes = b"") -> Path:
+def write_npz(path: Path, head: bytes, numbers: bytes = b"", member: str = "data.npy") -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        archive.writestr("data.npy", head + numbers)
+        archive.writestr(member, head + numbers)
     return path
 
 
@@ -83,13 +83,17 @@ def npy_head(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
     return head.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["stated", "unfolded", "broken", "pickled", "encrypted", "text", "method"])
+@pytest.mark.parametrize("kind", ["stated", "unfolded", "unnamed", "crowded", "broken", "pickled", "encrypted", "text", "method"])
 def test_files_that_lie_about_their_size_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "train_diffs.npz"
     if kind == "stated":
         write_npz(path, npy_head((10**14,)))  # 728 TiB
     elif kind == "unfolded":
         write_npz(path, npy_head((1 << 22,)), bytes(8 << 22))  # 33 kB hold 33 MB
+    elif kind == "unnamed":
+        write_npz(path, npy_head((1 << 22,)), bytes(8 << 22), member="data")  # which NumPy takes for data.npy
+    elif kind == "crowded":
+        np.savez(path, data=np.zeros(4), other=np.zeros(2 << 20, np.uint8))
     elif kind == "pickled":
         np.savez(path, data=np.array([print], object))
     elif kind == "text":

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +136,11 @@ def of_one_row(path):
     np.save(path, np.load(path)[:1])
 
 
+def write_archive(path):
+    with zipfile.ZipFile(path, "w") as archive:  # which numpy takes for an .npz file
+        archive.writestr("data.npy", b"")
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -142,18 +148,23 @@ def of_one_row(path):
         (cut, "is cut short or overwritten"),
         (lambda path: path.write_bytes(b""), "is cut short or overwritten"),
         (lambda path: path.write_bytes(b"not numpy"), "is cut short or overwritten"),
+        (write_archive, "is cut short or overwritten"),
+        (lambda path: np.save(path, np.array([print] * 40)), "is cut short or overwritten"),
         (of_one_row, "has 1 rows instead of 40"),
+        (lambda path: np.save(path, np.zeros((40, 0), np.float16)), "holds float16 of shape (0,), which is not what"),
+        (lambda path: np.save(path, np.zeros((40, 2))), "holds float64 of shape (2,), which is not what the model"),
     ],
 )
 def test_damage_is_found(tmp_path, harm, said):
     for name in STORED:
         np.save(tmp_path / f"{name}.npy", np.zeros((40, 2), np.float16))
-    assert damage(tmp_path, 40) is None
+    row = dict.fromkeys(STORED, np.zeros((1, 2), np.float16))
+    assert damage(tmp_path, 40, row) is None
     for name in ("level_1", "proposal_xs", "lane_tokens_y"):
         path = tmp_path / f"{name}.npy"
         whole = path.read_bytes()
         harm(path)
-        assert damage(tmp_path, 40) == f"{name}.npy {said}"
+        assert damage(tmp_path, 40, row).startswith(f"{name}.npy {said}")
         path.write_bytes(whole)
 
 
@@ -166,6 +177,23 @@ def test_training_goes_on_with_features_computed_again(config, model):
     assert again.folder == cache.folder
     assert again.read(VIEWS - 1, IMAGES - 1)["level_0"].any()
     assert entries(config) == [cache.folder.name]
+
+
+def test_files_of_others_in_the_cache_change_nothing(config, model, tmp_path):
+    images = LessonDataset(config).images
+    cache = feature_cache(config, images, model)
+    names = cache.read(0, 0).keys()
+    np.save(cache.folder / "another.npy", np.zeros(0))
+    own = tmp_path / "own.txt"
+    own.write_text("mine")
+    lock = cache.folder.with_suffix(".lock")
+    again = feature_cache(config, images, model)
+    assert again.read(VIEWS - 1, IMAGES - 1).keys() == names
+    lock.unlink()
+    lock.symlink_to(own)
+    with pytest.raises(UserError, match="features cannot be written"):
+        feature_cache(config, images, model)
+    assert own.read_text() == "mine"
 
 
 KILLED = """

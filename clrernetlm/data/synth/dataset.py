@@ -30,6 +30,7 @@ SPLITS = ("train", "val", "test")
 MASK_FOLDER = "laneseg_label_w16"
 MARKER = "synth.json"
 GENERATOR_VERSION = 1  # a new one whenever the same seed gives other bytes
+MAX_PICTURES = 10_000_000  # of one list: a hundred CULane's
 _CLIP_LENGTH = 100  # pictures per folder
 _NEW_SCENE = 16.0  # least difference to the previous picture: no scene is a near copy of another
 
@@ -168,8 +169,10 @@ def generate_dataset(
     cannot be written.
     """
     require_path(out, "out")
-    for count, name in ((train, "train"), (val, "val"), (test, "test"), (seed, "seed"), (max_lanes, "max_lanes")):
-        require_whole_number(count, name)
+    for count, name in ((train, "train"), (val, "val"), (test, "test")):
+        require_whole_number(count, name, 0, MAX_PICTURES)
+    for number, name in ((seed, "seed"), (max_lanes, "max_lanes")):
+        require_whole_number(number, name)
     require_size(size, "size", 1, 2**31)
     root = Path(out)
     counts = (train, val, test)

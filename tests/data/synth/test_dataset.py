@@ -132,6 +132,8 @@ def test_a_data_set_of_other_settings_is_refused(root):
     [
         {"train": 0, "val": 0, "test": 0},
         {"train": -1, "val": 2, "test": 0},
+        {"train": 1, "val": 100_000_000, "test": 0},
+        {"train": 1, "val": 0, "test": 0, "workers": 100_000_000},
         {"train": 1, "val": 0, "test": 0, "size": (10, 590)},
         {"train": 1, "val": 0, "test": 0, "quality": (95, 60)},
         {"train": 1, "val": 0, "test": 0, "seed": -1},

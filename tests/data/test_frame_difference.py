@@ -83,7 +83,9 @@ def npy_head(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
     return head.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["stated", "unfolded", "unnamed", "crowded", "broken", "pickled", "encrypted", "text", "method"])
+@pytest.mark.parametrize(
+    "kind", ["stated", "unfolded", "unnamed", "crowded", "broken", "pickled", "encrypted", "text", "method"]
+)
 def test_files_that_lie_about_their_size_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "train_diffs.npz"
     if kind == "stated":

@@ -93,12 +93,16 @@ def require_sequence(value: object, name: str, of: str) -> None:
 
 def shown(value: Any) -> str:
     """`repr` of a value for a message, bounded in length and time: it may come from a file that somebody made so."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, int) and value.bit_length() > 10_000:  # its text takes Python seconds, and is refused
+        return "a number of thousands of digits"
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"{type(value).__name__} of shape {tuple(shape)}"
     try:
         return _SHORT.repr(value)
-    except Exception:  # an int of thousands of digits, and whatever a stranger's __repr__ does
+    except Exception:  # whatever a stranger's __repr__ does
         return f"a {type(value).__name__}"
 
 

@@ -14,6 +14,7 @@ from clrernetlm.geometry import FrameSize
 
 HEAD = 1024  # bytes read at once
 MOST_PIXELS = 200_000_000  # of an image that is decoded: 600 MB; no camera takes larger pictures
+MOST_DEEP_PIXELS = MOST_PIXELS // 3  # of one that is decoded as it is stored, in up to 8 bytes a pixel
 _MOST_PARTS = 50_000  # segments of a JPEG or chunks of a PNG that are walked over
 _UPRIGHT = 1
 _SIDEWAYS = 5  # EXIF orientations from here to 8 swap width and height
@@ -50,12 +51,12 @@ def image_size(path: PathLike) -> FrameSize:
     return header.size
 
 
-def require_decodable(header: ImageHeader, path: PathLike) -> None:
-    """Raise UserError for an image that says it is too large to be decoded, which takes memory before it fails."""
+def require_decodable(header: ImageHeader, path: PathLike, most: int = MOST_PIXELS) -> None:
+    """Raise UserError for an image of more than `most` pixels, which would take memory before decoding fails."""
     width, height = header.size
-    if width * height > MOST_PIXELS:
+    if width * height > most:
         raise UserError(
-            f"{path}: the header says {width}x{height}, more than {MOST_PIXELS // 1_000_000} million pixels; "
+            f"{path}: the header says {width}x{height}, more than {most // 1_000_000} million pixels; "
             "scale the image down, or restore it"
         )
 

@@ -94,7 +94,7 @@ def test_scalars_of_numpy_are_numbers() -> None:
         ({"kind": "c"}, "kind: 'c' is unknown; use one of a, b"),
         ({"size": (1, 2, 3)}, "size: (1, 2, 3) is not 2 ints"),
         ({"weights": "12"}, "weights: '12' is not a list of numbers"),
-        ({"config": Config}, "config: a type is not a Config or None"),
+        ({"config": Config}, "config: the class Config is not a Config or None"),
     ],
 )
 def test_refusals_say_what_is_wanted(arguments: dict[str, Any], message: str) -> None:

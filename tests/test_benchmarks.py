@@ -38,7 +38,7 @@ def test_the_realism_ablation_names_missing_photos_labels_and_weights_first(scri
     with pytest.raises(UserError, match=r"the weights of efficientnet_lite0 are not installed"):
         check(options)
     options.settings = ["model.backbone.pretrained=False"]
-    with pytest.raises(UserError, match=r"list\.txt: cannot be read"):
+    with pytest.raises(UserError, match=r"list\.txt: the image list cannot be read"):
         check(options)
     (tmp_path / "list.txt").write_text("a/b.jpg\n")
     with pytest.raises(UserError, match=r"a/b\.jpg: no such file, but .*list\.txt names it"):

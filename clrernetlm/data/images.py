@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize
-from clrernetlm.image_headers import HEAD, ImageHeader, is_whole_jpeg, read_header, require_decodable, require_utf8
+from clrernetlm.image_headers import (
+    HEAD,
+    MOST_DEEP_PIXELS,
+    MOST_PIXELS,
+    ImageHeader,
+    is_whole_jpeg,
+    read_header,
+    require_decodable,
+    require_utf8,
+)
 
 Image = NDArray[np.uint8]
 
@@ -104,7 +113,7 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
     header = read_header(data[:HEAD], io.BytesIO(data))
     if header is None:
         raise UserError(f"{path}: not a readable image; {_FIX}")
-    require_decodable(header, path)
+    require_decodable(header, path, MOST_DEEP_PIXELS if flags < 0 else MOST_PIXELS)
     if header.is_jpeg:
         _require_whole(data[-HEAD:], lambda: data, path)
     image = None

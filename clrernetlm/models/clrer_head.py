@@ -51,10 +51,13 @@ def gather_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     def neighbour(column: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Its place among the values, and its weight, (B, S, Np) each."""
         inside = (column >= 0) & (column < width)
-        return first + column.clamp(0, width - 1).long(), weight * inside
+        # Clamped as whole numbers, because a NaN (of weights so large that the network overflows) is no place.
+        place = column.clamp(0, width - 1).long() if exporting else column.long().clamp(0, width - 1)
+        return first + place, weight * inside
 
+    exporting = torch.compiler.is_exporting()  # in a graph the clamp comes first: runtimes have it for floats
     one, other = neighbour(left, 1 - share), neighbour(left + 1, share)
-    if torch.compiler.is_exporting():  # runtimes have no sums over bags
+    if exporting:  # runtimes have no sums over bags
         found = values[one[0]] * one[1][..., None] + values[other[0]] * other[1][..., None]  # (B, S, Np, C)
     else:
         bags, weights = (torch.stack(pair, dim=-1).view(-1, 2) for pair in zip(one, other, strict=True))

@@ -168,7 +168,7 @@ def test_headers_of_billions_of_pixels_are_refused_before_decoding(tmp_path: Pat
     if reader == "calibration_inputs" and suffix not in (".png", ".jpg", ".bmp", ".tif", ".webp"):
         pytest.skip("not in folders of images")
     start = time.process_time()
-    with pytest.raises(UserError, match=rf"a\{suffix}: the header says \d+x\d+, more than 200 million pixels"):
+    with pytest.raises(UserError, match=rf"a\{suffix}: the header says \d+x\d+, more than \d+ million pixels"):
         READERS[reader](str(path))
     assert time.process_time() - start < 1
 

@@ -111,10 +111,8 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
         for part in name.split("."):
             stored = stored.get(part, wanted) if isinstance(stored, Mapping) else wanted
         if (tuple(stored) if isinstance(stored, list) else stored) != wanted:
-            return (
-                f"trained with {name}={shown(stored)}, the configuration says {shown(wanted)}; use the configuration "
-                "it belongs to"
-            )
+            before, now = (shown(value).strip("'") for value in (stored, wanted))
+            return f"trained with {name}={before}, the configuration says {now}; use the configuration it belongs to"
     return None
 
 

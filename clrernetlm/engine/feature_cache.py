@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ STORED = (
     "proposal_scores",
     *LABELS,
 )  # names of the files
+FINGERPRINT = re.compile("[0-9a-f]{16}")
 DATA_SETTINGS = ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
 
 
@@ -142,8 +144,10 @@ def open_array(path: Path) -> NDArray[Any]:
 
 
 def remove_unfinished(cache: Path) -> None:
-    """Remove features that a killed process had begun to write in the folder `cache`."""
+    """Remove features that a killed process had begun to write in the folder `cache`, and no `.part` of others."""
     for part in cache.glob("*.part"):
+        if not FINGERPRINT.fullmatch(part.stem):
+            continue
         with suppress(OSError), only_builder(part.with_suffix(".lock"), wait=False):
             shutil.rmtree(part)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -107,7 +109,7 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
     if isinstance(resume, str) and resume:
         if not Path(resume).is_file():
             raise UserError(f"{resume}: no such checkpoint; check the path")
-        if Path(resume).resolve().parent != (work_dir / "checkpoints").resolve():
+        if not is_of_run(Path(resume), work_dir):
             refuse_to_overwrite(work_dir)
         return Path(resume)
     last = last_checkpoint(work_dir)
@@ -119,6 +121,11 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
     return None
 
 
+def is_of_run(checkpoint: Path, work_dir: Path) -> bool:
+    """Whether a checkpoint is one of the run in `work_dir`, and not of another run."""
+    return checkpoint.resolve().parent == (work_dir / "checkpoints").resolve()
+
+
 def refuse_to_overwrite(work_dir: Path) -> None:
     """Raises UserError for a directory that holds a run."""
     # Rank 0 of a multi-process launch may have written already; only the first process decides.
@@ -127,7 +134,7 @@ def refuse_to_overwrite(work_dir: Path) -> None:
 
 
 def require_own_work_directory(config: Config, work_dir: Path) -> None:
-    """Raise UserError for a file in `work_dir` that a fresh run would replace and no earlier run has left there.
+    """Raise UserError for a file in `work_dir` that a run would replace and no earlier run has left there.
 
     A run that was killed in its first epoch leaves logs, and perhaps a best checkpoint.
     """
@@ -201,14 +208,14 @@ def is_kept(name: str, before: Any, now: Any) -> bool:
 def prepare_work_directory(work_dir: Path, start: Path, config: Config, saved: dict[str, Any]) -> None:
     """Make room for a run that goes on from `start`: nothing of before is overwritten or taken for its own.
 
-    `metrics.csv` becomes `metrics.1.csv` (2, 3, ...), because the logger begins a new file. Checkpoints of later epochs
+    `metrics.csv` becomes `metrics.1.csv`, or 2, 3, ... where that is taken, because the logger begins a new file. Checkpoints of later epochs
     than `start`, and a best one whose F1 cannot be compared with what comes, move to the folder `checkpoints/before_1`.
     """
     metrics = work_dir / "metrics.csv"
     if metrics.exists():
-        metrics.rename(work_dir / f"metrics.{1 + len(list(work_dir.glob('metrics.*.csv')))}.csv")
+        metrics.rename(unused(work_dir, "metrics.{}.csv"))
     folder = work_dir / "checkpoints"
-    if start.resolve().parent != folder.resolve():
+    if not is_of_run(start, work_dir):
         return
     others = [path for path in folder.glob(LAST_PATTERN) if epoch_number(path) > saved["epoch"]]
     old = flatten(from_dict(saved.get("config", {}), source=str(start)))
@@ -217,9 +224,14 @@ def prepare_work_directory(work_dir: Path, start: Path, config: Config, saved: d
     if best.exists() and start.name != best.name and (scored or others):
         others.append(best)
     if others:
-        aside = folder / f"before_{1 + len(list(folder.glob('before_*')))}"
+        aside = unused(folder, "before_{}")
         aside.mkdir()
         for path in others:
             path.rename(aside / path.name)
         names = ", ".join(sorted(path.name for path in others))
         warnings.warn(f"{folder}: {names} moved to {aside.name}; this run goes on from {start.name}", stacklevel=3)
+
+
+def unused(folder: Path, name: str) -> Path:
+    """The first path in `folder` that does not exist, with 1, 2, 3, ... in place of {} in `name`."""
+    return next(path for number in itertools.count(1) if not os.path.lexists(path := folder / name.format(number)))

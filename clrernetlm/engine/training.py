@@ -30,6 +30,7 @@ from clrernetlm.engine.resuming import (
     check_settings,
     first_process,
     is_finished,
+    is_of_run,
     prepare_work_directory,
     require_own_work_directory,
     starting_point,
@@ -74,7 +75,7 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     """
     work_dir = work_directory(config)
     start = starting_point(work_dir, resume)
-    if start is None and first_process():
+    if first_process() and (start is None or not is_of_run(start, work_dir)):
         require_own_work_directory(config, work_dir)
     if start is not None:
         saved = AtomicCheckpointIO().load_checkpoint(start)

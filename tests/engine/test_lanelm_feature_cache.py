@@ -17,7 +17,7 @@ import torch
 
 from clrernetlm.config import AugmentationConfig
 from clrernetlm.data import collate
-from clrernetlm.engine.feature_cache import STORED, damage, feature_cache, observed_sample
+from clrernetlm.engine.feature_cache import STORED, damage, feature_cache, observed_sample, remove_unfinished
 from clrernetlm.engine.lessons_data import LessonDataset
 from clrernetlm.errors import UserError
 from clrernetlm.models.checkpoint import load_weights
@@ -279,3 +279,14 @@ def test_endless_views_cannot_be_kept(config, model):
         feature_cache(config, LessonDataset(config).images, model)
     config.lanelm.cache = None
     assert feature_cache(config, LessonDataset(config).images, model) is None
+
+
+def test_unfinished_downloads_of_others_stay(config, model):
+    cache = Path(config.lanelm.cache)
+    (cache / "clips.part").mkdir(parents=True)
+    (cache / "clips.part/a.jpg").write_text("precious")
+    (cache / "clips.lock").write_text("precious")
+    (cache / "0123456789abcdef.part").mkdir()
+    remove_unfinished(cache)
+    assert not (cache / "0123456789abcdef.part").exists()
+    assert (cache / "clips.part/a.jpg").read_text() == (cache / "clips.lock").read_text() == "precious"

@@ -15,7 +15,15 @@ import torch
 
 from clrernetlm.config.serialization import from_dict, setting_types, to_dict
 from clrernetlm.engine.checkpoints import last_checkpoint
-from clrernetlm.engine.resuming import HARMLESS, KEPT, KEPT_IN_PART, OBEYED, belongs_to, check_settings
+from clrernetlm.engine.resuming import (
+    HARMLESS,
+    KEPT,
+    KEPT_IN_PART,
+    OBEYED,
+    belongs_to,
+    check_settings,
+    prepare_work_directory,
+)
 from clrernetlm.engine.training import train
 from clrernetlm.errors import UserError
 from tests.drawn_roads import write_drawn_roads
@@ -427,6 +435,36 @@ def test_going_back_to_an_earlier_checkpoint_sets_later_ones_aside(roads, unbrok
     assert last.name == "epoch_0001.ckpt"
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"before_1", start.name, last.name}
     assert len(list((tmp_path / "checkpoints/before_1").iterdir())) == 3
+
+
+def test_logs_and_folders_of_earlier_runs_keep_their_numbers(roads, unbroken, tmp_path):
+    begin_from(unbroken, 1, tmp_path)
+    kept = tmp_path / "metrics.2.csv"  # metrics.1.csv was deleted
+    kept.write_text("epoch,step\n")
+    (tmp_path / "metrics.csv").write_text("epoch,step\n1,2\n")
+    (tmp_path / "checkpoints/before_2").mkdir()
+    shutil.copy(unbroken / "checkpoints/best.ckpt", tmp_path / "checkpoints")
+    config = detector_settings(roads, tmp_path, validate_every=1)
+    config.model.decode.conf_threshold = 0.1
+    start = last_checkpoint(tmp_path)
+    saved = torch.load(start, weights_only=True)
+    for number in (1, 3):
+        with pytest.warns(UserWarning, match=f"best.ckpt moved to before_{number}"):
+            prepare_work_directory(tmp_path, start, config, saved)
+        assert (tmp_path / f"metrics.{number}.csv").exists()
+        shutil.copy(unbroken / "checkpoints/best.ckpt", tmp_path / "checkpoints")
+        (tmp_path / "metrics.csv").write_text("epoch,step\n1,2\n")
+    assert kept.read_text() == "epoch,step\n"
+
+
+def test_going_on_in_another_directory_replaces_nothing_of_somebody_elses(roads, unbroken, tmp_path):
+    theirs = tmp_path / "checkpoints/best.ckpt"
+    theirs.parent.mkdir()
+    theirs.write_text("precious")
+    config = detector_settings(roads, tmp_path)
+    with pytest.raises(UserError, match=r"best\.ckpt: would be overwritten, and is not a file of a run"):
+        train(config, resume=str(unbroken / "checkpoints/epoch_0000.ckpt"))
+    assert theirs.read_text() == "precious"
 
 
 def test_a_resumed_lanelm_keeps_its_detector(roads, detector, tmp_path):

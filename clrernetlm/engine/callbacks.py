@@ -52,10 +52,21 @@ class RunningAverage(WeightAveraging):
 
 
 class EpochWeights(Callback):
-    """After every epoch, detector and LaneLM in a file of `folder`: `name` with {} for the number, from 1."""
+    """After every epoch, detector and LaneLM in a file of `folder`: `name` with {} for the number, from 1.
+
+    Raises UserError before a fresh run that would replace such a file, of another run or of another program.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.ckpt_path is not None or not trainer.is_global_zero:
+            return
+        for number in range(1, (trainer.max_epochs or 0) + 1):
+            path = self.folder / self.name.format(number)
+            if os.path.lexists(path):
+                raise UserError(f"{path}: would be overwritten; choose another work directory, or move the file away")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module.model, DetectorReader)

@@ -208,8 +208,9 @@ def is_kept(name: str, before: Any, now: Any) -> bool:
 def prepare_work_directory(work_dir: Path, start: Path, config: Config, saved: dict[str, Any]) -> None:
     """Make room for a run that goes on from `start`: nothing of before is overwritten or taken for its own.
 
-    `metrics.csv` becomes `metrics.1.csv`, or 2, 3, ... where that is taken, because the logger begins a new file. Checkpoints of later epochs
-    than `start`, and a best one whose F1 cannot be compared with what comes, move to the folder `checkpoints/before_1`.
+    `metrics.csv` becomes `metrics.1.csv`, because the logger begins a new file. Checkpoints of later epochs than
+    `start`, and a best one whose F1 cannot be compared with what comes, move to the folder `checkpoints/before_1`.
+    Where 1 is taken, the next free number stands in its place.
     """
     metrics = work_dir / "metrics.csv"
     if metrics.exists():

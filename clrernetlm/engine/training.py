@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import tempfile
 import warnings
@@ -47,7 +48,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def work_directory(config: Config) -> Path:
     """Where a run leaves its checkpoints and logs."""
-    return Path(config.training.work_dir or Path("work_dirs") / (config.name or "unnamed"))
+    path = Path(config.training.work_dir or Path("work_dirs") / (config.name or "unnamed"))
+    # `new/..` is another directory's name, whose files are found under it only after `new` has been made.
+    return path if path.exists() else Path(os.path.normpath(path))
 
 
 def detector_parts(config: Config) -> Parts:

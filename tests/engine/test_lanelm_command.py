@@ -139,3 +139,11 @@ def test_defaults_are_the_prototypes(tool, capsys):
     files = ("config", "checkpoint", "data_root", "train_list", "diff_file", "work_dir")
     names = (*files, *NETWORK, "epochs", "batch_size", "num_workers", "device", "lr", "plain")
     assert all(f"--{name.replace('_', '-')}" in help_text for name in names)
+
+
+def test_weights_that_lie_there_already_stay(tool, tmp_path, capsys):
+    theirs = tmp_path / "lanelm_culane_dla34_epoch2.pth"
+    theirs.write_text("precious")
+    assert tool.main(words(tmp_path, *options(epochs=2, device="cpu"))) == 2
+    assert f"error: {theirs}: would be overwritten; choose another work directory" in capsys.readouterr().err
+    assert theirs.read_text() == "precious"

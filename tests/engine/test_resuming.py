@@ -467,6 +467,12 @@ def test_going_on_in_another_directory_replaces_nothing_of_somebody_elses(roads,
     assert theirs.read_text() == "precious"
 
 
+def test_a_run_is_found_behind_a_folder_that_is_not_there(roads, unbroken):
+    with pytest.raises(UserError, match="already holds a run"):
+        train(detector_settings(roads, unbroken / "new" / ".."))
+    assert not (unbroken / "new").exists()
+
+
 def test_a_resumed_lanelm_keeps_its_detector(roads, detector, tmp_path):
     def settings(**training):
         config = small_lanelm(roads, tmp_path / "run", detector, validate_every=0, log_every=1, **training)

@@ -11,13 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm import Lane, Predictor, UserError, init_detector
+from clrernetlm import CLRerNet, Lane, Predictor, UserError, init_detector
 from clrernetlm.argument_checks import Fraction, check_arguments
 from clrernetlm.config import Config
+from clrernetlm.data import Compose, CulaneDataset, build_dataset, collate
+from clrernetlm.evaluation import match_lanes
 from clrernetlm.export import export_model
 from clrernetlm.files import PathLike
+from clrernetlm.models import lanelm
 from clrernetlm.models.lanelm.loading import save_lanelm
 from clrernetlm.packing import pack
+from clrernetlm.runtimes import open_runtime
+from clrernetlm.weights import weights_path
 from tests.engine.small_lanelm import small_lanelm, talkative_reader
 
 FRAME = np.full((148, 410, 3), 90, np.uint8)
@@ -177,3 +182,33 @@ def test_images_may_be_read_only_or_seen_from_behind(predictor: Predictor) -> No
 def test_numbers_of_numpy_and_paths_are_as_good(predictor: Predictor) -> None:
     assert len(predictor.detect(FRAME, conf=np.float32(0.0))) == len(predictor.detect(FRAME, conf=0))
     assert predictor.complete_many(np.array([[[200, 120]]]), image=np.int64(0))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, -1, b"x", float("nan"), {}, [None], np.zeros(()), object()], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("config", CLRerNet),
+        ("root", lambda wrong: CulaneDataset(wrong, "list.txt", Compose([]))),
+        ("list_file", lambda wrong: CulaneDataset("here", wrong, Compose([]))),
+        ("pipeline", lambda wrong: CulaneDataset("here", "list.txt", wrong)),
+        ("config", lambda wrong: build_dataset(wrong, "train")),
+        ("split", lambda wrong: build_dataset(Config(), wrong)),
+        ("transforms", lambda wrong: Compose([wrong])),
+        ("samples", collate),
+        ("samples", lambda wrong: collate([wrong])),
+        ("ious", match_lanes),
+        ("name_or_file", weights_path),
+        ("path", open_runtime),
+        ("img_w", lambda wrong: lanelm.LaneTokenizerConfig(0 if wrong == 5 else wrong)),
+        ("config", lambda wrong: lanelm.LaneTokenizer(wrong or 0)),
+        ("nbins_x", lambda wrong: lanelm.LaneLMModel(0 if wrong == 5 else wrong)),
+        ("embed_dim", lambda wrong: lanelm.LaneLMDecoder(0 if wrong == 5 else wrong, 1, 1, 1)),
+        ("num_heads", lambda wrong: lanelm.LaneLMDecoderLayer(8, 0 if wrong == 5 else wrong, 1)),
+        ("logits_x", lambda wrong: lanelm.lane_lm_loss(wrong, *[torch.zeros(1)] * 3)),
+    ],
+)
+def test_wrong_values_are_named_by_every_door(name, call, wrong):
+    with pytest.raises(UserError, match=rf"^{name}: ") as error:
+        call(wrong)
+    assert "\n" not in str(error.value)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, default_collate
 
+from clrernetlm.argument_checks import check_arguments, require_sequence, shown
 from clrernetlm.config.schema import Config
 from clrernetlm.data.formatting import OffImage, PackCLRNetInputs
 from clrernetlm.data.images import Scratch, read_frame
@@ -48,6 +49,7 @@ class CulaneDataset(Dataset[Sample]):
     Raises UserError naming the file, and line, of a list, label, mask or image that is missing or broken.
     """
 
+    @check_arguments
     def __init__(
         self,
         root: PathLike,
@@ -58,13 +60,15 @@ class CulaneDataset(Dataset[Sample]):
         diff_threshold: float = 15.0,
         test_mode: bool = False,
         use_masks: bool = True,
-        half_above: float = math.inf,
+        half_above: float | None = None,
         seed: int = 0,
     ) -> None:
+        if not callable(pipeline):
+            raise UserError(f"pipeline: {shown(pipeline)} is not a function (sample, rng) -> sample; use a Compose")
         self.root = Path(root)
         self.pipeline = pipeline
         self.test_mode = test_mode
-        self.half_above = math.inf if test_mode else half_above
+        self.half_above = math.inf if test_mode or half_above is None else half_above
         self.seed = seed
         self.epoch = 0
         list_path = self.root / list_file
@@ -196,6 +200,7 @@ def read_labels(image_path: str) -> list[NDArray[np.float64]]:
     return [one_x_per_row(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
 
 
+@check_arguments
 def build_dataset(
     config: Config, split: Split, *, off_image: OffImage = "geometry", pack: Transform | None = None
 ) -> CulaneDataset:
@@ -223,7 +228,7 @@ def build_dataset(
             diff_file=data.diff_file,
             diff_threshold=data.diff_threshold,
             use_masks=use_masks,
-            half_above=_half_above(model.viewport) if data.decode == "half" else math.inf,
+            half_above=_half_above(model.viewport) if data.decode == "half" else None,
             seed=config.training.seed,
         )
     list_file = data.val_list if split == "val" else data.test_list
@@ -237,6 +242,9 @@ def _half_above(viewport: Viewport) -> float:
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     """Samples of one kind -> batch: tensors stacked along a new first axis, `metainfo` a list."""
+    require_sequence(samples, "samples", "items of a data set")
+    if not len(samples) or not all(isinstance(sample, dict) and "metainfo" in sample for sample in samples):
+        raise UserError(f"samples: {shown(samples)} is not a list of items of a data set; give one or more")
     batch: dict[str, Any] = {"metainfo": [sample["metainfo"] for sample in samples]}
     for key, value in samples[0].items():
         if isinstance(value, torch.Tensor):

@@ -17,10 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.argument_checks import require_sequence, shown
 from clrernetlm.config.schema import AugmentationConfig
 from clrernetlm.data import alaug
 from clrernetlm.data.alaug import Blur, Matrix, Recolouring
 from clrernetlm.data.images import Image, Scratch
+from clrernetlm.errors import UserError
 from clrernetlm.geometry import FrameSize, Viewport
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ class Compose:
     """Transforms one after another; None as soon as one of them returns None."""
 
     transforms: Sequence[Transform]
+
+    def __post_init__(self) -> None:
+        require_sequence(self.transforms, "transforms", "functions")
+        for transform in self.transforms:
+            if not callable(transform):
+                raise UserError(f"transforms: {shown(transform)} is not a function (sample, rng) -> sample")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
         current: Sample | None = sample

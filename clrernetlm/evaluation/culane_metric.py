@@ -77,9 +77,14 @@ def match_lanes(ious: FloatArray, semantics: Semantics = "clrernet") -> tuple[In
 
     A pair is a hit at a threshold when its IoU is larger. One matching serves all thresholds, as in both tools.
     """
-    if semantics == "official":
-        return linear_sum_assignment(ious, maximize=True)
-    return linear_sum_assignment(1 - ious)
+    try:
+        if semantics == "official":
+            return linear_sum_assignment(ious, maximize=True)
+        return linear_sum_assignment(1 - ious)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"ious: {shown(ious)} is not a table of finite numbers; use the (n_pred, n_gt) array of lane_ious"
+        ) from None
 
 
 def check_settings(semantics: str, width: int, image_size: tuple[int, int]) -> None:

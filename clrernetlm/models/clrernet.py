@@ -30,6 +30,7 @@ class CLRerNet(nn.Module):
     training. Building a model downloads nothing. Raises UserError when the viewport is no multiple of 32 pixels.
     """
 
+    @check_arguments
     def __init__(self, config: ClrernetConfig) -> None:
         super().__init__()
         width, height = config.viewport.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.files import PathLike
 from clrernetlm.runtimes.about import ONNX, OPENVINO, read_about
 from clrernetlm.runtimes.base import Backend, Runtime
@@ -11,6 +12,7 @@ from clrernetlm.runtimes.base import Backend, Runtime
 SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "torch": ".pt2"}
 
 
+@check_arguments
 def open_runtime(
     path: PathLike, threads: int | None = None, backend: Backend | None = None, trust_code: bool = False
 ) -> Runtime:

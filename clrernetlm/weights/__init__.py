@@ -10,7 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.errors import UserError
+from clrernetlm.files import PathLike
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -83,8 +85,10 @@ RELEASED = {
 RANDOM = "random"  # instead of a checkpoint: weights that have learned nothing, for measuring and testing
 
 
-def weights_path(name_or_file: str) -> Path:
+@check_arguments
+def weights_path(name_or_file: PathLike) -> Path:
     """The file of a model's name; any other text is a path already. Raises UserError for one to be downloaded first."""
+    name_or_file = os.fspath(name_or_file)
     shipped = SHIPPED.get(name_or_file)
     if shipped is not None:
         return shipped.path

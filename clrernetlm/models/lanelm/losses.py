@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config.schema import LaneLMLessonConfig
 from clrernetlm.models.lanelm.lessons import Lessons
 from clrernetlm.models.lanelm.network import LaneLM, Logits
@@ -15,6 +16,7 @@ from clrernetlm.models.lanelm.requests import Guides
 from clrernetlm.models.processes import mean_over_processes
 
 
+@check_arguments
 def lane_lm_loss(
     logits_x: Tensor, logits_y: Tensor, target_x: Tensor, target_y: Tensor, pad_token_x: int = 0, pad_token_y: int = 40
 ) -> Tensor:

@@ -6,16 +6,18 @@ A keypoint is a pair of tokens: the bin of its x and the row of its y. Source: L
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 
+from clrernetlm.argument_checks import Range, check_arguments
 from clrernetlm.models.lanelm.attention import Attention
 from clrernetlm.models.lanelm.folding import Glimpse
 from clrernetlm.models.lanelm.positions import sinusoids
 
 KeysValues = tuple[Tensor, Tensor]
+Size = Annotated[int, Range(1, 1_000_000)]  # of tables and layers
 Visual = KeysValues | Glimpse  # what a layer attends to of images
 
 
@@ -25,7 +27,8 @@ class KeypointEmbedding(nn.Module):
     All three tables start as sines and cosines, so that near bins are alike before anything is learned.
     """
 
-    def __init__(self, nbins_x: int, max_y_tokens: int, embed_dim: int, max_len: int) -> None:
+    @check_arguments
+    def __init__(self, nbins_x: Size, max_y_tokens: Size, embed_dim: Size, max_len: Size) -> None:
         super().__init__()
         self.x_embedding = nn.Embedding(nbins_x, embed_dim)
         self.y_embedding = nn.Embedding(max_y_tokens, embed_dim)
@@ -47,7 +50,8 @@ class LaneLMDecoderLayer(nn.Module):
     Without `cross` the layer does not look at the image.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, ffn_dim: int, cross: bool = True) -> None:
+    @check_arguments
+    def __init__(self, embed_dim: Size, num_heads: Size, ffn_dim: Size, cross: bool = True) -> None:
         super().__init__()
         self.norm_self, self.norm_ffn = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
         self.self_attn = Attention(embed_dim, num_heads)
@@ -107,7 +111,8 @@ class LaneLMDecoder(nn.Module):
     N is a multiple of B: the sequences of one image lie side by side.
     """
 
-    def __init__(self, embed_dim: int, num_layers: int, num_heads: int, ffn_dim: int, cross: bool = True) -> None:
+    @check_arguments
+    def __init__(self, embed_dim: Size, num_layers: Size, num_heads: Size, ffn_dim: Size, cross: bool = True) -> None:
         super().__init__()
         self.layers = nn.ModuleList(LaneLMDecoderLayer(embed_dim, num_heads, ffn_dim, cross) for _ in range(num_layers))
         self.norm = nn.LayerNorm(embed_dim)
@@ -147,7 +152,8 @@ def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
 class LaneLMHead(nn.Module):
     """(N, S, D) -> logits of the x bin (N, S, nbins_x) and of the row (N, S, max_y_tokens), from the same state."""
 
-    def __init__(self, embed_dim: int, nbins_x: int, max_y_tokens: int) -> None:
+    @check_arguments
+    def __init__(self, embed_dim: Size, nbins_x: Size, max_y_tokens: Size) -> None:
         super().__init__()
         self.proj_x = nn.Linear(embed_dim, nbins_x)
         self.proj_y = nn.Linear(embed_dim, max_y_tokens)
@@ -164,16 +170,17 @@ class LaneLMModel(nn.Module):
     to s. `max_y_tokens` counts the padding row.
     """
 
+    @check_arguments
     def __init__(
         self,
-        nbins_x: int = 800,
-        max_y_tokens: int = 41,
-        embed_dim: int = 256,
-        num_layers: int = 4,
-        num_heads: int = 8,
-        ffn_dim: int = 512,
-        max_seq_len: int = 40,
-        visual_in_dim: int | None = None,
+        nbins_x: Size = 800,
+        max_y_tokens: Size = 41,
+        embed_dim: Size = 256,
+        num_layers: Size = 4,
+        num_heads: Size = 8,
+        ffn_dim: Size = 512,
+        max_seq_len: Size = 40,
+        visual_in_dim: Size | None = None,
     ) -> None:
         super().__init__()
         width = embed_dim if visual_in_dim is None else visual_in_dim

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.argument_checks import check_arguments, require_whole_number
 from clrernetlm.errors import UserError
 from clrernetlm.lane_points import SAME_ROW, join_lanes
 
@@ -33,6 +34,8 @@ class LaneTokenizerConfig:
     pad_token_y: int = -1
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            require_whole_number(getattr(self, name), name)
         for name, least in (("img_w", 1), ("img_h", 1), ("num_steps", 2), ("nbins_x", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"{name}: {getattr(self, name)} is too small; use {least} or more")
@@ -65,6 +68,7 @@ class LaneTokenizer:
     nbins_x and more, the lane is off the image and the row is padding. Source: LaneLM (preprints 202504.1582), tokens.
     """
 
+    @check_arguments
     def __init__(self, config: LaneTokenizerConfig | None = None) -> None:
         self.config = config or LaneTokenizerConfig()
         self.rows = self.config.img_h / self.config.num_steps * np.arange(self.config.num_steps, dtype=np.float64)

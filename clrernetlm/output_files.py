@@ -17,6 +17,7 @@ from pathlib import Path
 
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike, replacing, sha256
+from clrernetlm.text_files import bounded_lines
 
 RESULTS_LOG = ".clrernetlm-results.jsonl"
 HEAD = 4096  # bytes that tell what kind of file it is
@@ -208,6 +209,6 @@ def _content(path: Path) -> str:
 def _lines(path: Path) -> Iterator[str]:
     try:
         with open(path, encoding="utf-8", errors="replace") as lines:
-            yield from lines
+            yield from bounded_lines(lines, path)
     except OSError:
         return

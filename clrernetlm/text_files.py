@@ -6,9 +6,14 @@ import codecs
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from functools import partial
+from typing import TextIO
 
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
+
+LONGEST_LINE = 10_000_000  # characters of a line of JSON; ours have 100,000 at most
 
 _MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
@@ -56,6 +61,16 @@ def read_utf8(path: PathLike, most_bytes: int) -> bytes:
                 shown = encoding[: encoding.rindex("-")].upper()
                 raise UserError(f"{path}: begins as {shown} and does not go on so; write it in UTF-8") from None
     return data
+
+
+def bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
+    """Yield the lines of an open text file; raises UserError naming the file for one of more than LONGEST_LINE."""
+    for line in iter(partial(file.readline, LONGEST_LINE + 1), ""):
+        if len(line) > LONGEST_LINE:
+            raise UserError(
+                f"{path}: a line of more than {LONGEST_LINE // 1_000_000} MB; check that it is the right file"
+            )
+        yield line
 
 
 def text_encoding(path: PathLike) -> str:

@@ -40,6 +40,7 @@ MAX_FILES = 100  # that a config builds on, a file counted every time it is read
 MAX_VALUES = 100_000  # of all names of a file together
 MAX_DEPTH = 50  # lists and dicts inside one another
 MAX_ITEMS = 10_000  # longest list or text that arithmetic, spreading or filling in may build
+MAX_BUILT = 1_000_000  # items and characters that spreading and arithmetic of a file build in all
 MAX_POWER = 64
 QUOTED_BASE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 
@@ -139,6 +140,7 @@ class _Reader:
         self.names: dict[str, Any] = {}
         self.base = ParsedFile()
         self.parsed = ParsedFile()
+        self.built = 0
 
     def read(self, tree: ast.Module) -> ParsedFile:
         for statement in tree.body:
@@ -210,6 +212,8 @@ class _Reader:
             return self._evaluate(node)
         except _Unknown as unknown:
             return NotUnderstood(f"{self._place(node)}: {unknown}")
+        except TooMuch:
+            raise
         except (ArithmeticError, TypeError, ValueError, KeyError, IndexError) as error:
             return NotUnderstood(f"{self._place(node)}: `{_source(node)}` fails ({type(error).__name__})")
 
@@ -233,7 +237,7 @@ class _Reader:
             value = self._understood(node.operand)
             return -value if isinstance(node.op, ast.USub) else +value if isinstance(node.op, ast.UAdd) else not value
         if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-            return _arithmetic(node.op, self._understood(node.left), self._understood(node.right))
+            return self._counted(_arithmetic(node.op, self._understood(node.left), self._understood(node.right)))
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
             return self._understood(node.value)[self._key(node.slice)]
         if isinstance(node, ast.Attribute):
@@ -249,6 +253,13 @@ class _Reader:
             raise _Unknown(f"`{_source(node)}` is not known")
         return value
 
+    def _counted(self, built: Any) -> Any:
+        """The same value; raises TooMuch when the file has built too many like it."""
+        self.built += len(built) if isinstance(built, str | list | tuple | dict) else 0
+        if self.built > MAX_BUILT:
+            raise TooMuch(f"more than {MAX_BUILT} items and characters built")
+        return built
+
     def _key(self, node: ast.expr) -> Any:
         """A key of a dict or an index: looking up tuples in tuples in tuples can take for ever."""
         value = self._understood(node)
@@ -263,7 +274,7 @@ class _Reader:
                 spread = self._understood(node.value)
                 if not isinstance(spread, list | tuple) or len(items) + len(spread) > MAX_ITEMS:
                     raise _Unknown(f"`{_source(node)}` spreads something too long, or no list")
-                items += spread
+                items += self._counted(spread)
             else:
                 items.append(self._value(node))
         return items
@@ -275,7 +286,7 @@ class _Reader:
                 spread = self._understood(value)
                 if not isinstance(spread, dict):
                     raise _Unknown(f"`{_source(value)}` is not a dict")
-                result |= spread
+                result |= self._counted(spread)
                 if len(result) > MAX_ITEMS:
                     raise _Unknown(f"`{_source(value)}` makes the dict too large")
             else:

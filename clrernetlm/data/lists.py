@@ -23,6 +23,8 @@ ListFault = tuple[int, str]  # line number, what is wrong with it
 MOST_BYTES = 500_000_000  # of an image list; CULane's have ten million
 _LONGEST_LINE = 10_000  # bytes; names of files have at most 4096
 _SUFFIXES = (b".jpg", b".png", b".jpeg", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm")
+_SUFFIX = re.compile(b"|".join(map(re.escape, _SUFFIXES)), re.IGNORECASE)
+_MOST_SUFFIXES = 20  # in a line; names could end at each of them
 _NAME = rb'"[^"]+"|\S.*?(?:' + b"|".join(map(re.escape, _SUFFIXES)) + rb")"
 _SPACED = re.compile(
     rb"\s*(?P<image>" + _NAME + rb")(?:\s+(?P<mask>" + _NAME + rb"))?(?P<flags>(?:\s+[01])*)\s*$", re.IGNORECASE
@@ -142,7 +144,7 @@ def _is_column(column: bytes) -> bool:
 
 def _with_spaces(line: bytes) -> list[bytes] | None:
     """Split a line whose names hold spaces; None when it does not say where they end."""
-    found = _SPACED.match(line)
+    found = _SPACED.match(line) if len(_SUFFIX.findall(line)) <= _MOST_SUFFIXES else None
     if found is None:
         return None
     names = [found["image"], *([found["mask"]] if found["mask"] else [])]

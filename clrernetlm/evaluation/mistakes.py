@@ -18,6 +18,7 @@ from clrernetlm.evaluation.report import draw_comparison
 from clrernetlm.files import PathLike
 from clrernetlm.geometry import Image
 from clrernetlm.lane import Points, read_lines
+from clrernetlm.text_files import bounded_lines
 
 HIT = 0.5  # IoU threshold of what is drawn as a hit
 
@@ -44,7 +45,7 @@ def per_image_lines(per_image: PathLike, threshold: float = HIT) -> Iterator[dic
     key = f"{threshold:g}"
     try:
         with open(per_image, encoding="utf-8") as lines:
-            for text in lines:
+            for text in bounded_lines(lines, per_image):
                 line = json.loads(text)
                 listed_path(line["path"])
                 counts = [line[name][key] for name in ("tp", "fp", "fn")]

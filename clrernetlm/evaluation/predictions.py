@@ -17,7 +17,7 @@ from clrernetlm.evaluation.image_lists import lines_file
 from clrernetlm.files import PathLike
 from clrernetlm.lane import Lane, format_lines
 from clrernetlm.output_files import ResultFolder
-from clrernetlm.text_files import text_encoding
+from clrernetlm.text_files import bounded_lines, text_encoding
 
 PREDICTIONS_FILE = "predictions.jsonl"
 
@@ -100,7 +100,7 @@ def read_predictions(path: PathLike) -> Iterator[Prediction]:
     """Predictions of a JSON-lines file, one image at a time. Raises UserError naming file and line."""
     try:
         with open(path, encoding=text_encoding(path)) as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(bounded_lines(lines, path), start=1):
                 if line.strip():
                     yield _parse(line, f"{path}, line {number}")
     except (OSError, UnicodeDecodeError) as error:

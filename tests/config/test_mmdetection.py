@@ -269,6 +269,8 @@ def test_our_configs_can_build_on_theirs(tmp_path: Path) -> None:
         ("a = [1] * 5000\n" + "a = [a, a]\n" * 40, "more than 100000 values; write it out"),
         ("a = dict(x=1)\n" + "a = dict(p=a, q=a)\n" * 40, "more than 100000 values; write it out"),
         ("".join(f"a = {{**a, 'k{i}': a}}\n" if i else "a = {}\n" for i in range(45)), "more than 100000 values"),
+        ("a = [0] * 10000\nb = " + "[*a]," * 200, "more than 1000000 items and characters built; write it out"),
+        ("a = 'x' * 5000\nb = [" + "a + 'x'," * 300 + "]", "more than 1000000 items and characters built"),
         ("a = []\n" + "a = [a]\n" * 1000, "inside more than 50 others"),
         ("x = 1\n" * 20_000, "more than 10000 statements"),
         ("#" * (1 << 20), "larger than 1 MB"),

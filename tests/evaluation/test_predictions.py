@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clrernetlm.errors import UserError
+from clrernetlm.evaluation.mistakes import per_image_lines
 from clrernetlm.evaluation.predictions import PredictionWriter, read_predictions
 from clrernetlm.lane import Lane, read_lines
 
@@ -68,3 +69,13 @@ def test_hostile_rows_are_named(row: str, tmp_path: Path) -> None:
     path.write_text(row + "\n")
     with pytest.raises(UserError, match="line 1: not a prediction"):
         list(read_predictions(path))
+
+
+def test_a_line_that_never_ends_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    with open(path, "wb") as file:
+        file.truncate(1_000_000_000)  # of zeros, which take no room on the disk
+    with pytest.raises(UserError, match=r"predictions\.jsonl: a line of more than 10 MB; check"):
+        list(read_predictions(path))
+    with pytest.raises(UserError, match=r"predictions\.jsonl: a line of more than 10 MB; check"):
+        list(per_image_lines(path))

@@ -40,8 +40,9 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
         except (SystemExit, Exception) as error:  # SystemExit: of --help and of argparse
-            reason = reason_of(error) if output.failure is None else None
-            if reason is None and output.failure is None:
+            # Compilers whose callback has swallowed a signal fail soon after, in words of their own.
+            reason = reason_of(error) if output.failure is None and not received else None
+            if reason is None and output.failure is None and not received:
                 raise
             if reason is not None:
                 say(f"error: {' '.join(reason.split())}")
@@ -143,6 +144,7 @@ def signals_as_exceptions() -> Iterator[list[int]]:
     it. Here the signal then comes once more. In the list are signals of `ENDING`, and such a Ctrl-C.
     """
     received: list[int] = []
+    ended: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -158,7 +160,7 @@ def signals_as_exceptions() -> Iterator[list[int]]:
             return
         number = received[-1] if isinstance(error, Terminated) and received else signal.SIGINT
         received.append(number)
-        timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), number))
+        timer = threading.Timer(0.05, lambda: ended or os.kill(os.getpid(), number))
         timer.daemon = True
         timer.start()
 
@@ -171,6 +173,7 @@ def signals_as_exceptions() -> Iterator[list[int]]:
     try:
         yield received
     finally:
+        ended.append(True)
         sys.unraisablehook = hook
         for number, handler in handlers.items():
             if handler == signal.SIG_DFL:

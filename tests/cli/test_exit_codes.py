@@ -106,6 +106,22 @@ def test_a_signal_that_a_callback_swallowed_comes_again(number: int, code: int, 
     assert (done.returncode, done.stderr.count("\n")) == (code, 1)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_library_that_fails_after_it_swallowed_a_signal_is_no_error(number: int, code: int, tmp_path: Path) -> None:
+    body = f"""
+        class Callback:
+            def __del__(self):
+                os.kill(os.getpid(), {int(number)})
+                time.sleep(60)
+        one = Callback()
+        del one
+        raise RuntimeError("no compiled object yet")
+    """
+    done = process(body, tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert "compiled" not in done.stderr
+
+
 def test_a_signal_that_was_handled_as_the_end_of_a_camera_still_has_its_code(tmp_path: Path) -> None:
     body = """
         try:

@@ -153,6 +153,10 @@ def signals_as_exceptions() -> Iterator[list[int]]:
         received.append(number)
         raise Terminated
 
+    def once_more(number: int) -> None:
+        if not ended:
+            os.kill(os.getpid(), number)
+
     def again(unraisable: Any) -> None:
         error = unraisable.exc_value
         if not isinstance(error, KeyboardInterrupt):
@@ -160,7 +164,7 @@ def signals_as_exceptions() -> Iterator[list[int]]:
             return
         number = received[-1] if isinstance(error, Terminated) and received else signal.SIGINT
         received.append(number)
-        timer = threading.Timer(0.05, lambda: ended or os.kill(os.getpid(), number))
+        timer = threading.Timer(0.05, once_more, (number,))
         timer.daemon = True
         timer.start()
 

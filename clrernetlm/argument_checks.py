@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
+LONGEST_SHOWN = 150  # characters of a value in a message: items of a list are short, a list of them need not be
 LARGEST = 2**63 - 1  # ints that everything behind can hold
 
 
@@ -37,7 +38,7 @@ def require_path(value: object, name: str) -> None:
         path = os.fspath(value)  # type: ignore[call-overload]
     except TypeError:
         path = None
-    if not isinstance(path, str):
+    if not isinstance(path, str) or not path:
         raise UserError(f"{name}: {shown(value)} is not a path; use a text or a Path")
     if "\0" in path:
         raise UserError(f"{name}: {shown(path)} holds a NUL character, which no path may; check where it comes from")
@@ -101,9 +102,10 @@ def shown(value: Any) -> str:
     if isinstance(shape, tuple) and shape:
         return f"{type(value).__name__} of shape {tuple(shape)}"
     try:
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
     except Exception:  # whatever a stranger's __repr__ does
         return f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _is_number(value: object, kind: type) -> bool:

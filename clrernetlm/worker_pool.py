@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import connection
 from multiprocessing.connection import Connection
+from numbers import Integral
 from typing import Literal, TypeVar
 
 import cv2
@@ -39,11 +40,11 @@ def worker_count(wanted: int) -> int:
 
     Raises UserError below 0 and above MAX_WORKERS.
     """
-    if not 0 <= wanted <= MAX_WORKERS:
+    if not isinstance(wanted, Integral) or not 0 <= wanted <= MAX_WORKERS:
         raise UserError(
             f"workers: {shown(wanted)} is not a number of processes; use 1 to {MAX_WORKERS}, or 0 for one per core"
         )
-    return wanted or available_cores()
+    return int(wanted) or available_cores()
 
 
 def map_in_processes(

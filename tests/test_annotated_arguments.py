@@ -15,7 +15,7 @@ from clrernetlm import CLRerNet, Lane, Predictor, UserError, init_detector
 from clrernetlm.argument_checks import Fraction, check_arguments
 from clrernetlm.config import Config
 from clrernetlm.data import Compose, CulaneDataset, build_dataset, collate
-from clrernetlm.evaluation import match_lanes
+from clrernetlm.evaluation import evaluate, match_lanes
 from clrernetlm.export import export_model
 from clrernetlm.files import PathLike
 from clrernetlm.models import lanelm
@@ -212,3 +212,15 @@ def test_wrong_values_are_named_by_every_door(name, call, wrong):
     with pytest.raises(UserError, match=rf"^{name}: ") as error:
         call(wrong)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["pred_dir", "gt_dir", "list_file", "per_image", "categories"])
+def test_an_empty_text_is_no_path(name):
+    with pytest.raises(UserError, match=f"^{name}: '' is not a path"):
+        evaluate(**{"pred_dir": "a", "gt_dir": "b", "list_file": "c", name: ""})
+
+
+def test_lists_of_long_items_are_shown_shortened():
+    with pytest.raises(UserError, match=r"^count: \[.*\.\.\. is not an int$") as error:
+        function(["\x1f\U00018cd6" * 8] * 9)
+    assert len(str(error.value)) < 200

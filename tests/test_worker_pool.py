@@ -101,6 +101,9 @@ def test_forked_workers_do_not_wait_for_threads_of_opencv():
 def test_worker_counts():
     assert worker_count(3) == 3
     assert worker_count(0) == available_cores() >= 1
+    for wrong in ("x", 1.5, None):
+        with pytest.raises(UserError, match=r"^workers: .* is not a number of processes"):
+            worker_count(wrong)
     with pytest.raises(UserError, match="workers: -1 is not a number of processes"):
         worker_count(-1)
     for absurd in (100_000_000, 10**5000):

@@ -111,7 +111,7 @@ def test_half_precision_moves_lanes_by_a_fraction_of_a_pixel(
     images = hundred_roads[:25]
     low, full = Predictor(checkpoint=shipped["openvino bf16"]), Predictor("roads_detector")
     found_by(low, images), found_by(full, images)
-    one, other = low._observation().stage, full._observation().stage
+    one, other = (predictor._given().look.observation.stage for predictor in (low, full))
     sure = other["cls_logits"].softmax(-1)[..., 1] > 0.3
     assert sure.sum() > 100
     moved = (one["xs"] - other["xs"])[sure].abs().mean() * full.viewport.width

@@ -184,7 +184,11 @@ def test_numbers_of_numpy_and_paths_are_as_good(predictor: Predictor) -> None:
     assert predictor.complete_many(np.array([[[200, 120]]]), image=np.int64(0))
 
 
-@pytest.mark.parametrize("wrong", [None, 5, -1, b"x", float("nan"), {}, [None], np.zeros(()), object()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    [None, 5, -1, b"x", float("nan"), {}, [None], np.zeros(()), object()],
+    ids=["None", "5", "-1", "bytes", "nan", "dict", "list", "array", "object"],  # the same in every test process
+)
 @pytest.mark.parametrize(
     ("name", "call"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,9 +53,24 @@ class PackCLRNetInputs:
                 return None
             packed["lanes"] = torch.from_numpy(targets)
         if "mask" in sample:
-            mask = sample["mask"]
-            packed["masks"] = torch.from_numpy(np.where(mask > self.max_lanes, np.uint8(IGNORED_LABEL), mask))
+            packed["masks"] = torch.from_numpy(self.mask_targets(sample["mask"]))
         return packed
+
+    def mask_targets(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W) lane numbers -> (H, W) classes 0..max_lanes, and 255, which trains nothing, for numbers beyond them.
+
+        Warns of such numbers, once for each set of them: `check-data` names the files.
+        """
+        beyond = mask > self.max_lanes
+        numbers = [int(number) for number in np.unique(mask[beyond]) if number < IGNORED_LABEL]
+        if numbers:
+            shown = ", ".join(map(str, numbers))
+            warnings.warn(
+                f"masks: lane numbers {shown} are beyond model.max_lanes ({self.max_lanes}), and their pixels train "
+                "nothing; number lanes from 1, or raise model.max_lanes",
+                stacklevel=2,
+            )
+        return np.where(beyond, np.uint8(IGNORED_LABEL), mask)
 
     def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
         """Lanes as (N, 2) x, y in network pixels, bottom first -> (max_lanes, 6 + num_points) float32 targets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -128,13 +129,21 @@ def test_pack_makes_the_tensors_of_a_sample() -> None:
     image = RNG.integers(0, 256, (320, 800, 3), dtype=np.uint8)
     mask = RNG.integers(0, 7, (320, 800), dtype=np.uint8)
     sample = {"image": image, "lanes": golden_points("normal4"), "mask": mask, "metainfo": {"path": "/a.jpg"}}
-    packed = PackCLRNetInputs()(sample, RNG)
+    with pytest.warns(UserWarning, match=r"masks: lane numbers 5, 6 are beyond model.max_lanes \(4\)"):
+        packed = PackCLRNetInputs()(sample, RNG)
     assert packed is not None
     assert torch.equal(packed["inputs"], torch.from_numpy(image.transpose(2, 0, 1).copy()))
     assert packed["lanes"].shape == (4, 78)
     assert packed["metainfo"] == {"path": "/a.jpg"}
     expected = np.where(mask > 4, 255, mask)  # numbers beyond max_lanes are not learned from
     assert torch.equal(packed["masks"], torch.from_numpy(expected.astype(np.uint8)))
+
+
+def test_pixels_to_ignore_are_no_lane_numbers() -> None:
+    mask = np.array([[0, 1, 4, 255]], np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(PackCLRNetInputs().mask_targets(mask), mask)
 
 
 def test_a_sample_that_lost_its_lanes_is_given_up_but_an_empty_road_is_not() -> None:

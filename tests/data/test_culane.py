@@ -8,6 +8,7 @@ import pickle
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,9 +256,19 @@ def test_malformed_lists_name_the_line(tmp_path: Path, text: str, message: str) 
 def test_a_list_of_culanes_length_reads_quickly(tmp_path: Path) -> None:
     row = "/driver_23_30frame/05151640_0419.MP4/{0:05d}.jpg /laneseg_label_w16/driver_23/0419.MP4/{0:05d}.png 1 1 1 0\n"
     (tmp_path / "list.txt").write_text("".join(row.format(i) for i in range(88_880)))
-    start = time.process_time()
+
+    def seconds(read: Callable[[], object]) -> float:
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            read()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    # Against the least that any reader has to do, on the same machine with the same other work on it.
+    splitting = seconds(lambda: [line.split() for line in (tmp_path / "list.txt").read_bytes().splitlines()])
+    assert seconds(lambda: read_image_list(tmp_path / "list.txt")) < 20 * splitting
     listed = read_image_list(tmp_path / "list.txt")
-    assert time.process_time() - start < 1.5
     assert listed.masks is not None
     assert listed.flags is not None
     assert len(listed) == 88_880

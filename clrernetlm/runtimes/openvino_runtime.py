@@ -33,7 +33,7 @@ class OpenvinoRuntime(Runtime):
             model = self._core.read_model(path)
             self.inputs = tuple(port.any_name for port in model.inputs)  # fails where a port has no name
             self.outputs = tuple(port.any_name for port in model.outputs)
-        except RuntimeError:
+        except (RuntimeError, UnicodeDecodeError):  # the latter for names in it that are no text
             raise broken(path, "an OpenVINO model") from None
         self.name = "openvino"
         self.path = path

@@ -16,7 +16,7 @@ from timing import medians_in_turns, torch_options, torch_setting
 from torch import Tensor
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.models.criterion import CLRerNetCriterion
+from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 
 Stage = dict[str, Tensor]
 IMAGES, STAGES, PRIORS, ROWS, SLOTS = 24, 3, 192, 72, 4

@@ -26,9 +26,9 @@ from timing import machine, positive, seconds_in_turns
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import AugmentationConfig
-from clrernetlm.data import Alaug, Compose, CulaneDataset, PackCLRNetInputs
-from clrernetlm.data.images import Scratch, read_frame
-from clrernetlm.lane import write_lines
+from clrernetlm.core.images import Scratch, read_frame
+from clrernetlm.core.lane import write_lines
+from clrernetlm.datasets import Alaug, Compose, CulaneDataset, PackCLRNetInputs
 
 WIDTH, HEIGHT = 1640, 590
 QUALITY = 86  # gives drawn files the size of real ones

@@ -26,7 +26,7 @@ from timing import positive, torch_setting
 from clrernetlm.cli import main as clrernetlm
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import load_config
-from clrernetlm.engine.training import train
+from clrernetlm.training.train import train
 
 CONFIGS = ("clrernet_culane_dla34", "roads_efficientnet_lite0")
 WAITING = "waiting for images"

@@ -24,9 +24,9 @@ from scipy.optimize import linear_sum_assignment
 from timing import machine, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.evaluation import evaluate
-from clrernetlm.lane import format_lines
-from clrernetlm.worker_pool import available_cores
+from clrernetlm.core.lane import format_lines
+from clrernetlm.core.worker_pool import available_cores
+from clrernetlm.metrics import evaluate
 
 Points = NDArray[np.float64]
 WIDTH, HEIGHT, LANE_WIDTH, THRESHOLD = 1640, 590, 30, 0.5

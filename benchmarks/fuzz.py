@@ -30,7 +30,7 @@ from rich.table import Table
 from timing import machine
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.worker_pool import available_cores
+from clrernetlm.core.worker_pool import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = ("traceback", "words", "hang", "crash", "memory", "code", "outside", "network", "passed")

@@ -27,7 +27,7 @@ for name in ("cv2", "tyro", "tyro.conf"):  # settings and crops mention these; n
 
 from clrernetlm.cli.exit_codes import exit_code_of  # noqa: E402
 from clrernetlm.config.schema import ClrernetConfig  # noqa: E402
-from clrernetlm.models.clrernet import CLRerNet  # noqa: E402
+from clrernetlm.models.clrernet.detector import CLRerNet  # noqa: E402
 from clrernetlm.models.fusing import fuse  # noqa: E402
 
 

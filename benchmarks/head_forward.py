@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import ClrernetConfig
-from clrernetlm.models.clrer_head import CLRerHead, Stage
+from clrernetlm.models.clrernet.head import CLRerHead, Stage
 
 
 def original_head(head: CLRerHead, features: Sequence[Tensor]) -> list[Stage]:

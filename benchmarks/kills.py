@@ -42,9 +42,9 @@ from timing import machine, positive
 from clrernetlm.cli import main as clrernetlm
 from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.cli.exit_codes import ENDING, exit_code_of
-from clrernetlm.errors import UserError
-from clrernetlm.files import TEMPORARY_NAME, sha256
-from clrernetlm.output_files import RESULTS_LOG
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import TEMPORARY_NAME, sha256
+from clrernetlm.core.output_files import RESULTS_LOG
 
 IMAGES = 12
 SMALL = [  # a detector that learns nothing, but writes everything that a large one does
@@ -338,7 +338,7 @@ def read_whole(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    from clrernetlm.models.checkpoint import read_checkpoint as read
+    from clrernetlm.weights.checkpoint import read_checkpoint as read
 
     return read(path)
 
@@ -350,13 +350,13 @@ def read_onnx(path: Path) -> None:
 
 
 def read_picture(path: Path) -> None:
-    from clrernetlm.data.images import read_image
+    from clrernetlm.core.images import read_image
 
     read_image(str(path), cv2.IMREAD_COLOR)
 
 
 def read_video(path: Path) -> None:
-    from clrernetlm.video import Video
+    from clrernetlm.core.video import Video
 
     with Video(path) as video:
         frames = sum(1 for _ in video)
@@ -561,7 +561,7 @@ def main() -> int:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--folder: {folder} is not empty; name a new one")
     if any(case.words[0] not in ("synth", "evaluate", "check-data") for case in chosen):
-        import clrernetlm.engine.training  # noqa: F401  # forks find it loaded
+        import clrernetlm.training.train
     cv2.setNumThreads(0)  # forks would wait for OpenCV's threads
     (folder / "inputs").mkdir(parents=True)
     began = time.monotonic()

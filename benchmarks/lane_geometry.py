@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.data.synth import CATEGORIES, lanes, sample_scene
-from clrernetlm.data.synth.realism import Realism, parse_realism
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
+from clrernetlm.synth import CATEGORIES, lanes, sample_scene
+from clrernetlm.synth.randomization import Realism, parse_realism
 
 Array = NDArray[np.float64]
 Table = dict[str, list[float]]

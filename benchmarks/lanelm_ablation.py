@@ -23,13 +23,13 @@ from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
-from clrernetlm.engine.clicks import ClickSettings
-from clrernetlm.engine.lanelm_modes import Protocol, predict_modes
-from clrernetlm.engine.lanelm_testing import score_lanelm
-from clrernetlm.engine.testing import score_folder
-from clrernetlm.engine.training import train
-from clrernetlm.errors import UserError
-from clrernetlm.files import write_text_atomically
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import write_text_atomically
+from clrernetlm.evaluation.prompt_modes import Protocol, predict_modes
+from clrernetlm.evaluation.score_detector import score_folder
+from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.simulated_clicks import ClickSettings
+from clrernetlm.training.train import train
 
 SNAP = "snapped to the strongest response (control)"
 VARIANTS: dict[str, tuple[str, ...]] = {

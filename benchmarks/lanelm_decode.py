@@ -15,11 +15,11 @@ from timing import seconds_in_turns, torch_options, torch_setting
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import LaneLMNetworkConfig
-from clrernetlm.engine.memory import keep_freed_memory
+from clrernetlm.core.memory import keep_freed_memory
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.asking import ask_about_lanes
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 

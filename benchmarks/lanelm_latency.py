@@ -25,16 +25,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
-from clrernetlm.engine.memory import keep_freed_memory
-from clrernetlm.lane import Lane
-from clrernetlm.models.decode import decode_lanes
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.memory import keep_freed_memory
+from clrernetlm.inference.auto_crop import Look, look
+from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.fusing import fuse
+from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.models.lanelm.loading import build_lanelm
-from clrernetlm.models.lanelm.network import LaneLM
-from clrernetlm.models.lanelm.promptable import PromptableDetector
-from clrernetlm.models.lanelm.results import answered_lanes
-from clrernetlm.viewing import Look, look
+from clrernetlm.models.lanelm.model import LaneLM
+from clrernetlm.models.lanelm.postprocess import answered_lanes
+from clrernetlm.weights.build import build_lanelm
 
 CONFIGS = ("lanelm_512_dla34", "lanelm_256_resnet34", "lanelm_128_resnet18", "roads_lanelm")
 LANES = 4

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from clrernetlm.config import Config
-from clrernetlm.data import collate
-from clrernetlm.engine.feature_cache import feature_cache, stored
-from clrernetlm.engine.lessons_data import LessonDataset
-from clrernetlm.engine.sampling import EpochKeyedDataset, EpochSampler
-from clrernetlm.models.checkpoint import load_weights
+from clrernetlm.datasets import collate
+from clrernetlm.datasets.samplers import EpochKeyedDataset, EpochSampler
+from clrernetlm.models.lanelm.detector import DetectorReader, Observation
 from clrernetlm.models.lanelm.generate import Answers
 from clrernetlm.models.lanelm.losses import spread_cross_entropy
 from clrernetlm.models.lanelm.matching import lane_iou, match_one_to_one
-from clrernetlm.models.lanelm.promptable import DetectorReader, Observation
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.visual import ChannelNorm
+from clrernetlm.training.feature_cache import feature_cache, stored
+from clrernetlm.training.lanelm_data_module import LessonDataset
+from clrernetlm.weights.checkpoint import load_weights
 
 
 class SnapReader(DetectorReader):

@@ -12,8 +12,8 @@ from head_forward import original_head
 from numpy.typing import NDArray
 
 from clrernetlm.config import ClrernetConfig
-from clrernetlm.geometry import FrameSize
-from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.core.viewport import FrameSize
+from clrernetlm.models.clrernet.detector import CLRerNet
 
 Points = list[tuple[float, float]]
 

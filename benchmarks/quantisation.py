@@ -17,12 +17,12 @@ from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config
-from clrernetlm.data.synth import generate_dataset
-from clrernetlm.engine.testing import score_detector
-from clrernetlm.export import export_model
-from clrernetlm.export.exporting import SUFFIXES, Precision, Target
-from clrernetlm.runtimes.base import Backend
-from clrernetlm.weights.finding import find_settings_and_weights, names_model
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.export.export import SUFFIXES, Precision, Target
+from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.synth import generate_dataset
+from clrernetlm.weights.resolve import find_settings_and_weights, names_model
 
 VARIANTS: tuple[tuple[Target, Backend, Precision], ...] = (
     ("openvino", "openvino", "fp32"),

@@ -26,14 +26,14 @@ from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
-from clrernetlm.data.synth import generate_dataset
-from clrernetlm.data.synth.realism import PIECES, parse_realism
-from clrernetlm.engine.testing import score_detector
-from clrernetlm.engine.training import train
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation.image_lists import lines_file, read_images
-from clrernetlm.files import write_text_atomically
-from clrernetlm.models.pretrained import imagenet_file
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import write_text_atomically
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.metrics.image_lists import lines_file, read_images
+from clrernetlm.synth import generate_dataset
+from clrernetlm.synth.randomization import PIECES, parse_realism
+from clrernetlm.training.train import train
+from clrernetlm.weights.imagenet import imagenet_file
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "all pieces": ("all",),

@@ -20,8 +20,8 @@ from pathlib import Path
 from timing import extensions, machine
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.output_files import begins_with, check_output
-from clrernetlm.worker_pool import available_cores
+from clrernetlm.core.output_files import begins_with, check_output
+from clrernetlm.core.worker_pool import available_cores
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"

@@ -39,17 +39,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from clrernetlm import Predictor
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
-from clrernetlm.export import export_model
-from clrernetlm.export.openvino_file import openvino_model, write_openvino
-from clrernetlm.export.quantisation import quantise
-from clrernetlm.lane import Lane
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.clrernet import CLRerNet, init_detector
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.worker_pool import available_cores
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.deploy.export.quantisation import quantise
+from clrernetlm.deploy.graph_io import IMAGES
+from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
 from clrernetlm.models.onednn import PackedConv2d
-from clrernetlm.runtimes.about import needed, read_about
-from clrernetlm.runtimes.base import Backend
-from clrernetlm.runtimes.names import IMAGES
-from clrernetlm.worker_pool import available_cores
+from clrernetlm.weights.checkpoint import save_official
+from clrernetlm.weights.exported_metadata import needed, read_about
 
 Run = Callable[[], Sequence[object]]
 Build = Callable[[], Run]

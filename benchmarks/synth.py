@@ -16,9 +16,9 @@ import numpy as np
 from timing import machine, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.data.synth.dataset import Picture, categories, generate_dataset, make_picture
-from clrernetlm.data.synth.realism import parse_realism
-from clrernetlm.worker_pool import available_cores
+from clrernetlm.core.worker_pool import available_cores
+from clrernetlm.synth.dataset import Picture, categories, generate_dataset, make_picture
+from clrernetlm.synth.randomization import parse_realism
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from clrernetlm.config import Config, load_config
-    from clrernetlm.errors import UserError
-    from clrernetlm.geometry import Viewport
-    from clrernetlm.lane import Lane
-    from clrernetlm.models.clrernet import CLRerNet, init_detector
-    from clrernetlm.predictor import Predictor
+    from clrernetlm.core.errors import UserError
+    from clrernetlm.core.lane import Lane
+    from clrernetlm.core.viewport import Viewport
+    from clrernetlm.inference.predictor import Predictor
+    from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
 
 _HOME = {
     "CLRerNet": "models.clrernet",

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm import Predictor
-from clrernetlm.data.culane import read_labels
-from clrernetlm.data.images import read_image
-from clrernetlm.drawing import BLUE, GREEN, PALETTE, RED, Image, draw_lanes
-from clrernetlm.lane import Lane
+from clrernetlm.core.drawing import BLUE, GREEN, PALETTE, RED, Image, draw_lanes
+from clrernetlm.core.images import read_image
+from clrernetlm.core.lane import Lane
+from clrernetlm.datasets.culane import read_labels
 from clrernetlm.models.lanelm.attention import Attention
-from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 SCALE = 2  # pictures are drawn at twice the frame's size, so that lines are fine

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 
 from clrernetlm import Predictor
-from clrernetlm.data.images import read_image
-from clrernetlm.drawing import draw_lanes
-from clrernetlm.evaluation import lane_ious, match_lanes
-from clrernetlm.evaluation.image_lists import read_images
-from clrernetlm.lane import read_lines
-from clrernetlm.models.decode import prediction_points
+from clrernetlm.core.drawing import draw_lanes
+from clrernetlm.core.images import read_image
+from clrernetlm.core.lane import read_lines
+from clrernetlm.metrics import lane_ious, match_lanes
+from clrernetlm.metrics.image_lists import read_images
+from clrernetlm.models.clrernet.decode import prediction_points
 
 FOLDER = Path(__file__).parent / "images"
 COLUMNS, CELL = 4, (410, 231)  # pictures side by side; width, height of each

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clrernetlm import CLRerNet, Lane, Predictor, UserError, init_detector
-from clrernetlm.argument_checks import Fraction, check_arguments
 from clrernetlm.config import Config
-from clrernetlm.data import Compose, CulaneDataset, build_dataset, collate
-from clrernetlm.evaluation import evaluate, match_lanes
-from clrernetlm.export import export_model
-from clrernetlm.files import PathLike
+from clrernetlm.core.argument_checks import Fraction, check_arguments
+from clrernetlm.core.files import PathLike
+from clrernetlm.datasets import Compose, CulaneDataset, build_dataset, collate
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.runtimes import open_runtime
+from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.models import lanelm
-from clrernetlm.models.lanelm.loading import save_lanelm
-from clrernetlm.packing import pack
-from clrernetlm.runtimes import open_runtime
 from clrernetlm.weights import weights_path
+from clrernetlm.weights.build import save_lanelm
+from clrernetlm.weights.pack import pack
 from tests.engine.small_lanelm import small_lanelm, talkative_reader
 
 FRAME = np.full((148, 410, 3), 90, np.uint8)

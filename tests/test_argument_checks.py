@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from clrernetlm import Viewport, init_detector, load_config
-from clrernetlm.argument_checks import require_number, require_path, require_sequence, require_size, shown
 from clrernetlm.config import Config
-from clrernetlm.data.inspection import check_data
-from clrernetlm.data.synth import generate_dataset
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation import lane_ious
-from clrernetlm.evaluation.evaluator import evaluate
-from clrernetlm.evaluation.sweep import sweep_confidence
+from clrernetlm.core.argument_checks import require_number, require_path, require_sequence, require_size, shown
+from clrernetlm.core.errors import UserError
+from clrernetlm.datasets.check import check_data
+from clrernetlm.metrics import lane_ious
+from clrernetlm.metrics.evaluator import evaluate
+from clrernetlm.metrics.sweep import sweep_confidence
+from clrernetlm.synth import generate_dataset
 
 ODD: list[Any] = [None, "x", b"x", [None], {}, object(), 1j, np.zeros((2, 2)), float("nan"), -1]
 

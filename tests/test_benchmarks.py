@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8"))

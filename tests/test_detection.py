@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.cli.cropping import settle_crop
+from clrernetlm.cli.options import settle_crop
 from clrernetlm.config import Config
-from clrernetlm.detection import detect, detect_images
-from clrernetlm.engine.training import train
-from clrernetlm.inputs import find_inputs, result_names
-from clrernetlm.lane import read_lines
-from clrernetlm.output_files import RESULTS_LOG, ResultFolder
+from clrernetlm.core.lane import read_lines
+from clrernetlm.core.output_files import RESULTS_LOG, ResultFolder
+from clrernetlm.core.sources import find_inputs, result_names
+from clrernetlm.inference.detect_images import detect, detect_images
+from clrernetlm.training.train import train
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 

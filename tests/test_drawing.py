@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from clrernetlm.drawing import GREEN, PALETTE, draw_lanes
-from clrernetlm.lane import Lane
+from clrernetlm.core.drawing import GREEN, PALETTE, draw_lanes
+from clrernetlm.core.lane import Lane
 
 IMAGE = np.full((200, 400, 3), 40, np.uint8)
 UPRIGHT = np.array([[100.0, 199.0], [100.0, 20.0]])

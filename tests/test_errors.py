@@ -3,7 +3,7 @@
 import pytest
 from torch.utils.data import DataLoader
 
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 
 class Broken:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.files import (
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import (
     TEMPORARY_NAME,
     replacing,
     sweep_temporary_files,

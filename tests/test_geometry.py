@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.errors import UserError
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.viewport import Viewport
 
 FRACTION = st.floats(0, 1)
 

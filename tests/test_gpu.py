@@ -16,26 +16,26 @@ from torch import Tensor
 
 from clrernetlm import Predictor
 from clrernetlm.config import AssignerConfig, BackboneConfig, ClrernetConfig, Config, LaneLMConfig, LaneLMNetworkConfig
-from clrernetlm.engine import speed
-from clrernetlm.engine.callbacks import RunningAverage
-from clrernetlm.engine.lane_module import network_input
-from clrernetlm.engine.lanelm_module import LaneLMModule, PlainLaneLMModule
-from clrernetlm.lane import Lane
-from clrernetlm.models.backbones import BACKBONES
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.criterion import CLRerNetCriterion
-from clrernetlm.models.decode import decode_lanes
+from clrernetlm.core.lane import Lane
+from clrernetlm.evaluation import speed
+from clrernetlm.models.backbones.registry import BACKBONES
+from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
+from clrernetlm.models.clrernet.decode import decode_lanes
+from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import cuda_graph
 from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
-from clrernetlm.models.lanelm.lessons import DRAWS, candidates
-from clrernetlm.models.lanelm.loading import init_reader, save_lanelm
-from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.positions import grid_sinusoids
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
+from clrernetlm.training.base_module import network_input
+from clrernetlm.training.callbacks import RunningAverage
+from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
+from clrernetlm.weights.build import init_reader, save_lanelm
 from tests.engine.small_lanelm import small_lanelm as small_lanelm_config
 from tests.engine.small_lanelm import talkative_reader
 from tests.models.lanelm.small import random_levels, random_requests, small_lanelm

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from clrernetlm.geometry import Viewport
-from clrernetlm.horizon import AIM, BAND, aimed_viewport, first_viewport, horizon_in_crop, horizon_row, viewport_at
-from clrernetlm.lane import Lane
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.inference.horizon import (
+    AIM,
+    BAND,
+    aimed_viewport,
+    first_viewport,
+    horizon_in_crop,
+    horizon_row,
+    viewport_at,
+)
 
 FRAME = (1280, 720)
 BASE = Viewport(width=512, height=192, top=0.36)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.data.images import Scratch, read_frame, read_image
-from clrernetlm.errors import UserError
-from clrernetlm.image_headers import image_size
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_headers import image_size
+from clrernetlm.core.images import Scratch, read_frame, read_image
 
 # An APP1 segment with one EXIF entry, orientation 6: the camera was held upright.
 UPRIGHT = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"

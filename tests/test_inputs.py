@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import UserError
-from clrernetlm.inputs import Stream, find_inputs, is_input, name_of_source, result_names
+from clrernetlm.core.sources import Stream, find_inputs, is_input, name_of_source, result_names
 from tests.small_videos import write_clip
 
 

@@ -12,7 +12,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import clrernetlm
-from clrernetlm.jit import cache_folder, kernel
+from clrernetlm.core.numba_jit import cache_folder, kernel
 
 
 def add(a: int, b: int) -> int:

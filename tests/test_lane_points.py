@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.data import PackCLRNetInputs, PackLaneLMInputs
-from clrernetlm.lane_points import bottom_first, join_lanes
+from clrernetlm.core.lane_points import bottom_first, join_lanes
+from clrernetlm.datasets import PackCLRNetInputs, PackLaneLMInputs
 
 UP = [(100, 590), (120, 500), (140, 400)]  # the longer branch of the hairpin below, bottom first
 

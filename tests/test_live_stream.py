@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm import UserError, live_stream
-from clrernetlm.inputs import Stream
-from clrernetlm.live_stream import NewestFrame
-from clrernetlm.video import Video
+from clrernetlm import UserError
+from clrernetlm.core import live_stream
+from clrernetlm.core.live_stream import NewestFrame
+from clrernetlm.core.sources import Stream
+from clrernetlm.core.video import Video
 from tests.small_videos import corners, write_clip
 
 
@@ -179,7 +180,7 @@ def test_a_released_stream_reads_no_more() -> None:
 
 def test_a_live_stream_over_the_network_is_shown_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_stream, "RECONNECT_AFTER", ())
-    monkeypatch.setattr("clrernetlm.video_opening.TIMEOUTS", [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2000])
+    monkeypatch.setattr("clrernetlm.core.video_opening.TIMEOUTS", [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2000])
     content = write_clip(tmp_path / "clip.ts", frames=60, size=(352, 288)).read_bytes()
     stop = threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port_finder:

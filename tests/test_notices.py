@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from clrernetlm import Predictor, UserError, jit, notices
-from clrernetlm.models.checkpoint import write_checkpoint
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.notices import tell_once
-from clrernetlm.runtimes import cache
+from clrernetlm import Predictor, UserError
+from clrernetlm.core import notices
+from clrernetlm.core import numba_jit as jit
+from clrernetlm.core.notices import tell_once
+from clrernetlm.deploy.runtimes import export_cache as cache
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.weights.checkpoint import write_checkpoint
 from tests.engine.small import small_config
 
 
@@ -39,7 +41,7 @@ def test_compiling_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_exporting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("clrernetlm.export.exporting.export_model", lambda *_, **named: named["out"].touch())
+    monkeypatch.setattr("clrernetlm.deploy.export.export.export_model", lambda *_, **named: named["out"].touch())
     for _ in range(2):
         cache.export_into(tmp_path, "small", small_config(tmp_path, tmp_path), "random", "onnxruntime", "fp32")
     told = f"clrernetlm: exporting small for onnxruntime, which takes up to a minute; kept in {tmp_path}\n"

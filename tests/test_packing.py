@@ -9,11 +9,11 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config, to_dict
-from clrernetlm.models.checkpoint import read_checkpoint, save_official, write_checkpoint
-from clrernetlm.models.clrernet import init_detector
-from clrernetlm.models.lanelm.loading import init_lanelm
-from clrernetlm.models.packed import SMALL
-from clrernetlm.packing import LOCAL, pack, without_paths
+from clrernetlm.models.clrernet.detector import init_detector
+from clrernetlm.weights.build import init_lanelm
+from clrernetlm.weights.checkpoint import read_checkpoint, save_official, write_checkpoint
+from clrernetlm.weights.pack import LOCAL, pack, without_paths
+from clrernetlm.weights.safetensors_file import SMALL
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm, write_detector
 

@@ -9,10 +9,10 @@ import pytest
 
 from clrernetlm import Predictor, UserError
 from clrernetlm.config import Config, LaneLMLessonConfig
-from clrernetlm.detection import detect
-from clrernetlm.engine.training import train
-from clrernetlm.lane import Lane, read_lines
-from clrernetlm.predictor import prompts_of_clicks
+from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.inference.detect_images import detect
+from clrernetlm.inference.predictor import prompts_of_clicks
+from clrernetlm.training.train import train
 from tests.drawn_roads import drawn_lanes, write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm, write_detector
 

@@ -17,8 +17,8 @@ import torch
 
 from clrernetlm import Predictor, UserError, Viewport
 from clrernetlm.config import Config
-from clrernetlm.lane import Lane
-from clrernetlm.models.lanelm.loading import save_lanelm
+from clrernetlm.core.lane import Lane
+from clrernetlm.weights.build import save_lanelm
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm, talkative_reader
 

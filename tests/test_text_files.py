@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clrernetlm.evaluation.lane_files import read_points
-from clrernetlm.text_files import read_utf8
+from clrernetlm.core.text_files import read_utf8
+from clrernetlm.metrics.lane_files import read_points
 
 
 def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:

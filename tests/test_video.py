@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from clrernetlm import UserError
-from clrernetlm.inputs import VIDEO_SUFFIXES
-from clrernetlm.video import Video, video_file
-from clrernetlm.video_opening import MAX_PIXELS
+from clrernetlm.core.sources import VIDEO_SUFFIXES
+from clrernetlm.core.video import Video, video_file
+from clrernetlm.core.video_opening import MAX_PIXELS
 from tests.small_videos import SIZE, corner_marked, corners, replace_box, set_matrix, set_pixel_shape, write_clip
 
 

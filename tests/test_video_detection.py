@@ -11,14 +11,14 @@ import pytest
 
 from clrernetlm import UserError
 from clrernetlm.config import Config
-from clrernetlm.detection import report_video
-from clrernetlm.drawing import PALETTE
-from clrernetlm.geometry import Viewport
-from clrernetlm.inputs import find_inputs, is_input
-from clrernetlm.lane import Lane
-from clrernetlm.output_files import RESULTS_LOG
-from clrernetlm.video import USUAL_FPS, Video, video_file
-from clrernetlm.video_detection import VideoResult, calibrated, detect_video
+from clrernetlm.core.drawing import PALETTE
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.output_files import RESULTS_LOG
+from clrernetlm.core.sources import find_inputs, is_input
+from clrernetlm.core.video import USUAL_FPS, Video, video_file
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.inference.detect_images import report_video
+from clrernetlm.inference.detect_video import VideoResult, calibrated, detect_video
 from tests.drawn_roads import drawn_lanes
 from tests.small_videos import SIZE as MARKED
 from tests.small_videos import corners, set_matrix, write_clip
@@ -215,7 +215,7 @@ def test_what_a_camera_saw_is_played_at_the_speed_it_happened(tmp_path: Path, mo
     with monkeypatch.context() as patched:
         patched.setattr(cv2, "VideoCapture", SlowCamera)
         video = Video(0)
-    monkeypatch.setattr("clrernetlm.video_detection.Video", lambda source: video)
+    monkeypatch.setattr("clrernetlm.inference.detect_video.Video", lambda source: video)
     result = detect_video(Stub(), 0, tmp_path, "camera0", 0.25)  # type: ignore[arg-type]
     facts = json.loads((tmp_path / "camera0.lanes.json").read_text())
     assert (result.frames, result.cut_short, facts["video"]) == (5, False, "0")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.config import ClrernetConfig, DecodeConfig
-from clrernetlm.geometry import FrameSize, Viewport
-from clrernetlm.horizon import AIM, horizon_in_crop
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.decode import decode_lanes
-from clrernetlm.viewing import Look, camera_viewport, look
+from clrernetlm.core.viewport import FrameSize, Viewport
+from clrernetlm.inference.auto_crop import Look, camera_viewport, look
+from clrernetlm.inference.horizon import AIM, horizon_in_crop
+from clrernetlm.models.clrernet.decode import decode_lanes
+from clrernetlm.models.clrernet.detector import CLRerNet
 
 AUTO = ClrernetConfig(
     viewport=Viewport(width=512, height=192, top=0.36), viewport_mode="auto", decode=DecodeConfig(0.4, 20.0)

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.files import process_is_alive
-from clrernetlm.worker_pool import available_cores, map_in_processes, worker_count
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import process_is_alive
+from clrernetlm.core.worker_pool import available_cores, map_in_processes, worker_count
 
 PATIENCE = 60  # seconds that a busy machine may take for what takes a fraction of one
 STARTS = ("fork", "spawn")

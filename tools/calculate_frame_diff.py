@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.data.frame_difference import frame_differences, is_own_differences, write_differences
-from clrernetlm.output_files import ReadFiles, check_output
+from clrernetlm.core.output_files import ReadFiles, check_output
+from clrernetlm.datasets.frame_difference import frame_differences, is_own_differences, write_differences
 
 
 def main(arguments: list[str] | None = None) -> int:

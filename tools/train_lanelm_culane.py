@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works from a checkout that is not installed
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 if TYPE_CHECKING:
     from clrernetlm.config import Config
@@ -134,8 +134,8 @@ def run(words: list[str] | None) -> None:
     """Train; raises UserError."""
     options = parse(words)
     config = build_config(options)
-    from clrernetlm.engine.callbacks import EpochWeights
-    from clrernetlm.engine.training import train
+    from clrernetlm.training.callbacks import EpochWeights
+    from clrernetlm.training.train import train
 
     pattern = f"lanelm_culane_{config.model.backbone.name}_epoch{{}}.pth"
     train(config, resume=options.resume, callbacks=[EpochWeights(Path(options.work_dir), pattern)])

@@ -15,7 +15,7 @@ import clrernetlm
 from clrernetlm.cli.base import Command, WithSettings
 from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.config.suggestions import closest, did_you_mean
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 PROGRAM = "clrernetlm"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 if TYPE_CHECKING:
     from clrernetlm.config import Config
@@ -72,7 +72,7 @@ class WithCheckpoint(WithConfig):
         """Settings and weights file; raises UserError of `command` when the words do not name both."""
         from clrernetlm.config.loading import is_config
         from clrernetlm.weights import RELEASED
-        from clrernetlm.weights.finding import find_settings_and_weights, names_model
+        from clrernetlm.weights.resolve import find_settings_and_weights, names_model
 
         released = RELEASED.get(self.config)
         here = names_model(self.config) or (released is not None and released.path.is_file())

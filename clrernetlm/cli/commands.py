@@ -17,7 +17,7 @@ from clrernetlm.cli.data_commands import CheckData, Synth, Tokens, Workers
 from clrernetlm.cli.export_command import Export
 from clrernetlm.cli.model_commands import Detect, Models, Pack
 from clrernetlm.cli.sizes import SizeOrAuto
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 
 @dataclass(kw_only=True)
@@ -31,8 +31,8 @@ class Train(WithConfig):
 
     def run(self) -> int:
         config = self.load(*([f"--training.device={self.device}"] if self.device else []))
-        from clrernetlm.engine.resuming import first_process
-        from clrernetlm.engine.training import train, validation_f1
+        from clrernetlm.training.resume import first_process
+        from clrernetlm.training.train import train, validation_f1
 
         checkpoint = train(config, resume=self.resume_from or self.resume)
         if first_process():
@@ -82,16 +82,16 @@ class ScoreSplit(WithCheckpoint, WithResults):
     ] = 1
 
     def run(self) -> int:
-        from clrernetlm.cli.cropping import settle_crop
-        from clrernetlm.engine.memory import keep_freed_memory
+        from clrernetlm.cli.options import settle_crop
+        from clrernetlm.core.memory import keep_freed_memory
 
         keep_freed_memory()
         config, checkpoint = self.load_model("test")
         config = settle_crop(config, self.overrides)
         if config.task == "lanelm":
-            from clrernetlm.engine.clicks import ClickSettings
-            from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol
-            from clrernetlm.engine.lanelm_testing import score_lanelm
+            from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol
+            from clrernetlm.evaluation.score_lanelm import score_lanelm
+            from clrernetlm.evaluation.simulated_clicks import ClickSettings
 
             score_lanelm(
                 config,
@@ -119,7 +119,7 @@ class ScoreSplit(WithCheckpoint, WithResults):
                 f"--prompts, --no-questions, --shuffle-images: {self.config} is a detector, which is asked nothing; "
                 "use a config of LaneLM"
             )
-        from clrernetlm.engine.testing import score_detector
+        from clrernetlm.evaluation.score_detector import score_detector
 
         score_detector(
             config,
@@ -162,7 +162,7 @@ class Evaluate(WithResults):
     workers: Workers = 0
 
     def run(self) -> int:
-        from clrernetlm.evaluation.command import evaluate_command
+        from clrernetlm.evaluation.evaluate_files import evaluate_command
 
         evaluate_command(
             self.pred,
@@ -202,12 +202,12 @@ class Speed(WithConfig):
     def run(self) -> int:
         if not self.batch or min(*self.batch, self.iterations) < 1:
             raise UserError("--batch and --iterations: use 1 or more")
-        from clrernetlm.engine.memory import keep_freed_memory
+        from clrernetlm.core.memory import keep_freed_memory
 
         keep_freed_memory()
-        from clrernetlm.engine.speed import speed
+        from clrernetlm.evaluation.speed import speed
         from clrernetlm.weights import RANDOM, RELEASED
-        from clrernetlm.weights.finding import find_settings_and_weights, names_model
+        from clrernetlm.weights.resolve import find_settings_and_weights, names_model
 
         released = RELEASED.get(self.config)
         has_weights = names_model(self.config) or (released is not None and released.path.is_file())
@@ -236,14 +236,14 @@ class ShowConfig(WithConfig, WithResults):
 
     def run(self) -> int:
         from clrernetlm.config.loading import find_config
-        from clrernetlm.config.mmdetection import import_mmdetection, is_mmdetection
+        from clrernetlm.config.mmdetection.translate import import_mmdetection, is_mmdetection
         from clrernetlm.config.serialization import flatten
 
         config = self.load()
         if self.save:
             from clrernetlm.config.source import is_source, to_source
-            from clrernetlm.files import write_text_atomically
-            from clrernetlm.output_files import ReadFiles, check_output
+            from clrernetlm.core.files import write_text_atomically
+            from clrernetlm.core.output_files import ReadFiles, check_output
 
             reads = ReadFiles([find_config(self.config)])
             check_output(self.save, "a config", is_source, parameter="--save", overwrite=self.overwrite, reads=reads)
@@ -265,7 +265,7 @@ class Demo(Command):
     device: Device = "cpu"
 
     def run(self) -> int:
-        from clrernetlm.demo import demo
+        from clrernetlm.cli.demo import demo
 
         demo(self.out, device=self.device)
         return 0

@@ -33,8 +33,8 @@ class Synth(Command):
     workers: Workers = 0
 
     def run(self) -> int:
-        from clrernetlm.data.synth import generate_dataset
-        from clrernetlm.data.synth.realism import parse_realism
+        from clrernetlm.synth import generate_dataset
+        from clrernetlm.synth.randomization import parse_realism
 
         generate_dataset(
             self.out,
@@ -62,7 +62,7 @@ class CheckData(WithResults):
     workers: Workers = 0
 
     def run(self) -> int:
-        from clrernetlm.data.inspection import check_data
+        from clrernetlm.datasets.check import check_data
 
         report = check_data(
             self.root,
@@ -94,7 +94,7 @@ class Tokens(Command):
             from clrernetlm.config import load_config
 
             viewport = load_config(self.config).model.viewport
-        from clrernetlm.token_picture import print_tokens
+        from clrernetlm.cli.token_text import print_tokens
 
         print_tokens(self.lines, frame=self.frame, viewport=viewport, steps=self.steps, bins=self.bins, lane=self.lane)
         return 0

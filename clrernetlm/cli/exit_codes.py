@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from clrernetlm.errors import reason_of
+from clrernetlm.core.errors import reason_of
 
 # Signals that ask a process to end. Python turns Ctrl-C into an exception; these would end it on the spot instead.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))

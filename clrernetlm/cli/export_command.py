@@ -32,8 +32,8 @@ class Export(WithCheckpoint, WithResults):
     device: Annotated[Literal["auto", "cpu"], arg(help="tracing needs no other")] = "cpu"
 
     def run(self) -> int:
-        from clrernetlm.cli.cropping import settle_crop
-        from clrernetlm.export import export_model
+        from clrernetlm.cli.options import settle_crop
+        from clrernetlm.deploy.export import export_model
 
         config, checkpoint = self.load_model("export")
         export_model(

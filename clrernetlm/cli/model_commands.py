@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithResults, WithSettings
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 if TYPE_CHECKING:
     from clrernetlm.config import Config
@@ -49,13 +49,13 @@ class Detect(WithSettings, WithResults):
     def run(self) -> int:
         if self.conf is not None and not 0 <= self.conf <= 1:
             raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
-        from clrernetlm.cli.cropping import parse_crop, settle_crop
+        from clrernetlm.cli.options import parse_crop, settle_crop
 
         if self.crop is not None:
             parse_crop(self.crop)  # a wrong crop is noticed before the weights are read
         config, checkpoint, inputs = self._model_and_inputs()
-        from clrernetlm.detection import detect
-        from clrernetlm.engine.memory import keep_freed_memory
+        from clrernetlm.core.memory import keep_freed_memory
+        from clrernetlm.inference.detect_images import detect
 
         keep_freed_memory()
         detect(
@@ -74,9 +74,9 @@ class Detect(WithSettings, WithResults):
         return 0
 
     def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:
-        from clrernetlm.inputs import find_inputs
+        from clrernetlm.core.sources import find_inputs
         from clrernetlm.weights import DETECTOR
-        from clrernetlm.weights.finding import find_settings_and_weights
+        from clrernetlm.weights.resolve import find_settings_and_weights
 
         own = self.model is None and starts_with_config(self.inputs)
         inputs = self.inputs[2:] if own else self.inputs
@@ -92,9 +92,9 @@ def starts_with_config(words: Sequence[str]) -> bool:
     Raises UserError that names the missing or misplaced word when they are neither.
     """
     from clrernetlm.config.loading import find_config
-    from clrernetlm.inputs import is_input, is_picture
+    from clrernetlm.core.sources import is_input, is_picture
     from clrernetlm.weights import SHIPPED
-    from clrernetlm.weights.finding import WEIGHT_SUFFIXES, exported_file
+    from clrernetlm.weights.resolve import WEIGHT_SUFFIXES, exported_file
 
     if not words:
         raise UserError("detect: INPUT missing; name images, folders or videos: clrernetlm detect photo.jpg")
@@ -165,7 +165,7 @@ class Pack(WithSettings, WithResults):
     ] = None
 
     def run(self) -> int:
-        from clrernetlm.packing import pack
+        from clrernetlm.weights.pack import pack
 
         pack(self.checkpoint, self.out, self.precision, self.config, self.overrides, self.overwrite)
         return 0

@@ -12,14 +12,14 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import clrernetlm
-from clrernetlm.argument_checks import require_path, require_texts
-from clrernetlm.config.mmdetection import import_mmdetection, is_mmdetection
+from clrernetlm.config.mmdetection.translate import import_mmdetection, is_mmdetection
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import from_dict, setting_types, to_dict
 from clrernetlm.config.suggestions import closest, did_you_mean
 from clrernetlm.config.validation import validate
-from clrernetlm.errors import UserError
+from clrernetlm.core.argument_checks import require_path, require_texts
+from clrernetlm.core.errors import UserError
 
 # The config files that are being run, outermost first.
 _running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
@@ -32,7 +32,7 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Conf
     `path_or_name` is a path, or the name of a config of this project: `clrernet_culane_dla34`, with or without folder
     and `.py`. A config file is Python that defines `config = Config(...)`. It can build on another file by calling
     `load_config` itself; paths then start at its own folder. An MMDetection config of CLRerNet is read without being
-    run (`clrernetlm.config.mmdetection`), and a warning names what has no counterpart.
+    run (`clrernetlm.config.mmdetection.translate`), and a warning names what has no counterpart.
 
     Raises UserError of one line for an unknown name, a file that fails (with its line), and a wrong name, type or range
     of a setting.

@@ -14,7 +14,7 @@ import tyro
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import decode, describe, from_dict, setting_types, to_dict
 from clrernetlm.config.suggestions import did_you_mean
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z]\w*(\.[\w-]+)+)=(?P<value>.*)", re.DOTALL)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 
 BackboneName = Literal["dla34", "dla46_c", "resnet18", "resnet34", "resnet50", "efficientnet_lite0"]
 

@@ -8,10 +8,10 @@ from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from clrernetlm.argument_checks import shown
 from clrernetlm.config.schema import Config
 from clrernetlm.config.suggestions import did_you_mean
-from clrernetlm.errors import UserError
+from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.errors import UserError
 
 T = TypeVar("T")
 MOST_ITEMS = 1000  # of a setting that is a list; every image would be compared at each of them

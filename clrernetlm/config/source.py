@@ -6,8 +6,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from clrernetlm.config.schema import Config
-from clrernetlm.geometry import Viewport
-from clrernetlm.output_files import begins_with
+from clrernetlm.core.output_files import begins_with
+from clrernetlm.core.viewport import Viewport
 
 BEGINNING = '"""Written by `clrernetlm config`."""'
 is_source = begins_with(BEGINNING)
@@ -20,7 +20,7 @@ def to_source(config: Config) -> str:
     return (
         f"{BEGINNING}\n\n"
         f"from clrernetlm.config import (\n{imports})\n"
-        f"from clrernetlm.geometry import {Viewport.__name__}\n\n"
+        f"from clrernetlm.core.viewport import {Viewport.__name__}\n\n"
         f"config = {_expression(config, '')}\n"
     )
 

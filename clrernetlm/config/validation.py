@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from clrernetlm.argument_checks import shown
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import flatten
-from clrernetlm.errors import UserError
+from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from clrernetlm.errors import UserError
-from clrernetlm.models.clrer_head import gather_along
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.core.errors import UserError
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.clrernet.head import gather_along
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.layers import lay_channels_last
 from clrernetlm.models.onednn import pack
 

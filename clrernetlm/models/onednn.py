@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clrernetlm.models.efficientnet_lite import SameConv2d
+from clrernetlm.models.backbones.efficientnet_lite import SameConv2d
+from clrernetlm.models.clrernet.roi_gather import PointsLinear
 from clrernetlm.models.layers import NONE, RELU, Activation, ConvBlock, FusedConv2d
-from clrernetlm.models.roi_gather import PointsLinear
 
 LARGE_WEIGHT = 1 << 18  # values from which oneDNN is faster for any input
 LARGE_PRODUCT = 1 << 19  # multiplications from which it is faster for any weight

@@ -10,9 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from clrernetlm.argument_checks import check_arguments
-from clrernetlm.errors import UserError
-from clrernetlm.files import PathLike
+from clrernetlm.core.argument_checks import check_arguments
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clrernetlm.errors import UserError
-from clrernetlm.files import sha256
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import sha256
 
 BLOCK = 1 << 18  # bytes
 LARGEST = 4 << 30  # bytes of a file

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from clrernetlm.config.suggestions import did_you_mean
-from clrernetlm.errors import UserError
-from clrernetlm.files import sha256
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import sha256
 from clrernetlm.weights import DETECTOR, RELEASED, SHIPPED, Released, Shipped, model_cards
 from clrernetlm.weights.download import download
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from clrernetlm.cli.cropping import parse_crop, settle_crop
+from clrernetlm.cli.options import parse_crop, settle_crop
 from clrernetlm.config import Config
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 
 def auto() -> Config:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and descriptors are POSIX's")

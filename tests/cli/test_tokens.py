@@ -19,7 +19,7 @@ def labels(tmp_path: Path) -> Path:
     cv2.imwrite(str(tmp_path / "road.png"), np.zeros((320, 800, 3), np.uint8))
     (tmp_path / "whole.py").write_text(
         "from clrernetlm.config.schema import ClrernetConfig, Config\n"
-        "from clrernetlm.geometry import Viewport\n\n"
+        "from clrernetlm.core.viewport import Viewport\n\n"
         "config = Config(model=ClrernetConfig(viewport=Viewport(top=0.0)))\n"
     )
     return path

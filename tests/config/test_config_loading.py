@@ -4,7 +4,7 @@ import pytest
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.config.loading import config_folder
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 NAMES = sorted(path.stem for path in config_folder().rglob("*.py"))
 

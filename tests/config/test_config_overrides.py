@@ -5,7 +5,7 @@ import pytest
 from clrernetlm.config import Config
 from clrernetlm.config.overrides import apply_overrides, split_overrides
 from clrernetlm.config.serialization import flatten, get_setting, setting_types
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 SETTINGS = setting_types()
 DEFAULTS = flatten(Config())

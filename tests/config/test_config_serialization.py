@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from clrernetlm.config import Config, from_dict, load_config, to_dict
 from clrernetlm.config.serialization import flatten, setting_types
 from clrernetlm.config.source import to_source
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 
 def values(annotation: Any) -> st.SearchStrategy[Any]:

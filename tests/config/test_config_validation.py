@@ -6,7 +6,7 @@ from clrernetlm.config import Config
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.serialization import setting_types
 from clrernetlm.config.validation import RULES, validate
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 
 def test_every_number_has_a_range() -> None:

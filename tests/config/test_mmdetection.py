@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from clrernetlm.config import load_config
-from clrernetlm.config.mmdetection import MmdetectionImport, import_mmdetection
-from clrernetlm.errors import UserError
+from clrernetlm.config.mmdetection.translate import MmdetectionImport, import_mmdetection
+from clrernetlm.core.errors import UserError
 
 FILES = Path(__file__).parent / "mmdetection" / "clrernet"
 

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from clrernetlm import UserError
 from clrernetlm.config import Config, load_config, to_dict
-from clrernetlm.config.stored import config_of_file, plain_name
+from clrernetlm.config.stored_settings import config_of_file, plain_name
 from clrernetlm.config.validation import RULES, validate
-from clrernetlm.engine.training import work_directory
-from clrernetlm.models.packed import KEY
-from clrernetlm.weights.finding import find_model, stored_config
+from clrernetlm.training.train import work_directory
+from clrernetlm.weights.resolve import find_model, stored_config
+from clrernetlm.weights.safetensors_file import KEY
 
 
 def changed(tree: dict[str, Any], name: str, value: Any) -> dict[str, Any]:

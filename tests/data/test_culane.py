@@ -19,11 +19,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from clrernetlm.config import Config
-from clrernetlm.data import Alaug, Compose, CropResize, CulaneDataset, PackCLRNetInputs, build_dataset, collate
-from clrernetlm.data.images import Scratch, read_frame, read_image
-from clrernetlm.data.lists import read_image_list
-from clrernetlm.errors import UserError
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets import Alaug, Compose, CropResize, CulaneDataset, PackCLRNetInputs, build_dataset, collate
+from clrernetlm.datasets.image_list import read_image_list
 from tests.data.small_culane import frame, write_culane
 
 TRAIN = Compose([Alaug(), PackCLRNetInputs()])

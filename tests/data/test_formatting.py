@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clrernetlm.data import PackCLRNetInputs
+from clrernetlm.datasets import PackCLRNetInputs
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "f_targets.npz")
 CASES = [str(name) for name in GOLDEN["names"]]

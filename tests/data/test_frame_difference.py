@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.data import frame_difference
-from clrernetlm.data.frame_difference import frame_differences
-from clrernetlm.data.lists import load_differences
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
+from clrernetlm.datasets import frame_difference
+from clrernetlm.datasets.frame_difference import frame_differences
+from clrernetlm.datasets.image_list import load_differences
 
 ROOT = Path(__file__).parents[2]
 

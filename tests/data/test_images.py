@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.data import CropResize, CulaneDataset, check_data
-from clrernetlm.data.frame_difference import frame_differences
-from clrernetlm.data.images import Scratch, read_frame, read_image
-from clrernetlm.data.masks import read_mask
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation.canvas import listed_frame
-from clrernetlm.evaluation.mistakes import mistake_picture
-from clrernetlm.export.quantisation import calibration_inputs
-from clrernetlm.geometry import Viewport
-from clrernetlm.image_headers import MOST_PIXELS, image_size
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_headers import MOST_PIXELS, image_size
+from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets import CropResize, CulaneDataset, check_data
+from clrernetlm.datasets.frame_difference import frame_differences
+from clrernetlm.datasets.masks import read_mask
+from clrernetlm.deploy.export.quantisation import calibration_inputs
+from clrernetlm.metrics.frame_scale import listed_frame
+from clrernetlm.reports.worst_images import mistake_picture
 from tests.data.exif_images import SUFFIXES, encode, exif, huge, png_chunk, turn
 from tests.data.small_culane import frame
 

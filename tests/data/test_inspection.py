@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from clrernetlm.data import check_data
-from clrernetlm.data.synth import generate_dataset
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
+from clrernetlm.datasets import check_data
+from clrernetlm.synth import generate_dataset
 from tests.data.small_culane import frame, write_culane
 
 CLIP = "driver_1/clip_0.MP4"

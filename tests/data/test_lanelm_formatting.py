@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.config.schema import Config
-from clrernetlm.data import CulaneDataset, PackCLRNetInputs, PackLaneLMInputs, build_dataset, collate
+from clrernetlm.datasets import CulaneDataset, PackCLRNetInputs, PackLaneLMInputs, build_dataset, collate
 from tests.data.small_culane import write_culane
 
 RNG = np.random.default_rng(0)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clrernetlm.data import CulaneDataset, check_data
-from clrernetlm.data.contact_sheet import write_contact_sheet
-from clrernetlm.data.masks import read_mask
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
+from clrernetlm.datasets import CulaneDataset, check_data
+from clrernetlm.datasets.contact_sheet import write_contact_sheet
+from clrernetlm.datasets.masks import read_mask
 from tests.data.small_culane import write_culane
 
 NUMBERS = np.zeros((30, 50), np.uint8)

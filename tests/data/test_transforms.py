@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from clrernetlm.config import AugmentationConfig
-from clrernetlm.data import Alaug, Compose, CropResize, PackCLRNetInputs, alaug
-from clrernetlm.data.alaug import Recolouring
-from clrernetlm.data.formatting import planes
-from clrernetlm.data.images import Scratch, read_frame
-from clrernetlm.data.kernels import warp_packed
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.images import Scratch, read_frame
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets import Alaug, Compose, CropResize, PackCLRNetInputs
+from clrernetlm.datasets import image_ops as alaug
+from clrernetlm.datasets.image_kernels import warp_packed
+from clrernetlm.datasets.image_ops import Recolouring
+from clrernetlm.datasets.lane_formatting import planes
 from tests.data.test_formatting import GOLDEN
 
 NOTHING = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)

@@ -13,7 +13,7 @@ from clrernetlm.config import (
     HeadConfig,
     TrainingConfig,
 )
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 
 STILL = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)
 

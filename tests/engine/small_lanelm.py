@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from clrernetlm.config import Config, LaneLMConfig, LaneLMNetworkConfig
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.lanelm.loading import build_lanelm
-from clrernetlm.models.lanelm.promptable import DetectorReader
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.weights.build import build_lanelm
+from clrernetlm.weights.checkpoint import save_official
 from tests.engine.small import small_config
 
 

@@ -5,7 +5,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from clrernetlm.engine.batch_norm import SyncedBatchNorm2d, synchronise_batch_norm
+from clrernetlm.distributed.batch_norm import SyncedBatchNorm2d, synchronise_batch_norm
 
 
 def step(network, batch, weight):

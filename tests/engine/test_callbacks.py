@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from clrernetlm.engine.callbacks import DataWait
+from clrernetlm.training.callbacks import DataWait
 
 
 class Clock:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from clrernetlm.engine.clicks import ClickSettings, label_clicks
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.evaluation.simulated_clicks import ClickSettings, label_clicks
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 VIEWPORT = Viewport(width=160, height=64, top=0.5)

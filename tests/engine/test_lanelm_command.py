@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from clrernetlm.config import load_config
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.clrernet import init_detector
-from clrernetlm.models.lanelm.loading import init_lanelm, init_reader
+from clrernetlm.models.clrernet.detector import init_detector
+from clrernetlm.weights.build import init_lanelm, init_reader
+from clrernetlm.weights.checkpoint import save_official
 from tests.drawn_roads import write_drawn_roads
 
 TOOL = Path(__file__).parents[2] / "tools" / "train_lanelm_culane.py"

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from clrernetlm.config import AugmentationConfig
-from clrernetlm.data import collate
-from clrernetlm.engine.feature_cache import STORED, damage, feature_cache, observed_sample, remove_unfinished
-from clrernetlm.engine.lessons_data import LessonDataset
-from clrernetlm.errors import UserError
-from clrernetlm.models.checkpoint import load_weights
-from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.core.errors import UserError
+from clrernetlm.datasets import collate
+from clrernetlm.models.lanelm.detector import PromptableDetector
+from clrernetlm.training.feature_cache import STORED, damage, feature_cache, observed_sample, remove_unfinished
+from clrernetlm.training.lanelm_data_module import LessonDataset
+from clrernetlm.weights.checkpoint import load_weights
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm, write_detector
 
@@ -93,7 +93,7 @@ def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, mod
     images = LessonDataset(config).images
     cache = feature_cache(config, images, model)
     expected = cache.read(1, 19)
-    monkeypatch.setattr("clrernetlm.engine.feature_cache.build", None)
+    monkeypatch.setattr("clrernetlm.training.feature_cache.build", None)
     again = feature_cache(config, images, model)
     sent = pickle.dumps(again)  # as to a spawned worker
     assert len(sent) < 1000

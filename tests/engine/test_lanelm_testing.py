@@ -13,16 +13,16 @@ import torch
 from clrernetlm.cli import main
 from clrernetlm.config import Config
 from clrernetlm.config.source import to_source
-from clrernetlm.data.culane import read_labels
-from clrernetlm.engine.clicks import ClickSettings
-from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol, predict_modes
-from clrernetlm.engine.lanelm_testing import score_lanelm
-from clrernetlm.engine.testing import score_detector
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation.predictions import PREDICTIONS_FILE, Prediction, read_predictions
-from clrernetlm.lane import Lane, read_lines
-from clrernetlm.models.lanelm.loading import build_lanelm, save_lanelm
-from clrernetlm.models.lanelm.promptable import DetectorReader
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.datasets.culane import read_labels
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol, predict_modes
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.simulated_clicks import ClickSettings
+from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
+from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.weights.build import build_lanelm, save_lanelm
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import talkative_reader

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from clrernetlm.config.serialization import from_dict
-from clrernetlm.engine.checkpoints import last_checkpoint
-from clrernetlm.engine.training import train
-from clrernetlm.errors import UserError
-from clrernetlm.models.checkpoint import read_checkpoint
-from clrernetlm.models.lanelm.loading import init_reader
+from clrernetlm.core.errors import UserError
+from clrernetlm.training.checkpoint_io import last_checkpoint
+from clrernetlm.training.train import train
+from clrernetlm.weights.build import init_reader
+from clrernetlm.weights.checkpoint import read_checkpoint
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm, write_detector
 

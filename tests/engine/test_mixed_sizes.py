@@ -11,15 +11,15 @@ import pytest
 from clrernetlm.cli import main
 from clrernetlm.config import Config, TrainingConfig, load_config
 from clrernetlm.config.source import to_source
-from clrernetlm.data.inspection import check_data
-from clrernetlm.engine.clicks import ClickSettings
-from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol, clicks_on_labels
-from clrernetlm.engine.lanelm_testing import score_lanelm
-from clrernetlm.engine.testing import score_detector
-from clrernetlm.engine.training import train
-from clrernetlm.engine.validation import ValidationTally
-from clrernetlm.geometry import Viewport
-from clrernetlm.lane import Lane, read_lines
+from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets.check import check_data
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol, clicks_on_labels
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.simulated_clicks import ClickSettings
+from clrernetlm.training.train import train
+from clrernetlm.training.validation_counts import ValidationTally
 from tests.drawn_roads import write_mixed_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from clrernetlm.config.source import to_source
-from clrernetlm.engine.lanelm_modes import PAPER_MODES, Protocol
-from clrernetlm.engine.lanelm_testing import score_lanelm
-from clrernetlm.engine.process_group import launched_processes, process_group
-from clrernetlm.engine.testing import score_detector
-from clrernetlm.errors import UserError
-from clrernetlm.models.lanelm.loading import save_lanelm
+from clrernetlm.core.errors import UserError
+from clrernetlm.distributed.process_group import launched_processes, process_group
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.weights.build import save_lanelm
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import talkative_reader

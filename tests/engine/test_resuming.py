@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from clrernetlm.config.serialization import from_dict, setting_types, to_dict
-from clrernetlm.engine.checkpoints import last_checkpoint
-from clrernetlm.engine.resuming import (
+from clrernetlm.core.errors import UserError
+from clrernetlm.training.checkpoint_io import last_checkpoint
+from clrernetlm.training.resume import (
     HARMLESS,
     KEPT,
     KEPT_IN_PART,
@@ -24,8 +25,7 @@ from clrernetlm.engine.resuming import (
     check_settings,
     prepare_work_directory,
 )
-from clrernetlm.engine.training import train
-from clrernetlm.errors import UserError
+from clrernetlm.training.train import train
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm, write_detector

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.engine.sampling import EpochSampler, ShardBatches
-from clrernetlm.shards import Shard
+from clrernetlm.datasets.samplers import EpochSampler, ShardBatches
+from clrernetlm.distributed.sharding import Shard
 
 
 def batches(length, batch_size, epoch=0, **settings):

@@ -17,11 +17,11 @@ from lightning.pytorch import Callback
 
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
-from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
-from clrernetlm.engine.detector_module import DetectorModule
-from clrernetlm.engine.testing import score_detector
-from clrernetlm.engine.training import build_trainer, train
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.training.checkpoint_io import AtomicCheckpointIO, last_checkpoint
+from clrernetlm.training.detector_module import DetectorModule
+from clrernetlm.training.train import build_trainer, train
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 

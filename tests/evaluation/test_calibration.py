@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clrernetlm.evaluation.calibration import ScoreLog, reliability
+from clrernetlm.metrics.calibration import ScoreLog, reliability
 
 
 def test_bins_counted_by_hand():

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation import evaluate, lane_ious
-from clrernetlm.evaluation.canvas import canvas_size, frame_scale
-from clrernetlm.evaluation.sweep import scored_ious
-from clrernetlm.lane import read_lines, write_lines
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import read_lines, write_lines
+from clrernetlm.metrics import evaluate, lane_ious
+from clrernetlm.metrics.frame_scale import canvas_size, frame_scale
+from clrernetlm.metrics.sweep import scored_ious
 
 LABEL = np.array([[300.0, 922.0], [500.0, 700.0], [640.0, 500.0], [750.0, 400.0]])  # on a frame 1640 wide, 16:9
 OFF = np.array([9.0, 0.0])

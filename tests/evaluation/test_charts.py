@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from clrernetlm.evaluation.charts import BOTTOM, HEIGHT, LEFT, LETTER, LINE, RIGHT, TOP, WIDTH, Series, line_chart
+from clrernetlm.reports.charts import BOTTOM, HEIGHT, LEFT, LETTER, LINE, RIGHT, TOP, WIDTH, Series, line_chart
 
 LABEL = "best F1 64.04 at 0.43"
 FALLING = [(0.05, 0.85), (0.15, 0.74), (0.45, 0.76), (0.61, 0.67), (0.65, 0.58), (0.65, 0.5)]

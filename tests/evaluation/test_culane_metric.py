@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import splev, splprep
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation import lane_ious, match_lanes
-from clrernetlm.lane import read_lines
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import read_lines
+from clrernetlm.metrics import lane_ious, match_lanes
 from tests.evaluation.conftest import GOLDEN
 
 STRAIGHT = [[600.0, 590.0], [600.0, 400.0]]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation import evaluate
-from clrernetlm.evaluation.command import evaluate_command
-from clrernetlm.evaluation.evaluator import CHUNK
-from clrernetlm.evaluation.tally import MF1_THRESHOLDS, Tally
+from clrernetlm.core.errors import UserError
+from clrernetlm.evaluation.evaluate_files import evaluate_command
+from clrernetlm.metrics import evaluate
+from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
+from clrernetlm.metrics.evaluator import CHUNK
 
 CATEGORIES = ["normal", "crowd", "hlight", "shadow", "noline", "arrow", "curve", "cross", "night"]
 LANES = "600.0 590.0 610.0 500.0 620.0 400.0\n900 590 850 400\n"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation.lane_files import read_points
-from clrernetlm.lane import read_lines
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import read_lines
+from clrernetlm.metrics.lane_files import read_points
 
 token = (
     st.decimals(allow_nan=False, allow_infinity=False, min_value=-99999, max_value=99999, places=5).map(str)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation.mistakes import per_image_lines
-from clrernetlm.evaluation.predictions import PredictionWriter, read_predictions
-from clrernetlm.lane import Lane, read_lines
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.metrics.prediction_files import PredictionWriter, read_predictions
+from clrernetlm.reports.worst_images import per_image_lines
 
 LANES = [Lane(np.array([[600.123456, 590.0], [610.0, 400.5]]), 0.75), Lane(np.array([[1.0, 2], [3, 4]]), 0.2)]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clrernetlm.evaluation.raster import disc_profile, disc_radius, run_capacity, segment_runs
+from clrernetlm.metrics.raster import disc_profile, disc_radius, run_capacity, segment_runs
 
 EXPECTED_LONG = (28830, 5535637, 13128602)  # pixels, sum of rows, sum of columns, as OpenCV 4.11 draws it
 OPENCV_DRAWS_ALIKE = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13)

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation import evaluate
-from clrernetlm.evaluation.mistakes import image_lines, mistake_pictures, worst_images
-from clrernetlm.evaluation.report import Section, write_report
-from clrernetlm.evaluation.sweep import sweep_confidence
+from clrernetlm.core.errors import UserError
+from clrernetlm.metrics import evaluate
+from clrernetlm.metrics.sweep import sweep_confidence
+from clrernetlm.reports.report import Section, write_report
+from clrernetlm.reports.worst_images import image_lines, mistake_pictures, worst_images
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline, splev, splprep
 
-from clrernetlm.evaluation.splines import distinct_points, natural_curve, parametric_curve
+from clrernetlm.metrics.splines import distinct_points, natural_curve, parametric_curve
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 31, 160])

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation import evaluate, match_lanes
-from clrernetlm.evaluation.image_lists import lines_file, read_images
-from clrernetlm.evaluation.predictions import PredictionWriter
-from clrernetlm.evaluation.sweep import scored_ious, sweep_confidence
-from clrernetlm.lane import Lane, read_lines
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.metrics import evaluate, match_lanes
+from clrernetlm.metrics.image_lists import lines_file, read_images
+from clrernetlm.metrics.prediction_files import PredictionWriter
+from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
 
 
 def random_images(count: int) -> list[tuple[np.ndarray, np.ndarray]]:

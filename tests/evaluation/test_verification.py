@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.evaluation.verification import rejection, trade_off, true_proposals, verification
+from clrernetlm.metrics.verification import rejection, trade_off, true_proposals, verification
 
 
 def test_true_proposals_are_matched_one_to_one():

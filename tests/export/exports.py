@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from clrernetlm.config import BackboneConfig, Config
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.runtimes.names import STAGE
+from clrernetlm.deploy.graph_io import STAGE
+from clrernetlm.models.clrernet.detector import CLRerNet
 from tests.engine.small import small_config
 
 

@@ -19,16 +19,16 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
-from clrernetlm.export import export_model
-from clrernetlm.export.graphs import Graph
-from clrernetlm.export.onnx_file import write_onnx
-from clrernetlm.export.openvino_file import openvino_model, write_openvino
-from clrernetlm.export.torch_file import write_program
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.packing import without_paths
-from clrernetlm.runtimes import open_runtime
-from clrernetlm.runtimes.about import About, parse_about, read_about
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.export.detector_graph import Graph
+from clrernetlm.deploy.export.onnx_file import write_onnx
+from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.deploy.export.torch_file import write_program
+from clrernetlm.deploy.runtimes import open_runtime
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.weights.checkpoint import save_official
+from clrernetlm.weights.exported_metadata import About, parse_about, read_about
+from clrernetlm.weights.pack import without_paths
 from tests.export.exports import eager, furthest, pixels, small_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
@@ -400,7 +400,7 @@ def test_a_misspelt_model_is_answered_with_the_right_name(capsys: pytest.Capture
 def test_the_command_writes_a_file(
     detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from clrernetlm.models.packed import write_packed
+    from clrernetlm.weights.safetensors_file import write_packed
 
     config, model, _ = detector
     monkeypatch.chdir(tmp_path)

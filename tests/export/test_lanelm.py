@@ -11,13 +11,13 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli.model_commands import starts_with_config
 from clrernetlm.config import Config
-from clrernetlm.export import export_model
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.load_model import load_model, open_exported
+from clrernetlm.deploy.runtimes.export_cache import export_into
+from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.models.lanelm.loading import init_lanelm, save_lanelm
-from clrernetlm.models.lanelm.promptable import PromptableDetector
-from clrernetlm.runtimes.about import read_about
-from clrernetlm.runtimes.cache import export_into
-from clrernetlm.runtimes.loading import load_model, open_exported
+from clrernetlm.weights.build import init_lanelm, save_lanelm
+from clrernetlm.weights.exported_metadata import read_about
 from tests.engine.small_lanelm import small_lanelm, write_detector
 from tests.models.lanelm.small import random_requests
 

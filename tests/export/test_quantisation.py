@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from clrernetlm import UserError
-from clrernetlm.export import export_model
-from clrernetlm.export.quantisation import calibration_inputs
-from clrernetlm.geometry import Viewport
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.runtimes import open_runtime
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.export.quantisation import calibration_inputs
+from clrernetlm.deploy.runtimes import open_runtime
+from clrernetlm.weights.checkpoint import save_official
 from tests.export.exports import eager, pixels, small_detector
 
 VIEW = Viewport(width=160, height=64, top=0.5)

@@ -37,9 +37,6 @@ def main() -> None:
 
     import cv2
 
-    import clrernetlm.cli.arguments
-    import clrernetlm.engine.testing
-    import clrernetlm.engine.training  # noqa: F401 (shared with the watched processes)
     from tests.fuzz.cases import CASES, is_slow
     from tests.fuzz.kinds import KINDS
     from tests.fuzz.watching import Input, Watcher

@@ -13,11 +13,11 @@ import torch
 
 from clrernetlm import Lane, Predictor, Viewport, init_detector, load_config
 from clrernetlm.config import Config
-from clrernetlm.data.inspection import check_data
-from clrernetlm.data.synth import generate_dataset
-from clrernetlm.evaluation import lane_ious
-from clrernetlm.evaluation.evaluator import evaluate
-from clrernetlm.evaluation.sweep import sweep_confidence
+from clrernetlm.datasets.check import check_data
+from clrernetlm.metrics import lane_ious
+from clrernetlm.metrics.evaluator import evaluate
+from clrernetlm.metrics.sweep import sweep_confidence
+from clrernetlm.synth import generate_dataset
 from tests.engine.small import small_config
 from tests.fuzz.reading import predictor_of
 from tests.fuzz.seeds import SIZE

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clrernetlm.models.packed import KEY
+from clrernetlm.weights.safetensors_file import KEY
 from tests.fuzz.command_lines import write_line
 from tests.fuzz.kinds import KINDS, link_data, write_features, write_item
 from tests.fuzz.seeds import SIZE, content, metadata_of_xml

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from clrernetlm.cli import main
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 from tests.fuzz.mutations import NUMBERS, damage_words
 from tests.fuzz.seeds import content
 

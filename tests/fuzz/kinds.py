@@ -17,36 +17,36 @@ from typing import Any
 import cv2
 import numpy as np
 
+from clrernetlm.cli.token_text import print_tokens
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import flatten
-from clrernetlm.data import PackCLRNetInputs, PackLaneLMInputs
-from clrernetlm.data.culane import CulaneDataset, read_labels
-from clrernetlm.data.images import Scratch, read_frame, read_image
-from clrernetlm.data.inspection import check_data
-from clrernetlm.data.lists import load_differences, read_image_list
-from clrernetlm.data.masks import read_mask
-from clrernetlm.data.transforms import Alaug, Compose
-from clrernetlm.engine.feature_cache import STORED, FeatureCache, damage
-from clrernetlm.errors import UserError
-from clrernetlm.evaluation.evaluator import evaluate
-from clrernetlm.evaluation.image_lists import read_categories, read_images
-from clrernetlm.evaluation.lane_files import read_points
-from clrernetlm.evaluation.mistakes import image_lines, mistake_pictures
-from clrernetlm.evaluation.predictions import read_predictions
-from clrernetlm.evaluation.sweep import scored_ious, sweep_confidence
-from clrernetlm.export.quantisation import calibration_inputs
-from clrernetlm.geometry import Viewport
-from clrernetlm.image_headers import image_size
-from clrernetlm.inputs import find_inputs
-from clrernetlm.lane import read_lines
-from clrernetlm.models.checkpoint import read_checkpoint
-from clrernetlm.models.packed import KEY, read_settings
-from clrernetlm.predictor import Predictor
-from clrernetlm.runtimes.about import read_about
-from clrernetlm.runtimes.opening import open_runtime
-from clrernetlm.token_picture import print_tokens
-from clrernetlm.video import Video
-from clrernetlm.weights.finding import find_model
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_headers import image_size
+from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.lane import read_lines
+from clrernetlm.core.sources import find_inputs
+from clrernetlm.core.video import Video
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets import PackCLRNetInputs, PackLaneLMInputs
+from clrernetlm.datasets.check import check_data
+from clrernetlm.datasets.culane import CulaneDataset, read_labels
+from clrernetlm.datasets.image_list import load_differences, read_image_list
+from clrernetlm.datasets.masks import read_mask
+from clrernetlm.datasets.transforms import Alaug, Compose
+from clrernetlm.deploy.export.quantisation import calibration_inputs
+from clrernetlm.deploy.runtimes.open_runtime import open_runtime
+from clrernetlm.inference.predictor import Predictor
+from clrernetlm.metrics.evaluator import evaluate
+from clrernetlm.metrics.image_lists import read_categories, read_images
+from clrernetlm.metrics.lane_files import read_points
+from clrernetlm.metrics.prediction_files import read_predictions
+from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
+from clrernetlm.reports.worst_images import image_lines, mistake_pictures
+from clrernetlm.training.feature_cache import STORED, FeatureCache, damage
+from clrernetlm.weights.checkpoint import read_checkpoint
+from clrernetlm.weights.exported_metadata import read_about
+from clrernetlm.weights.resolve import find_model
+from clrernetlm.weights.safetensors_file import KEY, read_settings
 from tests.engine.small import small_config
 from tests.fuzz.calls import make_call, read_call
 from tests.fuzz.command_lines import make_command, read_command

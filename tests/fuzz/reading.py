@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from clrernetlm.errors import UserError
-from clrernetlm.predictor import Predictor
+from clrernetlm.core.errors import UserError
+from clrernetlm.inference.predictor import Predictor
 
 
 def each(*readers: Callable[[], Any]) -> None:

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from clrernetlm.config import Config, to_dict
 from clrernetlm.config.source import to_source
-from clrernetlm.evaluation.predictions import PredictionWriter
-from clrernetlm.export.graphs import Graph
-from clrernetlm.export.openvino_file import openvino_model, write_openvino
-from clrernetlm.export.torch_file import write_program
-from clrernetlm.lane import Lane
-from clrernetlm.models.checkpoint import save_official, write_checkpoint
-from clrernetlm.models.packed import write_packed
-from clrernetlm.runtimes.about import DETECTOR, KEY, About
-from clrernetlm.runtimes.names import IMAGES, STAGE
+from clrernetlm.core.lane import Lane
+from clrernetlm.deploy.export.detector_graph import Graph
+from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.deploy.export.torch_file import write_program
+from clrernetlm.deploy.graph_io import IMAGES, STAGE
+from clrernetlm.metrics.prediction_files import PredictionWriter
+from clrernetlm.weights.checkpoint import save_official, write_checkpoint
+from clrernetlm.weights.exported_metadata import DETECTOR, KEY, About
+from clrernetlm.weights.safetensors_file import write_packed
 from tests.data.small_culane import FRAME, road_lanes, write_culane
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm, talkative_reader
@@ -141,7 +141,7 @@ def write_models(folder: Path) -> None:
 
 def write_predictions(folder: Path) -> None:
     """`predictions/`: a predictions.jsonl with its .lines.txt files, and per_image.jsonl of their evaluation."""
-    from clrernetlm.evaluation.evaluator import evaluate
+    from clrernetlm.metrics.evaluator import evaluate
 
     names = (folder / "data" / "list" / "test.txt").read_text().split()
     with PredictionWriter(folder / "predictions") as writer:

@@ -27,7 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 from tests.fuzz.cases import CASES, expectation
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.seeds import build_seeds

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from clrernetlm.errors import UserError
-from clrernetlm.models.anchors import CLRerNetAnchorGenerator, row_heights, sample_heights, sample_rows
+from clrernetlm.core.errors import UserError
+from clrernetlm.models.clrernet.anchors import CLRerNetAnchorGenerator, row_heights, sample_heights, sample_rows
 from tests.golden_fill import GOLDEN
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clrernetlm.models.assign import CLRNetIoUCost, DistanceCost, DynamicTopkAssigner, FocalCost, LaneIoUCost
+from clrernetlm.models.clrernet.assigner import CLRNetIoUCost, DistanceCost, DynamicTopkAssigner, FocalCost, LaneIoUCost
 from tests.golden_fill import GOLDEN
 
 C = np.load(GOLDEN / "c_losses_costs.npz")

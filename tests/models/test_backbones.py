@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from clrernetlm.config import BackboneConfig
-from clrernetlm.errors import UserError
-from clrernetlm.models.backbones import BACKBONES, build_backbone
-from clrernetlm.models.efficientnet_lite import SameConv2d
-from clrernetlm.models.pretrained import imagenet_file, load_imagenet_file, load_pretrained
+from clrernetlm.core.errors import UserError
+from clrernetlm.models.backbones.efficientnet_lite import SameConv2d
+from clrernetlm.models.backbones.registry import BACKBONES, build_backbone
+from clrernetlm.weights.imagenet import imagenet_file, load_imagenet_file, load_pretrained
 
 # Millions of parameters without classifier, as the papers and model zoos give them.
 MILLIONS = {
@@ -88,7 +88,7 @@ def test_local_imagenet_files_load_with_their_classifier_left_out(name, tmp_path
 
 def test_without_a_network_the_message_says_where_to_put_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("clrernetlm.models.pretrained.URLS", {"dla34": "http://127.0.0.1:9/dla34-ba72cf86.pth"})
+    monkeypatch.setattr("clrernetlm.weights.imagenet.URLS", {"dla34": "http://127.0.0.1:9/dla34-ba72cf86.pth"})
     with pytest.raises(UserError) as error:
         imagenet_file("dla34")
     message = str(error.value)

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from clrernetlm.config import BackboneConfig, ClrernetConfig, HeadConfig
-from clrernetlm.errors import UserError
-from clrernetlm.geometry import Viewport
-from clrernetlm.models.backbones import BACKBONES
-from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.models.backbones.registry import BACKBONES
+from clrernetlm.models.clrernet.detector import CLRerNet
 from tests.golden_fill import GOLDEN, golden_image, golden_state
 
 STAGE_TOLERANCE = (1e-5, 1e-5, 1e-4)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from clrernetlm.config.schema import AssignerConfig, ClrernetConfig, LossConfig
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.criterion import CLRerNetCriterion, build_assigner
+from clrernetlm.models.clrernet.criterion import CLRerNetCriterion, build_assigner
+from clrernetlm.models.clrernet.detector import CLRerNet
 from tests.golden_fill import GOLDEN, golden_image, golden_state
 
 B = np.load(GOLDEN / "b_forward_loss.npz")

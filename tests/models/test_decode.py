@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.config.schema import DecodeConfig
-from clrernetlm.geometry import Viewport
-from clrernetlm.lane import Lane, format_lines
-from clrernetlm.models.decode import decode_lanes, lane_nms, lanes_from_predictions, prediction_points
+from clrernetlm.core.lane import Lane, format_lines
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.models.clrernet.decode import decode_lanes, lane_nms, lanes_from_predictions, prediction_points
 from tests.golden_fill import GOLDEN
 
 B = np.load(GOLDEN / "b_forward_loss.npz")

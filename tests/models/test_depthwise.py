@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clrernetlm.models.depthwise import depthwise_conv2d
-from clrernetlm.models.efficientnet_lite import SameConv2d, normed
+from clrernetlm.models.backbones.depthwise import depthwise_conv2d
+from clrernetlm.models.backbones.efficientnet_lite import SameConv2d, normed
 
 CASES = [(kernel, stride) for kernel in (3, 5, 7) for stride in (1, 2)]
 

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from clrernetlm.models.fpn import CLRerNetFPN
+from clrernetlm.models.clrernet.fpn import CLRerNetFPN
 
 
 def test_levels_keep_their_sizes_and_the_finest_extra_ones_are_left_out():

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from clrernetlm.config import BackboneConfig, ClrernetConfig
-from clrernetlm.errors import UserError
-from clrernetlm.geometry import Viewport
-from clrernetlm.models.backbones import BACKBONES
-from clrernetlm.models.clrernet import CLRerNet
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.models.backbones.registry import BACKBONES
+from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
-from clrernetlm.models.lanelm.loading import build_lanelm
-from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.models.lanelm.detector import PromptableDetector
+from clrernetlm.weights.build import build_lanelm
 from tests.models.lanelm.test_promptable import config_of
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from clrernetlm.config import ClrernetConfig
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.criterion import CLRerNetCriterion
+from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
+from clrernetlm.models.clrernet.detector import CLRerNet
 from tests.golden_fill import GOLDEN, golden_image, golden_state
 
 LOSSES = ("loss_cls", "loss_reg_xytl", "loss_iou", "loss_seg")

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.errors import UserError
-from clrernetlm.models.lane_iou import paired_iou, pairwise_iou, slants
-from clrernetlm.models.losses import CLRNetIoULoss, CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
+from clrernetlm.core.errors import UserError
+from clrernetlm.models.clrernet.lane_iou import paired_iou, pairwise_iou, slants
+from clrernetlm.models.clrernet.losses import CLRNetIoULoss, CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
 from tests.golden_fill import GOLDEN
 
 C = np.load(GOLDEN / "c_losses_costs.npz")

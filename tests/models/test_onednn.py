@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clrernetlm.models.backbones import BACKBONES
-from clrernetlm.models.efficientnet_lite import SameConv2d
+from clrernetlm.models.backbones.efficientnet_lite import SameConv2d
+from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.layers import NONE, RELU, RELU6
 from clrernetlm.models.onednn import PackedConv2d, PackedLinear

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from clrernetlm import UserError
 from clrernetlm.config import Config, from_dict
-from clrernetlm.models.checkpoint import read_checkpoint
-from clrernetlm.models.packed import KEY, SMALL, read_packed, read_settings, write_packed
+from clrernetlm.weights.checkpoint import read_checkpoint
+from clrernetlm.weights.safetensors_file import KEY, SMALL, read_packed, read_settings, write_packed
 
 
 def weights(seed: int = 0) -> dict[str, torch.Tensor]:

@@ -6,8 +6,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from clrernetlm.models.criterion import CLRerNetCriterion
-from clrernetlm.models.processes import mean_over_processes
+from clrernetlm.distributed.reduce import mean_over_processes
+from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 
 LANES = (0, 4)  # of the two images
 SHAPES = {"cls_logits": 2, "anchor_params": 3, "lengths": 1, "xs": 72}

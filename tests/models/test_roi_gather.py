@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from clrernetlm.models.clrer_head import gather_along, pool_along
-from clrernetlm.models.roi_gather import AnchorAttention, AnchorScale, PointsLinear, ROIGather
+from clrernetlm.models.clrernet.head import gather_along, pool_along
+from clrernetlm.models.clrernet.roi_gather import AnchorAttention, AnchorScale, PointsLinear, ROIGather
 
 
 def gather(**changes) -> ROIGather:

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from clrernetlm.models.shared_use import SharedUse
+from clrernetlm.models.tracing_lock import SharedUse
 
 
 def test_tracing_waits_for_networks_and_networks_for_tracing() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from clrernetlm import UserError
-from clrernetlm.models.checkpoint import read_checkpoint
-from clrernetlm.models.inert_pickle import MAX_DEPTH, MAX_INSTRUCTIONS, Inert
-from clrernetlm.models.torch_archive import MAGIC, VERSION, read_torch_file
+from clrernetlm.weights.checkpoint import read_checkpoint
+from clrernetlm.weights.safe_unpickler import MAX_DEPTH, MAX_INSTRUCTIONS, Inert
+from clrernetlm.weights.torch_archive import MAGIC, VERSION, read_torch_file
 
 STORAGE = (
     b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ%btQ"  # 4 bytes of count

@@ -11,16 +11,16 @@ import pytest
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
-from clrernetlm.data.synth import CATEGORIES, render, sample_scene
-from clrernetlm.engine.speed import speed
-from clrernetlm.export import export_model
-from clrernetlm.export.openvino_file import openvino_model, write_openvino
-from clrernetlm.lane import Lane
-from clrernetlm.models.clrernet import CLRerNet
-from clrernetlm.models.packed import write_packed
-from clrernetlm.runtimes.about import read_about
-from clrernetlm.runtimes.cache import exported
-from clrernetlm.weights.finding import find_model
+from clrernetlm.core.lane import Lane
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
+from clrernetlm.deploy.runtimes.export_cache import exported
+from clrernetlm.evaluation.speed import speed
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.synth import CATEGORIES, render, sample_scene
+from clrernetlm.weights.exported_metadata import read_about
+from clrernetlm.weights.resolve import find_model
+from clrernetlm.weights.safetensors_file import write_packed
 from tests.drawn_roads import write_drawn_roads
 from tests.export.exports import small_detector
 

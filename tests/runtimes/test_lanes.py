@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from clrernetlm.config import DecodeConfig
-from clrernetlm.export import export_model
-from clrernetlm.export.graphs import DetectorGraph
-from clrernetlm.geometry import Viewport
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.decode import decode_lanes
-from clrernetlm.runtimes import lanes as step
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.export.detector_graph import DetectorGraph
+from clrernetlm.deploy.runtimes import lanes as step
+from clrernetlm.models.clrernet.decode import decode_lanes
+from clrernetlm.weights.checkpoint import save_official
 from tests.export.exports import small_detector
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_lanes.py"

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.data.synth import render, sample_scene
-from clrernetlm.export import export_model
-from clrernetlm.weights.finding import find_model
+from clrernetlm.deploy.export import export_model
+from clrernetlm.synth import render, sample_scene
+from clrernetlm.weights.resolve import find_model
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 

@@ -16,16 +16,17 @@ from clrernetlm import Predictor, UserError, weights
 from clrernetlm.cli import main
 from clrernetlm.config import Config, load_config
 from clrernetlm.config.source import to_source
-from clrernetlm.export import export_model
-from clrernetlm.files import sha256
-from clrernetlm.models.checkpoint import save_official
-from clrernetlm.models.clrernet import init_detector
-from clrernetlm.models.lanelm.loading import init_lanelm, init_reader, save_lanelm
-from clrernetlm.packing import pack
-from clrernetlm.runtimes.loading import load_model
-from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, finding, model_cards
-from clrernetlm.weights.finding import find_model, stored_config
+from clrernetlm.core.files import sha256
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.load_model import load_model
+from clrernetlm.models.clrernet.detector import init_detector
+from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, model_cards
+from clrernetlm.weights import resolve as finding
+from clrernetlm.weights.build import init_lanelm, init_reader, save_lanelm
+from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.listing import state
+from clrernetlm.weights.pack import pack
+from clrernetlm.weights.resolve import find_model, stored_config
 from tests.engine.small_lanelm import small_lanelm, write_detector
 
 LIMIT = 25e6  # bytes of all shipped files together
@@ -233,7 +234,7 @@ def test_importing_and_listing_touch_no_network() -> None:
         "def refuse(*_, **__): raise AssertionError('network')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
         "from clrernetlm.cli import main\n"
-        "import clrernetlm.predictor, clrernetlm.weights.finding\n"
+        "import clrernetlm.inference.predictor, clrernetlm.weights.resolve\n"
         "sys.exit(main(['models']))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -283,7 +284,7 @@ def test_detect_still_takes_a_config_and_a_checkpoint(
 ) -> None:
     (here / "mine.py").write_text(
         "from clrernetlm.config import from_dict\n"
-        "from clrernetlm.models.packed import read_settings\n"
+        "from clrernetlm.weights.safetensors_file import read_settings\n"
         f"config = from_dict(read_settings({str(packed)!r}))\n"
     )
     (here / "mine").mkdir()  # a folder of the same name is no input here

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 
 # On a CPU explicit products beat the fused backward pass as long as the scores stay in its cache, and for few queries,
 # as in a step of decoding, the fused forward pass.

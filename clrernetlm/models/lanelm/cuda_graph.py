@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.models.lanelm.generate import Answers, generate
-from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
 
 KEPT = 8  # graphs; one per number of images, requests and prompts

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lanelm.network import Brief, LaneLM, Logits, Scene
+from clrernetlm.models.lanelm.cached_decoding import Cache, Writer
+from clrernetlm.models.lanelm.model import Brief, LaneLM, Logits, Scene
 from clrernetlm.models.lanelm.requests import Requests
-from clrernetlm.models.lanelm.writing import Cache, Writer
 
 NEAR = 0.006  # of the image width: two lanes this far apart, 10 of 1640 pixels, overlap by half
 WINDOW = 4  # bins on either side of the most likely one that x is averaged over

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clrernetlm.argument_checks import check_arguments
 from clrernetlm.config.schema import LaneLMLessonConfig
-from clrernetlm.models.lanelm.lessons import Lessons
-from clrernetlm.models.lanelm.network import LaneLM, Logits
+from clrernetlm.core.argument_checks import check_arguments
+from clrernetlm.distributed.reduce import mean_over_processes
+from clrernetlm.models.lanelm.model import LaneLM, Logits
 from clrernetlm.models.lanelm.requests import Guides
-from clrernetlm.models.processes import mean_over_processes
+from clrernetlm.models.lanelm.training_requests import Lessons
 
 
 @check_arguments

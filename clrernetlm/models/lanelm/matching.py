@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.lane_iou import slants
-from clrernetlm.models.targets import EMPTY
+from clrernetlm.models.clrernet.lane_iou import slants
+from clrernetlm.models.clrernet.targets import EMPTY
 
 HALF_WIDTH = 30 / 800  # of the wide LaneIoU that matches questions to lanes, fraction of the image width
 

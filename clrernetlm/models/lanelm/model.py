@@ -1,196 +1,290 @@
-"""The decoder that reads and writes lanes as sequences of keypoint tokens.
-
-A keypoint is a pair of tokens: the bin of its x and the row of its y. Source: LaneLM (Zhang and Bai, 2025).
-"""
+"""LaneLM: reads a question and prompts, looks at the image, and writes a lane keypoint by keypoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from clrernetlm.argument_checks import Range, check_arguments
-from clrernetlm.models.lanelm.attention import Attention
-from clrernetlm.models.lanelm.folding import Glimpse
-from clrernetlm.models.lanelm.positions import sinusoids
+from clrernetlm.config.schema import LaneLMNetworkConfig
+from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
+from clrernetlm.models.lanelm.cached_decoding import Pen
+from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Visual
+from clrernetlm.models.lanelm.requests import Guides, Requests, guides
+from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 
-KeysValues = tuple[Tensor, Tensor]
-Size = Annotated[int, Range(1, 1_000_000)]  # of tables and layers
-Visual = KeysValues | Glimpse  # what a layer attends to of images
+QUESTION, CLICK, START, ASK = range(4)  # kinds of tokens before the answer
 
 
-class KeypointEmbedding(nn.Module):
-    """x tokens (N, S) and y tokens (N, S), int64 -> (N, S, D): e = E_x(x) + E_y(y) + PE(position).
+@dataclass
+class Scene:
+    """An image as the network needs it, computed once: what strips are sampled from, and each layer's keys, values."""
 
-    All three tables start as sines and cosines, so that near bins are alike before anything is learned.
+    maps: list[Tensor]
+    visual: list[Visual | None]
+
+
+@dataclass
+class Logits:
+    """What each of A positions says about the keypoint that follows it; N = B * L sequences."""
+
+    y: Tensor  # (N, A, T + 1): its row in writing order; T: the lane has ended, or is none
+    absolute: Tensor  # (N, A, nbins_x): its x as a bin of the image
+    offset: Tensor  # (N, A, offset bins): its x as a bin around the reference
+
+
+@dataclass
+class Brief:
+    """Requests in writing order: guides (B, L, T), the tokens before the answer, and which of them there are."""
+
+    guides: Guides
+    has_question: Tensor  # (B, L)
+    tokens: Tensor  # (N, P, D)
+    visible: Tensor  # (N, P) bool
+
+
+class LaneLM(nn.Module):
+    """Pyramid levels of a frozen detector, requests and answers so far -> logits of the next keypoints.
+
+    `image_size` is (width, height) in network pixels, `channels` the width of the pyramid. Rows are written from the
+    bottom up, or from the top down (`row_order`); everything outside this class counts rows from the top, and
+    `written` turns one order into the other. Source: LaneLM (Zhang and Bai, 2025); local sampling, offset tokens and
+    verification by an immediate end are this project's.
     """
 
-    @check_arguments
-    def __init__(self, nbins_x: Size, max_y_tokens: Size, embed_dim: Size, max_len: Size) -> None:
+    def __init__(self, config: LaneLMNetworkConfig, channels: int, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self.x_embedding = nn.Embedding(nbins_x, embed_dim)
-        self.y_embedding = nn.Embedding(max_y_tokens, embed_dim)
-        self.pos_embedding = nn.Embedding(max_len, embed_dim)
-        for table in (self.x_embedding, self.y_embedding, self.pos_embedding):
-            places = torch.linspace(0, 1, table.num_embeddings)
-            table.weight.data.copy_(sinusoids(places, embed_dim))
+        self.config = config
+        width, height = image_size
+        dim, steps = config.embed_dim, config.num_steps
+        self.width, self.height = width, height
+        self.spacing = height / steps  # pixels between rows
+        self.register_buffer(
+            "rows", torch.arange(steps) * self.spacing, persistent=False
+        )  # y of the rows, from the top
+        self.rows: Tensor
+        self.offset_range = config.offset_range * width
+        self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(PYRAMID_LEVELS))
+        if config.global_attention:
+            self.visual_encoder = VisualEncoder(channels, dim, min(config.num_layers, PYRAMID_LEVELS))
+        if config.local_sampling:
+            self.sampler = LocalSampler(
+                channels, image_size, PYRAMID_LEVELS, config.strip_points, config.strip_spacing * width
+            )
+            self.look_here = nn.Linear(self.sampler.out_features, dim)
+            self.look_ahead = nn.Linear(2 * self.sampler.out_features, dim)
+        self.guide = nn.Linear(8, dim)
+        self.embedding = KeypointEmbedding(config.nbins_x, steps + 1, dim, steps + 1)
+        self.kind_embedding = nn.Embedding(4, dim)
+        self.score = nn.Linear(2, dim)
+        self.decoder = LaneLMDecoder(
+            dim, config.num_layers, config.num_heads, config.ffn_dim, cross=config.global_attention
+        )
+        self.head = LaneLMHead(dim, config.nbins_x, steps + 1)
+        # Distributed training waits for the gradient of every parameter that could have one.
+        self.proj_offset = nn.Linear(dim, config.offset_bins).requires_grad_(config.offset_tokens)
+        self.pen: Pen | None = None
 
-    def forward(self, x_tokens: Tensor, y_tokens: Tensor, positions: Tensor | None = None) -> Tensor:
-        """`positions` (S,) or (N, S): places in the sequence; 0, 1, 2, ... when left out."""
-        if positions is None:
-            positions = torch.arange(x_tokens.shape[-1], device=x_tokens.device)
-        return self.x_embedding(x_tokens) + self.y_embedding(y_tokens) + self.pos_embedding(positions)
+    def sharpen(self, fold: bool) -> None:
+        """Lay the weights out for writing once and for all; for a model whose weights do not change any more.
 
+        `fold`: also for looking at images, with oneDNN.
+        """
+        self.pen = Pen(self, fold)
 
-class LaneLMDecoderLayer(nn.Module):
-    """Tokens (N, S, D) -> (N, S, D): self-attention, attention to the image, feed-forward; each after a LayerNorm.
+    # Rows and x
 
-    Without `cross` the layer does not look at the image.
-    """
+    def written(self, per_row: Tensor) -> Tensor:
+        """(..., T) from the top -> writing order, or back."""
+        return per_row.flip(-1) if self.config.row_order == "bottom_up" else per_row
 
-    @check_arguments
-    def __init__(self, embed_dim: Size, num_heads: Size, ffn_dim: Size, cross: bool = True) -> None:
-        super().__init__()
-        self.norm_self, self.norm_ffn = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
-        self.self_attn = Attention(embed_dim, num_heads)
-        self.norm_cross = nn.LayerNorm(embed_dim) if cross else None
-        self.cross_attn = Attention(embed_dim, num_heads) if cross else None
-        self.ffn = nn.Sequential(nn.Linear(embed_dim, ffn_dim), nn.GELU(), nn.Linear(ffn_dim, embed_dim))
+    def row_index(self, steps: Tensor) -> Tensor:
+        """Places in writing order -> rows counted from the top."""
+        return self.config.num_steps - 1 - steps if self.config.row_order == "bottom_up" else steps
 
-    def visual_cache(self, memory: Tensor | None) -> KeysValues | None:
-        """(B, K, D) tokens of the image -> what attention needs of them; once per image."""
-        if self.cross_attn is None or memory is None:
-            return None
-        keys, values = self.cross_attn.keys_values(memory)
-        if torch.is_grad_enabled():
-            return keys, values
-        return keys.contiguous(), values.contiguous()  # decoding reads them in every step, twice as fast from one piece
+    def row_y(self, steps: Tensor) -> Tensor:
+        """Places in writing order -> y in network pixels."""
+        return self.spacing * self.row_index(steps)
 
-    def forward(
-        self, tokens: Tensor, visual: Visual | None, mask: Tensor | None, visual_mask: Tensor | None = None
-    ) -> Tensor:
-        """All tokens at once; `mask` as in `Attention`. `visual` may be of fewer images than there are sequences."""
-        normed = self.norm_self(tokens)
-        return self.extend(tokens, self.own_keys_values(tokens, normed), visual, mask, visual_mask, normed)
+    def x_tokens(self, xs: Tensor) -> Tensor:
+        """x in network pixels -> the nearest bin that is not the padding, int64."""
+        nbins = self.config.nbins_x
+        return (xs * (nbins / self.width)).round().clamp(1, nbins - 1).long()
 
-    def own_keys_values(self, tokens: Tensor, normed: Tensor | None = None) -> KeysValues:
-        """(N, S, D) -> keys and values of these tokens for the ones that follow; `normed`: `norm_self` of them."""
-        return self.self_attn.keys_values(self.norm_self(tokens) if normed is None else normed)
+    def bin_x(self) -> Tensor:
+        """(nbins_x,) x of every bin in network pixels."""
+        return torch.arange(self.config.nbins_x, device=self.rows.device) * (self.width / self.config.nbins_x)
 
-    def extend(
-        self,
-        tokens: Tensor,
-        own: KeysValues,
-        visual: Visual | None,
-        mask: Tensor | None,
-        visual_mask: Tensor | None = None,
-        normed: Tensor | None = None,
-    ) -> Tensor:
-        """New tokens (N, S, D) that attend to `own`, the keys and values of all tokens they may see."""
-        tokens = tokens + self.self_attn(self.norm_self(tokens) if normed is None else normed, *own, mask)
-        tokens = self.see(tokens, visual, visual_mask)
-        return tokens + self.ffn(self.norm_ffn(tokens))
+    def offset_x(self) -> Tensor:
+        """(offset_bins,) distance of every offset bin from the reference in network pixels."""
+        return torch.linspace(-self.offset_range, self.offset_range, self.config.offset_bins, device=self.rows.device)
 
-    def see(self, tokens: Tensor, visual: Visual | None, visual_mask: Tensor | None = None) -> Tensor:
-        """Tokens (N, ..., D), those of an image side by side, after attention to the image."""
-        if self.cross_attn is None or self.norm_cross is None or visual is None:
-            return tokens
-        # Sequences of one image share its keys and values: fold them into one long query instead of copying.
-        images = visual.images if isinstance(visual, Glimpse) else visual[0].shape[0]
-        queries = self.norm_cross(tokens).reshape(images, -1, tokens.shape[-1])
-        if isinstance(visual, Glimpse):
-            return tokens + visual.attend(queries).reshape(tokens.shape)
-        return tokens + self.cross_attn(queries, *visual, visual_mask).reshape(tokens.shape)
+    # The image
 
-
-class LaneLMDecoder(nn.Module):
-    """`num_layers` decoder layers and a last LayerNorm: (N, S, D) tokens, (B, K, D) memory -> (N, S, D).
-
-    N is a multiple of B: the sequences of one image lie side by side.
-    """
-
-    @check_arguments
-    def __init__(self, embed_dim: Size, num_layers: Size, num_heads: Size, ffn_dim: Size, cross: bool = True) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(LaneLMDecoderLayer(embed_dim, num_heads, ffn_dim, cross) for _ in range(num_layers))
-        self.norm = nn.LayerNorm(embed_dim)
-
-    def forward(
-        self,
-        tgt: Tensor,
-        memory: Tensor | Sequence[Tensor] | None,
-        memory_key_padding_mask: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> Tensor:
-        """`memory`: the same tokens for every layer, or one tensor per layer; a `memory_key_padding_mask` (B, K) is
-        True where there is nothing to see. Without `mask` a token sees itself and those before it."""
-        if mask is None:
-            mask = causal_mask(tgt.shape[1], tgt.device)
-        visual_mask = None if memory_key_padding_mask is None else ~memory_key_padding_mask[:, None, None, :]
-        for layer, visual in zip(self.stack, self.visual_caches(memory), strict=True):
-            tgt = layer(tgt, visual, mask, visual_mask)
-        return self.norm(tgt)
+    def look(self, levels: Sequence[Tensor]) -> Scene:
+        """Pyramid levels (B, C, h, w), finest first -> the scene all requests about these images share."""
+        normed = [norm(level.float()) for norm, level in zip(self.norms, levels, strict=True)]
+        maps = self.sampler.maps(normed) if self.config.local_sampling else []
+        if not self.config.global_attention:
+            return Scene(maps, [None] * self.config.num_layers)
+        if self.pen is not None and self.pen.views is not None:
+            return Scene(maps, [view(normed[level]) for view, level in zip(self.pen.views, self.seen, strict=True)])
+        tokens = self.visual_encoder(normed[self.seen[-1] :])
+        return Scene(maps, [*self.decoder.visual_caches([tokens[level - self.seen[-1]] for level in self.seen])])
 
     @property
-    def stack(self) -> list[LaneLMDecoderLayer]:
-        """The layers, first to last."""
-        return cast(list[LaneLMDecoderLayer], list(self.layers))
+    def seen(self) -> list[int]:
+        """The pyramid level that each layer attends to: from coarse to fine, as the layers go."""
+        return [max(PYRAMID_LEVELS - 1 - layer, 0) for layer in range(self.config.num_layers)]
 
-    def visual_caches(self, memory: Tensor | Sequence[Tensor] | None) -> list[KeysValues | None]:
-        """Keys and values of the image for every layer."""
-        memories = [memory] * len(self.layers) if memory is None or isinstance(memory, Tensor) else memory
-        return [layer.visual_cache(tokens) for layer, tokens in zip(self.stack, memories, strict=True)]
+    # The request
 
+    def read(self, scene: Scene, requests: Requests) -> Brief:
+        """The tokens before the answer: the question's keypoints, the prompts, and the place that asks."""
+        config = self.config
+        order = guides(requests, self.rows)
+        order = Guides(*(self.written(getattr(order, name)) for name in Guides.__dataclass_fields__))
+        has_question = requests.shown.any(-1)
 
-def causal_mask(length: int, device: torch.device | None = None) -> Tensor:
-    """(length, length) bool: True where the token of a row may look at the token of a column."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        picked = torch.arange(0, config.num_steps, config.question_stride, device=self.rows.device)
+        question_x, question_y = (
+            requests.question[..., picked],
+            self.rows[picked].expand_as(requests.shown[..., picked]),
+        )
+        prompt_kind = torch.where(requests.is_start, START, CLICK)[..., None].expand_as(requests.prompted)
+        ask_x, ask_y = self._place_of_asking(requests)
+        x = torch.cat([question_x, requests.prompts[..., 0], ask_x], dim=-1)  # (B, L, P)
+        y = torch.cat([question_y, requests.prompts[..., 1], ask_y], dim=-1)
+        kind = torch.cat(
+            [torch.full_like(question_x, QUESTION).long(), prompt_kind, torch.full_like(ask_x, ASK).long()], dim=-1
+        )
+        visible = torch.cat([requests.shown[..., picked], requests.prompted, torch.ones_like(ask_x).bool()], dim=-1)
 
+        row_tokens = (y / self.spacing).round().clamp(0, config.num_steps - 1).long()
+        tokens = self.embedding.x_embedding(self.x_tokens(x)) + self.embedding.y_embedding(row_tokens)
+        tokens = tokens + self.kind_embedding(kind)
+        if config.local_sampling:
+            tokens = tokens + self.look_here(self.sampler(scene.maps, torch.stack([x, y], dim=-1)))
+        known = requests.score.isfinite()
+        confidence = torch.logit(requests.score.nan_to_num(0.5).clamp(0.01, 0.99)) / 4
+        facts = self.score(torch.stack([confidence.masked_fill(~known, 0.0), known.to(confidence)], dim=-1))
+        tokens = torch.cat([tokens[..., :-1, :], (tokens[..., -1, :] + facts)[..., None, :]], dim=-2)
+        return Brief(order, has_question, tokens.flatten(0, 1), visible.flatten(0, 1))
 
-class LaneLMHead(nn.Module):
-    """(N, S, D) -> logits of the x bin (N, S, nbins_x) and of the row (N, S, max_y_tokens), from the same state."""
+    def _place_of_asking(self, requests: Requests) -> tuple[Tensor, Tensor]:
+        """x and y, (B, L, 1) each, where the answer is expected to begin: the question's first row, else a prompt."""
+        shown = self.written(requests.shown)
+        first = shown.float().argmax(-1, keepdim=True)
+        x, y = self.written(requests.question).gather(-1, first), self.row_y(first)
+        if not requests.prompts.shape[2]:
+            return x, y
+        prompt_x, prompt_y = requests.prompts.unbind(-1)
+        sign = -1.0 if self.config.row_order == "bottom_up" else 1.0
+        nearest = (sign * prompt_y).masked_fill(~requests.prompted, torch.inf).argmin(-1, keepdim=True)
+        has_question = shown.any(-1, keepdim=True)
+        return (
+            torch.where(has_question, x, prompt_x.gather(-1, nearest)),
+            torch.where(has_question, y, prompt_y.gather(-1, nearest)),
+        )
 
-    @check_arguments
-    def __init__(self, embed_dim: Size, nbins_x: Size, max_y_tokens: Size) -> None:
-        super().__init__()
-        self.proj_x = nn.Linear(embed_dim, nbins_x)
-        self.proj_y = nn.Linear(embed_dim, max_y_tokens)
+    # The answer
 
-    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        return self.proj_x(states), self.proj_y(states)
+    def answer_tokens(
+        self, scene: Scene, brief: Brief, x: Tensor, previous_x: Tensor, steps: Tensor, places: Tensor
+    ) -> Tensor:
+        """Keypoints written so far -> their tokens (N, S, D).
 
+        `x`, `previous_x` (B, L, S): x of a keypoint and of the one before it (NaN at the first), network pixels;
+        `steps` (B, L, S): its row in writing order; `places` (S,): its place in the answer.
+        """
+        config, order = self.config, brief.guides
+        ahead = (steps + 1).clamp(max=config.num_steps - 1)
+        here = order.reference.gather(-1, steps)
+        reference, referred = order.reference.gather(-1, ahead), order.referred.gather(-1, ahead)
+        if not config.sees_past:  # a control: whatever was written, the question is all that is known
+            x, previous_x = here, torch.full_like(x, torch.nan)
+        drift = torch.where(referred, reference - here, 0.0)  # what the reference does from this row to the next
+        straight = x + torch.where(previous_x.isfinite(), x - previous_x, drift)
+        reference = torch.where(referred, reference, straight)
+        tokens = self.embedding(self.x_tokens(x), self.row_index(steps), places)
+        tokens = tokens + self.guide(self.facts(order, ahead, x, straight, reference, here))
+        if config.local_sampling:
+            y = self.row_y(ahead).to(x)
+            strips = self.sampler(
+                scene.maps, torch.stack([torch.stack([straight, y], -1), torch.stack([reference, y], -1)], dim=-2)
+            )
+            tokens = tokens + self.look_ahead(strips.flatten(-2))
+        return tokens.flatten(0, 1)
 
-class LaneLMModel(nn.Module):
-    """The plain language model: tokens of an image and of lanes -> logits of the next tokens.
+    def facts(
+        self, order: Guides, ahead: Tensor, x: Tensor, straight: Tensor, reference: Tensor, here: Tensor
+    ) -> Tensor:
+        """(B, L, S, 8): what is known of the row ahead (B, L, S) and how it lies to a keypoint at `x`.
 
-    `forward(visual_tokens (B, K, C), x_tokens (N, S), y_tokens (N, S), visual_padding_mask (B, K) or None)` returns
-    `logits_x` (N, S, nbins_x) and `logits_y` (N, S, max_y_tokens); N is a multiple of B. Position s sees the tokens up
-    to s. `max_y_tokens` counts the padding row.
-    """
+        `straight` and `reference`: x on the row ahead, straight on and of the reference; `here`: the reference's x
+        beside the keypoint.
+        """
+        reach = self.offset_range
 
-    @check_arguments
-    def __init__(
-        self,
-        nbins_x: Size = 800,
-        max_y_tokens: Size = 41,
-        embed_dim: Size = 256,
-        num_layers: Size = 4,
-        num_heads: Size = 8,
-        ffn_dim: Size = 512,
-        max_seq_len: Size = 40,
-        visual_in_dim: Size | None = None,
-    ) -> None:
-        super().__init__()
-        width = embed_dim if visual_in_dim is None else visual_in_dim
-        self.visual_proj = nn.Identity() if width == embed_dim else nn.Linear(width, embed_dim)
-        self.embedding = KeypointEmbedding(nbins_x, max_y_tokens, embed_dim, max_seq_len)
-        self.decoder = LaneLMDecoder(embed_dim, num_layers, num_heads, ffn_dim)
-        self.head = LaneLMHead(embed_dim, nbins_x, max_y_tokens)
+        def apart(values: Tensor, rows: Tensor) -> Tensor:
+            """How far a prompt is from where the lane seems to go, 0 without one."""
+            return torch.where(rows >= 0, (values - reference) / reach, 0.0).clamp(-4, 4)
+
+        def nearness(rows: Tensor) -> Tensor:
+            return torch.where(rows >= 0, torch.exp(-rows / 4), 0.0)
+
+        before_x, before_rows = order.before_x.gather(-1, ahead), order.before_rows.gather(-1, ahead)
+        after_x, after_rows = order.after_x.gather(-1, ahead), order.after_rows.gather(-1, ahead)
+        referred = order.referred.gather(-1, ahead)
+        facts = [
+            ((straight - reference) / reach).clamp(-4, 4),
+            referred.to(x),
+            apart(before_x, before_rows),
+            nearness(before_rows),
+            apart(after_x, after_rows),
+            nearness(after_rows),
+            ((x - here) / reach).clamp(-4, 4) * referred,
+            ahead.to(x) / (self.config.num_steps - 1),
+        ]
+        return torch.stack(facts, dim=-1)
+
+    def logits(self, states: Tensor, bins: bool = True) -> Logits:
+        """States (N, A, D) -> logits; without `bins` there are none of those of the image."""
+        absolute = self.head.proj_x(states) if bins else states[..., :0]
+        return Logits(self.head.proj_y(states), absolute, self.proj_offset(states))
 
     def forward(
-        self, visual_tokens: Tensor, x_tokens: Tensor, y_tokens: Tensor, visual_padding_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        tokens = self.embedding(x_tokens, y_tokens)
-        return self.head(self.decoder(tokens, self.visual_proj(visual_tokens), visual_padding_mask))
+        self, levels: Sequence[Tensor], requests: Requests, xs: Tensor, starts: Tensor
+    ) -> tuple[Logits, Guides]:
+        """Logits at the asking place and at every keypoint of the answers given, A = S + 1, all at once (training).
+
+        `xs` (B, L, S): x of the keypoints, in writing order from the row `starts` (B, L) on; NaN after the last.
+        """
+        scene = self.look(levels)
+        brief = self.read(scene, requests)
+        length = xs.shape[-1]
+        places = torch.arange(length, device=xs.device)
+        steps = (starts[..., None] + places).clamp(max=self.config.num_steps - 1)
+        known = xs.nan_to_num(0.0)
+        previous = torch.cat([torch.full_like(xs[..., :1], torch.nan), xs[..., :-1]], dim=-1)
+        answer = self.answer_tokens(scene, brief, known, previous, steps, places)
+        tokens = torch.cat([brief.tokens, answer], dim=1)
+        mask = self.sequence_mask(brief.visible, length)
+        for layer, visual in zip(self.decoder.stack, scene.visual, strict=True):
+            tokens = layer(tokens, visual, mask)
+        return self.logits(self.decoder.norm(tokens[:, brief.visible.shape[1] - 1 :])), brief.guides
+
+    def sequence_mask(self, visible: Tensor, length: int) -> Tensor:
+        """(N, P) visible tokens before the answer -> (N, 1, P + length, P + length): who looks at whom.
+
+        The tokens before the answer all see each other; the answer sees them and its own past.
+        """
+        before = visible.shape[1]
+        mask = torch.ones(before + length, before + length, dtype=torch.bool, device=visible.device).tril()
+        mask[:before, :before] = True
+        if not self.config.sees_past:
+            mask[before:, before:] = torch.eye(length, dtype=torch.bool, device=visible.device)
+        seen = torch.cat([visible, visible.new_ones(len(visible), length)], dim=1)
+        return mask & seen[:, None, None, :]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from clrernetlm.config.schema import Config, LaneLMNetworkConfig
-from clrernetlm.files import PathLike
-from clrernetlm.models.clrernet import CLRerNet, init_detector
+from clrernetlm.core.files import PathLike
+from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
+from clrernetlm.models.lanelm.decoder import LaneLMModel, causal_mask
+from clrernetlm.models.lanelm.detector import DetectorReader, Observation
 from clrernetlm.models.lanelm.generate import Answers
 from clrernetlm.models.lanelm.losses import lane_lm_loss
-from clrernetlm.models.lanelm.model import LaneLMModel, causal_mask
-from clrernetlm.models.lanelm.promptable import DetectorReader, Observation
 
 PADDING_X = 0
 

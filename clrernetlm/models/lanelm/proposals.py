@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clrernetlm.models.decode import candidates, lane_nms, shown_rows
+from clrernetlm.models.clrernet.decode import candidates, lane_nms, shown_rows
 
 
 @dataclass

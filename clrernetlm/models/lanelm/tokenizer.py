@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clrernetlm.argument_checks import check_arguments, require_whole_number
-from clrernetlm.errors import UserError
-from clrernetlm.lane_points import SAME_ROW, join_lanes
+from clrernetlm.core.argument_checks import check_arguments, require_whole_number
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane_points import SAME_ROW, join_lanes
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -95,7 +95,7 @@ class LaneTokenizer:
         row the first counts, NaN and infinite ones are dropped, and a lane of fewer than two points is on no row.
         Raises UserError for a lane of another shape.
         """
-        from clrernetlm.lane_kernels import lanes_on_rows  # numba is slow to import
+        from clrernetlm.core.lane_kernels import lanes_on_rows  # numba is slow to import
 
         points, starts = join_lanes(lanes)
         found = np.empty((len(lanes), len(self.rows)))

@@ -12,7 +12,7 @@ from clrernetlm.config import (
     TrainingConfig,
     load_config,
 )
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 
 config = load_config("../base_clrernet.py")
 

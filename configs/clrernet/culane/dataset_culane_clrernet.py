@@ -4,7 +4,7 @@ The comments give the names these settings have in the original data set file.
 """
 
 from clrernetlm.config import AugmentationConfig, DataConfig, EvaluationConfig, load_config
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 
 config = load_config("../base_clrernet.py")
 

@@ -5,7 +5,7 @@ clrernetlm train roads_dla34
 """
 
 from clrernetlm.config import BackboneConfig, HeadConfig, load_config
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 
 config = load_config("roads_efficientnet_lite0.py")
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clrernetlm.data.synth.camera import Camera
-from clrernetlm.data.synth.projection import Projector
-from clrernetlm.data.synth.road import Road
+from clrernetlm.synth.camera.camera import Camera
+from clrernetlm.synth.road.projection import Projector
+from clrernetlm.synth.road.road import Road
 
 
 @settings(max_examples=60, deadline=None)

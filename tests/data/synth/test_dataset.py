@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.data.synth import CATEGORIES, generate_dataset
-from clrernetlm.data.synth import dataset as synth_dataset
-from clrernetlm.errors import UserError
-from clrernetlm.lane import read_lines
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import read_lines
+from clrernetlm.synth import CATEGORIES, generate_dataset
+from clrernetlm.synth import dataset as synth_dataset
 
 SIZE = (328, 118)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clrernetlm.data.synth import CATEGORIES, lanes, render, sample_scene
-from clrernetlm.data.synth.ground import LENGTH, NEUTRAL, Ground
-from clrernetlm.data.synth.realism import PLAIN, Realism
-from clrernetlm.data.synth.roadside import Pole
+from clrernetlm.synth import CATEGORIES, lanes, render, sample_scene
+from clrernetlm.synth.environment.roadside_objects import Pole
+from clrernetlm.synth.randomization import PLAIN, Realism
+from clrernetlm.synth.road.ground_map import LENGTH, NEUTRAL, Ground
 
 PIECES = ("surface", "paint", "distractors", "surroundings", "light")
 ROAD: Realism = frozenset(PIECES)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clrernetlm.data.synth.camera import Camera
-from clrernetlm.data.synth.labels import ROW_STEP, draw_mask, lane_points
-from clrernetlm.data.synth.road import Road
-from clrernetlm.data.synth.section import Zone, profile
-from clrernetlm.data.synth.sensor import smear
-from clrernetlm.data.synth.surface import Surface, paint_ground
+from clrernetlm.synth.camera.camera import Camera
+from clrernetlm.synth.camera.sensor import smear
+from clrernetlm.synth.road.cross_section import Zone, profile
+from clrernetlm.synth.road.labels import ROW_STEP, draw_mask, lane_points
+from clrernetlm.synth.road.road import Road
+from clrernetlm.synth.road.surface import Surface, paint_ground
 
 CASES = {
     "plain": (Camera(1640, 590, 900, 0.04), Road(1.4)),

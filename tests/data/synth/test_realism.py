@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.data.synth import lanes, render, sample_scene
-from clrernetlm.data.synth.cameras import SHAPES, sample_dashcam, sample_size
-from clrernetlm.data.synth.course import sample_course
-from clrernetlm.data.synth.dataset import Picture, make_picture
-from clrernetlm.data.synth.forks import fork
-from clrernetlm.data.synth.grading import Grading, grade, sample_grading
-from clrernetlm.data.synth.labels import lane_points
-from clrernetlm.data.synth.layout import Layout, sample_layout
-from clrernetlm.data.synth.picture import lane_slots
-from clrernetlm.data.synth.projection import Projector
-from clrernetlm.data.synth.realism import ALL, PLAIN, Realism
-from clrernetlm.data.synth.road import Road
-from clrernetlm.data.synth.windscreen import Print, print_over
-from clrernetlm.lane import read_lines
+from clrernetlm.core.lane import read_lines
+from clrernetlm.synth import lanes, render, sample_scene
+from clrernetlm.synth.camera.dashcam import SHAPES, sample_dashcam, sample_size
+from clrernetlm.synth.camera.recording import Grading, grade, sample_grading
+from clrernetlm.synth.camera.windscreen import Print, print_over
+from clrernetlm.synth.dataset import Picture, make_picture
+from clrernetlm.synth.randomization import ALL, PLAIN, Realism
+from clrernetlm.synth.renderer import lane_slots
+from clrernetlm.synth.road.course import sample_course
+from clrernetlm.synth.road.forks import fork
+from clrernetlm.synth.road.labels import lane_points
+from clrernetlm.synth.road.layout import Layout, sample_layout
+from clrernetlm.synth.road.projection import Projector
+from clrernetlm.synth.road.road import Road
 
 OURS: Realism = frozenset({"cameras", "course", "sensor"})
 # Numbers of plain scenes that any new random draw outside the pieces would change.

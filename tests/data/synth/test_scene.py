@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clrernetlm.data.synth import CATEGORIES, lanes, render, sample_scene
-from clrernetlm.data.synth.picture import lane_slots
+from clrernetlm.synth import CATEGORIES, lanes, render, sample_scene
+from clrernetlm.synth.renderer import lane_slots
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

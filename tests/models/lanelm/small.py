@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.config import LaneLMNetworkConfig
-from clrernetlm.models.lanelm.network import LaneLM
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests, extend_question
 
 SIZE = (128, 64)  # width, height

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from clrernetlm.models.fusing import fuse
-from clrernetlm.models.lanelm import folding
+from clrernetlm.models.lanelm import folded_attention as folding
 from clrernetlm.models.lanelm.attention import Attention
-from clrernetlm.models.lanelm.folding import FoldedAttention, FoldedMemory
+from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedMemory
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.visual import VisualEncoder
 from tests.models.lanelm.small import random_levels, random_requests, small_lanelm

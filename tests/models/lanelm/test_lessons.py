@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.config import LaneLMLessonConfig
-from clrernetlm.models.lanelm.lessons import (
+from clrernetlm.models.lanelm.matching import HALF_WIDTH, lane_iou
+from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.training_requests import (
     CLEAN,
     DRAWS,
     ENDS,
@@ -20,9 +23,6 @@ from clrernetlm.models.lanelm.lessons import (
     normal,
     trim,
 )
-from clrernetlm.models.lanelm.matching import HALF_WIDTH, lane_iou
-from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.requests import Requests
 from tests.models.lanelm.small import SIZE, STEPS
 
 WIDTH, HEIGHT = SIZE

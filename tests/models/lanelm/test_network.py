@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from clrernetlm.models.lanelm.cached_decoding import Writer
 from clrernetlm.models.lanelm.generate import prefill
-from clrernetlm.models.lanelm.network import LaneLM, Logits
+from clrernetlm.models.lanelm.model import LaneLM, Logits
 from clrernetlm.models.lanelm.requests import Requests
-from clrernetlm.models.lanelm.writing import Writer
 from tests.models.lanelm.small import SIZE, STEPS, random_levels, random_requests, small_lanelm
 
 LENGTH = 7

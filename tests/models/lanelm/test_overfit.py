@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from clrernetlm.config import LaneLMLessonConfig
-from clrernetlm.data.lanelm_formatting import PackLaneLMInputs
+from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
 from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
+from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.models.lanelm.lessons import DRAWS, build_lessons, candidates
 from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
-from clrernetlm.models.lanelm.promptable import PromptableDetector
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.training_requests import DRAWS, build_lessons, candidates
 from tests.drawn_roads import drawn_lanes, write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm
 

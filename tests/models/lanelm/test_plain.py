@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from clrernetlm.models.checkpoint import save_official
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 from clrernetlm.models.lanelm.plain import (
     PlainReader,
@@ -13,6 +12,7 @@ from clrernetlm.models.lanelm.plain import (
     shifted_right,
     write_greedily,
 )
+from clrernetlm.weights.checkpoint import save_official
 from tests.models.lanelm.test_promptable import config_of, images
 
 STEPS, BINS = 12, 64

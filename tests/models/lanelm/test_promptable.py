@@ -5,11 +5,11 @@ import torch
 
 from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, LaneLMNetworkConfig, to_dict
 from clrernetlm.config.schema import BackboneConfig
-from clrernetlm.errors import UserError
-from clrernetlm.geometry import Viewport
-from clrernetlm.models.checkpoint import read_checkpoint, save_official
-from clrernetlm.models.clrernet import init_detector
-from clrernetlm.models.lanelm.loading import build_lanelm, init_lanelm, init_reader, save_lanelm
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.models.clrernet.detector import init_detector
+from clrernetlm.weights.build import build_lanelm, init_lanelm, init_reader, save_lanelm
+from clrernetlm.weights.checkpoint import read_checkpoint, save_official
 
 
 def config_of(kind: str = "full", **network: object) -> Config:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from clrernetlm.config import DecodeConfig
-from clrernetlm.geometry import Viewport
-from clrernetlm.models.decode import decode_lanes
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.lanelm.proposals import propose
 
 WIDTH, HEIGHT = 160, 64

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from clrernetlm.config import LaneLMDecodeConfig
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.results import answered_lanes, keypoints
+from clrernetlm.models.lanelm.postprocess import answered_lanes, keypoints
 
 STEPS = 16
 VIEW = Viewport(128, 64, top=0.4)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import InterpolatedUnivariateSpline
 
-from clrernetlm.errors import UserError
+from clrernetlm.core.errors import UserError
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig
 
 RNG = np.random.default_rng(0)

@@ -1,0 +1,89 @@
+"""Lanes drawn over an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from clrernetlm.core.lane import Lane, Points
+from clrernetlm.core.viewport import Image
+
+Colour = tuple[int, int, int]  # blue, green, red
+
+GREEN: Colour = (60, 200, 60)
+BLUE: Colour = (235, 140, 30)
+RED: Colour = (50, 50, 235)
+# Distinct on asphalt and for most colour-blind eyes: blue, orange, green, magenta, yellow, cyan, vermilion, violet.
+PALETTE: tuple[Colour, ...] = (
+    (230, 130, 20),
+    (0, 150, 255),
+    (90, 200, 60),
+    (190, 80, 220),
+    (40, 225, 245),
+    (225, 215, 60),
+    (60, 70, 235),
+    (210, 90, 120),
+)
+FRACTION_BITS = 4  # sub-pixel positions for OpenCV
+LIMIT = 1 << 20  # pixels; OpenCV overflows far beyond the image
+
+
+def draw_lanes(
+    image: Image,
+    lanes: Sequence[Lane | Points],
+    colours: Sequence[Colour] | Colour | None = None,
+    width: float | None = None,
+    scores: bool = False,
+) -> Image:
+    """(H, W, 3) BGR image -> a copy with the lanes, points in its pixels, as anti-aliased lines.
+
+    `colours`: one for all, or one per lane, repeated when there are fewer; default: a palette. `width` in pixels,
+    default 1/270 of the image's longer side. `scores`: write each `Lane`'s score at its lower end.
+    """
+    canvas = image.copy()
+    height, image_width = canvas.shape[:2]
+    thickness = max(1, round(width if width is not None else max(height, image_width) / 270))
+    palette: Sequence[Colour] = PALETTE if colours is None else [colours] if _is_colour(colours) else colours  # type: ignore[list-item, assignment]
+    for number, lane in enumerate(lanes):
+        points = lane.points if isinstance(lane, Lane) else np.asarray(lane, np.float64)
+        points = points[np.isfinite(points).all(axis=1)] if len(points) else points
+        if len(points) == 0:
+            continue
+        colour = palette[number % len(palette)]
+        fixed = np.rint(np.clip(points, -LIMIT, LIMIT) * (1 << FRACTION_BITS)).astype(np.int32)
+        if len(points) == 1:
+            cv2.circle(canvas, fixed[0].tolist(), thickness << FRACTION_BITS, colour, -1, cv2.LINE_AA, FRACTION_BITS)
+        else:
+            cv2.polylines(canvas, [fixed[:, None]], False, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
+        if scores and isinstance(lane, Lane):
+            _label(canvas, f"{lane.score:.2f}", _lowest_inside(points, image_width, height), colour)
+    return canvas
+
+
+def _is_colour(colours: Sequence[Colour] | Colour) -> bool:
+    return len(colours) == 3 and all(isinstance(value, int | np.integer) for value in colours)
+
+
+def _lowest_inside(points: Points, width: int, height: int) -> tuple[float, float]:
+    """The point nearest to the lower border among those in the image; the middle of the border when none is."""
+    inside = points[(points[:, 0] >= 0) & (points[:, 0] < width) & (points[:, 1] >= 0) & (points[:, 1] < height)]
+    if len(inside) == 0:
+        return width / 2, float(height)
+    x, y = inside[inside[:, 1].argmax()]
+    return float(x), float(y)
+
+
+def _label(canvas: Image, text: str, at: tuple[float, float], colour: Colour) -> None:
+    """White text on a plate of the lane's colour, kept inside the image."""
+    height, width = canvas.shape[:2]
+    scale = max(height, width) / 2400 + 0.15
+    line = max(1, round(scale * 2))
+    (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, line)
+    pad = max(2, text_height // 3)
+    left = int(np.clip(at[0] - text_width / 2, pad, max(pad, width - text_width - pad)))
+    base = int(np.clip(at[1] - 2 * pad, text_height + pad, max(text_height + pad, height - pad)))
+    corner, opposite = (left - pad, base - text_height - pad), (left + text_width + pad, base + pad)
+    cv2.rectangle(canvas, corner, opposite, colour, -1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), line, cv2.LINE_AA)

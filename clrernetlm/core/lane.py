@@ -1,0 +1,142 @@
+"""Lane: the one result type, and the `.lines.txt` files it is read from and written to."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import InterpolatedUnivariateSpline
+
+from clrernetlm.core.argument_checks import check_arguments, number_array, shown
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, write_text_atomically
+from clrernetlm.core.lane_points import bottom_first
+from clrernetlm.core.text_files import read_utf8
+
+Points = NDArray[np.float64]  # (N, 2): x, y
+
+MOST_BYTES = 8_000_000  # of a `.lines.txt` file; CULane's have a few thousand
+MOST_LANES = 1000  # of a `.lines.txt` file
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One lane in pixels of the original frame.
+
+    `points` is (N, 2) float64 x, y, from the bottom of the frame upwards (y descending); x may leave the frame.
+    `score` is the confidence in [0, 1]; 1 for labels.
+    """
+
+    points: Points
+    score: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @check_arguments
+    def x_at(self, y: NDArray[np.float64], margin: float = 0.0) -> NDArray[np.float64]:
+        """(M,) rows in pixels -> (M,) x in pixels; NaN where the lane does not reach (beyond `margin` pixels).
+
+        An interpolating spline of degree min(3, N - 1) over strictly ordered rows; a lane of one point is nowhere but
+        on its own row.
+        """
+        y = number_array(y, "y", "rows in pixels")
+        if np.ndim(self.points) != 2 or np.shape(self.points)[1] != 2:
+            raise UserError(f"points: {shown(self.points)}; a lane is an array of x, y of shape (N, 2)")
+        rows, first = np.unique(self.points[:, 1], return_index=True)
+        if len(rows) == 0:
+            return np.full(y.shape, np.nan)
+        inside = (y >= rows[0] - margin) & (y <= rows[-1] + margin)
+        if len(rows) == 1:
+            return np.where(inside, self.points[first[0], 0], np.nan)
+        spline = InterpolatedUnivariateSpline(rows, self.points[first, 0], k=min(3, len(rows) - 1))
+        return np.where(inside, spline(y), np.nan)
+
+
+def read_lines(path: PathLike) -> list[Points]:
+    """Lanes of one `.lines.txt` file as (N, 2) float64 x, y in pixels, in the order and direction of the file.
+
+    One lane per line: `x0 y0 x1 y1 ...`. Blank lines are lanes of no points, as the evaluation tools read them.
+    Raises UserError naming file and line for anything that is not an even number of finite numbers.
+    """
+    lanes: list[Points] = []
+    for number, line in enumerate(read_lane_rows(path), start=1):
+        try:
+            lanes.append(parse_lane(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+    return lanes
+
+
+def read_lane_rows(path: PathLike) -> list[bytes]:
+    """Read the lines of a `.lines.txt` file. Raises UserError when it cannot be read or is too large."""
+    try:
+        rows = read_utf8(path, MOST_BYTES).splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except ValueError:
+        raise UserError(f"{str(path)!r}: a name with a NUL byte, which no file has; check the path") from None
+    require_few_lanes(path, len(rows))
+    return rows
+
+
+def require_few_lanes(path: PathLike, lanes: int) -> None:
+    """Raise UserError for a file of more lines than any image has lanes."""
+    if lanes > MOST_LANES:
+        raise UserError(f"{path}: {lanes} lanes, more than {MOST_LANES}; write one lane a line, `x0 y0 x1 y1 ...`")
+
+
+def parse_lane(row: bytes) -> Points:
+    """Read one line of a `.lines.txt` file as (N, 2) float64 x, y. Raises ValueError saying what is wrong with it."""
+    try:
+        values = np.array(row.split(), np.float64)
+    except ValueError:
+        raise ValueError("not a list of numbers; expected `x0 y0 x1 y1 ...`") from None
+    if len(values) % 2:
+        raise ValueError(f"{len(values)} values; x and y must come in pairs")
+    if not np.isfinite(values).all():
+        raise ValueError("NaN or infinite coordinate; remove that point")
+    return values.reshape(-1, 2)
+
+
+def label_path(image_path: str) -> str:
+    """Name the label file of an image: `.../00000.jpg` -> `.../00000.lines.txt`."""
+    return os.path.splitext(image_path)[0] + ".lines.txt"
+
+
+def one_x_per_row(points: Points, path: PathLike, line: int) -> Points:
+    """Order a label (N, 2) of a file's line bottom first, with one x per row, as targets of networks hold it.
+
+    Of a lane that turns back the longest part is left, with a warning that names file and line (`bottom_first`).
+    """
+    ordered, turns_back = bottom_first(points)
+    if turns_back:
+        warnings.warn(f"{path}, line {line}: {turn_message(ordered)}", stacklevel=3)
+    return ordered
+
+
+def turn_message(used: Points) -> str:
+    """Say which part (N, 2), bottom first, of a lane that turns back is used, and what to do about it."""
+    part = f"y = {used[0, 1]:g} to {used[-1, 1]:g}"
+    return (
+        "the lane turns back: it has several x on one row, and targets hold one; only its longest part, "
+        f"{part}, is used; write its parts as lanes of their own"
+    )
+
+
+def format_lines(lanes: Iterable[Lane | Points], decimals: int = 5) -> str:
+    """Text of a `.lines.txt` file: one lane per line, `x y` pairs with `decimals` digits."""
+    rows = []
+    for lane in lanes:
+        points = lane.points if isinstance(lane, Lane) else lane
+        rows.append(" ".join(f"{value:.{decimals}f}" for value in np.asarray(points, np.float64).ravel()))
+    return "".join(row + "\n" for row in rows)
+
+
+def write_lines(path: PathLike, lanes: Sequence[Lane | Points], decimals: int = 5) -> None:
+    """Write a `.lines.txt` file atomically: readers see the old file or the whole new one."""
+    write_text_atomically(path, format_lines(lanes, decimals))

@@ -1,0 +1,81 @@
+"""Reads text files of users: byte order marks, UTF-8 and UTF-16, and files too large to be what they should be."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from functools import partial
+from typing import TextIO
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike
+
+LONGEST_LINE = 10_000_000  # characters of a line of JSON; ours have 100,000 at most
+
+_MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def open_at_once(path: str, flags: int) -> int:
+    """Open a file descriptor without waiting for the writer of a named pipe; the `opener` argument of `open`.
+
+    A pipe that somebody writes to, as `<(command)` in a shell, is read to its end; one without a writer is empty.
+    Raises OSError for devices, which may never end.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "a device, not a file", path)
+        if stat.S_ISFIFO(mode):
+            os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def read_utf8(path: PathLike, most_bytes: int) -> bytes:
+    """Read a text file as UTF-8 without a byte order mark, whatever Unicode encoding its mark says.
+
+    Bytes of a file without a mark are returned as they are. Raises OSError when the file cannot be read, and UserError
+    naming the file when it is larger than `most_bytes` or does not hold what its mark says.
+    """
+    with open(path, "rb", opener=open_at_once) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise UserError(f"{path}: larger than {most_bytes // 1_000_000} MB; check that it is the right file")
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            if encoding == "utf-8":
+                return data[len(mark) :]
+            try:
+                return data[len(mark) :].decode(encoding).encode()
+            except UnicodeError:
+                shown = encoding[: encoding.rindex("-")].upper()
+                raise UserError(f"{path}: begins as {shown} and does not go on so; write it in UTF-8") from None
+    return data
+
+
+def bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
+    """Yield the lines of an open text file; raises UserError naming the file for one of more than LONGEST_LINE."""
+    for line in iter(partial(file.readline, LONGEST_LINE + 1), ""):
+        if len(line) > LONGEST_LINE:
+            raise UserError(
+                f"{path}: a line of more than {LONGEST_LINE // 1_000_000} MB; check that it is the right file"
+            )
+        yield line
+
+
+def text_encoding(path: PathLike) -> str:
+    """Name the encoding that a text file's byte order mark says, for `open`; UTF-8 without one. Raises OSError."""
+    with open(path, "rb", opener=open_at_once) as file:
+        head = file.read(4)
+    encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), "utf-8")
+    return "utf-8-sig" if encoding == "utf-8" else encoding.rpartition("-")[0]  # these skip the mark

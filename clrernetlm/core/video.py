@@ -1,0 +1,163 @@
+"""Videos and cameras, read frame by frame, and videos written that can be played whatever happens."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import temporary_beside
+from clrernetlm.core.live_stream import NewestFrame
+from clrernetlm.core.sources import Source, Stream
+from clrernetlm.core.video_headers import COUNTED, turn_of_angle, turn_of_mp4
+from clrernetlm.core.video_opening import name_for_opencv, open_video, read_frame
+from clrernetlm.core.viewport import FrameSize, Image
+
+USUAL_FPS = 25.0  # for cameras and files that do not say
+MAX_FPS = 240.0
+LOST = 0.02  # share of the announced frames that may be missing: containers estimate their number
+STRETCHES = (0.25, 4.0)  # shapes of pixels, width by height, that are believed
+
+
+class Video:
+    """The frames of a video file, stream or camera, one at a time, as players show them.
+
+    A recording that was made with the camera turned, or with pixels that are not square, is turned and stretched as its
+    file asks for. Has `size` (width, height) of the frames shown, in pixels, `fps`, and `count`, the announced number
+    of frames, or None. Iterate once; `read` counts the frames given. A file is read alone: none that lists other files
+    or addresses. Frames of a live stream that come while nobody reads are dropped, and a lost one is opened again;
+    where that fails for RECONNECT_AFTER it ends. Raises UserError when nothing can be read, and for frames of more than
+    MAX_PIXELS.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._reader: NewestFrame | None = None
+        kind, self._capture, first = open_video(source)
+        self._turn = turn_of_angle(self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
+        if kind == "mp4" and isinstance(source, Path):
+            self._turn = turn_of_mp4(source) or self._turn
+        self._stretch = _stretch(self._capture)
+        self.source, self.read, self._first = source, 0, self._shown(first)
+        self.size: FrameSize = (self._first.shape[1], self._first.shape[0])
+        fps, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else USUAL_FPS
+        recorded = isinstance(source, Path) or (isinstance(source, Stream) and source.may_be_recorded)
+        self.count = int(count) if recorded and 0 < count < 1e9 else None
+        self.live = not isinstance(source, Path) and self.count is None  # timed by the clock, not by its frames
+        self._counted = kind in COUNTED
+        self._start = time.monotonic()
+
+    def __iter__(self) -> Iterator[Image]:
+        there, image = True, self._first
+        if isinstance(self.source, Stream) and self.source.is_live:
+            self._reader = NewestFrame(self.source, self._capture)
+        while there:
+            self.read += 1
+            self._now = time.monotonic()
+            yield image
+            there, raw = read_frame(self._capture) if self._reader is None else self._reader.read()
+            if there:
+                image = self._shown(raw)
+
+    def _shown(self, image: Any) -> Image:
+        """A decoded frame as (H, W, 3) uint8 BGR, stretched and turned as its file asks for."""
+        image = np.asarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+        if self._stretch != 1:
+            image = np.asarray(
+                cv2.resize(image, (max(1, round(image.shape[1] * self._stretch)), image.shape[0])), np.uint8
+            )
+        a, b, c, d = self._turn
+        if b:
+            image, a, d = np.asarray(cv2.transpose(image), np.uint8), c, b
+        if a < 0 or d < 0:
+            image = np.asarray(cv2.flip(image, -1 if a < 0 and d < 0 else int(a < 0)), np.uint8)
+        return image
+
+    @property
+    def seconds(self) -> float:
+        """When the last frame was: since the start of the file, or on the clock since the camera was opened."""
+        return self._now - self._start if self.live else (self.read - 1) / self.fps
+
+    @property
+    def due(self) -> int:
+        """Frames that a video of `fps` needs to reach the last one; a camera skips some while nobody reads."""
+        return 1 + int(self.seconds * self.fps) if self.live else self.read
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the file ended clearly before its announced number of frames, where its container knows that."""
+        return self._counted and self.count is not None and self.read < self.count - max(2, LOST * self.count)
+
+    def close(self) -> None:
+        """Close the file, stream or camera."""
+        (self._reader or self._capture).release()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _stretch(capture: cv2.VideoCapture) -> float:
+    """Width of a pixel by its height; 1 where the file does not say, or says what no camera does."""
+    width, height = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    ratio = width / height if width > 0 and height > 0 else 1.0
+    return ratio if STRETCHES[0] <= ratio <= STRETCHES[1] else 1.0
+
+
+@contextmanager
+def video_file(
+    path: Path, size: FrameSize, fps: float, rename: Callable[[Path, Path], None] = os.replace
+) -> Iterator[Callable[[Image], None]]:
+    """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.
+
+    The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error, and when
+    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. `rename`
+    gives the finished file its name. Raises UserError when it cannot be written.
+    """
+    failed = UserError(f"{path}: cannot be written; free space or check permissions")
+    frames = 0
+    with ExitStack() as stack:
+        try:  # the suffix tells OpenCV the container
+            temporary = stack.enter_context(temporary_beside(path, keep_suffix=True))
+        except OSError:
+            raise failed from None
+        with name_for_opencv(temporary) as name:
+            writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+        if not writer.isOpened():
+            raise failed
+
+        def append(image: Image) -> None:
+            nonlocal frames
+            frames += 1
+            writer.write(image if (image.shape[1], image.shape[0]) == size else cv2.resize(image, size))
+
+        try:
+            try:
+                yield append
+            finally:
+                writer.release()
+        except KeyboardInterrupt:
+            if frames:
+                _finish(temporary, path, failed, rename)
+            raise
+        if frames:
+            _finish(temporary, path, failed, rename)
+
+
+def _finish(temporary: Path, path: Path, failed: UserError, rename: Callable[[Path, Path], None]) -> None:
+    """Give a video its name once a frame of it can be read back: OpenCV says nothing about a full disk."""
+    try:
+        Video(temporary).close()
+        rename(temporary, path)
+    except (UserError, OSError):
+        raise failed from None

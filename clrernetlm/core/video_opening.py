@@ -1,0 +1,171 @@
+"""Opens videos with OpenCV: a file alone, without others that it may name, and streams and cameras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, temporary_folder
+from clrernetlm.core.sources import IMAGE_SUFFIXES, Source, Stream
+from clrernetlm.core.video_headers import container, is_image, is_playlist, read_head
+
+# The libraries would print theirs beside our errors. Read once, when OpenCV first opens a video; -8: quiet.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+MAX_PIXELS = 40_000_000  # of a frame; one of 8K has 35 million
+
+# OpenCV 4.10 and from 4.12 on hands these to FFmpeg, 4.11 does not: what a file begins with is the lock, this a second.
+_OWN_FILE_ONLY = (
+    "protocol_whitelist;file|enable_drefs;0|use_absolute_path;0"
+    "|format_whitelist;mov,matroska,avi,asf,flv,ogg,gif,mpeg,mpegts,mpegvideo,mpegtsraw,m4v,h264,hevc,vc1,mxf,ivf,dv,rm"
+    ",wtv,nut,yuv4mpegpipe,dhav"
+)
+# An address may lead to playlists, which may lead to other addresses, but to no file of this machine.
+_NETWORK_ONLY = (
+    "rtsp_flags;prefer_tcp|protocol_whitelist;"
+    "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtmp,rtmpe,rtmps,rtmpt,rtmpts,srt,mmsh,mmst,crypto,data,hls"
+)
+TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 15_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_SIZE = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+
+
+def require_moderate_size(source: Source, width: float, height: float) -> None:
+    """Raise UserError for frames of `width` x `height` pixels that no camera takes and no memory holds."""
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{source}: frames of {width:.0f}x{height:.0f}; at most {MAX_PIXELS // 1_000_000} million pixels are read, "
+            "scale the video down"
+        )
+
+
+def open_video(source: Source) -> tuple[str | None, cv2.VideoCapture, Any]:
+    """Open a source with the one OpenCV backend that is for it, and read its first frame, as it was recorded.
+
+    Returns the container, None for whatever is not a file, the opened video and the frame. Raises UserError when
+    nothing can be read, and for frames of more than MAX_PIXELS.
+    """
+    with _quiet():
+        kind, capture = _open(source)
+    try:
+        require_moderate_size(source, *(capture.get(number) for number in _SIZE))
+        there, first = read_frame(capture) if capture.isOpened() else (False, None)
+        if not there or first is None:
+            raise UserError(_unreadable(source))
+        require_moderate_size(source, first.shape[1], first.shape[0])
+    except BaseException:
+        capture.release()
+        raise
+    return kind, capture, first
+
+
+def read_frame(capture: cv2.VideoCapture) -> tuple[bool, Any]:
+    """Read the next frame of an opened video; returns whether there is one, and the frame, as it was recorded."""
+    with _quiet():
+        try:
+            return capture.read()
+        except cv2.error:  # a frame that OpenCV cannot convert, or has no memory for
+            return False, None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without messages of OpenCV, which would stand beside ours."""
+    level = cv2.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(level)
+
+
+def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:
+    if isinstance(source, int):
+        return None, cv2.VideoCapture(source)
+    if isinstance(source, Stream):
+        if source.is_device:
+            return None, cv2.VideoCapture(source.address, cv2.CAP_V4L2)
+        with _options(_NETWORK_ONLY):
+            return None, cv2.VideoCapture(source.address, cv2.CAP_FFMPEG, TIMEOUTS)
+    try:
+        head = read_head(source)
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or 'not a file'}); check the path") from None
+    kind = container(head)
+    if kind is None:
+        raise UserError(_refused(source, head))
+    with name_for_opencv(source) as name, _options(_OWN_FILE_ONLY):
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # OpenCV's own turns know no mirrors; off in most versions
+    return kind, capture
+
+
+@contextmanager
+def _options(own: str) -> Iterator[None]:
+    """Options for FFmpeg behind those of the environment, for the time of opening one video."""
+    before = os.environ.get(_OPTIONS)
+    os.environ[_OPTIONS] = f"{before}|{own}" if before else own
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_OPTIONS, None)
+        else:
+            os.environ[_OPTIONS] = before
+
+
+@contextmanager
+def name_for_opencv(path: PathLike) -> Iterator[str]:
+    """A name of a video file to open with OpenCV inside the block: its absolute path, or a link to it.
+
+    OpenCV crashes on names that are not UTF-8, and FFmpeg believes the suffix of an image, and takes `%04d` before one
+    for a series of them: those get a link with a plain name in a temporary folder. An absolute path is never taken for
+    an address (`data:`, `concat:`). Raises UserError when the link cannot be made.
+    """
+    absolute = Path(os.path.abspath(path))
+    suffix = absolute.suffix.lower()
+    like_images = suffix in IMAGE_SUFFIXES or (suffix == ".gif" and "%" in absolute.name)
+    if is_utf8(absolute) and not like_images:
+        yield str(absolute)
+        return
+    plain = suffix.isascii() and suffix[1:].isalnum() and not like_images
+    with ExitStack() as stack:
+        try:
+            link = stack.enter_context(temporary_folder()) / f"video{suffix if plain else ''}"
+            link.symlink_to(absolute)
+            str(link).encode()
+        except (OSError, UnicodeEncodeError) as error:
+            reason = getattr(error, "strerror", None) or "the folder for temporary files has one like it"
+            raise UserError(f"{path}: OpenCV cannot open a video of this name ({reason}); rename it") from None
+        yield str(link)
+
+
+def is_utf8(path: PathLike) -> bool:
+    """Whether a path can be written in UTF-8; file systems also take bytes that are not."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refused(path: Path, head: bytes) -> str:
+    if is_playlist(head):
+        return f"{path}: a playlist, not a video; what it lists is not opened, name the videos themselves"
+    if is_image(head):
+        return f"{path}: an image, not a video; give the file an image's suffix, such as .jpg"
+    return _unreadable(path)
+
+
+def _unreadable(source: Source) -> str:
+    if isinstance(source, int):
+        return f"{source}: no camera of this number gives pictures; check that it is connected and free"
+    if isinstance(source, Stream):
+        check = "that it is connected and free" if source.is_device else "the address, and that it answers"
+        return f"{source}: no pictures come from there; check {check}"
+    return f"{source}: not a video, or cut short; no frame can be read"

@@ -1,0 +1,95 @@
+"""Viewport: which part of a frame the network sees, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.core.argument_checks import require_number, require_whole_number
+from clrernetlm.core.errors import UserError
+
+FloatArray = NDArray[np.floating]
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
+FrameSize = tuple[int, int]  # width, height in pixels
+LARGEST = 4096  # pixels of the network input along an edge
+
+
+@dataclass(frozen=True)
+class Viewport:
+    """A crop of the original frame, in fractions of it, resized to the network's input.
+
+    `left, top, right, bottom` are fractions of the frame's width and height in [0, 1]; `width, height` are the network
+    input in pixels. Fractions instead of pixels make one setting fit every resolution of a camera. The default is
+    CULane's: a 1640x590 frame, rows 270..590 kept, resized to 800x320.
+
+    Raises UserError when the crop is empty or leaves the frame.
+    """
+
+    width: int = 800
+    height: int = 320
+    left: float = 0.0
+    top: float = 270 / 590
+    right: float = 1.0
+    bottom: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("left", "top", "right", "bottom"):
+            require_number(getattr(self, name), f"viewport.{name}")
+        for name in ("width", "height"):
+            require_whole_number(getattr(self, name), f"viewport.{name}")
+        if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
+            raise UserError(
+                f"viewport: left, top, right, bottom = {self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g} "
+                "is not a part of the frame; use fractions with 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
+            )
+        if self.width < 32 or self.height < 32:
+            raise UserError(f"viewport: the network input {self.width}x{self.height} is too small; use at least 32x32")
+        if self.width > LARGEST or self.height > LARGEST:
+            raise UserError(
+                f"viewport: the network input {self.width}x{self.height} is too large; use {LARGEST}x{LARGEST} at most"
+            )
+
+    @property
+    def size(self) -> FrameSize:
+        """(width, height) of the network input in pixels."""
+        return self.width, self.height
+
+    def crop_box(self, frame: FrameSize) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the crop in whole pixels of a frame (width, height); never empty."""
+        frame_width, frame_height = frame
+        left, right = round(self.left * frame_width), round(self.right * frame_width)
+        top, bottom = round(self.top * frame_height), round(self.bottom * frame_height)
+        left, top = min(left, frame_width - 1), min(top, frame_height - 1)
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
+    def scale(self, frame: FrameSize) -> tuple[float, float]:
+        """Network pixels per frame pixel along x and y."""
+        left, top, right, bottom = self.crop_box(frame)
+        return self.width / (right - left), self.height / (bottom - top)
+
+    def to_network(self, points: FloatArray, frame: FrameSize) -> FloatArray:
+        """(..., 2) x, y in frame pixels -> (..., 2) x, y in network pixels."""
+        left, top, _, _ = self.crop_box(frame)
+        return (np.asarray(points, np.float64) - (left, top)) * self.scale(frame)
+
+    def to_frame(self, points: FloatArray, frame: FrameSize) -> FloatArray:
+        """(..., 2) x, y in network pixels -> (..., 2) x, y in frame pixels."""
+        left, top, _, _ = self.crop_box(frame)
+        return np.asarray(points, np.float64) / self.scale(frame) + (left, top)
+
+    def apply(self, image: NDArray[np.uint8], interpolation: int = cv2.INTER_LINEAR) -> NDArray[np.uint8]:
+        """(H, W[, C]) frame -> (height, width[, C]) network input: crop, then resize."""
+        left, top, right, bottom = self.crop_box((image.shape[1], image.shape[0]))
+        resized = cv2.resize(image[top:bottom, left:right], self.size, interpolation=interpolation)
+        return resized.astype(np.uint8, copy=False)
+
+
+def one_per_frame(viewport: Viewport | Sequence[Viewport], count: int) -> list[Viewport]:
+    """The viewports of `count` frames: one for all of them, or a sequence that has one for each."""
+    viewports = [viewport] * count if isinstance(viewport, Viewport) else list(viewport)
+    assert len(viewports) == count, f"{len(viewports)} viewports for {count} frames"
+    return viewports

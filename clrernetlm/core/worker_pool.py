@@ -1,0 +1,168 @@
+"""Worker processes: one function applied to many items on all cores, and nothing left behind however it ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from numbers import Integral
+from typing import Literal, TypeVar
+
+import cv2
+
+from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_WORKERS = 1024  # a machine starts more for minutes, and then has no memory left
+AHEAD = 4  # chunks of items per worker that are on their way at any time
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(wanted: int) -> int:
+    """Count the worker processes for the argument `workers`: 0 means one per core.
+
+    Raises UserError below 0 and above MAX_WORKERS.
+    """
+    if not isinstance(wanted, Integral) or not 0 <= wanted <= MAX_WORKERS:
+        raise UserError(
+            f"workers: {shown(wanted)} is not a number of processes; use 1 to {MAX_WORKERS}, or 0 for one per core"
+        )
+    return int(wanted) or available_cores()
+
+
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    *,
+    chunk: int = 1,
+    start: Literal["fork", "spawn"] = "fork",
+) -> Iterator[Result]:
+    """Apply `function` to every item in `workers` processes; gives the results in the order of the items.
+
+    `function`, items and results are pickled, `chunk` items at a time. Items are taken as results are used, so that an
+    endless iterator of items needs no more memory than a short one. `start` "fork", where the system has it, starts at
+    once with what this process has compiled and loaded, and needs no `if __name__ == "__main__"` in the caller; "spawn"
+    starts new interpreters.
+
+    The workers end when this process ends in any way, SIGKILL included, and when the iteration is left; each completes
+    the chunk that it works on, except after SIGKILL. Ctrl-C reaches this process alone. Raises UserError when the
+    processes cannot be started, or when one is killed, as the system does when memory runs out.
+    """
+    forked = start == "fork" and sys.platform == "linux"  # other systems fork, but their own libraries do not bear it
+    context = multiprocessing.get_context("fork" if forked else "spawn")
+    pending: deque[Future[list[Result]]] = deque()
+    chunks = _chunks(items, chunk)
+    alive: tuple[Connection, ...] = ()
+    pool = None
+    try:
+        with _cannot_start(workers):
+            alive = context.Pipe(duplex=False)
+            pool = ProcessPoolExecutor(workers, context, _begin_worker, (alive if forked else alive[:1],))
+        for batch in chunks:
+            with _cannot_start(workers), _signals_blocked(), _opencv_alone():  # the first calls start the processes
+                pending.append(pool.submit(_apply, function, batch))
+            if len(pending) >= AHEAD * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("workers: a worker process was killed, often because memory ran out; use fewer") from None
+    finally:
+        if pool is not None:
+            with suppress(RuntimeError):  # its own thread could not be started
+                pool.shutdown(cancel_futures=True)
+        for end in alive:  # where starting failed half-way, nobody else ends those that did start
+            end.close()
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _apply(function: Callable[[Item], Result], batch: list[Item]) -> list[Result]:
+    return [function(item) for item in batch]
+
+
+@contextmanager
+def _cannot_start(workers: int) -> Iterator[None]:
+    """Turn a lack of files, memory, threads or processes into a UserError."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        raise UserError(f"workers: {workers} worker processes cannot be started ({reason}); use 1") from None
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM waiting in the block; a process started in it begins with them blocked."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _opencv_alone() -> Iterator[None]:
+    """Stop OpenCV's threads in the block. A forked process has none of them, and would wait for them for ever."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _begin_worker(alive: tuple[Connection, ...]) -> None:
+    """Run at the start of every worker: one thread, deaf to Ctrl-C, and gone when the first process is.
+
+    `alive`: the reading end of a pipe that ends with the first process, then the writing end, where a fork copied it.
+    """
+    cv2.setNumThreads(0)  # 1 would wait for ever, in a fork, for OpenCV's threads in the first process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    for writing_end in alive[1:]:
+        writing_end.close()
+    end_with_parent(alive[0])
+
+
+def end_with_parent(*alive: Connection) -> None:
+    """Let this worker process end as soon as the process that started it has, or a pipe of `alive` is closed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # no worker
+        return
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        connection.wait([*alive, sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

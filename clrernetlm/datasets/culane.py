@@ -1,0 +1,255 @@
+"""CulaneDataset: images, lanes and masks of a data set in CULane's layout."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, default_collate
+
+from clrernetlm.config.schema import Config
+from clrernetlm.core.argument_checks import check_arguments, require_sequence, shown
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike
+from clrernetlm.core.images import Scratch, read_frame
+from clrernetlm.core.lane import label_path, one_x_per_row
+from clrernetlm.core.viewport import FrameSize, Viewport
+from clrernetlm.datasets.image_list import ImageList, load_differences, read_image_list
+from clrernetlm.datasets.lane_formatting import OffImage, PackCLRNetInputs
+from clrernetlm.datasets.masks import read_mask
+from clrernetlm.datasets.transforms import Alaug, Compose, CropResize, Sample, Transform
+
+_ATTEMPTS = 20  # images tried before a training item is given up
+
+Split = Literal["train", "val", "test"]
+
+
+class CulaneDataset(Dataset[Sample]):
+    """Images of `list_file` under `root`, passed through `pipeline(sample, rng)`.
+
+    Training items (`test_mode=False`) carry lanes and, with `use_masks` and a list that names masks, masks. Images that
+    differ less than `diff_threshold` (mean absolute difference, 0..255) from the previous frame are left out where
+    `diff_file` is given. An item whose pipeline returns None, because no lane of it is usable after augmentation, is
+    replaced by another image; so is a training image that cannot be decoded, with a warning naming it. Test items carry
+    the image only, and no label file is touched.
+
+    Training images at least `half_above` pixels wide are decoded at half size (JPEG only; the pipeline must know such
+    samples, as `Alaug` does): about 20 % faster, and a little less sharp.
+
+    Item i of epoch e is a function of (seed, e, i): neither the number of workers nor a resume changes it.
+
+    Raises UserError naming the file, and line, of a list, label, mask or image that is missing or broken.
+    """
+
+    @check_arguments
+    def __init__(
+        self,
+        root: PathLike,
+        list_file: PathLike,
+        pipeline: Transform,
+        *,
+        diff_file: PathLike | None = None,
+        diff_threshold: float = 15.0,
+        test_mode: bool = False,
+        use_masks: bool = True,
+        half_above: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not callable(pipeline):
+            raise UserError(f"pipeline: {shown(pipeline)} is not a function (sample, rng) -> sample; use a Compose")
+        self.root = Path(root)
+        self.pipeline = pipeline
+        self.test_mode = test_mode
+        self.half_above = math.inf if test_mode or half_above is None else half_above
+        self.seed = seed
+        self.epoch = 0
+        list_path = self.root / list_file
+        listed = read_image_list(list_path, root=self.root)
+        if diff_file is not None and not test_mode:
+            differences = load_differences(self.root / diff_file, expected=len(listed), list_file=list_path)
+            listed = listed.select(differences >= diff_threshold)
+        self.listed = listed
+        self.has_masks = use_masks and not test_mode and listed.masks is not None
+        self._scratch = Scratch()
+        self._broken: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the augmentations of the next items."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        index %= len(self)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        if self.test_mode:
+            packed = self.pipeline(self._load(index), rng)
+            assert packed is not None, "a test pipeline keeps every image"
+            return packed
+        candidate = index
+        for _ in range(_ATTEMPTS):
+            packed = self._prepare(candidate, rng)
+            if packed is not None:
+                return packed
+            candidate = int(rng.integers(len(self)))
+        raise UserError(
+            f"{self.root / self.image_path(index).lstrip('/')}: no usable lane in it nor in {_ATTEMPTS - 1} others "
+            f"tried instead; {self._why_unusable(index)}"
+        )
+
+    def _why_unusable(self, index: int) -> str:
+        """Why the pipeline left a training image out, and what to do about it."""
+        try:
+            sample = self._load(index)
+        except UnreadableImage:
+            return "they cannot be decoded: run `clrernetlm check-data` and restore them"
+        steps = self.pipeline.transforms if isinstance(self.pipeline, Compose) else [self.pipeline]
+        viewport = next((step.viewport for step in steps if isinstance(step, Alaug | CropResize)), None)
+        if viewport is None or not sample["lanes"]:
+            return "the pipeline leaves them all out: check its steps"
+        width, height = sample["metainfo"]["frame_size"]
+        left, top, right, bottom = viewport.crop_box((width, height))
+        points = np.concatenate(sample["lanes"])
+        (x_min, y_min), (x_max, y_max) = points.min(0), points.max(0)
+        return (
+            f"its labels are at x {x_min:.0f} to {x_max:.0f}, y {y_min:.0f} to {y_max:.0f}, and the network sees "
+            f"x {left} to {right}, y {top} to {bottom} of the {width}x{height} frame, where a lane needs two rows: set "
+            "model.viewport to where the lanes are, or correct the labels"
+        )
+
+    def image_path(self, index: int) -> str:
+        """Path of an image as the list writes it (`/driver_.../00000.jpg`)."""
+        return os.fsdecode(self.listed.images[index])
+
+    def _prepare(self, index: int, rng: np.random.Generator) -> Sample | None:
+        try:
+            sample = self._load(index)
+        except UnreadableImage as error:
+            if error.path not in self._broken:
+                self._broken.add(error.path)
+                warnings.warn(f"{error}; another image takes its place", stacklevel=2)
+            return None
+        return self.pipeline(sample, rng)
+
+    def _load(self, index: int) -> Sample:
+        listed = self.image_path(index)
+        path = os.path.join(self.root, listed.lstrip("/"))
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: no such image; check data.root ({self.root}) or remove the line from the list")
+        try:
+            image, size = read_frame(path, self._scratch, self.half_above)
+        except UserError as error:
+            raise (error if self.test_mode else UnreadableImage(path, str(error))) from None
+        metainfo = {"path": listed, "frame_size": size, "index": index}
+        sample: Sample = {"image": image, "metainfo": metainfo}
+        if size != (image.shape[1], image.shape[0]):
+            sample["frame_size"] = size
+        if not self.test_mode:
+            sample["lanes"] = read_labels(path)
+        if self.has_masks:
+            sample["mask"] = self._load_mask(index, size, labelled=bool(sample["lanes"]))
+        return sample
+
+    def _load_mask(self, index: int, size: FrameSize, labelled: bool) -> NDArray[np.uint8]:
+        assert self.listed.masks is not None
+        path = os.path.join(self.root, os.fsdecode(self.listed.masks[index]).lstrip("/"))
+        mask = read_mask(path, labelled)
+        if mask.shape != (size[1], size[0]):
+            sizes = f"{mask.shape[1]}x{mask.shape[0]}, but its image is {size[0]}x{size[1]}"
+            raise UserError(f"{path}: the mask is {sizes}; masks and images need the same size")
+        return mask
+
+
+class UnreadableImage(UserError):
+    """An image that exists and cannot be decoded: training goes on without it."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def read_labels(image_path: str) -> list[NDArray[np.float64]]:
+    """Read the lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
+
+    Of a lane that turns back the longest part is left, with a warning (`one_x_per_row`).
+
+    Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
+    """
+    from clrernetlm.metrics.lane_files import read_points  # numba is slow to import
+
+    path = label_path(image_path)
+    try:
+        points, stops = read_points(path)
+    except UserError:
+        if os.path.exists(path):
+            raise
+        message = "no label file; write one, empty if the image shows no lane, or use a test list"
+        raise UserError(f"{path}: {message}") from None
+    lanes = enumerate(pairwise(stops.tolist()), start=1)
+    return [one_x_per_row(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
+
+
+@check_arguments
+def build_dataset(
+    config: Config, split: Split, *, off_image: OffImage = "geometry", pack: Transform | None = None
+) -> CulaneDataset:
+    """The data set of one split as an experiment's config describes it.
+
+    `off_image` chooses the targets of lanes that leave at the top or come back in: "geometry" keeps their rows in
+    place, "official" reproduces the published ones (see `PackCLRNetInputs`). Another last step of the pipeline than
+    that, such as `PackLaneLMInputs`, goes in as `pack`; images and augmentations stay the same, and no mask is read.
+    """
+    data, model = config.data, config.model
+    use_masks = data.use_masks and model.loss.seg_weight > 0 and pack is None
+    if pack is None:
+        pack = PackCLRNetInputs(
+            max_lanes=model.max_lanes,
+            width=model.viewport.width,
+            height=model.viewport.height,
+            num_points=model.head.num_points,
+            off_image=off_image,
+        )
+    if split == "train":
+        return CulaneDataset(
+            data.root,
+            data.train_list,
+            Compose([Alaug(data.augmentation, model.viewport), pack]),
+            diff_file=data.diff_file,
+            diff_threshold=data.diff_threshold,
+            use_masks=use_masks,
+            half_above=_half_above(model.viewport) if data.decode == "half" else None,
+            seed=config.training.seed,
+        )
+    list_file = data.val_list if split == "val" else data.test_list
+    return CulaneDataset(data.root, list_file, Compose([CropResize(model.viewport), pack]), test_mode=True)
+
+
+def _half_above(viewport: Viewport) -> float:
+    """Width of the frames whose crop at half size still is as wide as the network input."""
+    return 2 * viewport.width / (viewport.right - viewport.left)
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Samples of one kind -> batch: tensors stacked along a new first axis, `metainfo` a list."""
+    require_sequence(samples, "samples", "items of a data set")
+    if not len(samples) or not all(isinstance(sample, dict) and "metainfo" in sample for sample in samples):
+        raise UserError(f"samples: {shown(samples)} is not a list of items of a data set; give one or more")
+    batch: dict[str, Any] = {"metainfo": [sample["metainfo"] for sample in samples]}
+    for key, value in samples[0].items():
+        if isinstance(value, torch.Tensor):
+            batch[key] = default_collate([sample[key] for sample in samples])
+    return batch
+
+
+__all__ = ["CulaneDataset", "ImageList", "build_dataset", "collate", "label_path", "read_labels"]

@@ -1,0 +1,177 @@
+"""Augmentation: the random choices, and the image operations they need.
+
+albumentations offers the same operations step by step; here one warp does crop, resize, flip and affine map, and one
+pass changes the colours, which is what makes the loader fast (`benchmarks/data_pipeline.py` measures both).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.core.images import Image, Scratch
+from clrernetlm.core.viewport import FrameSize
+
+if TYPE_CHECKING:
+    from clrernetlm.datasets.image_kernels import Packed  # numba is slow to import
+
+Matrix = NDArray[np.float64]  # (2, 3): maps pixel coordinates x, y
+
+CONTRAST = 0.15  # factor 1 +- this
+BRIGHTNESS = 0.04  # of 255, added after the contrast
+HSV_SHIFT = 10  # +-; hue in OpenCV's half degrees, saturation and value of 255
+BLUR_SIZES = (3, 5)  # pixels
+IDENTITY: Matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+_SEXTANT = 30  # half degrees
+
+
+def flip_matrix(size: FrameSize) -> Matrix:
+    """Mirror left and right: pixel x becomes W - 1 - x."""
+    return np.array([[-1.0, 0.0, size[0] - 1.0], [0.0, 1.0, 0.0]])
+
+
+def affine_matrix(size: FrameSize, scale: float, degrees: float, shift: tuple[float, float]) -> Matrix:
+    """Scale and rotate about the centre of an image (width, height), then shift by fractions of its size."""
+    width, height = size
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    angle = math.radians(degrees)
+    linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    offset = centre - linear @ centre + np.array(shift) * (width, height)
+    return np.column_stack((linear, offset))
+
+
+def compose(second: Matrix, first: Matrix) -> Matrix:
+    """The map that applies `first`, then `second`."""
+    return np.column_stack((second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]))
+
+
+def apply_matrix(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, 2) points -> (N, 2) mapped points."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def resize_matrix(source: FrameSize, target: FrameSize) -> Matrix:
+    """The map `cv2.resize` uses between pixel indices: pixel centres sit at index + 0.5."""
+    scale_x, scale_y = target[0] / source[0], target[1] / source[1]
+    return np.array([[scale_x, 0.0, scale_x / 2 - 0.5], [0.0, scale_y, scale_y / 2 - 0.5]])
+
+
+def warp_mask(mask: Image, matrix: Matrix, size: FrameSize) -> Image:
+    """(H, W) -> (height, width), nearest pixel; what lies outside the mask is 0."""
+    return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
+
+
+def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: Scratch) -> Packed:
+    """(H + 2, W + 2) of `pack_framed` -> (height, width), valid until the next call; `matrix` maps the image without
+    its border. What lies outside the image is 0.
+    """
+    from clrernetlm.datasets.image_kernels import warp_packed
+
+    inverse = cv2.invertAffineTransform(matrix).astype(np.float64, copy=False)
+    inverse[:, 2] += 1
+    target = _as_packed(scratch.image("packed", *size, 4))
+    warp_packed(framed, inverse, target)
+    return target
+
+
+def pack_framed(image: Image, scratch: Scratch) -> Packed:
+    """(H, W, 3) -> (H + 2, W + 2) packed pixels in a black border, into which the edges fade; valid until the next
+    call.
+    """
+    height, width = image.shape[:2]
+    framed = scratch.image("framed", width + 2, height + 2, 4)
+    cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=framed[1:-1, 1:-1])
+    return _as_packed(framed)
+
+
+def pack(image: Image, scratch: Scratch) -> Packed:
+    """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
+    target = scratch.image("packed", image.shape[1], image.shape[0], 4)
+    return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
+
+
+def unpack_planes(packed: Packed) -> Image:
+    """(H, W) packed pixels -> (H, W, 3), laid in new memory plane by plane, as tensors are."""
+    from clrernetlm.datasets import image_kernels as kernels
+
+    planes = np.empty((3, *packed.shape), np.uint8)
+    kernels.unpack_planes(packed, planes[0], planes[1], planes[2])
+    return planes.transpose(1, 2, 0)
+
+
+def unpack(packed: Packed, scratch: Scratch) -> Image:
+    """(H, W) packed pixels -> (H, W, 3), valid until the next call."""
+    height, width = packed.shape
+    image = packed.view(np.uint8).reshape(height, width, 4)
+    return _uint8(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR, dst=scratch.image("network", width, height)))
+
+
+@dataclass(frozen=True)
+class Recolouring:
+    """A change of colours, pixel by pixel; the default changes nothing.
+
+    Channel c becomes channel `order[c]`, times `factor`, plus `offset`, clipped to 0..255. Then `hsv` is added to hue
+    (half degrees, -30 to 30), saturation and value (of 255); hue wraps, the latter two clip.
+    """
+
+    order: tuple[int, int, int] = (0, 1, 2)
+    factor: float = 1.0
+    offset: float = 0.0
+    hsv: tuple[int, int, int] = (0, 0, 0)
+
+    def apply_framed(self, framed: Packed) -> None:
+        """In place, but the border of one pixel is black again."""
+        self.apply(framed)
+        framed[0] = framed[-1] = framed[:, 0] = framed[:, -1] = 0
+
+    def apply(self, packed: Packed) -> None:
+        """In place."""
+        from clrernetlm.datasets.image_kernels import recolour_packed
+
+        hue, saturation, value = self.hsv
+        shifts = self.hsv != (0, 0, 0)
+        recolour_packed(
+            packed, self.order, self.factor, self.offset, hue / _SEXTANT, float(saturation), float(value), shifts
+        )
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A motion blur along a line of `size` pixels at an angle in degrees, or without one the median of size x size."""
+
+    size: int
+    degrees: float | None
+
+    def apply(self, image: Image) -> Image:
+        """(H, W, 3), in place; fastest where the colours of a pixel lie side by side."""
+        return median_blur(image, self.size) if self.degrees is None else motion_blur(image, self.size, self.degrees)
+
+
+def motion_blur(image: Image, size: int, degrees: float) -> Image:
+    """In place: blur along a line of `size` pixels at an angle through the centre."""
+    kernel = np.zeros((size, size), np.float32)
+    centre, reach = size // 2, size / 2
+    dx, dy = reach * math.cos(math.radians(degrees)), reach * math.sin(math.radians(degrees))
+    start = (round(centre - dx), round(centre - dy))
+    end = (round(centre + dx), round(centre + dy))
+    cv2.line(kernel, start, end, [1.0])
+    return _uint8(cv2.filter2D(image, -1, kernel / kernel.sum(), dst=image))
+
+
+def median_blur(image: Image, size: int) -> Image:
+    """In place: the median of size x size pixels."""
+    return _uint8(cv2.medianBlur(image, size, dst=image))
+
+
+def _as_packed(image: Image) -> Packed:
+    """(H, W, 4) -> the same memory as (H, W) packed pixels."""
+    return image.view(np.uint32)[..., 0]
+
+
+def _uint8(image: cv2.typing.MatLike) -> Image:
+    return image.astype(np.uint8, copy=False)

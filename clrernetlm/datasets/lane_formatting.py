@@ -1,0 +1,128 @@
+"""Packing: lanes become the head's regression targets, images become tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from clrernetlm.core.lane_points import join_lanes
+from clrernetlm.datasets.transforms import Sample
+from clrernetlm.models.clrernet.targets import EMPTY, IGNORED_LABEL, ROWS, VALID
+
+OffImage = Literal["official", "geometry"]
+
+
+@dataclass(frozen=True)
+class PackCLRNetInputs:
+    """Last step of a pipeline: sample of network pixels -> `inputs`, `lanes`, `masks`, `metainfo`.
+
+    `width, height` are the network input in pixels; `num_points` rows run from the bottom edge to the top edge.
+
+    `off_image` says what happens to rows whose x is off the image. "official" stores them all below the visible ones,
+    which is right for a lane that enters from the side and wrong for one that leaves at the top: its visible rows are
+    shifted upwards. These are the published targets. "geometry" leaves every row where it is; the lane starts at its
+    first visible row and reaches to its last. Both agree for lanes that only leave at the bottom.
+    """
+
+    max_lanes: int = 4
+    width: int = 800
+    height: int = 320
+    num_points: int = 72
+    off_image: OffImage = "official"
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
+        """Pack one sample; None when it had lanes and none of them is usable any more.
+
+        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and where there are labels `lanes`, a list of (N, 2) network
+        pixels, and `mask` (H, W) uint8. Returns `inputs` (3, H, W) uint8, `lanes` (max_lanes, 6 + num_points) float32,
+        `masks` (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled without any lane is a
+        valid sample: it teaches what is not a lane.
+        """
+        packed: Sample = {"inputs": planes(sample["image"]), "metainfo": sample["metainfo"]}
+        if "lanes" in sample:
+            targets = self.lane_targets(sample["lanes"])
+            if sample["lanes"] and not targets[:, VALID].any():
+                return None
+            packed["lanes"] = torch.from_numpy(targets)
+        if "mask" in sample:
+            packed["masks"] = torch.from_numpy(self.mask_targets(sample["mask"]))
+        return packed
+
+    def mask_targets(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W) lane numbers -> (H, W) classes 0..max_lanes, and 255, which trains nothing, for numbers beyond them.
+
+        Warns of such numbers, once for each set of them: `check-data` names the files.
+        """
+        beyond = mask > self.max_lanes
+        numbers = [int(number) for number in np.unique(mask[beyond]) if number < IGNORED_LABEL]
+        if numbers:
+            shown = ", ".join(map(str, numbers))
+            warnings.warn(
+                f"masks: lane numbers {shown} are beyond model.max_lanes ({self.max_lanes}), and their pixels train "
+                "nothing; number lanes from 1, or raise model.max_lanes",
+                stacklevel=2,
+            )
+        return np.where(beyond, np.uint8(IGNORED_LABEL), mask)
+
+    def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
+        """Lanes as (N, 2) x, y in network pixels, bottom first -> (max_lanes, 6 + num_points) float32 targets.
+
+        `models.targets` says what the numbers are; -1e5 means none. Lanes that show on fewer than two rows leave their
+        slot invalid; lanes of fewer than two points use no slot. Of more than `max_lanes` usable lanes, those that show
+        on most rows are kept, in their order.
+
+        Nothing raises: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
+        the first counts. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
+        """
+        from clrernetlm.datasets.target_kernels import encode_lane  # numba is slow to import
+
+        targets = np.full((self.max_lanes, ROWS + self.num_points), EMPTY, np.float32)
+        targets[:, :2] = 1, 0
+        points, starts = join_lanes(lanes)
+        candidates = [points[start:end] for start, end in pairwise(starts) if end - start > 1]
+        if not candidates:
+            return targets
+        spacing = self.height / (self.num_points - 1)
+        rows = np.arange(self.height, -1, -spacing)[: self.num_points]
+        encoded = np.empty((len(candidates), ROWS + self.num_points))
+        official = self.off_image == "official"
+        visible = np.array(
+            [encode_lane(lane, rows, self.width, official, row) for lane, row in zip(candidates, encoded, strict=True)]
+        )
+        kept = choose_lanes(visible, self.max_lanes)
+        slots = np.flatnonzero(visible[kept] > 1)
+        targets[slots] = encoded[kept[slots]]
+        return targets
+
+
+def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.intp]:
+    """(L,) rows that show each lane -> indices of the lanes that get a slot, at most `max_lanes`, in their order.
+
+    Of too many, those with most rows, and none with fewer than two. While there is room every lane has its slot, also
+    one that shows on no row.
+    """
+    if len(visible) <= max_lanes:
+        return np.arange(len(visible))
+    most_visible = np.argsort(-visible, kind="stable")[:max_lanes]
+    return np.sort(most_visible[visible[most_visible] > 1])
+
+
+def planes(image: NDArray[np.uint8]) -> torch.Tensor:
+    """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor: a copy, unless the image already lies plane by plane.
+
+    Splitting channels is eight times faster than copying a transposed view.
+    """
+    stored = image.transpose(2, 0, 1)
+    if stored.flags.c_contiguous:
+        return torch.from_numpy(stored)
+    channels = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image, list(channels))
+    return torch.from_numpy(channels)

@@ -1,0 +1,86 @@
+"""Packing for LaneLM: lanes become sequences of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from clrernetlm.datasets.lane_formatting import choose_lanes, planes
+from clrernetlm.datasets.transforms import Sample
+from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
+
+
+@dataclass(frozen=True)
+class PackLaneLMInputs:
+    """Last step of a pipeline: sample of network pixels -> image, tokens of its lanes, `metainfo`.
+
+    `img_w, img_h` are the network input in pixels, `num_points` the rows T and `nbins_x` the x tokens of
+    `LaneTokenizer`. `as_bytes` leaves the image in bytes: a quarter of the memory on the way to the device.
+    """
+
+    max_lanes: int = 4
+    num_points: int = 40
+    img_w: int = 800
+    img_h: int = 320
+    nbins_x: int = 800
+    as_bytes: bool = False
+
+    @cached_property
+    def tokenizer(self) -> LaneTokenizer:
+        return LaneTokenizer(LaneTokenizerConfig(self.img_w, self.img_h, self.num_points, self.nbins_x))
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
+        """Pack one sample; None when it had lanes and none of them is usable any more.
+
+        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and where there are labels `lanes`, a list of (N, 2) network
+        pixels. Returns `inputs` (3, H, W) float32 BGR in [0, 1] (uint8 with `as_bytes`), `lane_tokens_x` and
+        `lane_tokens_y` (max_lanes, T) int64, `lane_valid_mask` (max_lanes,) bool, `lane_xs` (max_lanes, T) float32, the
+        same lanes before rounding in pixels with NaN off the lane. A frame labelled without any lane is a valid sample.
+        """
+        image = planes(sample["image"])
+        packed: Sample = {"inputs": image if self.as_bytes else image.float().div_(255), "metainfo": sample["metainfo"]}
+        if "lanes" in sample:
+            xs = self.lane_targets(sample["lanes"])
+            x_tokens, y_tokens = self.tokenizer.quantise(xs)
+            valid = (x_tokens > 0).any(axis=1)
+            if sample["lanes"] and not valid.any():
+                return None
+            packed["lane_tokens_x"] = torch.from_numpy(x_tokens)
+            packed["lane_tokens_y"] = torch.from_numpy(y_tokens)
+            packed["lane_valid_mask"] = torch.from_numpy(valid)
+            packed["lane_xs"] = torch.from_numpy(xs)
+        return packed
+
+    def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
+        """Lanes as (N, 2) x, y in network pixels -> (max_lanes, T) float32 x on the tokenizer's rows, NaN elsewhere.
+
+        Lanes go on below their lowest point to the bottom of the image, like the detector's targets. Of a lane that
+        leaves the image and comes back only its longest part stays, the lower one if they are equal: a sequence ends
+        once. Lanes on fewer than two rows are left out; of too many those on most rows stay, as in `PackCLRNetInputs`.
+        They fill the slots from the first on, in their order.
+        """
+        targets = np.full((self.max_lanes, self.num_points), np.nan, np.float32)
+        # Rounded to float32 first, so that the tokens are exactly those of the stored x.
+        xs = self.tokenizer.lane_rows(lanes, extend_bottom=True).astype(np.float32)
+        shown = _longest_run(self.tokenizer.quantise(xs)[0] > 0)
+        xs[~shown] = np.nan
+        visible = shown.sum(axis=1)
+        usable = np.flatnonzero(visible > 1)
+        chosen = usable[choose_lanes(visible[usable], self.max_lanes)]
+        targets[: len(chosen)] = xs[chosen]
+        return targets
+
+
+def _longest_run(shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(L, T) -> the same with only the longest run of every row of the array left, the last one if they are equal."""
+    gaps = np.cumsum(~shown, axis=1)  # the same number all along a run
+    lengths = np.zeros((len(shown), shown.shape[1] + 1), np.int64)
+    lane, step = np.nonzero(shown)
+    np.add.at(lengths, (lane, gaps[lane, step]), 1)
+    longest = shown.shape[1] - lengths[:, ::-1].argmax(axis=1)
+    return shown & (gaps == longest[:, None])

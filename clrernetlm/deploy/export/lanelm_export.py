@@ -1,0 +1,75 @@
+"""LaneLM with its detector as a folder of four graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from clrernetlm.config import Config
+from clrernetlm.config.stored_settings import without_paths
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, temporary_beside
+from clrernetlm.deploy.export.detector_graph import detector_graph
+from clrernetlm.deploy.export.export import SUFFIXES, Precision, Target, described, require_writable, write_graph
+from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
+from clrernetlm.deploy.graph_io import LOOK, PREFILL, STEP
+from clrernetlm.weights.build import init_lanelm
+from clrernetlm.weights.exported_metadata import DETECTOR, About
+
+
+def export_lanelm(
+    config: Config,
+    checkpoint: PathLike,
+    to: Target,
+    precision: Precision,
+    dynamic_batch: bool,
+    out: Path,
+    calibration: str | None,
+    overwrite: bool = False,
+) -> Path:
+    """Write `detector`, `look`, `prefill` and `step` to the folder `out`; arguments as in `export_model`.
+
+    bf16 and int8 are for the detector; LaneLM compares places a few thousandths of the width apart and stays in fp32.
+    `dynamic_batch` is about the detector, too: LaneLM's graphs take any number of images and requests.
+    """
+    if out.is_file():
+        raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another --out")
+    suffix = SUFFIXES[to]
+    # A folder without the detector was interrupted; what it holds can be made anew.
+    whole = (out / f"{DETECTOR}{suffix}").exists()
+    files = [out / f"{part}{suffix}" for part in (DETECTOR, LOOK, PREFILL, STEP)]
+    require_writable(files, checkpoint, overwrite or not whole)
+    model = init_lanelm(config, checkpoint)
+    settings = without_paths(config)
+    batches = None
+    if calibration is not None:
+        from clrernetlm.deploy.export.quantisation import calibration_inputs
+
+        batches = calibration_inputs(calibration, config.model.viewport)
+    autocast = torch.bfloat16 if to == "torch" and precision == "bf16" else None
+    detector = detector_graph(model.detector, levels=True, dynamic=dynamic_batch, autocast=autocast)
+    width, height = config.model.viewport.size
+    with torch.no_grad():
+        levels = model.detector.extract_feat(torch.zeros(2, 3, height, width))
+    kept: Precision = "fp16" if precision == "fp16" else "fp32"
+    made: dict[Path, About] = {}
+    try:
+        with temporary_beside(out / "graphs") as unfinished:
+            unfinished.mkdir()
+            for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
+                own = part == DETECTOR
+                batch = 1 if own and not dynamic_batch else None
+                about = About(part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings)
+                name = f"{part}{SUFFIXES[to]}"
+                write_graph(graph, unfinished / name, about, to, batches if own else None)
+                made[out / name] = about
+            # All of them are written before the first takes the place of an older one. The detector's comes last: a
+            # folder without it is not whole.
+            for path in sorted(unfinished.iterdir(), key=lambda path: path.stem == DETECTOR):
+                path.replace(out / path.name)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another --out") from None
+    for path, about in made.items():
+        print(described(path, about))
+    return out

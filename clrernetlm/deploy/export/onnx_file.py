@@ -1,0 +1,88 @@
+"""Graphs as ONNX files."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clrernetlm.core.files import replacing
+from clrernetlm.deploy.export.detector_graph import Graph, program_of
+from clrernetlm.weights.exported_metadata import KEY, About, needed
+from clrernetlm.weights.safetensors_file import SMALL
+
+OPSET = 20
+
+
+def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
+    """The graph as an `onnx.ModelProto` in fp32, its inputs and outputs under their names.
+
+    Outputs in `hidden` are none in the end, but what they were is known by these names inside the graph.
+    """
+    needed("onnxscript")
+    with quiet_exporter():
+        exported = torch.onnx.export(
+            program_of(graph),
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model_proto
+    shown = [output for output in model.graph.output if output.name not in hidden]
+    del model.graph.output[:]
+    model.graph.output.extend(shown)
+    return model
+
+
+def write_onnx(model: Any, path: Path, about: About) -> None:
+    """Write a model with its description; fp16 halves the weights, which runtimes widen again when they load them."""
+    onnx = needed("onnx")
+    stored = onnx.ModelProto()
+    stored.CopyFrom(model)
+    if about.precision == "fp16":
+        narrow_weights(stored)
+    del stored.metadata_props[:]
+    stored.metadata_props.add(key=KEY, value=about.text())
+    stored.producer_name, stored.producer_version = "clrernetlm", about.version
+    with replacing(path) as temporary:
+        temporary.write_bytes(stored.SerializeToString())
+
+
+def narrow_weights(model: Any) -> None:
+    """Store float32 weights of `SMALL` values or more as float16, with a cast to float32 behind each."""
+    onnx = needed("onnx")
+    casts = []
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < SMALL:
+            continue
+        name = weight.name
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without the exporter's remarks about packages that it could use and how it traces."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

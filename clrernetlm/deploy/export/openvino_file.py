@@ -1,0 +1,47 @@
+"""Graphs as OpenVINO files: NAME.xml and NAME.bin."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import temporary_beside
+from clrernetlm.weights.exported_metadata import KEY, About, needed
+
+
+def openvino_model(onnx_model: Any) -> Any:
+    """An `onnx.ModelProto` as an `openvino.Model`, under the same names; what is constant is computed here."""
+    openvino, passes = needed("openvino"), needed("openvino.passes")
+    model = openvino.Core().read_model(io.BytesIO(onnx_model.SerializeToString()))
+    # A weight times the scale of a norm becomes one weight: quantisation sees only those that are constants.
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    return model
+
+
+def write_openvino(model: Any, path: Path, about: About) -> None:
+    """Write a model with its description; fp16 and int8 store weights in halves where they are not integers.
+
+    The pair of files is written beside `path` and moved there, the weights first. Raises UserError when it cannot be.
+    """
+    openvino = needed("openvino")
+    model.set_rt_info(about.text(), [KEY])
+    half = about.precision in ("fp16", "int8")
+    try:
+        for target in (path, path.with_suffix(".bin")):
+            if target.is_dir():  # noticed before the first of the two is replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with temporary_beside(path) as folder:
+            folder.mkdir()
+            draft = folder / path.name
+            openvino.save_model(model, draft, compress_to_fp16=half)
+            os.replace(draft.with_suffix(".bin"), path.with_suffix(".bin"))
+            os.replace(draft, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be written ({reason}); free space or check permissions") from None

@@ -1,0 +1,86 @@
+"""Post-training int8: convolutions on 8-bit integers, scaled to what a few hundred images show."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.images import read_image
+from clrernetlm.core.sources import IMAGE_SUFFIXES
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets.image_list import list_rows
+from clrernetlm.deploy.graph_io import IMAGES
+from clrernetlm.deploy.runtimes.openvino_runtime import pyramid_ports
+from clrernetlm.weights.exported_metadata import needed
+
+ENOUGH = 300  # images to calibrate on; more change nothing
+
+
+def calibration_inputs(source: str, viewport: Viewport) -> list[dict[str, Any]]:
+    """Images of a folder or list, evenly spread, as inputs of the detector's graph, one image each.
+
+    A list has an image a line, its first word, relative to the list or to the folder above it, as CULane's are. Raises
+    UserError when there is none, and for one that is missing or broken.
+    """
+    paths = list(_paths(Path(source)))
+    if not paths:
+        raise UserError(f"{source}: no images to calibrate on; name a folder of images or a list of their paths")
+    chosen = [paths[i * len(paths) // min(ENOUGH, len(paths))] for i in range(min(ENOUGH, len(paths)))]
+    return [{IMAGES: viewport.apply(read_image(str(path)))[None]} for path in chosen]
+
+
+def _paths(source: Path) -> Iterator[Path]:
+    if source.is_dir():
+        found = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        yield from sorted(path for path in found if not path.name.startswith("."))
+        return
+    if not source.is_file():
+        raise UserError(f"{source}: not a folder or a list of images; check --calibration")
+    for number, row in list_rows(source):
+        yield _find(source, os.fsdecode(row[0]), number)
+
+
+def _find(source: Path, name: str, number: int) -> Path:
+    relative = name.lstrip("/")
+    for path in (Path(name), source.parent / relative, source.parent.parent / relative):
+        with suppress(OSError):  # a name longer than the system takes
+            if path.is_file():
+                return path
+    raise UserError(f"{source}, line {number}: {name} is not there, neither beside the list nor in the folder above it")
+
+
+def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
+    """A detector as `openvino.Model` -> the same with 8-bit convolutions.
+
+    What else the head does stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
+    """
+    nncf = needed("nncf")
+    nncf.set_log_level(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(inputs)),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=exact_operations(model), validate=False),
+        )
+
+
+def exact_operations(model: Any) -> list[str]:
+    """Names of the operations that the pyramid does not need and that are no convolutions."""
+    needed_for_pyramid: set[str] = set()
+    left = [port.get_node() for port in pyramid_ports(model)]
+    while left:
+        operation = left.pop()
+        if operation.get_friendly_name() not in needed_for_pyramid:
+            needed_for_pyramid.add(operation.get_friendly_name())
+            left += [port.get_source_output().get_node() for port in operation.inputs()]
+    others = (operation for operation in model.get_ops() if operation.get_type_name() != "Convolution")
+    return sorted({operation.get_friendly_name() for operation in others} - needed_for_pyramid)

@@ -1,0 +1,116 @@
+"""Settings, weights and a backend -> a model that looks at images: in PyTorch, or exported and in a runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from clrernetlm.config import Config
+from clrernetlm.core.argument_checks import check_arguments
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import EXPORTED, PathLike, temporary_folder
+from clrernetlm.core.notices import tell_once
+from clrernetlm.deploy.runtimes.base import BACKENDS, Backend
+from clrernetlm.deploy.runtimes.detector import ExportedDetector
+from clrernetlm.deploy.runtimes.export_cache import export_into, exported
+from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
+from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
+from clrernetlm.models.fusing import fuse
+from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
+from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
+from clrernetlm.models.tracing_lock import running, tracing
+from clrernetlm.weights import RANDOM
+from clrernetlm.weights.build import init_reader
+from clrernetlm.weights.exported_metadata import ONNX
+from clrernetlm.weights.resolve import exported_file, find_settings_and_weights
+
+OnDevice = CLRerNet | ExportedDetector | DetectorReader
+OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
+
+
+@check_arguments
+def load_model(
+    config: Config | PathLike | None,
+    checkpoint: PathLike | None = None,
+    device: str = "cpu",
+    backend: Backend | None = None,
+    precision: str = "fp32",
+    compiled: bool = False,
+    trust_code: bool = False,
+) -> OnDevice:
+    """The model that `config.task` names: a detector, or LaneLM with its detector.
+
+    `config` and `checkpoint` as in `find_settings_and_weights`; the checkpoint is weights, or what `clrernetlm export`
+    wrote: a file, for LaneLM a folder. With the backend onnxruntime or openvino weights are exported first, in
+    `precision`, beside the checkpoint. None stands for torch, where the model is one of `fuse` (`compiled` on CUDA also
+    records LaneLM's decoding), or for what an exported file needs. No file can run code, except a .pt2 with
+    `trust_code`. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, for a .pt2
+    without `trust_code`, and as `init_detector` and `fuse`.
+    """
+    if backend is not None and backend not in BACKENDS:
+        raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
+    config, checkpoint = find_settings_and_weights(config, checkpoint)
+    suffix = exported_suffix(checkpoint)
+    if suffix is None and backend in (None, "torch"):
+        model: CLRerNet | DetectorReader
+        with running():
+            model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
+            fast = fuse(model, precision, compiled)
+        if compiled:
+            tell_once("the network is compiled at the first image, which takes about a minute")
+        if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
+            fast.write = GraphedWriter()
+        return fast
+    if device not in ("cpu", "auto"):
+        raise UserError(
+            f"device: {device}, but backend {backend or OWN_BACKEND[suffix or '']} runs on the CPU; use cpu"
+        )
+    if suffix is None:
+        assert backend is not None
+        if checkpoint != RANDOM:
+            return open_exported(config, exported(config, checkpoint, backend, precision), backend)
+        with temporary_folder() as folder:  # runtimes hold what they have read
+            return open_exported(config, export_into(folder, RANDOM, config, RANDOM, backend, precision), backend)
+    own = OWN_BACKEND[suffix]
+    if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
+        raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")
+    return open_exported(config, Path(checkpoint), backend or own, trust_code)
+
+
+def open_exported(
+    config: Config, path: Path, backend: Backend, trust_code: bool = False
+) -> ExportedDetector | DetectorReader:
+    """An exported detector, or a folder with an exported LaneLM, in its runtime, on as many threads as PyTorch has.
+
+    `trust_code` as in `open_runtime`.
+    """
+    with tracing():  # as reading a torch.export program does
+        if config.task == "lanelm":
+            from clrernetlm.deploy.runtimes.lanelm import ExportedLaneLM
+
+            return ExportedLaneLM(config, path, backend, trust_code)
+        return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend, trust_code), str(path))
+
+
+def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:
+    """The detector itself, also of LaneLM."""
+    if not isinstance(model, DetectorReader):
+        return model
+    from clrernetlm.deploy.runtimes.lanelm import ExportedLaneLM
+
+    return model.exported if isinstance(model, ExportedLaneLM) else model.detector
+
+
+def device_of(model: OnDevice) -> torch.device:
+    """Where a model's results are."""
+    detector = detector_of(model)
+    return detector.device if isinstance(detector, ExportedDetector) else next(detector.parameters()).device
+
+
+def exported_suffix(checkpoint: PathLike) -> str | None:
+    """The suffix of an exported file, or of the files in an exported folder; None for weights."""
+    if checkpoint == RANDOM:
+        return None
+    found, named = exported_file(checkpoint), Path(checkpoint).suffix
+    return found.suffix if found else named if named in EXPORTED else None

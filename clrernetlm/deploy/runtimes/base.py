@@ -1,0 +1,91 @@
+"""What every runtime can do: arrays in, arrays out, by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.weights.exported_metadata import About
+
+Array = NDArray[Any]
+Backend = Literal["torch", "onnxruntime", "openvino"]
+BACKENDS: tuple[Backend, ...] = ("torch", "onnxruntime", "openvino")
+
+
+class Runtime(ABC):
+    """One exported graph of the file `path`. `about` is what that says; `inputs` and `outputs` are names in order."""
+
+    name: Backend
+    path: Path
+    about: About
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @abstractmethod
+    def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """One pass over inputs of exactly the shapes the graph takes; results in the order of `outputs`."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Named arrays -> named arrays; the first axis of every one is the batch.
+
+        A graph made for a fixed number of images goes over a larger batch in pieces. Raises UserError for an input
+        that is missing, for a batch that is not a multiple of the graph's, and for a graph that cannot compute them.
+        """
+        missing = [name for name in self.inputs if name not in inputs]
+        if missing:
+            raise UserError(f"inputs: {', '.join(missing)} missing; this graph takes {', '.join(self.inputs)}")
+        given = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
+        size, total = self.about.batch, len(next(iter(given.values())))
+        if size is None or size == total:
+            return dict(zip(self.outputs, self._computed(given), strict=True))
+        if total % size:
+            raise UserError(f"images: {total}, but this file takes {size} at a time; export it with --dynamic-batch")
+        pieces = [
+            self._computed({name: value[at : at + size] for name, value in given.items()})
+            for at in range(0, total, size)
+        ]
+        return {name: np.concatenate(parts) for name, *parts in zip(self.outputs, *pieces, strict=True)}
+
+    def _computed(self, inputs: Mapping[str, Array]) -> list[Array]:
+        try:
+            return self.compute(inputs)
+        except Exception as error:  # the runtimes' errors share no class
+            shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(
+                f"{self.path}: the graph cannot compute {shapes} ({reason}); export the model again"
+            ) from None
+
+    def require(self, inputs: Collection[str], outputs: Collection[str]) -> None:
+        """Raise UserError unless the graph takes no other inputs than these and has all of these outputs."""
+        extra = [name for name in self.inputs if name not in inputs]
+        missing = [name for name in outputs if name not in self.outputs]
+        if not extra and not missing and self.inputs:
+            return
+        takes = f"takes {', '.join(extra)}, which it is not given" if extra else "takes no input"
+        problem = f"has no output {', '.join(missing)}" if missing else takes
+        raise UserError(f"{self.path}: {problem}; export the model again")
+
+    def require_results(
+        self, found: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], used: Array | None = None
+    ) -> None:
+        """Raise UserError for results of other shapes than these, and for values that are not finite.
+
+        `used`: a bool array of these shapes, which values count; None: all.
+        """
+        for name, shape in shapes.items():
+            value = found[name]
+            if value.shape != shape:
+                sizes = ["x".join(map(str, size)) for size in (value.shape, shape)]
+                raise UserError(f"{self.path}: {name} is {sizes[0]}, not {sizes[1]}; export the model again")
+            if not np.isfinite(value if used is None else value[used]).all():
+                raise UserError(
+                    f"{self.path}: {name} is not finite: the weights are damaged, or their training diverged; export a "
+                    "model that works"
+                )

@@ -1,0 +1,51 @@
+"""An exported detector in the place of a CLRerNet: what `viewing.look` and the engine ask of one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clrernetlm.config import Config
+from clrernetlm.core.errors import UserError
+from clrernetlm.deploy.graph_io import IMAGES, LEVELS, STAGE
+from clrernetlm.deploy.runtimes.base import Runtime
+from clrernetlm.models.lanelm.detector import Observation
+from clrernetlm.weights.exported_metadata import DETECTOR
+
+
+class ExportedDetector:
+    """The detector's graph in a runtime. Raises UserError for a file that holds another graph."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        if runtime.about.part != DETECTOR:
+            raise UserError(f"{name}: holds {runtime.about.part}, a part of LaneLM; name the folder it is in")
+        runtime.require((IMAGES,), STAGE)
+        self.runtime = runtime
+
+    @property
+    def config(self) -> Config:
+        """The settings it was exported with."""
+        return self.runtime.about.config
+
+    def observe(self, images: NDArray[np.uint8]) -> Observation:
+        """(B, H, W, 3) uint8 BGR, cropped and resized -> predictions, and the pyramid where the graph returns it.
+
+        Raises UserError for images of another size, and for predictions of other shapes or that are not finite.
+        """
+        width, height = self.config.model.viewport.size
+        if images.shape[1:] != (height, width, 3):
+            raise UserError(
+                f"images: {images.shape[2]}x{images.shape[1]}, but this file was exported for {width}x{height}; "
+                "export it again with the other --model.viewport"
+            )
+        results = self.runtime.run({IMAGES: images})
+        head = self.config.model.head
+        sizes = dict(zip(STAGE, (2, 3, 1, head.num_points), strict=True))
+        shapes = {name: (len(images), head.num_priors, size) for name, size in sizes.items()}
+        self.runtime.require_results(results, shapes)
+        found = {name: torch.from_numpy(value) for name, value in results.items()}
+        levels = tuple(found[name] for name in LEVELS if name in found)
+        return Observation(levels, {name: found[name] for name in STAGE})

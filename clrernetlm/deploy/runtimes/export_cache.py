@@ -1,0 +1,63 @@
+"""Exports that are made when a backend is asked for, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clrernetlm import __version__
+from clrernetlm.config import Config, to_dict
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, sha256
+from clrernetlm.core.notices import tell_once
+from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.models.tracing_lock import tracing
+from clrernetlm.weights import FOLDER, cache_folder
+from clrernetlm.weights.exported_metadata import DETECTOR
+
+if TYPE_CHECKING:
+    from clrernetlm.deploy.export import Target
+
+GRAPHS = 2  # raised whenever exported graphs change, so that older ones are made anew
+TARGETS: dict[Backend, Target] = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
+
+
+def exported(config: Config, checkpoint: PathLike, backend: Backend, precision: str = "fp32") -> Path:
+    """The export of a checkpoint for a backend: a file, for LaneLM a folder; made now if it is not there yet.
+
+    It lies in `<checkpoint>.exported/`; for weights inside the package, and where that folder cannot be written, in the
+    cache. Its name follows from weights, settings and version, so that a change of any of them exports again. Raises
+    UserError for a checkpoint that is missing or does not fit.
+    """
+    source = Path(checkpoint)
+    if not source.is_file():
+        raise UserError(f"{source}: no such checkpoint; check the path")
+    model = {key: to_dict(config)[key] for key in ("task", "model", "lanelm")}
+    facts = json.dumps([__version__, GRAPHS, sha256(source), model], sort_keys=True)
+    key = hashlib.sha256(facts.encode()).hexdigest()[:12]
+    folder = source.with_name(f"{source.name}.exported")
+    if source.resolve().is_relative_to(FOLDER) or not os.access(source.parent, os.W_OK):
+        folder = cache_folder() / "exported"
+    return export_into(folder, f"{config.name or source.stem}_{precision}_{key}", config, source, backend, precision)
+
+
+def export_into(
+    folder: Path, stem: str, config: Config, checkpoint: PathLike, backend: Backend, precision: str
+) -> Path:
+    """The export called `stem` in `folder`, made now unless all of it is there."""
+    from clrernetlm.deploy.export.export import SUFFIXES, export_model
+
+    target = TARGETS[backend]
+    path = folder / f"{stem}{'_' + target if config.task == 'lanelm' else SUFFIXES[target]}"
+    # Of LaneLM's files the detector's is written last: a folder without it was interrupted.
+    last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
+    with tracing():  # of threads that ask for the same export the first one makes it
+        if not last.exists():
+            tell_once(
+                f"exporting {config.name or 'the model'} for {backend}, which takes up to a minute; kept in {folder}"
+            )
+            export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path, overwrite=True)  # type: ignore[arg-type]
+    return path

@@ -1,0 +1,38 @@
+"""An exported file -> the runtime for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clrernetlm.core.argument_checks import check_arguments
+from clrernetlm.core.files import PathLike
+from clrernetlm.deploy.runtimes.base import Backend, Runtime
+from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, read_about
+
+SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "torch": ".pt2"}
+
+
+@check_arguments
+def open_runtime(
+    path: PathLike, threads: int | None = None, backend: Backend | None = None, trust_code: bool = False
+) -> Runtime:
+    """Load an exported file for the CPU.
+
+    The suffix chooses the runtime, unless `backend` does: OpenVINO also runs .onnx files. `threads`: None leaves it to
+    the runtime. `trust_code` says that whoever made the file may run code here: a .pt2 can, and is refused without it.
+    Raises UserError for such a file, for one that is missing, broken or not exported by clrernetlm, and for a runtime
+    that is not installed.
+    """
+    path = Path(path)
+    about = read_about(path)
+    if path.suffix == OPENVINO or (path.suffix == ONNX and backend == "openvino"):
+        from clrernetlm.deploy.runtimes.openvino_runtime import OpenvinoRuntime
+
+        return OpenvinoRuntime(path, about, threads)
+    if path.suffix == ONNX:
+        from clrernetlm.deploy.runtimes.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(path, about, threads)
+    from clrernetlm.deploy.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(path, about, trust_code)

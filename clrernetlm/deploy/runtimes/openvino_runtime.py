@@ -1,0 +1,108 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clrernetlm.deploy.graph_io import LEVELS
+from clrernetlm.deploy.runtimes.base import Array, Runtime
+from clrernetlm.weights.exported_metadata import DETECTOR, About, broken, needed
+
+# Left to itself OpenVINO computes in bf16 wherever the processor can. What was exported as fp32 stays fp32. Between its
+# 8-bit convolutions an int8 file may use bf16: that is still the finer of the two.
+HINTS = {"fp32": ("f32",), "fp16": ("f16", "f32"), "bf16": ("bf16",), "int8": ("bf16", "f32")}
+CAPABILITY = {"f16": "FP16", "bf16": "BF16"}
+KEPT_SHAPES = 2  # compiled graphs that are kept: a whole batch, and the last, smaller one
+
+
+class OpenvinoRuntime(Runtime):
+    """An .xml (or .onnx) file in OpenVINO, compiled for every batch size it meets.
+
+    Compiling for the sizes at hand is faster than a graph of free sizes. A detector in less than fp32 computes its
+    backbone and pyramid so, and its head, whose positions would move by pixels, in fp32. Raises UserError for a file
+    it cannot read.
+    """
+
+    def __init__(self, path: Path, about: About, threads: int | None = None) -> None:
+        openvino = needed("openvino")
+        self._core = openvino.Core()
+        try:
+            model = self._core.read_model(path)
+            self.inputs = tuple(port.any_name for port in model.inputs)  # fails where a port has no name
+            self.outputs = tuple(port.any_name for port in model.outputs)
+        except (RuntimeError, UnicodeDecodeError):  # the latter for names in it that are no text
+            raise broken(path, "an OpenVINO model") from None
+        self.name = "openvino"
+        self.path = path
+        self.about = about
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hints = HINTS[about.precision]
+        hint = next((name for name in hints if CAPABILITY.get(name, "FP32") in able), hints[-1])
+        self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._model = model
+        self._hints = (hint, "f32") if about.part == DETECTOR and hint != "f32" else (hint,)
+        self._requests: dict[tuple[Any, ...], list[Any]] = {}
+        self._lock = threading.Lock()  # a request takes one input at a time
+
+    def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
+        shapes = tuple(inputs[name].shape for name in self.inputs)
+        with self._lock:
+            if shapes not in self._requests:
+                if len(self._requests) == KEPT_SHAPES:
+                    del self._requests[next(iter(self._requests))]
+                self._requests[shapes] = self._compiled(dict(inputs))
+            values = dict(inputs)
+            for request in self._requests[shapes]:
+                wanted = {port.any_name for port in request.model_inputs}
+                request.infer({name: value for name, value in values.items() if name in wanted}, share_inputs=True)
+                values |= {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
+            return [values[name].copy() for name in self.outputs]
+
+    def _compiled(self, inputs: dict[str, Array]) -> list[Any]:
+        """A request for every part of the graph, for inputs of these shapes."""
+        model = self._model.clone()
+        if model.is_dynamic():
+            model.reshape({name: list(inputs[name].shape) for name in self.inputs})
+        parts = [model] if len(self._hints) == 1 else split_at_pyramid(model)
+        requests = []
+        for part, hint in zip(parts, self._hints, strict=False):
+            settings = {**self._settings, "INFERENCE_PRECISION_HINT": hint}
+            requests.append(self._core.compile_model(part, "CPU", settings).create_infer_request())
+        return requests
+
+
+def pyramid_ports(model: Any) -> list[Any]:
+    """The outputs inside a detector's graph that carry the pyramid; empty where they have lost their names."""
+    ports = {name: port for operation in model.get_ops() for port in operation.outputs() for name in port.get_names()}
+    return [ports[name] for name in LEVELS if name in ports]
+
+
+def split_at_pyramid(model: Any) -> list[Any]:
+    """A detector's graph of fixed sizes -> one from pixels to the pyramid and one from there to the results.
+
+    Takes the graph apart. Where the pyramid has lost its names the graph stays whole.
+    """
+    openvino = needed("openvino")
+    ports = pyramid_ports(model)
+    if len(ports) < len(LEVELS):
+        return [model]
+    for operation in model.get_ops():  # the head reads the number of images off the pixels, which it has no more
+        if operation.get_type_name() == "ShapeOf":
+            size = openvino.opset8.constant(list(operation.input_value(0).get_shape()), operation.get_element_type())
+            for target in operation.output(0).get_target_inputs():
+                target.replace_source_output(size.output(0))
+    results, parameters = list(model.get_results()), []
+    consumers = [list(port.get_target_inputs()) for port in ports]
+    pyramid = openvino.Model([openvino.opset8.result(port) for port in ports], model.get_parameters(), "pyramid")
+    for name, port, targets in zip(LEVELS, ports, consumers, strict=True):
+        parameter = openvino.opset8.parameter(port.get_partial_shape(), port.get_element_type())
+        parameter.output(0).set_names({name})
+        parameters.append(parameter)
+        for target in targets:
+            target.replace_source_output(parameter.output(0))
+    return [pyramid, openvino.Model(results, parameters, "head")]

@@ -1,0 +1,43 @@
+"""torch.export programs. Loading one can run whatever code its maker put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.deploy.runtimes.base import Array, Runtime
+from clrernetlm.weights.exported_metadata import About, broken
+
+
+class TorchRuntime(Runtime):
+    """A .pt2 file, run by PyTorch on the CPU.
+
+    torch.export's loader evaluates expressions that stand in the file and unpickles parts of it, so that opening a file
+    means running its maker's code. Raises UserError without `trust_code`, and for a file that it cannot load.
+    """
+
+    def __init__(self, path: Path, about: About, trust_code: bool = False) -> None:
+        if not trust_code:
+            raise UserError(
+                f"{path}: a torch.export program, which can run code of whoever made it; if you trust its maker say so "
+                "(trust_code=True, --trust-code), else use an .onnx, .xml or .safetensors file"
+            )
+        from clrernetlm.deploy.export.torch_file import NAMES, load_program
+
+        try:
+            program, extra = load_program(path)
+            self.inputs, self.outputs = (tuple(names.split()) for names in extra[NAMES].split("|"))
+            self._module = program.module()
+        except Exception:  # whatever bytes can make a reader raise
+            raise broken(path, "a torch.export program") from None
+        self.name = "torch"
+        self.path = path
+        self.about = about
+
+    @torch.inference_mode()
+    def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
+        results = self._module(*(torch.from_numpy(inputs[name]) for name in self.inputs))
+        return [value.float().numpy() if value.is_floating_point() else value.numpy() for value in results]

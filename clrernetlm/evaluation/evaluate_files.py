@@ -1,0 +1,56 @@
+"""`clrernetlm evaluate`: predictions on disk against labels on disk."""
+
+from __future__ import annotations
+
+import json as json_format
+
+from rich.console import Console
+
+from clrernetlm.core.files import PathLike, write_text_atomically
+from clrernetlm.core.output_files import check_distinct, check_output
+from clrernetlm.metrics.counts import EvaluationResult, is_scores
+from clrernetlm.metrics.culane_metric import Semantics
+from clrernetlm.metrics.evaluator import evaluate
+from clrernetlm.metrics.frame_scale import ImageSize
+from clrernetlm.reports.table import result_table
+
+
+def evaluate_command(
+    pred: PathLike,
+    gt: PathLike,
+    list: PathLike,
+    categories: PathLike | None = None,
+    semantics: Semantics = "clrernet",
+    image_size: ImageSize = (1640, 590),
+    width: int = 30,
+    json: PathLike | None = None,
+    per_image: PathLike | None = None,
+    workers: int = 0,
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Evaluate, print the table, write `json` (the whole result) and `per_image` (a line per image), both atomically.
+
+    See `evaluate` for the arguments and the errors. Existing scores are replaced with `overwrite` only.
+    """
+    check_distinct(json=json, per_image=per_image)
+    if json is not None:
+        check_output(json, "scores", is_scores, parameter="json", overwrite=overwrite)
+    console = Console()
+    result = evaluate(
+        pred,
+        gt,
+        list,
+        categories=categories,
+        semantics=semantics,
+        width=width,
+        image_size=image_size,
+        workers=workers,
+        per_image=per_image,
+        progress=console.is_terminal,
+        overwrite=overwrite,
+    )
+    document = result.to_dict()
+    console.print(result_table(document, title=f"CULane metric, {semantics} reading"))
+    if json is not None:
+        write_text_atomically(json, json_format.dumps(document, indent=2) + "\n")
+    return result

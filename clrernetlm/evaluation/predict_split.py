@@ -1,0 +1,127 @@
+"""Validation and test images as the detector sees them: through the configured crop, or one chosen for each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from clrernetlm.config import ClrernetConfig, Config
+from clrernetlm.core.files import replacing
+from clrernetlm.core.output_files import begins_with, read_head
+from clrernetlm.core.progress import progress
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.datasets.culane import CulaneDataset, Split
+from clrernetlm.datasets.samplers import ShardBatches
+from clrernetlm.datasets.transforms import Sample
+from clrernetlm.deploy.runtimes.detector import ExportedDetector
+from clrernetlm.distributed.sharding import Shard
+from clrernetlm.inference.auto_crop import Detector, Look, look
+from clrernetlm.metrics.frame_scale import require_fitting_frame
+from clrernetlm.models.lanelm.detector import Observation
+from clrernetlm.training.base_module import network_input
+from clrernetlm.training.data_module import build_loader, loader_workers, quiet_worker, worker_start
+
+VIEWPORTS_FILE = "viewports.jsonl"
+Batch = dict[str, Any]
+Metas = list[dict[str, Any]]  # of the images of a batch: path, frame_size, viewport
+
+
+def observe_split(
+    config: Config, detector: Detector, split: Split, what: str, shard: Shard | None = None
+) -> Iterator[tuple[Metas, Look]]:
+    """Batches of a split, or a shard of it, as the detector sees them, one in memory at a time.
+
+    `what` is done, for the progress bar, which the first process shows. Raises UserError for a frame larger than the
+    canvas of the metric.
+    """
+    shard = shard or Shard(run=config.data.batch_size)
+    loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
+    for batch in progress(loader, what, shown=shard.rank == 0):
+        for meta in batch["metainfo"]:
+            path = os.path.join(config.data.root, meta["path"].lstrip("/"))
+            require_fitting_frame(config.evaluation.image_size, path, meta["frame_size"])
+        seen = observe_batch(config.model, detector, batch)
+        metas = zip(batch["metainfo"], seen.viewports, strict=True)
+        yield [meta | {"viewport": view} for meta, view in metas], seen
+
+
+def observe_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> Look:
+    """What the detector sees in a batch of `frame_loader`, or of `build_loader`, which has cropped the images."""
+    if "frames" in batch:
+        return look(config, detector, batch["frames"])
+    frames = [meta["frame_size"] for meta in batch["metainfo"]]
+    if isinstance(detector, ExportedDetector):
+        observation = detector.observe(batch["inputs"].permute(0, 2, 3, 1).numpy())
+        return Look(observation, frames, [config.viewport] * len(frames))
+    device = next(detector.parameters()).device
+    levels = detector.extract_feat(network_input(batch["inputs"].to(device, non_blocking=True)))
+    return Look(Observation(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))
+
+
+def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:
+    """Batches of whole frames: `frames`, a list of (H, W, 3) uint8 BGR, and `metainfo`."""
+    listed = config.data.val_list if split == "val" else config.data.test_list
+    dataset = CulaneDataset(config.data.root, listed, whole_frame, test_mode=True)
+    workers = loader_workers(config.data.num_workers)
+    return DataLoader(
+        dataset,
+        batch_sampler=ShardBatches(len(dataset), shard),
+        collate_fn=_collate_frames,
+        num_workers=workers,
+        multiprocessing_context=worker_start(workers, shard.world),
+        worker_init_fn=quiet_worker,
+    )
+
+
+def whole_frame(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The frame as it was read, in memory of its own."""
+    return {"image": sample["image"].copy(), "metainfo": sample["metainfo"]}
+
+
+def _collate_frames(samples: Sequence[Sample]) -> Batch:
+    return {"frames": [sample["image"] for sample in samples], "metainfo": [sample["metainfo"] for sample in samples]}
+
+
+def is_viewport_log(path: Path) -> bool:
+    """Whether a file is a log of viewports."""
+    return begins_with('{"path": "/')(path) and b'"viewport": {' in read_head(path)
+
+
+class ViewportLog:
+    """Which part of every image was seen, a JSON line each; nothing where that is the same for all."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+
+    def write(self, metas: Metas) -> None:
+        """Note the viewports of a batch."""
+        for meta in metas if self._file else ():
+            row = {"path": "/" + meta["path"].lstrip("/"), "viewport": asdict(meta["viewport"])}
+            print(json.dumps(row), file=self._file)
+
+
+@contextmanager
+def viewport_log(config: Config, folder: Path) -> Iterator[ViewportLog]:
+    """A log in `folder`, for viewports that are chosen; the file appears when the block ends without an error."""
+    if config.model.viewport_mode == "fixed":
+        yield ViewportLog(None)
+        return
+    with replacing(folder / VIEWPORTS_FILE) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        yield ViewportLog(file)
+
+
+def read_viewports(config: Config, folder: Path, paths: Sequence[str]) -> dict[str, Viewport]:
+    """The viewports of some images, by path, as a test has left them in `folder`. Reads line by line."""
+    if config.model.viewport_mode == "fixed":
+        return dict.fromkeys(paths, config.model.viewport)
+    with open(folder / VIEWPORTS_FILE, encoding="utf-8") as lines:
+        rows = (json.loads(line) for line in lines)
+        return {row["path"]: Viewport(**row["viewport"]) for row in rows if row["path"] in paths}

@@ -1,0 +1,342 @@
+"""A trained model on a whole split, scored: `clrernetlm test`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from clrernetlm import __version__
+from clrernetlm.config import Config
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import replacing, temporary_folder, write_text_atomically
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.output_files import ReadFiles, ResultFolder, check_distinct, check_output
+from clrernetlm.core.viewport import FrameSize
+from clrernetlm.core.worker_pool import available_cores
+from clrernetlm.datasets.culane import Split
+from clrernetlm.deploy.load_model import detector_of, device_of, load_model
+from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.distributed.process_group import ProcessGroup, process_group
+from clrernetlm.distributed.sharding import Shard
+from clrernetlm.evaluation.gather import bring_lane_files, bring_lines, whole_result, whole_sweep
+from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, is_viewport_log, observe_split, viewport_log
+from clrernetlm.inference.auto_crop import Detector, Look
+from clrernetlm.metrics import evaluate
+from clrernetlm.metrics.counts import EvaluationResult, is_scores
+from clrernetlm.metrics.evaluator import is_per_image
+from clrernetlm.metrics.frame_scale import canvas_words
+from clrernetlm.metrics.image_lists import FOLDERS, folder_categories, lines_file, read_images
+from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, PredictionWriter, lines_name, shared_lines
+from clrernetlm.metrics.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
+from clrernetlm.models.clrernet.decode import decode_lanes, prediction_points
+from clrernetlm.reports.report import is_report, write_report
+from clrernetlm.reports.table import result_table
+from clrernetlm.reports.worst_images import mistake_pictures
+
+LOWEST_CONFIDENCE = 0.05  # predictions below are not written; the confidence sweep begins here
+SWEPT_CONFIDENCES = tuple(np.arange(LOWEST_CONFIDENCE, 0.96, 0.01).round(2).tolist())
+WORST_IMAGES = 12
+MAX_FOLDERS = 30  # more top-level folders than this are clips, not sources
+PER_IMAGE_FILE = "per_image.jsonl"
+NO_CHECKPOINT = "checkpoint: none given; without weights there is nothing to test"
+
+
+class Results(TypedDict):
+    """What writers of predictions need to know: see `PredictionWriter`."""
+
+    source: str
+    overwrite: bool
+
+
+def score_detector(
+    config: Config,
+    checkpoint: str | None,
+    *,
+    out: str | None = None,
+    json: str | None = None,
+    report: str | None = None,
+    split: Split = "test",
+    device: str = "auto",
+    backend: Backend | None = None,
+    processes: int = 1,
+    trust_code: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
+
+    `out` keeps the predictions (`<image>.lines.txt` at the configured confidence, `predictions.jsonl` with scores from
+    0.05 on), `json` gets the scores, `report` an HTML page with curves and the worst images. Beside the keys of
+    `clrernetlm evaluate` the scores hold `sweep`: F1@50 for every confidence threshold, and the best one. Predictions
+    are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a checkpoint that
+    does not fit, and, before any work, for a file that `require_writable` protects. `overwrite` allows to replace
+    results of an earlier run, `trust_code` as in `runtimes.loading.load_model`.
+
+    Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
+    """
+    require_labelled(split)
+    if not checkpoint:
+        raise UserError(NO_CHECKPOINT)
+    results = require_writable(config, checkpoint, split, out, json, report, overwrite)
+    with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
+        folder, shard_folder = result_folders(group, out, stack)
+        model = detector_of(
+            group.once_per_machine(
+                lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
+            )
+        )
+        with group.together():
+            predict_split(config, model, split, shard_folder, group.shard, **results)
+            counts = score_folder(config, split, shard_folder, group)
+            sweep = sweep_confidence(
+                folder_ious(config, split, shard_folder, group.shard),
+                confidences=SWEPT_CONFIDENCES,
+                semantics=config.evaluation.semantics,
+            )
+        counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
+        if out or report:
+            bring_predictions(group, config, split, shard_folder, folder, **results)
+            bring_viewports(group, config, shard_folder, folder)
+        if not group.first:
+            return {}
+        result = counts.to_dict() | {"sweep": sweep.to_dict()}
+        Console().print(result_table(result, title=f"{config.name}: {result['images']} images"))
+        print(best_confidence(sweep, config.model.decode.conf_threshold, split))
+        try:
+            if report:
+                write_report(
+                    report,
+                    result,
+                    title=f"{config.name} on {image_list(config, split)}",
+                    sweep=sweep,
+                    images=mistake_pictures(
+                        folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
+                    ),
+                    facts=run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}"),
+                )
+                print(f"report: {report}")
+        finally:
+            if json:  # last: scores that are there say that the rest is, too
+                write_text_atomically(json, jsonlib.dumps(result, indent=1))
+    return result
+
+
+def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tuple[Path, Path]:
+    """Where the predictions of a test end up, and where this process leaves its own; temporary ones live in `stack`."""
+
+    def temporary() -> Path:
+        return stack.enter_context(temporary_folder())
+
+    folder = Path(out) if out else temporary()
+    return folder, folder if group.alone else temporary()
+
+
+def require_writable(
+    config: Config,
+    checkpoint: str,
+    split: Split,
+    out: str | None,
+    json: str | None,
+    report: str | None,
+    overwrite: bool,
+    modes: Sequence[str] = ("",),
+) -> Results:
+    """Raise UserError for a file that a test would overwrite and may not; returns what its writers need to know.
+
+    Protected are the labels, be they there or not, and everything that is not a result of an earlier test; such results
+    need `overwrite` unless they are of the same model and list. `modes`: folders below `out` that get predictions.
+    """
+    listed = image_list(config, split)
+    source = f"{config.name}, {Path(checkpoint).resolve()}, {listed.resolve()}"
+    check_distinct(json=json, report=report)
+    reads = ReadFiles([listed, checkpoint])
+    for path, parameter, kind, is_own in (
+        (json, "json", "scores", is_scores),
+        (report, "report", "a report", is_report),
+    ):
+        if path is not None:
+            check_output(path, kind, is_own, parameter=parameter, overwrite=overwrite, reads=reads)
+    if out is None:
+        return {"source": source, "overwrite": overwrite}
+    images = list(dict.fromkeys(read_images(listed, config.data.root)))
+    first: dict[str, str] = {}
+    for image in images:
+        reads.add(lines_file(config.data.root, image))
+        other = first.setdefault(lines_name(image), image)
+        if other != image:
+            raise shared_lines(other, image)
+    written = ReadFiles()
+    for mode in modes:
+        folder = ResultFolder(Path(out) / mode, overwrite=overwrite, reads=reads)
+        for name in (*first, PREDICTIONS_FILE):
+            folder.check(name, source)
+            written.add(folder.folder / name)
+        # Both go with the predictions, which have been checked.
+        for name, is_own in ((PER_IMAGE_FILE, is_per_image), (VIEWPORTS_FILE, is_viewport_log)):
+            check_output(folder.folder / name, "a result", is_own, parameter="out", overwrite=True, reads=reads)
+            written.add(folder.folder / name)
+    check_output(Path(out) / VIEWPORTS_FILE, "a result", is_viewport_log, parameter="out", overwrite=True)
+    for path, parameter in ((json, "json"), (report, "report")):
+        if path is not None and path in written:
+            raise UserError(f"{path}: {parameter} and a file of predictions have the same name; choose another")
+    return {"source": source, "overwrite": overwrite}
+
+
+def bring_predictions(
+    group: ProcessGroup,
+    config: Config,
+    split: Split,
+    shard_folder: Path,
+    folder: Path,
+    *,
+    source: str = "",
+    overwrite: bool = False,
+) -> None:
+    """The scored predictions that all processes left -> `folder` in the first process."""
+    if not group.alone:
+        results = ResultFolder(folder, overwrite=overwrite)
+        bring_lane_files(group, image_list(config, split), config.data.root, shard_folder, results, source)
+        bring_lines(group, shard_folder / PREDICTIONS_FILE, lambda: results.replacing(PREDICTIONS_FILE, source))
+        bring_lines(group, shard_folder / PER_IMAGE_FILE, lambda: replacing(folder / PER_IMAGE_FILE))
+
+
+def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
+    """The same for the log of the viewports, where there is one."""
+    if not group.alone and config.model.viewport_mode == "auto":
+        bring_lines(group, shard_folder / VIEWPORTS_FILE, lambda: replacing(folder / VIEWPORTS_FILE))
+
+
+def require_labelled(split: str) -> None:
+    """Raise UserError for a split without labels to score against."""
+    if split not in ("val", "test"):
+        raise UserError(f"--split: '{split}' is not a labelled split; use val or test")
+
+
+def image_list(config: Config, split: Split) -> Path:
+    """The list of a labelled split."""
+    return Path(config.data.root) / (config.data.test_list if split == "test" else config.data.val_list)
+
+
+def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup | None = None) -> EvaluationResult:
+    """Predictions in `folder` scored as the config says, those of the group's shard; leaves `per_image.jsonl` there."""
+    settings, root = config.evaluation, Path(config.data.root)
+    group = group or ProcessGroup()
+    return evaluate(
+        folder,
+        root,
+        image_list(config, split),
+        categories=split_categories(config, split),
+        semantics=settings.semantics,
+        width=settings.lane_width,
+        image_size=settings.image_size,
+        thresholds=settings.thresholds,
+        workers=max(1, available_cores() // group.local_world),
+        per_image=folder / PER_IMAGE_FILE,
+        overwrite=True,  # what is there has been checked before the work began
+        progress=group.first and sys.stderr.isatty(),
+        shard=group.shard,
+    )
+
+
+def split_categories(config: Config, split: Split) -> Path | str | None:
+    """What `evaluate` takes as categories.
+
+    The configured lists on the test split. Where there are none, or `data.categories` says so, the top-level folders
+    of the images, if there are several: the sources of a collection.
+    """
+    lists = Path(config.data.root) / config.data.categories
+    asked = config.data.categories == FOLDERS
+    if split == "test" and not asked and lists.is_dir():
+        return lists
+    if asked or split == "test":
+        folders = folder_categories(image_list(config, split), config.data.root)
+        return FOLDERS if asked or 1 < len(folders) <= MAX_FOLDERS else None
+    return None
+
+
+def folder_ious(config: Config, split: Split, folder: Path, shard: Shard | None = None) -> Iterator[ScoredIous]:
+    """Scores and IoUs of the predictions of a shard in `folder`, image by image."""
+    settings, images = config.evaluation, image_list(config, split)
+    return scored_ious(
+        folder / PREDICTIONS_FILE,
+        config.data.root,
+        images,
+        settings.semantics,
+        settings.lane_width,
+        settings.image_size,
+        shard,
+    )
+
+
+def best_confidence(sweep: Sweep, configured: float, split: Split, name: str = "") -> str:
+    """A line for people: the threshold of the highest F1."""
+    best = sweep.best()
+    advice = "" if split == "val" else "; choose it on validation images, not on these"
+    return (
+        f"{name}{name and ': '}best confidence {best['confidence']:.2f}: F1@50 {100 * best['f1']:.2f} "
+        f"(configured {configured:.2f}{advice})"
+    )
+
+
+def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
+    """What a report says about a run."""
+    settings, viewport = config.evaluation, config.model.viewport
+    return {
+        "checkpoint": checkpoint,
+        "device": device,
+        "network input": f"{viewport.width}x{viewport.height}",
+        "crop": "chosen for each image" if config.model.viewport_mode == "auto" else "the configured one",
+        "confidence threshold": f"{config.model.decode.conf_threshold:g}",
+        "metric": f"{settings.semantics}, {settings.lane_width} px on {canvas_words(settings.image_size)}",
+        "clrernetlm": __version__,
+        "date": date.today().isoformat(),
+    }
+
+
+@torch.inference_mode()
+def predict_split(
+    config: Config,
+    model: Detector,
+    split: Split,
+    folder: Path,
+    shard: Shard | None = None,
+    *,
+    source: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Write the predictions of a split, or a shard of it, to `folder`, one batch in memory at a time.
+
+    `source` and `overwrite` as in `PredictionWriter`.
+    """
+    least = config.model.decode.conf_threshold
+    with (
+        PredictionWriter(folder, min_score=least, source=source, overwrite=overwrite) as writer,
+        viewport_log(config, folder) as log,
+    ):
+        for metas, seen in observe_split(config, model, split, "Detecting", shard):
+            log.write(metas)
+            for meta, lanes in zip(metas, detected_lanes(config, seen), strict=True):
+                writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
+
+
+def detected_lanes(config: Config, seen: Look) -> list[list[Lane]]:
+    """The detector's lanes of a batch from the lowest confidence on that a sweep looks at."""
+    decode = config.model.decode
+    # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
+    low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
+    return decode_lanes(seen.observation.stage, low, seen.viewports, seen.frames, max_lanes=config.model.max_lanes)
+
+
+def drawn_lanes(lanes: Sequence[Lane], frame: FrameSize) -> list[Lane]:
+    """Lanes as files of predictions hold them: points every other row, inside the frame (width, height)."""
+    rows = [Lane(prediction_points(lane, frame), lane.score) for lane in lanes]
+    return [lane for lane in rows if len(lane) > 1]

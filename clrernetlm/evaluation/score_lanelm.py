@@ -1,0 +1,231 @@
+"""LaneLM beside its detector on a whole split, scored: `clrernetlm test` with a config of LaneLM."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from clrernetlm.config import Config
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import write_text_atomically
+from clrernetlm.core.viewport import Image, Viewport
+from clrernetlm.datasets.culane import Split, read_labels
+from clrernetlm.deploy.load_model import device_of, load_model
+from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.distributed.process_group import process_group
+from clrernetlm.evaluation.gather import whole_log, whole_result, whole_sweep
+from clrernetlm.evaluation.predict_split import read_viewports
+from clrernetlm.evaluation.prompt_modes import CLICKED, DETECTOR, NONE, START, Protocol, clicks_on_labels, predict_modes
+from clrernetlm.evaluation.score_detector import (
+    NO_CHECKPOINT,
+    PER_IMAGE_FILE,
+    SWEPT_CONFIDENCES,
+    WORST_IMAGES,
+    best_confidence,
+    bring_predictions,
+    bring_viewports,
+    folder_ious,
+    image_list,
+    require_labelled,
+    require_writable,
+    result_folders,
+    run_facts,
+    score_folder,
+)
+from clrernetlm.metrics.calibration import ScoreLog
+from clrernetlm.metrics.sweep import Sweep, sweep_confidence
+from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.reports.comparison import draw_clicks, write_comparison
+from clrernetlm.reports.table import category_table, comparison_table
+from clrernetlm.reports.worst_images import image_lines, mistake_picture, worst_images
+
+
+def score_lanelm(
+    config: Config,
+    checkpoint: str | None,
+    protocol: Protocol | None = None,
+    *,
+    out: str | None = None,
+    json: str | None = None,
+    report: str | None = None,
+    split: Split = "test",
+    device: str = "auto",
+    backend: Backend | None = None,
+    processes: int = 1,
+    trust_code: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Ask LaneLM about a split in every mode of the protocol, score it beside its detector, print the tables.
+
+    Returns `detector` and `lanelm` (the first mode), scored as by `evaluate`; `modes`: every mode; `protocol`. With the
+    mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
+    LaneLM's threshold. `out` keeps the predictions in a folder per mode, `json` gets the scores, `report` an HTML page.
+    Images are seen once and memory does not grow with their number. Raises UserError for a missing file and for a
+    checkpoint that does not fit. `processes`, `trust_code` and `overwrite` as in `score_detector`.
+    """
+    protocol = protocol or Protocol()
+    require_labelled(split)
+    if not checkpoint:
+        raise UserError(NO_CHECKPOINT)
+    names = mode_names(protocol)
+    results = require_writable(config, checkpoint, split, out, json, report, overwrite, modes=[*names])
+    with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
+        with group.together():
+            if protocol.shuffle_images and not group.alone:
+                raise UserError("--shuffle-images: images swap features with their neighbours; use one process")
+        folder, shard_folder = result_folders(group, out, stack)
+        model = group.once_per_machine(
+            lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
+        )
+        assert isinstance(model, DetectorReader)
+        sweeps: dict[str, Sweep] = {}
+        scores: dict[str, ScoreLog] = {}
+        with group.together():
+            log = predict_modes(config, model, protocol, split, shard_folder, group.shard, **results)
+            counts = {name: score_folder(config, split, shard_folder / name, group) for name in names}
+            for name in (DETECTOR, NONE):
+                if name in names:
+                    scores[name] = ScoreLog()
+                    sweeps[name] = sweep_confidence(
+                        scores[name].watch(folder_ious(config, split, shard_folder / name, group.shard)),
+                        confidences=SWEPT_CONFIDENCES,
+                        semantics=config.evaluation.semantics,
+                    )
+        scored = {name: whole_result(group, result).to_dict() for name, result in counts.items()}
+        sweeps = {name: whole_sweep(group, sweep) for name, sweep in sweeps.items()}
+        scores = {name: whole_log(group, score_log) for name, score_log in scores.items()}
+        log = whole_log(group, log)
+        if out or report:
+            for name in names:
+                bring_predictions(group, config, split, shard_folder / name, folder / name, **results)
+            bring_viewports(group, config, shard_folder, folder)
+        if not group.first:
+            return {}
+        document: dict[str, Any] = {
+            "detector": scored[DETECTOR],
+            "lanelm": scored[protocol.modes[0]],
+            "modes": {mode: scored[mode] for mode in protocol.modes},
+            "protocol": protocol_facts(config, protocol, split),
+        }
+        for name, sweep in sweeps.items():
+            scored[name]["sweep"] = sweep.to_dict()
+        calibration = {"lanelm" if name == NONE else name: scores[name].reliability() for name in scores}
+        if NONE in names:
+            document |= {"verification": log.verification(config), "calibration": calibration}
+        print_scores(config, protocol, split, document, sweeps)
+        try:
+            if report:
+                facts = run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}")
+                write_comparison(
+                    report,
+                    document,
+                    {names[name]: result for name, result in scored.items()},
+                    title=f"{config.name} on {image_list(config, split)}",
+                    sweeps={names[name]: sweep for name, sweep in sweeps.items()},
+                    pictures=mode_pictures(config, protocol, folder),
+                    facts=facts | {"LaneLM's threshold": f"{config.lanelm.decode.lane_threshold:g}"},
+                )
+                print(f"report: {report}")
+        finally:
+            if json:  # last: scores that are there say that the rest is, too
+                write_text_atomically(json, jsonlib.dumps(document, indent=1))
+    return document
+
+
+def mode_names(protocol: Protocol) -> dict[str, str]:
+    """The detector and the modes, in the order of the tables, with their names for people."""
+    known = {DETECTOR: "detector", NONE: "LaneLM", START: "start points", "1": "1 click"}
+    return {name: known.get(name, f"{name} clicks") for name in (DETECTOR, *protocol.modes)}
+
+
+def protocol_facts(config: Config, protocol: Protocol, split: Split) -> dict[str, Any]:
+    """JSON: everything the figures of a test depend on beside weights and data."""
+    decode = config.lanelm.decode
+    return {
+        "split": split,
+        "prompts": [*protocol.modes],
+        "prompt_places": protocol.clicks.places,
+        "noise": protocol.clicks.noise,
+        "seed": protocol.clicks.seed,
+        "questions": protocol.questions,
+        "starts": protocol.starts,
+        "shuffle_images": protocol.shuffle_images,
+        "detector_threshold": config.model.decode.conf_threshold,
+        "proposal_threshold": decode.proposal_threshold,
+        "lane_threshold": decode.lane_threshold,
+        "rounds": decode.rounds,
+        "hallucination_removal": decode.hallucination_removal,
+    }
+
+
+def print_scores(
+    config: Config, protocol: Protocol, split: Split, document: dict[str, Any], sweeps: dict[str, Sweep]
+) -> None:
+    """Tables of modes and categories, and what the thresholds do, for people."""
+    names, console = mode_names(protocol), Console()
+    rows = {name: document["modes"].get(mode, document["detector"]) for mode, name in names.items()}
+    console.print(comparison_table(rows, title=f"{config.name}: {document['detector']['images']} images"))
+    if document["detector"]["categories"]:
+        console.print(category_table(rows))
+    configured = {DETECTOR: config.model.decode.conf_threshold, NONE: config.lanelm.decode.lane_threshold}
+    for mode, sweep in sweeps.items():
+        print(best_confidence(sweep, configured[mode], split, names[mode]))
+    if "verification" not in document:
+        return
+    figures, calibration = document["verification"], document["calibration"]
+    print(
+        f"proposals of confidence {config.lanelm.decode.proposal_threshold:g} or more: "
+        f"{figures['true']} true, {figures['false']} false"
+    )
+    for judge, name in (("detector", names[DETECTOR]), ("lanelm", names[NONE])):
+        error = calibration[judge]["expected_calibration_error"]
+        shown = "-" if error is None else f"{error:.3f}"
+        print(f"  {name}: {rejection_line(figures[judge])}; expected calibration error {shown}")
+
+
+def rejection_line(figures: dict[str, Any]) -> str:
+    """One judge of the verification in words."""
+    points = [figures["configured"], *([figures["best"]] if figures["best"] else [])]
+    return "; ".join(
+        f"at {point['threshold']:.3f} rejects {percent(point['false_rejected'])} of the false, "
+        f"loses {percent(point['true_lost'])} of the true"
+        for point in points
+    )
+
+
+def percent(share: float | None) -> str:
+    """A share for people; a dash where there was nothing to share."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def mode_pictures(config: Config, protocol: Protocol, folder: Path) -> list[tuple[str, list[tuple[str, Image]]]]:
+    """The images with the most mistakes of the first mode, each drawn for the detector, that mode and clicks."""
+    names, root = mode_names(protocol), config.data.root
+    first, clicked = protocol.modes[0], [mode for mode in protocol.modes[1:] if mode in CLICKED]
+    shown = [DETECTOR, first, *(["2"] if "2" in clicked else clicked[-1:])]
+    worst = worst_images(folder / first / PER_IMAGE_FILE, WORST_IMAGES)
+    paths = [line["path"] for line in worst]
+    lines = {mode: image_lines(folder / mode / PER_IMAGE_FILE, paths) for mode in shown}
+    viewports = read_viewports(config, folder, paths)
+    rows = []
+    for path in paths:
+        panels = []
+        for mode in shown:
+            caption, picture = mistake_picture(lines[mode][path], folder / mode, root, root)
+            if mode in CLICKED:
+                picture = with_clicks(config, protocol, mode, path, picture, viewports[path])
+            panels.append((f"{names[mode]}{caption.removeprefix(path)}", picture))
+        rows.append((path, panels))
+    return rows
+
+
+def with_clicks(config: Config, protocol: Protocol, mode: str, path: str, picture: Image, viewport: Viewport) -> Image:
+    """A drawn frame with the clicks that were made on it in a mode."""
+    labels = read_labels(str(Path(config.data.root) / path.lstrip("/")))
+    frame = (picture.shape[1], picture.shape[0])
+    clicks, there = clicks_on_labels(config, protocol.clicks, int(mode), path, frame, labels, viewport)
+    return draw_clicks(picture, clicks[there])

@@ -1,0 +1,168 @@
+"""How fast a model is on this machine, image to lanes: `clrernetlm speed`."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from clrernetlm.config import Config
+from clrernetlm.core.argument_checks import require_whole_number
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike
+from clrernetlm.core.memory import forget_peak, peak_memory
+from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.deploy.runtimes.detector import ExportedDetector
+from clrernetlm.inference.predictor import Predictor
+from clrernetlm.weights import RANDOM
+from clrernetlm.weights.exported_metadata import MAX_BATCH
+
+CULANE_FRAME = (1640, 590)
+MEGABYTE = 1e6
+MAX_ITERATIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class SpeedResult:
+    """One row: a batch from uint8 images in memory to predictions, or with `decoding` on to lanes in Python."""
+
+    device: str
+    runtime: str
+    precision: str
+    threads: int
+    batch: int
+    decoding: bool
+    median_ms: float  # per batch
+    p95_ms: float
+    peak_memory: int | None  # bytes: of the GPU's memory, else of the process; None where nobody knows
+
+    @property
+    def images_per_second(self) -> float:
+        """Images, not batches, at the median."""
+        return 1000 * self.batch / self.median_ms
+
+
+def speed(
+    config: Config,
+    checkpoint: PathLike | None = None,
+    *,
+    device: str = "cpu",
+    batches: Sequence[int] = (1,),
+    iterations: int = 50,
+    precisions: Sequence[str] = ("fp32",),
+    backend: Backend | None = None,
+    compiled: bool = False,
+    trust_code: bool = False,
+) -> list[SpeedResult]:
+    """Time a model on frames of random pixels, in every precision and batch size; prints the table and returns it.
+
+    Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
+    points; with LaneLM its decoding). Reading files is not included. A fifth of `iterations`, at least one, runs before
+    the counted ones to warm up. Without a checkpoint the weights are random, and the table says so. `trust_code` as in
+    `Predictor`. Raises UserError for several precisions of an exported graph.
+    """
+    for batch in batches:
+        require_whole_number(batch, "batches", 1, MAX_BATCH)
+    require_whole_number(iterations, "iterations", 1, MAX_ITERATIONS)
+    checkpoint = RANDOM if checkpoint is None else checkpoint
+    results = []
+    for precision in precisions:
+        predictor = Predictor(config, checkpoint, device, backend, precision, compiled, trust_code)
+        if isinstance(predictor.detector, ExportedDetector) and (compiled or len(precisions) > 1):
+            own = predictor.detector.runtime.about.precision
+            raise UserError(
+                f"precision: an exported graph keeps its own, {own}, and is not compiled; time one at a time"
+            )
+        for batch in batches:
+            results += time_batches(predictor, batch, iterations, precision)
+    weights = f", {RANDOM} weights" if checkpoint == RANDOM else ""
+    Console().print(speed_table(f"{config.name or 'detector'}{weights}", results))
+    return results
+
+
+def time_batches(predictor: Predictor, batch: int, iterations: int, precision: str) -> list[SpeedResult]:
+    """One model on one batch size: the row without and the row with decoding."""
+    width, height = predictor.config.evaluation.image_size or CULANE_FRAME
+    images = list(np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8))
+    forget_peak(predictor.device)
+    network, whole = [], []
+    warm_up = max(iterations // 5, 1)  # the first one compiles, records and allocates
+    for step in track(range(iterations + warm_up), "Timing", console=Console(stderr=True), transient=True):
+        start = time.perf_counter()
+        predictor.set_images(images)
+        wait_for(predictor.device)
+        middle = time.perf_counter()
+        predictor.lanes_of_images()
+        if step >= warm_up:
+            network.append(1000 * (middle - start))
+            whole.append(1000 * (time.perf_counter() - start))
+    peak = peak_memory(predictor.device)
+    detector = predictor.detector
+    runtime = detector.runtime if isinstance(detector, ExportedDetector) else None
+
+    def row(taken: Sequence[float], decoding: bool) -> SpeedResult:
+        milliseconds: NDArray[np.float64] = np.asarray(taken)
+        return SpeedResult(
+            device=device_name(predictor.device),
+            runtime="torch" if runtime is None else runtime.name,
+            precision=precision if runtime is None else runtime.about.precision,
+            threads=torch.get_num_threads(),
+            batch=batch,
+            decoding=decoding,
+            median_ms=float(np.median(milliseconds)),
+            p95_ms=float(np.percentile(milliseconds, 95)),
+            peak_memory=peak,
+        )
+
+    return [row(network, decoding=False), row(whole, decoding=True)]
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
+    """The rows for people."""
+    table = Table(
+        title=f"{title}: image to lanes",
+        caption=f"milliseconds per batch, megabytes at the peak; {results[0].threads} threads of {processor()}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("device", overflow="fold")  # the one that gives way where the terminal is narrow
+    for name in ("runtime", "precision"):
+        table.add_column(name, no_wrap=True)
+    for name in ("batch", "decoding", "median", "p95", "images/s", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(
+            *(result.device, result.runtime, result.precision, str(result.batch)),
+            "included" if result.decoding else "apart",
+            *(f"{value:.1f}" for value in (result.median_ms, result.p95_ms, result.images_per_second)),
+            "-" if result.peak_memory is None else f"{result.peak_memory / MEGABYTE:.0f}",
+        )
+    return table
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU, else the kind of the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def processor() -> str:
+    """The kind of the processor."""
+    return platform.processor() or platform.machine()

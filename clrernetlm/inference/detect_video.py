@@ -1,0 +1,138 @@
+"""Lanes of a video, frame by frame: an overlay video and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from clrernetlm.core.drawing import PALETTE, draw_lanes
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.output_files import ResultFolder
+from clrernetlm.core.progress import progress
+from clrernetlm.core.sources import Source
+from clrernetlm.core.video import Video, video_file
+from clrernetlm.core.viewport import Viewport
+from clrernetlm.inference.predictor import Predictor
+from clrernetlm.inference.tracking import Tracks, advance, shown
+
+VIDEO_RESULTS = (".mp4", ".lanes.json")
+CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video that its crop is chosen from, every tenth
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """What became of a video."""
+
+    frames: int
+    lanes: int  # over all frames
+    interrupted: bool  # by Ctrl-C
+    cut_short: bool  # the file ended before its announced end
+    ended: bool = False  # a camera or stream that gave no more frames, by itself
+
+
+def detect_video(
+    predictor: Predictor,
+    source: Source,
+    folder: Path,
+    name: str,
+    conf: float | None = None,
+    tracking: bool = True,
+    overwrite: bool = False,
+) -> VideoResult:
+    """Detect lanes in a video, stream or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
+
+    One frame is in memory at a time. Ctrl-C ends both files properly; so does SIGTERM, which then goes on. With
+    `tracking` every lane has an identity, which is its colour, moves smoothly, and stays for a few frames in which it
+    is missed (`"seen": false`).
+    The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds, lanes}]}` with lanes `[{track, seen,
+    score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track without tracking.
+    Width, height and points are those of the frames as players show them (`Video`).
+    `viewport` is the part of the frames that the network sees: a model that chooses it does so at the start of a file.
+
+    Results of the same file are replaced, others with `overwrite`, anything else never: see `ResultFolder`. Raises
+    UserError for an unreadable video, and for a file that may not be replaced.
+    """
+    results = ResultFolder(folder, overwrite=overwrite)
+    require_video_results(results, source, name)
+    made_from = source_of(source)
+
+    def rename(temporary: Path, overlay: Path) -> None:
+        results.record_file(f"{name}.mp4", temporary, made_from)
+        os.replace(temporary, overlay)
+
+    state, frames, written, lanes = Tracks(), 0, 0, 0
+    interruption: KeyboardInterrupt | None = None
+    with ExitStack() as stack:
+        video = stack.enter_context(Video(source))
+        temporary = stack.enter_context(results.replacing(f"{name}.lanes.json", made_from))
+        rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+        append = stack.enter_context(video_file(folder / f"{name}.mp4", video.size, video.fps, rename))
+        about = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
+        view = calibrated(predictor, source)
+        about["viewport"] = viewport_json(view) if view is not None else None
+        rows.write(json.dumps(about)[:-1] + ', "frames": [')
+        try:
+            for number, image in enumerate(progress(video, f"Detecting {video.source}", video.count)):
+                frame = (image.shape[1], image.shape[0])
+                predictor.set_image(image, view)
+                found = predictor.lanes(conf)
+                if tracking:
+                    state = advance(state, found, frame)
+                    tracks = shown(state, frame)
+                    drawn = [lane for _, lane in tracks]
+                    colours = [PALETTE[(one.identity - 1) % len(PALETTE)] for one, _ in tracks]
+                    facts = [{"track": one.identity, "seen": one.missed == 0} | lane_json(lane) for one, lane in tracks]
+                else:
+                    drawn, colours, facts = found, list(PALETTE), [lane_json(lane) for lane in found]
+                picture = draw_lanes(image, drawn, colours)
+                while written < video.due:
+                    append(picture)
+                    written += 1
+                row = {"frame": number, "seconds": round(video.seconds, 3), "lanes": facts}
+                rows.write(("," if number else "") + "\n" + json.dumps(row))
+                frames, lanes = frames + 1, lanes + len(drawn)
+        except KeyboardInterrupt as error:
+            interruption = error
+        rows.write("\n]}\n")
+    if interruption is not None and type(interruption) is not KeyboardInterrupt:
+        raise interruption  # not Ctrl-C in front of a camera: the whole process is asked to end
+    interrupted = interruption is not None
+    return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted, video.live and not interrupted)
+
+
+def require_video_results(results: ResultFolder, source: Source, name: str) -> None:
+    """Raise UserError when what `detect_video` writes would replace the video, or a file that is no result of it."""
+    if isinstance(source, Path):
+        results.reads.add(source)
+    for suffix in VIDEO_RESULTS:
+        results.check(f"{name}{suffix}", source_of(source))
+
+
+def source_of(source: Source) -> str:
+    """What results are made from, for `ResultFolder`: the path of a file; "" for a camera, which shows it once only."""
+    return str(source.resolve()) if isinstance(source, Path) else ""
+
+
+def calibrated(predictor: Predictor, source: Source) -> Viewport | None:
+    """One crop for all frames of a video file, from its first seconds; None where a camera's is chosen as it runs."""
+    if predictor.config.model.viewport_mode == "fixed":
+        return predictor.config.model.viewport
+    if not isinstance(source, Path):
+        return None
+    with Video(source) as video:
+        return predictor.calibrate([image.copy() for image in islice(video, 0, CALIBRATION_SPAN, CALIBRATION_STEP)])
+
+
+def viewport_json(viewport: Viewport) -> dict[str, float]:
+    """Left, top, right and bottom of a viewport, in fractions of the frame."""
+    return {edge: round(getattr(viewport, edge), 4) for edge in ("left", "top", "right", "bottom")}
+
+
+def lane_json(lane: Lane) -> dict[str, Any]:
+    """Score of a lane and its points [[x, y], ...] in pixels, bottom first."""
+    return {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}

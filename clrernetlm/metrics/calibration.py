@@ -1,0 +1,62 @@
+"""Whether a score is a probability: how often lanes of a score are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clrernetlm.metrics.sweep import ScoredIous
+
+BINS = 10
+
+
+def reliability(scores: ArrayLike, right: ArrayLike, bins: int = BINS) -> dict[str, Any]:
+    """(N,) scores in [0, 1], (N,) whether the lane is right -> JSON: bins of equal width, expected calibration error.
+
+    A bin holds from, to, count, the mean score and the share that is right (None where it is empty). The error is the
+    mean distance of the two over all lanes; None without lanes. Source: Naeini et al., 2015.
+    """
+    values, hits = np.asarray(scores, np.float64), np.asarray(right, bool)
+    bin_of = np.clip((values * bins).astype(np.int64), 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    score_sums = np.bincount(bin_of, values, minlength=bins)
+    hit_sums = np.bincount(bin_of, hits, minlength=bins)
+    error = float(np.abs(score_sums - hit_sums).sum() / len(values)) if len(values) else None
+    rows = [
+        {
+            "from": number / bins,
+            "to": (number + 1) / bins,
+            "count": int(count),
+            "score": float(score / count) if count else None,
+            "right": float(hit / count) if count else None,
+        }
+        for number, (count, score, hit) in enumerate(zip(counts, score_sums, hit_sums, strict=True))
+    ]
+    return {"lanes": len(values), "expected_calibration_error": error, "bins": rows}
+
+
+@dataclass
+class ScoreLog:
+    """Notes the score of every lane that passes, and the IoU with the label nearest to it, image by image."""
+
+    scores: list[NDArray[np.float64]] = field(default_factory=list)
+    ious: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def watch(self, images: Iterable[ScoredIous]) -> Iterator[ScoredIous]:
+        """The same images, one at a time."""
+        for scores, ious in images:
+            self.scores.append(scores)
+            self.ious.append(ious.max(axis=1, initial=0.0))
+            yield scores, ious
+
+    def reliability(self, iou_threshold: float = 0.5, bins: int = BINS) -> dict[str, Any]:
+        """`reliability` of the score as the probability of an IoU above the threshold with some label."""
+        ious = np.concatenate([np.zeros(0), *self.ious])
+        return {
+            "iou_threshold": iou_threshold,
+            **reliability(np.concatenate([np.zeros(0), *self.scores]), ious > iou_threshold, bins),
+        }

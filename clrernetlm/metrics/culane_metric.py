@@ -1,0 +1,109 @@
+"""IoU of lanes drawn as thick lines, and which prediction is which lane: the CULane metric in both its readings.
+
+`clrernet` is the reading behind the published CLRerNet numbers, `official` that of the data set's own tool:
+
+|                     | clrernet                                  | official                                    |
+|---------------------|-------------------------------------------|---------------------------------------------|
+| curve               | B-spline, 5 uniform samples per segment   | natural cubic, 50 samples per segment       |
+| two points          | the same                                  | straight                                    |
+| to whole pixels     | truncated                                 | rounded, half to even                       |
+| fewer than 2 points | not a lane: no row, no column             | a lane with IoU 0 to every other            |
+
+In both, a point equal to the one before it is skipped, and two lanes without any pixel in the image have IoU 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from clrernetlm.core.argument_checks import require_sequence, require_size, require_whole_number, shown
+from clrernetlm.core.errors import UserError
+
+Semantics = Literal["clrernet", "official"]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+MAX_WIDTH, MAX_SIDE = 1000, 32000  # pixels
+
+
+def lane_ious(
+    pred: Sequence[ArrayLike],
+    gt: Sequence[ArrayLike],
+    semantics: Semantics = "clrernet",
+    width: int = 30,
+    image_size: tuple[int, int] = (1640, 590),
+) -> FloatArray:
+    """Lanes as (n, 2) x, y in pixels of `image_size` -> (n_pred, n_gt) float64 IoU of the lanes drawn `width` wide.
+
+    With `semantics="clrernet"` lanes of fewer than two points are left out: the matrix has rows and columns for the
+    others only, in their order. With `"official"` every lane has its row or column.
+
+    Raises UserError for a lane that is not an (n, 2) array of finite numbers, and for settings that make no sense.
+    Exact to the bit for both published tools (drawing as in OpenCV 4.10 to 4.12).
+    """
+    check_settings(semantics, width, image_size)
+    require_sequence(pred, "pred", "lanes")
+    require_sequence(gt, "gt", "lanes")
+    lanes = [_as_points(lane, f"pred lane {i}") for i, lane in enumerate(pred)]
+    predictions = len(lanes)
+    lanes += [_as_points(lane, f"gt lane {i}") for i, lane in enumerate(gt)]
+    stops = np.cumsum([0, *(len(lane) for lane in lanes)])
+    points = np.concatenate(lanes) if lanes else np.zeros((0, 2))
+    return ious_of_points(points, stops, predictions, semantics, width, image_size)
+
+
+def ious_of_points(
+    points: FloatArray,
+    stops: IntArray,
+    predictions: int,
+    semantics: Semantics,
+    width: int,
+    image_size: tuple[int, int],
+) -> FloatArray:
+    """`lane_ious` without checks: lane i is points[stops[i]:stops[i + 1]], predictions first, then labels."""
+    from clrernetlm.metrics import overlap  # numba takes a moment to import; only comparing lanes needs it
+
+    pen = overlap.pen_of_width(int(width))
+    size = (int(image_size[0]), int(image_size[1]))
+    return overlap.image_ious(points, stops, predictions, semantics == "official", pen, size)
+
+
+def match_lanes(ious: FloatArray, semantics: Semantics = "clrernet") -> tuple[IntArray, IntArray]:
+    """(n_pred, n_gt) IoU -> rows, columns of the one-to-one matching with the largest sum of IoU.
+
+    A pair is a hit at a threshold when its IoU is larger. One matching serves all thresholds, as in both tools.
+    """
+    try:
+        if semantics == "official":
+            return linear_sum_assignment(ious, maximize=True)
+        return linear_sum_assignment(1 - ious)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"ious: {shown(ious)} is not a table of finite numbers; use the (n_pred, n_gt) array of lane_ious"
+        ) from None
+
+
+def check_settings(semantics: str, width: int, image_size: tuple[int, int]) -> None:
+    """Raises UserError when lanes cannot be compared with these settings."""
+    if not isinstance(semantics, str) or semantics not in get_args(Semantics):
+        raise UserError(f"semantics: {shown(semantics)} is unknown; use {' or '.join(get_args(Semantics))}")
+    require_whole_number(width, "width", 2, MAX_WIDTH)
+    require_size(image_size, "image_size", 1, MAX_SIDE)
+
+
+def _as_points(lane: ArrayLike, name: str) -> FloatArray:
+    try:
+        points = np.asarray(lane, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{name}: not an array of numbers; expected (n, 2) x, y") from None
+    if points.size == 0:
+        return np.zeros((0, 2))
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise UserError(f"{name}: an array of shape {points.shape}; expected (n, 2) x, y")
+    if not np.isfinite(points).all():
+        raise UserError(f"{name}: NaN or infinite coordinate; remove that point")
+    return points

@@ -1,0 +1,258 @@
+"""A whole data set evaluated: files in, counts out, on all cores, in one pass and in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clrernetlm.core.argument_checks import require_number, require_path, require_sequence
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, replacing
+from clrernetlm.core.output_files import begins_with, check_output, read_head
+from clrernetlm.core.worker_pool import map_in_processes, worker_count
+from clrernetlm.distributed.sharding import Shard
+from clrernetlm.metrics.counts import MF1_THRESHOLDS, EvaluationResult, Tally
+from clrernetlm.metrics.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
+from clrernetlm.metrics.frame_scale import (
+    CANVAS_WIDTH,
+    SLACK,
+    ImageSize,
+    canvas_size,
+    frame_scale,
+    listed_frame,
+    require_fitting_labels,
+)
+from clrernetlm.metrics.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
+
+Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
+CHUNK = 64  # images a worker takes at a time
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know."""
+
+    pred_dir: PathLike
+    gt_dir: PathLike
+    semantics: Semantics
+    width: int
+    image_size: ImageSize
+    thresholds: tuple[float, ...]  # asked for
+    per_image: bool
+
+    @property
+    def suspicious(self) -> FloatArray:
+        """x and y that hardly any label exceeds unless its frame is larger than the canvas."""
+        return SLACK * np.array(self.image_size or (np.inf, np.inf))
+
+    @property
+    def counted(self) -> tuple[float, ...]:
+        """All thresholds that are counted: the ones asked for and those of mF1."""
+        return tuple(sorted({*self.thresholds, *MF1_THRESHOLDS}))
+
+
+@dataclass
+class ChunkResult:
+    """What a worker found in its images: counts of all of them and of every category."""
+
+    total: Tally
+    categories: dict[str, Tally]
+    lines: list[str]  # JSON, one per image, when asked for
+    missing: int  # prediction files that do not exist
+
+
+def evaluate(
+    pred_dir: PathLike,
+    gt_dir: PathLike,
+    list_file: PathLike,
+    *,
+    categories: PathLike | None = None,
+    semantics: Semantics = "clrernet",
+    width: int = 30,
+    image_size: ImageSize = (1640, 590),
+    thresholds: Sequence[float] = (0.1, 0.5, 0.75),
+    workers: int = 0,
+    per_image: PathLike | None = None,
+    progress: bool = False,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Compare `<pred_dir>/<image>.lines.txt` with `<gt_dir>/<image>.lines.txt` for every image of a list.
+
+    `list_file`: one image a line, first column, leading `/` or not. `categories`: a folder of such lists
+    (`test0_normal.txt`, ...), of which the images in `list_file` count; or `folders`, for the top-level folders of the
+    images. `width` in pixels of `image_size` (width, height), which takes coordinates as they are; None scales every
+    frame to 1640 pixels wide and needs the images beside their labels. `workers`: processes, 0 = one per core.
+    `per_image`: a JSON-lines file with the counts, hits and IoUs of every image, in the order of the list. `shard`:
+    only its images of the list count, if any; the results of all shards add up to that of the list. `overwrite` allows
+    `per_image` to replace such a file of an earlier run.
+
+    A missing prediction file means no lanes; the result counts them. Raises UserError when all are missing, for a
+    missing label file, for a malformed file (naming the line), for labels beyond `image_size`, for an empty list and
+    for settings that make no sense.
+    """
+    check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
+    require_sequence(thresholds, "thresholds", "IoU thresholds")
+    for threshold in thresholds:
+        require_number(threshold, "thresholds", 0, math.nextafter(1, 0))
+    if not len(thresholds):
+        raise UserError("thresholds: none given; use numbers from 0 to less than 1, such as 0.5")
+    for path, name in ((pred_dir, "pred_dir"), (gt_dir, "gt_dir"), (list_file, "list_file")):
+        require_path(path, name)
+    for optional, name in ((categories, "categories"), (per_image, "per_image")):
+        if optional is not None:
+            require_path(optional, name)
+    workers = worker_count(workers)
+    for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder}: no such folder of {name}; check the path")
+    if per_image is not None:
+        check_output(per_image, "a per-image file", is_per_image, parameter="per_image", overwrite=overwrite)
+    job = Job(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
+    names = _categories(categories, list_file, gt_dir)
+    total = Tally(job.counted)
+    by_category = {name: Tally(job.counted) for name in names}
+    entries = _entries(list_file, names, gt_dir)
+    chunks = _chunks(entries if shard is None else shard.pick(entries))
+    with replacing(per_image) if per_image is not None else nullcontext() as temporary:
+        with open(temporary or os.devnull, "w", encoding="utf-8") as lines:
+            missing = 0
+            for result in _progress(_run(job, chunks, workers), progress):
+                total.add(result.total)
+                missing += result.missing
+                for name, tally in result.categories.items():
+                    by_category[name].add(tally)
+                lines.writelines(result.lines)
+        if total.images == 0 and next(read_images(list_file), None) is None:
+            raise UserError(f"{list_file}: no images; expected one image path a line")
+        if shard is None and missing == total.images:
+            example = lines_file(pred_dir, next(read_images(list_file, gt_dir)))
+            raise UserError(
+                f"{pred_dir}: 0 of {total.images:,} prediction files found, among them {example}; check the folder and "
+                f"the paths in {list_file}"
+            )
+    settings = {"semantics": semantics, "width": width, "image_size": image_size and list(image_size)}
+    return EvaluationResult(job.thresholds, total, by_category, settings, missing)
+
+
+def _categories(categories: PathLike | None, list_file: PathLike, root: PathLike) -> dict[str, list[str]]:
+    if categories is None:
+        return {}
+    if os.fspath(categories) == FOLDERS:
+        return folder_categories(list_file, root)
+    return read_categories(categories, root)
+
+
+def _entries(list_file: PathLike, categories: dict[str, list[str]], root: PathLike) -> Iterator[Entry]:
+    members: dict[str, tuple[str, ...]] = {}
+    for name, images in categories.items():
+        for image in images:
+            members[image] = (*members.get(image, ()), name)
+    for image in read_images(list_file, root):
+        yield image, members.get(image, ())
+
+
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    iterator = iter(entries)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[ChunkResult]:
+    """Results of the chunks in order; few of them are on their way at any time."""
+    first = list(islice(chunks, 2))
+    if workers == 1 or len(first) < 2:  # not worth a process
+        for chunk in (*first, *chunks):
+            yield evaluate_chunk(job, chunk)
+        return
+    yield evaluate_chunk(job, first[0])  # compiles the kernels once, before the workers need them
+    yield from map_in_processes(partial(evaluate_chunk, job), chain(first[1:], chunks), workers)
+
+
+def is_per_image(path: Path) -> bool:
+    """Whether a file is a per-image file of `evaluate`."""
+    return begins_with('{"path": "/')(path) and b'"tp": {' in read_head(path)
+
+
+def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResult]:
+    if not shown:
+        yield from results
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("images"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Evaluating", total=None)
+        for result in results:
+            bar.advance(task, result.total.images)
+            yield result
+
+
+def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
+    """Tallies of a few images (image, categories); runs in a worker."""
+    counted = job.counted
+    matches: dict[str, list[FloatArray]] = {"": []}
+    sizes: dict[str, list[int]] = {"": [0, 0, 0]}  # predictions, labels, images
+    lines, missing = [], 0
+    for image, categories in entries:
+        ious = image_ious(job, image)
+        missing += ious.shape[0] == 0 and not os.path.exists(lines_file(job.pred_dir, image))
+        rows, columns = match_lanes(ious, job.semantics)
+        matched = ious[rows, columns]
+        for name in ("", *categories):
+            matches.setdefault(name, []).append(matched)
+            size = sizes.setdefault(name, [0, 0, 0])
+            size[0] += ious.shape[0]
+            size[1] += ious.shape[1]
+            size[2] += 1
+        if job.per_image:
+            lines.append(json.dumps(_image_line(image, ious, rows, matched, job.thresholds)) + "\n")
+    tallies = {}
+    for name, found in matches.items():
+        tallies[name] = Tally(counted)
+        tallies[name].count(np.concatenate([np.zeros(0), *found]), *sizes[name])
+    return ChunkResult(tallies.pop(""), tallies, lines, missing)
+
+
+def image_ious(job: Job, image: str) -> FloatArray:
+    """(n_pred, n_gt) IoU of one image's files."""
+    from clrernetlm.metrics.lane_files import read_points
+
+    label_file = lines_file(job.gt_dir, image)
+    predicted, stops = read_points(lines_file(job.pred_dir, image), missing_is_empty=True)
+    labelled, label_stops = read_points(label_file)
+    points = np.concatenate((predicted, labelled))
+    stops = np.concatenate((stops, label_stops[1:] + len(predicted)))
+    predictions = len(stops) - len(label_stops)
+    size = job.image_size
+    if size is not None and (labelled > job.suspicious).any():  # rarely; the slow look at every lane decides
+        lanes = np.split(labelled, label_stops[1:-1])
+        require_fitting_labels(size, job.gt_dir, image, lanes)
+    if size is None:
+        frame = listed_frame(job.gt_dir, image)
+        points, size = points * frame_scale(None, frame), canvas_size(None, frame)
+    return ious_of_points(points, stops, predictions, job.semantics, job.width, size)
+
+
+def _image_line(
+    image: str, ious: FloatArray, rows: Any, matched: FloatArray, thresholds: tuple[float, ...]
+) -> dict[str, Any]:
+    line: dict[str, Any] = {"path": "/" + image, "tp": {}, "fp": {}, "fn": {}, "hits": {}}
+    for threshold in thresholds:
+        hits = np.zeros(ious.shape[0], bool)
+        hits[rows] = matched > threshold
+        tp, key = int(hits.sum()), f"{threshold:g}"
+        line["tp"][key], line["fp"][key], line["fn"][key] = tp, ious.shape[0] - tp, ious.shape[1] - tp
+        line["hits"][key] = hits.astype(int).tolist()
+    return {**line, "ious": ious.tolist()}

@@ -1,0 +1,87 @@
+"""`.lines.txt` files read fast: the same numbers and the same errors as `clrernetlm.core.lane.read_lines`."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from clrernetlm.core.files import PathLike
+from clrernetlm.core.lane import MOST_BYTES, read_lines, require_few_lanes
+from clrernetlm.core.numba_jit import Bytes, Floats, Ints, kernel
+from clrernetlm.core.text_files import open_at_once
+
+POWERS_OF_TEN = 10.0 ** np.arange(23)  # all exact in float64
+MANTISSA_LIMIT = 1 << 53  # up to here a whole number / a power of ten is the float64 nearest to the decimal
+
+
+@kernel
+def _parse(text: Bytes, powers: Floats) -> tuple[bool, Floats, Ints]:
+    """(bytes,) uint8 -> (understood, values (n,), values up to the end of each line (lines + 1,)).
+
+    Understands plain decimals, blanks and line ends only. Everything else, right or wrong, is left to Python.
+    """
+    values = np.empty(len(text) // 2 + 1)
+    stops = np.zeros(np.count_nonzero(text == 10) + 2, np.int64)
+    count, lines, at = 0, 0, 0
+    while at < len(text):
+        byte = text[at]
+        if byte == 32 or byte == 9 or (byte == 13 and at + 1 < len(text) and text[at + 1] == 10):
+            at += 1
+            continue
+        if byte == 10:
+            lines += 1
+            stops[lines] = count
+            at += 1
+            continue
+        negative = byte == 45
+        if negative or byte == 43:
+            at += 1
+        mantissa, digits, decimals, fraction = 0, 0, 0, False
+        while at < len(text):
+            byte = text[at]
+            if 48 <= byte <= 57:
+                mantissa = mantissa * 10 + (byte - 48)
+                digits += 1
+                decimals += fraction
+                if mantissa > MANTISSA_LIMIT or decimals > 22:
+                    return False, values[:0], stops[:0]
+            elif byte == 46 and not fraction:
+                fraction = True
+            else:
+                break
+            at += 1
+        if digits == 0 or (at < len(text) and byte != 32 and byte != 9 and byte != 10 and byte != 13):
+            return False, values[:0], stops[:0]
+        value = mantissa / powers[decimals]
+        values[count] = -value if negative else value
+        count += 1
+    if len(text) and text[-1] != 10:
+        lines += 1
+        stops[lines] = count
+    return True, values[:count], stops[: lines + 1]
+
+
+def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Floats, Ints]:
+    """Lanes of one file as points (n, 2) x, y and stops (lanes + 1,): lane i is points[stops[i]:stops[i + 1]].
+
+    `missing_is_empty`: a file that does not exist has no lanes. Raises UserError naming file and line otherwise, as
+    `read_lines` does.
+    """
+    try:
+        with open(path, "rb", buffering=0, opener=open_at_once) as file:
+            data = file.read() if os.fstat(file.fileno()).st_size <= MOST_BYTES else None
+    except FileNotFoundError:
+        if missing_is_empty:
+            return np.zeros((0, 2)), np.zeros(1, np.int64)
+        data = None
+    except (OSError, ValueError):  # a NUL byte in the name
+        data = None
+    if data is not None:
+        understood, values, stops = _parse(np.frombuffer(data, np.uint8), POWERS_OF_TEN)
+        if understood and not (stops & 1).any():
+            require_few_lanes(path, len(stops) - 1)
+            return values.reshape(-1, 2), stops >> 1
+    lanes = read_lines(path)
+    stops = np.cumsum([0, *(len(lane) for lane in lanes)])
+    return (np.concatenate(lanes) if lanes else np.zeros((0, 2))), stops

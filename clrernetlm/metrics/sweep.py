@@ -1,0 +1,151 @@
+"""Which confidence threshold is best: F1 over the threshold, and the precision-recall curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.core.argument_checks import require_number, require_sequence
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike
+from clrernetlm.core.lane import read_lines
+from clrernetlm.distributed.sharding import Shard
+from clrernetlm.metrics.counts import scores as scores_of
+from clrernetlm.metrics.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
+from clrernetlm.metrics.frame_scale import (
+    CANVAS_WIDTH,
+    ImageSize,
+    canvas_size,
+    frame_scale,
+    listed_frame,
+    require_fitting_labels,
+)
+from clrernetlm.metrics.image_lists import lines_file, read_images
+from clrernetlm.metrics.prediction_files import read_predictions
+
+ScoredIous = tuple[FloatArray, FloatArray]  # (n_pred,) scores, (n_pred, n_gt) IoU
+CONFIDENCES = tuple(i / 100 for i in range(1, 100))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Counts at each confidence threshold (C,); a prediction counts when its score is at least the threshold."""
+
+    iou_threshold: float
+    confidences: tuple[float, ...]
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+
+    def __add__(self, other: Sweep) -> Sweep:
+        """The counts of both, for other images swept in the same way."""
+        return replace(self, tp=self.tp + other.tp, fp=self.fp + other.fp, fn=self.fn + other.fn)
+
+    def points(self) -> list[dict[str, Any]]:
+        """confidence, tp, fp, fn, precision, recall, f1 per confidence threshold: both curves."""
+        return [
+            {"confidence": confidence, **scores_of(int(tp), int(fp), int(fn))}
+            for confidence, tp, fp, fn in zip(self.confidences, self.tp, self.fp, self.fn, strict=True)
+        ]
+
+    def best(self) -> dict[str, Any]:
+        """The point with the highest F1; of equal ones the lowest confidence."""
+        return max(self.points(), key=lambda point: point["f1"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON: the IoU threshold, the best point and all points."""
+        return {"iou_threshold": self.iou_threshold, "best": self.best(), "points": self.points()}
+
+
+def sweep_confidence(
+    images: Iterable[ScoredIous],
+    iou_threshold: float = 0.5,
+    confidences: Sequence[float] = CONFIDENCES,
+    semantics: Semantics = "clrernet",
+) -> Sweep:
+    """(n_pred,) scores and (n_pred, n_gt) IoU per image, streamed -> exact counts at every confidence threshold.
+
+    At every threshold the predictions that are left are matched anew, as evaluating their files would. An image's
+    counts only change where a prediction drops out, so it is matched at most n_pred times, whatever the grid.
+    """
+    require_sequence(confidences, "confidences", "confidence thresholds")
+    for confidence in confidences:
+        require_number(confidence, "confidences")
+    grid = np.asarray(sorted(confidences), np.float64)
+    tp = np.zeros(len(grid), np.int64)
+    predictions = np.zeros(len(grid), np.int64)
+    labels = 0
+    for scores, ious in images:
+        labels += ious.shape[1]
+        # Threshold i keeps the predictions from rank first[i] on, ranked by score from below.
+        ranked = np.sort(scores)
+        first = np.searchsorted(ranked, grid, side="left")
+        predictions += len(scores) - first
+        hits = np.zeros(len(scores) + 1, np.int64)
+        for rank in np.unique(first):
+            if rank < len(scores) and ious.shape[1]:
+                kept = ious[scores >= ranked[rank]]
+                hits[rank] = np.count_nonzero(kept[match_lanes(kept, semantics)] > iou_threshold)
+        tp += hits[first]
+    return Sweep(iou_threshold, tuple(grid.tolist()), tp, predictions - tp, labels - tp)
+
+
+def scored_ious(
+    predictions_file: PathLike,
+    gt_dir: PathLike,
+    list_file: PathLike | None = None,
+    semantics: Semantics = "clrernet",
+    width: int = 30,
+    image_size: ImageSize = (1640, 590),
+    shard: Shard | None = None,
+) -> Iterator[ScoredIous]:
+    """Scores and IoUs of the images of a predictions file, one at a time, against `<gt_dir>/<image>.lines.txt`.
+
+    With `list_file` only its images count, each once, and those without a prediction count as images without predicted
+    lanes. `image_size`, and `shard` of that list, as in `evaluate`.
+    Raises UserError for a malformed or missing file, for one that has no image of the whole list, and for labels beyond
+    `image_size`.
+    """
+    check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
+    missing: set[str] | None = None
+    if list_file is not None:
+        missing = _first_listed(list_file, gt_dir, shard or Shard())
+    matched = 0
+    for prediction in read_predictions(predictions_file):
+        if missing is not None:
+            if prediction.path not in missing:
+                continue
+            missing.remove(prediction.path)
+        matched += 1
+        labels = read_lines(lines_file(gt_dir, prediction.path))
+        # Lanes that the reading does not count must not keep their score either.
+        lanes = [lane for lane in prediction.lanes if semantics == "official" or len(lane) >= 2]
+        require_fitting_labels(image_size, gt_dir, prediction.path, labels)
+        found, size = [lane.points for lane in lanes], image_size
+        if size is None:
+            frame = listed_frame(gt_dir, prediction.path)
+            scale, size = frame_scale(None, frame), canvas_size(None, frame)
+            found, labels = [points * scale for points in found], [points * scale for points in labels]
+        ious = lane_ious(found, labels, semantics, width, size)
+        yield np.array([lane.score for lane in lanes], np.float64), ious
+    if missing and not matched and shard is None:
+        raise UserError(
+            f"{predictions_file}: has none of the {len(missing):,} images of {list_file}, such as /{min(missing)}; "
+            "check both"
+        )
+    for image in sorted(missing or ()):
+        # Without predictions the shape alone matters, which the canvas does not change.
+        labels = read_lines(lines_file(gt_dir, image))
+        yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))
+
+
+def _first_listed(list_file: PathLike, root: PathLike, shard: Shard) -> set[str]:
+    """The images of a shard that no line before theirs names."""
+    numbers: dict[str, int] = {}
+    for number, image in enumerate(read_images(list_file, root)):
+        numbers.setdefault(image, number)
+    return {image for image, number in numbers.items() if shard.holds(number)}

@@ -1,0 +1,116 @@
+"""The losses of CLRerNet and CLRNet on lanes that are already matched."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clrernetlm.core.errors import UserError
+from clrernetlm.distributed.reduce import mean_over_processes
+from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE, paired_iou, slants
+from clrernetlm.models.clrernet.targets import IGNORED_LABEL
+
+
+class KorniaFocalLoss(nn.Module):
+    """(..., C) logits and (...) class indices -> (...) focal loss of each row, summed over the classes.
+
+    `-alpha * (1 - p)^gamma * log p` on the softmax, as kornia computes it: 1e-6 is added to the probabilities and to
+    the one-hot target. Source: focal loss, arXiv 1708.02002.
+    """
+
+    def __init__(self, alpha: float = 0.5, gamma: float = 2.0, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.alpha, self.gamma, self.loss_weight = alpha, gamma, loss_weight
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        probability = logits.softmax(-1) + 1e-6
+        one_hot = target.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+        # |1 - p|: the added 1e-6 can push p above 1, where a fractional gamma would give NaN.
+        focal = -self.alpha * (1 - probability).abs().pow(self.gamma) * probability.log()
+        return ((one_hot + 1e-6) * focal).sum(-1) * self.loss_weight
+
+
+class CLRNetIoULoss(nn.Module):
+    """(..., 72) predicted and target x relative to the image width -> scalar: mean of `1 - LineIoU`, times the weight.
+
+    Rows where the target is outside [0, 1) are left out. No lanes at all give 0 that still carries a gradient graph.
+    `lane_width` is the half width of a lane, relative. Source: CLRNet, arXiv 2203.10350.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, lane_width: float = 15 / 800) -> None:
+        super().__init__()
+        self.loss_weight, self.lane_width = loss_weight, lane_width
+
+    def iou(self, pred: Tensor, target: Tensor) -> Tensor:
+        """(..., 72), (..., 72) -> (...) IoU of each pair, in (-1, 1]."""
+        return paired_iou(pred, target, self.lane_width, self.lane_width)
+
+    def per_lane(self, pred: Tensor, target: Tensor) -> Tensor:
+        """(..., 72), (..., 72) -> (...) weighted loss of each pair."""
+        return (1 - self.iou(pred, target)) * self.loss_weight
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        losses = self.per_lane(pred, target)
+        return losses.mean() if losses.numel() else losses.sum()
+
+
+class LaneIoULoss(CLRNetIoULoss):
+    """As `CLRNetIoULoss`, with half widths that grow with the slope of each lane, so slanted lanes count fully.
+
+    The prediction's width carries no gradient. `crop_size` is what the network sees, in pixels of the frame: the slope
+    is measured there. Source: CLRerNet, arXiv 2305.08366.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        lane_width: float = 7.5 / 800,
+        crop_size: tuple[int, int] = CULANE_CROP_SIZE,
+    ) -> None:
+        super().__init__(loss_weight, lane_width)
+        self.crop_size = crop_size
+
+    def iou(self, pred: Tensor, target: Tensor) -> Tensor:
+        pred_width = slants(pred, self.crop_size) * self.lane_width
+        target_width = slants(target, self.crop_size, ignore_missing=True) * self.lane_width
+        return paired_iou(pred, target, pred_width, target_width)
+
+
+class CLRNetSegLoss(nn.Module):
+    """(B, C, H, W) logits and (B, H, W) labels -> scalar: cross-entropy, averaged with the class weights.
+
+    Class 0 is the background and weighs `bg_weight`, the others 1. Pixels of label `ignore_label`, and of any label
+    that is no class, do not count; if none counts, the loss is 0. In a distributed training the weights are averaged
+    over all processes, so that the mean of the losses is the loss of the whole batch. Raises UserError when the logits
+    do not have `num_classes` channels (None: any number will do).
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        num_classes: int | None = None,
+        bg_weight: float = 0.4,
+        ignore_label: int = IGNORED_LABEL,
+    ) -> None:
+        super().__init__()
+        self.loss_weight, self.num_classes = loss_weight, num_classes
+        self.bg_weight, self.ignore_label = bg_weight, ignore_label
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        classes = logits.shape[1]
+        if self.num_classes not in (None, classes):
+            raise UserError(
+                f"segmentation: {classes} channels where the loss expects {self.num_classes} classes; "
+                "set max_lanes to the number of lanes in the masks"
+            )
+        labels = labels.long()
+        counts = (labels != self.ignore_label) & (labels >= 0) & (labels < classes)
+        weight = torch.ones(classes, dtype=logits.dtype, device=logits.device)
+        weight[0] = self.bg_weight
+        total = F.cross_entropy(
+            logits, labels.masked_fill(~counts, -1), weight=weight, ignore_index=-1, reduction="sum"
+        )
+        # Sum of the weights of the pixels that count: all of them, less what the background falls short of 1.
+        norm = mean_over_processes(counts.sum() - (1 - self.bg_weight) * (counts & (labels == 0)).sum())
+        return self.loss_weight * total / norm.clamp(min=torch.finfo(logits.dtype).tiny)

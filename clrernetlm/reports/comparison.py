@@ -1,0 +1,148 @@
+"""The HTML report of LaneLM beside its detector, in the style of the report of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from clrernetlm.core.drawing import Colour, draw_lanes
+from clrernetlm.core.files import PathLike, write_text_atomically
+from clrernetlm.core.lane import Points
+from clrernetlm.core.viewport import Image
+from clrernetlm.metrics.sweep import Sweep
+from clrernetlm.reports.charts import Series, line_chart
+from clrernetlm.reports.report import (
+    COLOURS,
+    Section,
+    facts_html,
+    figure_html,
+    headline_html,
+    key_html,
+    metric_html,
+    page_html,
+    sections_html,
+    sweep_html,
+    table_html,
+)
+from clrernetlm.reports.table import COMPARISON_HEADS, category_rows, comparison_cells
+
+YELLOW: Colour = (40, 225, 245)
+WHITE: Colour = (255, 255, 255)
+JUDGES = {"detector": "detector's score", "lanelm": "LaneLM's score"}
+Panels = tuple[str, Sequence[tuple[str, Image]]]  # an image's path; captions and pictures of it
+
+
+def write_comparison(
+    path: PathLike,
+    document: Mapping[str, Any],
+    results: Mapping[str, dict[str, Any]],
+    *,
+    title: str,
+    sweeps: Mapping[str, Sweep],
+    pictures: Sequence[Panels] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the JSON document of `clrernetlm test` with LaneLM as one self-contained HTML file, atomically.
+
+    `results`: `EvaluationResult.to_dict()` by name, the detector first; `sweeps`: confidence sweeps by name. Raises
+    UserError when the file cannot be written.
+    """
+    rows = [[name, *comparison_cells(result)] for name, result in results.items()]
+    first = next(iter(results.values()))
+    parts = [Section("Detector and LaneLM", table_html(["", *COMPARISON_HEADS], rows) + metric_html(first))]
+    if first["categories"]:
+        parts.append(Section("F1@50 by category", table_html(["", *results], category_rows(results), total=True)))
+    parts.append(Section("Confidence threshold", sweep_html(sweeps)))
+    if "verification" in document:
+        charts = (verification_chart(document["verification"]), reliability_chart(document["calibration"]))
+        figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
+        note = f'<p class="note">{escape(scores_note(document))}</p>'
+        parts.append(Section("What the scores say", f'<div class="charts">{figures}</div>{note}'))
+    if pictures:
+        parts.append(Section("Images with the most mistakes", panels_html(pictures)))
+    protocol = {name.replace("_", " "): _plain(value) for name, value in document["protocol"].items()}
+    parts.append(Section("Run", facts_html({**(facts or {}), **protocol})))
+    figures_on_top = [(f"{name}, F1@50", comparison_cells(result)[0]) for name, result in results.items()]
+    figures_on_top.append(("images", f"{first['images']:,}"))
+    write_text_atomically(path, page_html(title, headline_html(figures_on_top) + sections_html(parts)))
+
+
+def verification_chart(figures: Mapping[str, Any]) -> str:
+    """False proposals rejected over true ones lost, a curve per score, the point at 3 % marked."""
+    series = []
+    for judge, name in JUDGES.items():
+        curve, best = figures[judge]["curve"], figures[judge]["best"]
+        points = [(point["true_lost"], point["false_rejected"]) for point in curve]
+        mark = (best["true_lost"], best["false_rejected"]) if best else None
+        series.append(Series(name, points, mark, f"{100 * mark[1]:.1f} %" if mark else ""))
+    return line_chart(
+        series,
+        "Proposals rejected",
+        "true proposals lost, in percent",
+        "false proposals rejected, in percent",
+        key="right",
+        percent="xy",
+    )
+
+
+def reliability_chart(figures: Mapping[str, Any]) -> str:
+    """Share of lanes that are right over their score, a curve per score, and the diagonal where both are equal."""
+    series = [
+        Series(name, [(row["score"], row["right"]) for row in figures[judge]["bins"] if row["count"]])
+        for judge, name in JUDGES.items()
+    ]
+    diagonal = Series("a probability", [(0.0, 0.0), (1.0, 1.0)])
+    return line_chart(
+        [*series, diagonal],
+        "Reliability of the scores",
+        "score",
+        "percent of lanes with IoU > 0.5",
+        key="right",
+        percent="y",
+    )
+
+
+def scores_note(document: Mapping[str, Any]) -> str:
+    """The figures of both charts in a sentence or two."""
+    figures, calibration = document["verification"], document["calibration"]
+    parts = [f"{figures['true']:,} true and {figures['false']:,} false proposals"]
+    for judge, name in JUDGES.items():
+        best = figures[judge]["best"]
+        if best:
+            parts.append(
+                f"{name} rejects {100 * best['false_rejected']:.1f} % of the false ones "
+                f"and loses {100 * best['true_lost']:.1f} % of the true at {best['threshold']:.3f}"
+            )
+    errors = [
+        f"{name} {calibration[judge]['expected_calibration_error']:.3f}"
+        for judge, name in JUDGES.items()
+        if calibration[judge]["lanes"]
+    ]
+    return "; ".join(parts) + (f". Expected calibration error: {', '.join(errors)}." if errors else ".")
+
+
+def panels_html(pictures: Sequence[Panels]) -> str:
+    """Several pictures of each image side by side, its path below."""
+    rows = [
+        f'<div class="pictures beside">{"".join(figure_html(*panel) for panel in panels)}</div>'
+        f'<p class="note">{escape(path)}</p>'
+        for path, panels in pictures
+    ]
+    return key_html({**COLOURS, "click": YELLOW}) + "".join(rows)
+
+
+def draw_clicks(image: Image, clicks: Points) -> Image:
+    """(H, W, 3) BGR, clicks (K, 2) in its pixels -> a copy with a dot at each."""
+    size = max(image.shape[:2]) / 200
+    dots = [np.asarray(click, np.float64)[None] for click in clicks]
+    return draw_lanes(draw_lanes(image, dots, WHITE, 1.5 * size), dots, YELLOW, size)
+
+
+def _plain(value: object) -> object:
+    """A setting for people."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value

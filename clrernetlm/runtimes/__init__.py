@@ -1,8 +1,0 @@
-"""Exported models at work: ONNX Runtime, OpenVINO and torch.export programs behind one small interface."""
-
-from __future__ import annotations
-
-from clrernetlm.runtimes.base import BACKENDS, Backend, Runtime
-from clrernetlm.runtimes.opening import open_runtime
-
-__all__ = ["BACKENDS", "Backend", "Runtime", "open_runtime"]

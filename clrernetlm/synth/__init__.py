@@ -1,0 +1,7 @@
+"""Road generator: photograph-like scenes with exact lanes, in the layout of CULane."""
+
+from clrernetlm.synth.dataset import generate_dataset
+from clrernetlm.synth.renderer import lanes, render
+from clrernetlm.synth.sampling import CATEGORIES, SceneSettings, sample_scene
+
+__all__ = ["CATEGORIES", "SceneSettings", "generate_dataset", "lanes", "render", "sample_scene"]

@@ -1,0 +1,105 @@
+"""Cameras: frames of any shape, and how a recorder hangs behind the windscreen of any car."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clrernetlm.synth.camera.camera import Camera
+from clrernetlm.synth.camera.ego_vehicle import Bonnet, Hump
+
+# Width over height of the pictures that recorders write, and how often.
+SHAPES: tuple[tuple[float, float], ...] = (
+    (1640 / 590, 0.25),
+    (16 / 9, 0.5),
+    (4 / 3, 0.1),
+    (2.0, 0.08),
+    (2.4, 0.07),
+)
+# Blue, green and red of cars that are not grey: red, blue, green, gold, brown.
+CAR_COLOURS = ((28, 26, 130), (110, 62, 30), (62, 72, 40), (110, 150, 165), (42, 52, 72))
+_NEAREST = 1.22  # metres: the course of the road is known from here on
+
+
+def sample_size(rng: np.random.Generator, width: int) -> tuple[int, int]:
+    """(width, height) in pixels of a frame of this width in one of the `SHAPES`; the height is even."""
+    chances = np.array([chance for _, chance in SHAPES])
+    shape = SHAPES[int(rng.choice(len(SHAPES), p=chances / chances.sum()))][0]
+    return width, max(64, 2 * round(width / shape / 2))
+
+
+def sample_dashcam(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
+    """A camera for a picture of `size` (width, height), and its height above the road in metres.
+
+    It never sees ground nearer than the course of the road is known.
+    """
+    width, height = size
+    for attempt in range(50):
+        wide = float(np.clip(rng.normal(66, 17), 38, 110))
+        focal = width / 2 / float(np.tan(np.radians(wide) / 2))
+        flat = width / height
+        low, high, middle, spread = (0.34, 0.56, 0.45, 0.04) if flat > 2.2 else (0.22, 0.62, 0.385, 0.075)
+        horizon = float(np.clip(rng.normal(middle, spread), low, high)) * height
+        barrel = float(rng.uniform(0.0, 0.12)) if rng.random() < 0.4 else 0.0
+        if rng.random() < 0.12:
+            barrel = float(rng.uniform(0.12, 0.3))
+        roll = float(np.clip(rng.normal(0, 0.03), -0.07, 0.07)) if rng.random() < 0.3 else float(rng.normal(0, 0.01))
+        shift = (float(rng.normal(0, 0.012)) * width, float(rng.normal(0, 0.02)) * height)
+        yaw = float(np.clip(rng.normal(0, 0.05), -0.14, 0.14)) * min(1.0, wide / 66)
+        above = float(np.clip(rng.normal(1.45, 0.25), 0.9, 2.2))
+        if attempt == 49:  # a long lens sees nothing near
+            focal, barrel = 1.3 * width, 0.0
+        pitch = float(np.arctan(((height - 1) / 2 + shift[1] - horizon) / focal))
+        camera = Camera(width, height, focal, pitch, yaw, roll, barrel, shift)
+        _, up, ahead = camera.rays(np.array([0.0, width / 2, width - 1.0]), height - 1.0)
+        if ahead.all() and (-up).max() < above / _NEAREST:
+            break
+    return camera, above
+
+
+def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
+    """What the picture shows of the own car: nothing, the rim of a bonnet, a whole one, or the dashboard."""
+    kind = int(rng.choice(4, p=[0.36, 0.2, 0.26, 0.18]))
+    if kind == 0:
+        return None
+    dashboard = kind == 3
+    low, high = ((0.02, 0.08), (0.08, 0.26), (0.03, 0.3))[kind - 1]
+    tall = float(rng.uniform(low, high)) if kind != 2 else float(low + (high - low) * rng.beta(1.3, 1.8))
+    horizon = camera.project([0.0, 0.0, 1.0])[1] / camera.height
+    tall = min(tall, 0.5 * (1 - float(horizon)))
+    flat = rng.random() < (0.5 if dashboard else 0.2)
+    drop = float(rng.uniform(0.0, 0.15) if flat else rng.uniform(0.2, 1.0)) * tall
+    if rng.random() < 0.06:
+        drop = -0.5 * drop  # higher at the sides: the wings of the car
+    if dashboard:
+        grey, tint = float(rng.uniform(6, 46)), rng.uniform(0.9, 1.08, 3)
+        gloss = float(rng.uniform(0.0, 0.12))
+    else:
+        grey = float(rng.choice([10.0, 20.0, 45.0, 90.0, 150.0, 205.0]))
+        tint = rng.uniform(0.92, 1.06, 3)
+        if rng.random() < 0.25:
+            grey, tint = float(rng.uniform(0.5, 1.3)), np.asarray(CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))])
+        gloss = float(rng.uniform(0.03, 0.6))
+    b, g, r = (float(v) for v in np.clip(grey * rng.uniform(0.75, 1.25) * tint, 2, 240))
+    return Bonnet(
+        tall,
+        drop,
+        float(rng.uniform(0.3, 0.7) if rng.random() < 0.4 else rng.uniform(0.44, 0.56)),
+        (b, g, r),
+        gloss,
+        bool(rng.random() < 0.35),
+        power=float(rng.choice([2.0, 2.0, 4.0, 6.0])),
+        slant=float(rng.normal(0, 0.02)) * (rng.random() < 0.4),
+        grain=float(rng.uniform(0.02, 0.3)) if dashboard else float(rng.uniform(0, 0.04)),
+        streaks=0.0 if dashboard or rng.random() < 0.4 else float(rng.gamma(1.5, 0.4)),
+        humps=_humps(rng, tall, dashboard),
+    )
+
+
+def _humps(rng: np.random.Generator, tall: float, dashboard: bool) -> tuple[Hump, ...]:
+    """Vents, phones and clusters on a dashboard; creases and badges on a bonnet."""
+    count = int(rng.integers(0, 4)) if dashboard else int(rng.random() < 0.25)
+    rise = min(0.35 * tall, 0.05)
+    return tuple(
+        (float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.04, 0.2)), float(rng.uniform(0.1, 1.0)) * rise)
+        for _ in range(count)
+    )

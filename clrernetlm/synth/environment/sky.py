@@ -1,0 +1,118 @@
+"""Scenery: the sky and what closes the view at the horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.core.numba_jit import kernel
+from clrernetlm.synth.camera.camera import Camera
+from clrernetlm.synth.textures import TILE, cloud_tile, fractal_tile
+
+
+def paint_sky(
+    canvas: NDArray[np.uint8],
+    camera: Camera,
+    bottom: int,
+    zenith: tuple[float, float, float],
+    haze: tuple[float, float, float],
+    clouds: float,
+    cloud_colour: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> None:
+    """Fill the rows above `bottom` of `canvas` (H, W, 3): a gradient from `haze` at the horizon up to `zenith`, with
+    `clouds` (0..1) on a flat layer overhead. Drawn at a sixth of the size."""
+    width = canvas.shape[1]
+    bottom = max(8, min(bottom, canvas.shape[0]))
+    shape = (max(2, bottom // 6), max(2, width // 6))
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    right, up, _ = camera.rays(x * 6 + 2.5, y * 6 + 2.5)
+    height = np.clip(up, 0, 1).astype(np.float32)
+    mix = 1 - np.exp(-height * 4.0)
+    sky = np.asarray(haze, np.float32) + mix[..., None] * (
+        np.asarray(zenith, np.float32) - np.asarray(haze, np.float32)
+    )
+    if clouds > 0:
+        tile = cloud_tile()
+        far = 1 / (height + 0.06)
+        shift = rng.uniform(0, TILE, 2)
+        stretch = float(rng.uniform(14, 40))
+        u = ((right * far * stretch + shift[0]) % TILE).astype(np.float32)
+        v = ((far * stretch * 1.2 + shift[1]) % TILE).astype(np.float32)
+        noise = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        noise = noise + 0.35 * cv2.remap(
+            tile, (u * 3) % TILE, (v * 3) % TILE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        )
+        cover = np.clip((noise - 1.6 + 3.0 * clouds) * 0.8, 0, 1) * np.clip(height * 9, 0.15, 1)
+        shaded = np.asarray(cloud_colour, np.float32) * (1 - 0.16 * np.clip(noise - 0.5, 0, 1.5))[..., None]
+        sky += cover[..., None] * (shaded - sky)
+    small = np.clip(sky, 0, 255).astype(np.uint8)
+    cv2.resize(small, (width, bottom), dst=canvas[:bottom], interpolation=cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Skyline:
+    """What closes the view at the horizon: a ragged band of `height` pixels (at a width of 1640).
+
+    `blocks` > 0 makes it houses instead of trees; `colour` is already that seen through the air.
+    """
+
+    height: float
+    colour: tuple[float, float, float]
+    blocks: float = 0.0
+    rough: float = 1.0
+    texture: float = 0.12
+
+
+def paint_skyline(
+    canvas: NDArray[np.uint8], skyline: Skyline, rows: tuple[float, float], rng: np.random.Generator
+) -> None:
+    """Paint a band that stands on the horizon, which runs from `rows[0]` at the left to `rows[1]` at the right."""
+    height, width = canvas.shape[:2]
+    scale = width / 1640
+    foot = np.linspace(rows[0], rows[1], width, dtype=np.float32)
+    if skyline.blocks > 0:
+        count = int(rng.integers(14, 60))
+        heights = rng.gamma(1.5, 0.45, count) * (rng.random(count) < 0.85)
+        edges = np.sort(rng.uniform(0, width, count - 1))
+        profile = heights[np.searchsorted(edges, np.arange(width))].astype(np.float32)
+    else:
+        start = int(rng.integers(0, TILE))
+        tile = fractal_tile(6, 1.1)
+        x = (np.arange(width) / scale).astype(int)
+        wide = tile[start, (x // 4 + start) % TILE] * 0.25 + tile[(start + 9) % TILE, x % TILE] * 0.16
+        profile = np.clip(0.75 + skyline.rough * wide, 0.1, 2).astype(np.float32)
+    top = foot - profile * skyline.height * scale
+    first, last = int(max(0, top.min())), int(min(height, foot.max() + 3))
+    if last - first < 2:
+        return
+    texture = fractal_tile(7, 0.8, 256)
+    shift = rng.integers(0, 256, 2)
+    shades = rng.uniform(-1.7, 1.7, 97).astype(np.float32)
+    look = np.array([*skyline.colour, skyline.texture, 1 / max(scale, 0.5), skyline.blocks > 0], np.float32)
+    _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, look)
+
+
+@kernel(fastmath=True)
+def _paint_band(canvas, first, last, top, foot, texture, shift, shades, look) -> None:  # type: ignore[no-untyped-def]
+    for y in range(first, last):
+        row = texture[(int(y * look[4]) + shift[0]) & 255]
+        for x in range(canvas.shape[1]):
+            alpha = min(np.float32(y) - top[x] + np.float32(0.5), np.float32(1))
+            if alpha <= 0 or y > foot[x] + 3:
+                continue
+            noise = row[(int(x * look[4]) + shift[1]) & 255]
+            tone = 1 + look[3] * noise
+            if look[5] > 0:
+                tone = (1 + look[3] * np.float32(0.3) * noise) * (
+                    1 + look[3] * shades[int((foot[x] - top[x]) * 37) % 97]
+                )
+                if int(y * look[4]) % 5 < 2 and int(x * look[4]) % 6 < 3:
+                    tone *= 1 - look[3]
+            for c in range(3):
+                old = np.float32(canvas[y, x, c])
+                new = min(max(look[c] * tone, np.float32(0)), np.float32(255))
+                canvas[y, x, c] = np.uint8(old + alpha * (new - old))

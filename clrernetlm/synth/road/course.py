@@ -1,0 +1,73 @@
+"""Course: bends, hills, lane widths and places in the lane as real labels have them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clrernetlm.synth.road.layout import Place, Plan
+from clrernetlm.synth.road.road import Road
+
+
+def sample_plan(rng: np.random.Generator, place: Place) -> Plan:
+    """How many lanes of which width, which of them is driven in, and where in it."""
+    shares = {
+        "highway": (0.02, 0.2, 0.28, 0.3, 0.2),
+        "urban": (0.22, 0.38, 0.25, 0.15, 0.0),
+        "rural": (0.85, 0.15, 0.0, 0.0, 0.0),
+        "tunnel": (0.05, 0.5, 0.35, 0.1, 0.0),
+    }[place]
+    lanes = 1 + int(rng.choice(5, p=np.array(shares) / sum(shares)))
+    low, high = {"highway": (3.2, 3.9), "urban": (2.7, 3.7), "rural": (2.6, 3.7), "tunnel": (3.2, 3.9)}[place]
+    width = float(rng.uniform(low, high))
+    drift = float(np.clip(rng.normal(-0.01, 0.095), -0.25, 0.25)) * width
+    if rng.random() < 0.09:  # changing lanes
+        drift = float(rng.uniform(-0.5, 0.5)) * width
+    return Plan(lanes, width, int(rng.integers(lanes)), drift)
+
+
+def sample_course(rng: np.random.Generator, bent: bool, place: Place, camera_height: float) -> Road:
+    """A course: straight, a clothoid, an S or a sharp bend when `bent`, over level ground, waves or crests."""
+    knots: list[tuple[float, float]] = []
+    sharp = {"highway": 1 / 450, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[place]
+    kind = rng.random()
+    if bent:
+        turn = float(rng.choice([-1, 1])) / float(np.exp(rng.uniform(np.log(45), np.log(350))))
+        begin = float(rng.uniform(-20, 45))
+        knots = [(begin, 0.0 if rng.random() < 0.6 else turn), (begin + float(rng.uniform(3, 40)), turn)]
+        knots.append((begin + float(rng.uniform(50, 200)), turn * float(rng.uniform(-1.2, 1.2))))
+    elif kind < 0.3:
+        turn = float(rng.normal(0, 0.6)) * sharp
+        begin = float(rng.uniform(-60, 80))
+        knots = [(begin, turn * float(rng.uniform(0, 1))), (begin + float(rng.uniform(10, 90)), turn)]
+        if rng.random() < 0.5:
+            knots.append((begin + float(rng.uniform(100, 300)), 0.0))
+    elif kind < 0.45:  # an S
+        first, length = float(rng.normal(0, 0.9)) * sharp, float(rng.uniform(30, 160))
+        begin = float(rng.uniform(-40, 60))
+        knots = [(begin, first), (begin + length * 0.3, first), (begin + length, -first * float(rng.uniform(0.4, 1.5)))]
+        knots.append((begin + 2 * length, 0.0))
+    grades: list[tuple[float, float]] = []
+    if rng.random() < 0.45:
+        start, slope = float(rng.uniform(0, 70)), float(rng.normal(0, 0.03 if place == "highway" else 0.04))
+        grades = [(start, 0.0), (start + float(rng.uniform(15, 90)), slope)]
+        if rng.random() < 0.4:
+            grades.append((start + float(rng.uniform(100, 220)), float(rng.normal(0, 0.03))))
+    wavy = rng.random() < 0.35
+    lean = knots[0][1] if knots else 0.0
+    return Road(
+        camera_height,
+        hill_height=float(rng.exponential(0.4)) if wavy else 0.0,
+        hill_length=float(rng.uniform(120, 500)),
+        hill_phase=float(rng.uniform(0, 2 * np.pi)),
+        bank=float(np.clip(lean * rng.uniform(-6, 10), -0.05, 0.05)) + float(rng.normal(0, 0.006)),
+        bends=tuple(_rising(knots)),
+        grades=tuple(_rising(grades)),
+    )
+
+
+def _rising(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Knots in order of distance, at least a metre apart."""
+    result: list[tuple[float, float]] = []
+    for z, value in sorted(knots):
+        result.append((max(z, result[-1][0] + 1.0) if result else z, value))
+    return result

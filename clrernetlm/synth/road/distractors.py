@@ -1,0 +1,224 @@
+"""Distractors: what looks like a lane line and is none. Nothing made here is ever labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clrernetlm.synth.road.ground_map import Ground, blank, stroke
+from clrernetlm.synth.road.layout import Layout
+from clrernetlm.synth.road.markings import Decal, Line, arrow, chevrons, lettering, rectangle, stop_line, zebra
+
+
+@dataclass
+class Clutter:
+    """Lines and polygons on the road besides its own."""
+
+    lines: list[Line] = field(default_factory=list)
+    decals: list[Decal] = field(default_factory=list)
+
+
+def sample_clutter(
+    rng: np.random.Generator, layout: Layout, ground: Ground, grey: float, sunny: int, faint: bool
+) -> Clutter:
+    """Distractors for a road of this `grey`; `sunny` is the depth 0..255 of shadows, `faint` keeps all of it weak."""
+    clutter = Clutter()
+    weak = 0.4 if faint else 1.0
+    lanes = [(left, right) for left, right, _ in layout.lanes if right > -14 and left < 14]
+    if rng.random() < 0.45:
+        clutter.lines += _seams(rng, lanes, grey, weak)
+    if rng.random() < 0.3:
+        shown = float(np.median([line.strength for line in layout.lines]))  # old lines are fainter than the new
+        clutter.lines += _ghosts(rng, lanes, grey, weak * float(np.clip(shown / 0.7, 0.3, 1)))
+    if rng.random() < 0.25:
+        _skid(rng, lanes, ground)
+    if rng.random() < 0.18:
+        _snakes(rng, lanes, ground)
+    if rng.random() < 0.15:
+        _step(rng, lanes, ground)
+    if layout.place == "urban":
+        clutter.decals += _street(rng, layout, lanes)
+        if rng.random() < 0.06:
+            clutter.lines += _rails(rng, lanes)
+        if rng.random() < 0.3:
+            clutter.decals += _parking(rng, layout)
+    elif layout.place == "highway" and rng.random() < 0.12:
+        clutter.decals.append(_hatched(rng, layout))
+    if sunny > 110:
+        clutter.decals += _cable_shadows(rng, layout, sunny)
+    return clutter
+
+
+def _clear(lanes: list[tuple[float, float]], rng: np.random.Generator, margin: float = 0.55) -> float:
+    """An offset inside a lane, `margin` metres away from its lines."""
+    left, right = lanes[int(rng.integers(len(lanes)))]
+    return float(rng.uniform(left + margin, max(right - margin, left + margin + 0.01)))
+
+
+def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float) -> list[Line]:
+    """Longitudinal joints and tar seams inside the lanes."""
+    lines = []
+    for _ in range(int(rng.integers(1, 4))):
+        tone = grey * float(rng.uniform(0.15, 0.7))
+        first = float(rng.uniform(0, 40)) if rng.random() < 0.4 else 0.0
+        last = first + float(rng.uniform(10, 60)) if rng.random() < 0.4 else 1e9
+        lines.append(
+            Line(
+                _clear(lanes, rng),
+                float(rng.uniform(0.02, 0.12)),
+                colour=(tone, tone, tone),
+                strength=float(rng.uniform(0.3, 0.95)) * weak,
+                wear=float(rng.uniform(0.2, 2.2)),
+                first=first,
+                last=last,
+                bend=float(rng.normal(0, 0.0002)) if rng.random() < 0.3 else 0.0,
+                bend_from=first,
+            )
+        )
+    return lines
+
+
+def _ghosts(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float) -> list[Line]:
+    """Remains of removed markings: ground-off stripes paler or darker than the road, broken like the old ones."""
+    lines = []
+    for _ in range(int(rng.integers(1, 4))):
+        tone = float(
+            np.clip(grey * (rng.uniform(1.15, 1.5) if rng.random() < 0.6 else rng.uniform(0.5, 0.85)), 15, 235)
+        )
+        broken = rng.random() < 0.6
+        lines.append(
+            Line(
+                _clear(lanes, rng),
+                float(rng.uniform(0.1, 0.3)),
+                dash=float(rng.uniform(2, 6)) if broken else 1.0,
+                period=float(rng.uniform(7, 15)) if broken else 1.0,
+                phase=float(rng.uniform(0, 15)),
+                colour=(tone, tone, tone * 1.02),
+                strength=float(rng.uniform(0.15, 0.6)) * weak,
+                wear=float(rng.uniform(0.8, 2.4)),
+                bend=float(rng.normal(0, 0.0006)) if rng.random() < 0.4 else 0.0,
+                bend_from=float(rng.uniform(0, 20)),
+            )
+        )
+    return lines
+
+
+def _skid(rng: np.random.Generator, lanes: list[tuple[float, float]], ground: Ground) -> None:
+    """Black marks of braking tyres, in pairs, straight or swerving."""
+    mask = blank()
+    for _ in range(int(rng.integers(1, 4))):
+        near, length = float(rng.uniform(3, 40)), float(rng.uniform(4, 22))
+        z = np.linspace(near, near + length, 12)
+        u = _clear(lanes, rng) + rng.normal(0, 0.03) * (z - near) + rng.normal(0, 0.004) * (z - near) ** 2
+        for side in (-0.75, 0.75) if rng.random() < 0.7 else (0.0,):
+            stroke(mask, u + side, z, float(rng.uniform(0.1, 0.25)), int(rng.uniform(120, 255)))
+    ground.darken(mask, float(rng.uniform(0.15, 0.6)))
+
+
+def _snakes(rng: np.random.Generator, lanes: list[tuple[float, float]], ground: Ground) -> None:
+    """Sealed cracks along the lanes, nearly straight."""
+    mask = blank()
+    for _ in range(int(rng.integers(1, 5))):
+        z = np.arange(float(rng.uniform(1, 20)), 62, 1.3)
+        u = _clear(lanes, rng) + np.cumsum(rng.normal(0, 0.07, len(z)))
+        stroke(mask, u, z, float(rng.uniform(0.05, 0.12)))
+    ground.darken(mask, float(rng.uniform(0.3, 0.8)))
+
+
+def _step(rng: np.random.Generator, lanes: list[tuple[float, float]], ground: Ground) -> None:
+    """The edge between two tones of pavement, inside a lane."""
+    edge = _clear(lanes, rng)
+    reach = float(rng.uniform(1.5, 10)) * float(rng.choice([-1, 1]))
+    near = 0.0 if rng.random() < 0.6 else float(rng.uniform(4, 30))
+    tone = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.3)))
+    ground.scale(min(edge, edge + reach), max(edge, edge + reach), near, 64, tone)
+
+
+def _rails(rng: np.random.Generator, lanes: list[tuple[float, float]]) -> list[Line]:
+    """Tram rails: two pairs of a dark groove with a shining edge."""
+    left, right = lanes[int(rng.integers(len(lanes)))]
+    middle, lines = (left + right) / 2 + float(rng.normal(0, 0.3)), []
+    for side in (-0.72, 0.72):
+        lines.append(Line(middle + side, 0.1, colour=(40.0, 40.0, 42.0), strength=0.8, wear=0.2))
+        lines.append(Line(middle + side + 0.05, 0.04, colour=(165.0, 165.0, 160.0), strength=0.7, wear=0.4))
+    return lines
+
+
+def _street(rng: np.random.Generator, layout: Layout, lanes: list[tuple[float, float]]) -> list[Decal]:
+    """Symbols, manholes, bars and guide lines of city streets."""
+    decals: list[Decal] = []
+    left, right = lanes[int(rng.integers(len(lanes)))]
+    middle, z = (left + right) / 2, float(rng.uniform(5, 35))
+    if rng.random() < 0.12:
+        decals.append(lettering(middle, z, rng))
+    if rng.random() < 0.1:
+        decals.append(arrow(int(rng.integers(5)), middle, z))
+    if rng.random() < 0.07:
+        decals.append(stop_line(left + 0.2, right - 0.2, z, float(rng.uniform(0.3, 0.6))))
+    if rng.random() < 0.06:
+        decals.append(zebra(layout.left_edge + 0.4, layout.right_edge - 0.4, z + 6, 3.5, float(rng.uniform(0.9, 1.3))))
+    if rng.random() < 0.2:  # manholes
+        for _ in range(int(rng.integers(1, 4))):
+            turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+            centre = np.array([_clear(lanes, rng), float(rng.uniform(4, 30))])
+            disc = centre + 0.33 * np.stack([np.cos(turn), np.sin(turn)], 1)
+            decals.append(Decal((disc,), int(rng.uniform(60, 160)), "shade"))
+    if rng.random() < 0.05:  # a guide line that turns away over the junction
+        s = np.arange(0, 18, 1.0)
+        side = float(rng.choice([-1, 1]))
+        x, y = middle + side * (s**2) / 40, z + s
+        curve, half = np.stack([x, y], 1), np.array([0.06, 0.0])
+        pieces = [curve[k : k + 2] for k in range(0, len(s) - 1, 2)]
+        bars = [np.vstack([piece - half, piece[::-1] + half]) for piece in pieces]
+        decals.append(Decal(tuple(bars), int(rng.uniform(120, 220))))
+    return decals
+
+
+def _parking(rng: np.random.Generator, layout: Layout) -> list[Decal]:
+    """Bays at the kerb: short bars across, with or without a line along them."""
+    decals = []
+    for side, parked in enumerate(layout.parked):
+        if not parked:
+            continue
+        edge, sign = (layout.left_edge, 1.0) if side == 0 else (layout.right_edge, -1.0)
+        inner = edge + sign * 2.1
+        pitch = float(rng.choice([2.5, 5.5, 6.0]))
+        slant = float(rng.choice([0.0, 0.0, 1.2]))
+        bars = [
+            np.array([[edge, z], [inner, z + slant], [inner, z + slant + 0.12], [edge, z + 0.12]])
+            for z in np.arange(float(rng.uniform(3, 8)), 60, pitch)
+        ]
+        decals.append(Decal(tuple(bars), int(rng.uniform(90, 220))))
+    return decals
+
+
+def _hatched(rng: np.random.Generator, layout: Layout) -> Decal:
+    """A hatched area on the shoulder."""
+    if layout.right_edge - layout.borders[-1] > 1.5 or rng.random() < 0.5:
+        left, right = layout.borders[-1] + 0.4, max(layout.right_edge - 0.2, layout.borders[-1] + 1.0)
+    else:
+        left, right = layout.left_edge + 0.1, max(layout.borders[0] - 0.3, layout.left_edge + 0.6)
+    near = float(rng.uniform(4, 40))
+    return chevrons(left, right, near, near + float(rng.uniform(10, 40)))
+
+
+def _cable_shadows(rng: np.random.Generator, layout: Layout, sunny: int) -> list[Decal]:
+    """Shadows of cables and rails: thin lines aslant and along the road."""
+    decals: list[Decal] = []
+    width = float(rng.uniform(0.05, 0.16))
+    if rng.random() < 0.22:
+        left, right = layout.left_edge - 6, layout.right_edge + 6
+        slant = float(rng.normal(0, 9))
+        steps = np.linspace(0, 1, 14)
+        for z in np.sort(rng.uniform(4, 45, int(rng.integers(1, 5)))):
+            sag = 0.6 * np.sin(np.pi * steps)
+            middle = np.stack([left + (right - left) * steps, np.maximum(z + slant * steps + sag, 1.4)], 1)
+            outline = np.vstack([middle, (middle + np.array([0, width]))[::-1]])
+            decals.append(Decal((outline,), int(sunny * rng.uniform(0.4, 0.9)), "shade"))
+    if rng.random() < 0.2:
+        edge, sign = (layout.left_edge, 1) if rng.random() < 0.5 else (layout.right_edge, -1)
+        for k in range(int(rng.integers(1, 3))):
+            u = edge + sign * (float(rng.uniform(0.2, 2.2)) + 0.4 * k)
+            decals.append(Decal((rectangle(u, u + width, 1.4, 70),), int(sunny * rng.uniform(0.5, 0.95)), "shade"))
+    return decals

@@ -1,0 +1,63 @@
+"""Labels: lane lines as an annotator would click them, and the masks drawn from them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.synth.camera.camera import Camera
+from clrernetlm.synth.road.layout import Turn
+from clrernetlm.synth.road.road import Road
+
+Points = NDArray[np.float64]
+
+ROW_STEP = 10  # pixels between two points of a label
+MASK_WIDTH = 16 / 1640  # of the image's width
+_MIN_POINTS = 3
+_LEVEL = 8.0  # pixels sideways per row at which a far line counts as level and is no longer followed
+
+
+def lane_points(camera: Camera, road: Road, offset: float, farthest: float, turn: Turn | None = None) -> Points:
+    """(N, 2) x, y in pixels of the line at `offset` metres, from the bottom up, a point every `ROW_STEP` rows.
+
+    The line is followed through whatever stands on it, to `farthest` metres, the first crest or the side of the
+    image (a few pixels beyond, as annotators do), or where it runs level. Empty when less than three points are left.
+    A `turn` leads it away from the offset.
+    """
+    z = road.visible_distances
+    jump = np.flatnonzero(np.diff(z) > 0.03 * z[:-1] + 0.5)  # behind a crest the line is not followed
+    z = z[: jump[0] + 1] if len(jump) else z
+    z = z[z <= farthest]
+    if turn is not None:
+        z = z[(z >= turn.first) & (z <= turn.last)]
+    across = offset if turn is None else offset + turn.offset(z)
+    x, y, valid = camera.project(road.world(across, z))
+    x, y = x[valid], y[valid]
+    back = np.flatnonzero(np.diff(y) >= 0)
+    if len(back):
+        x, y = x[: back[0] + 1], y[: back[0] + 1]
+    if len(y) < 2:
+        return np.zeros((0, 2))
+    rows = np.arange(camera.height, -1, -ROW_STEP, dtype=np.float64)
+    rows = rows[(rows <= y[0]) & (rows >= y[-1])]
+    points = np.stack([np.interp(rows, y[::-1], x[::-1]), rows], 1)
+    level = np.flatnonzero(np.abs(np.diff(points[:, 0])) > _LEVEL * ROW_STEP)
+    points = points[: level[0] + 1] if len(level) else points
+    margin = 20 * camera.width / 1640
+    inside = (points[:, 0] >= -margin) & (points[:, 0] <= camera.width - 1 + margin)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(np.int8), [0]])))
+    if not len(edges):
+        return np.zeros((0, 2))
+    runs = edges.reshape(-1, 2)
+    first, last = runs[np.argmax(runs[:, 1] - runs[:, 0])]
+    return points[first:last] if last - first >= _MIN_POINTS else np.zeros((0, 2))
+
+
+def draw_mask(lanes: list[Points], ids: list[int], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) uint8: the id of each lane on a band `MASK_WIDTH` of the image wide, 0 elsewhere."""
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    thickness = max(1, round(MASK_WIDTH * size[0]))
+    for points, number in zip(lanes, ids, strict=True):
+        cv2.polylines(mask, [np.round(points * 16).astype(np.int32)], False, [number], thickness, cv2.LINE_8, 4)
+    return mask

@@ -1,0 +1,154 @@
+"""Paint: lane markings as they are found, from fresh to nearly gone, as paint, dots and studs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from clrernetlm.synth.road.layout import Layout
+from clrernetlm.synth.road.markings import Colour, Line
+
+Style = Literal["as drawn", "dashes", "dots", "dots and dashes", "studs", "blocks"]
+STYLES: dict[Style, float] = {
+    "as drawn": 0.3,
+    "dashes": 0.22,
+    "dots": 0.1,
+    "dots and dashes": 0.13,
+    "studs": 0.17,
+    "blocks": 0.08,
+}
+# Metres painted and metres per period.
+_DASHES = ((3.0, 12.0), (3.7, 14.6), (3.0, 9.0), (2.0, 8.0), (1.5, 6.0), (2.4, 7.3), (3.0, 12.2), (6.0, 24.0))
+_BLOCKS = ((1.0, 2.0), (1.0, 4.0), (0.9, 3.6), (1.5, 4.5))
+_SMALL = 0.11  # metres, a dot or stud
+
+
+def repaint(rng: np.random.Generator, layout: Layout, grey: float, faint: bool) -> None:
+    """Paint the lines of the `layout` anew, on a road of this `grey`; `faint` leaves what is weak as weak as it is."""
+    names = list(STYLES)
+    style = names[int(rng.choice(len(names), p=list(STYLES.values())))]
+    level = int(rng.choice(3, p=[0.42, 0.36, 0.22]))  # fresh, used, hardly there
+    strength = float(rng.uniform((0.8, 0.45, 0.18)[level], (1.0, 0.85, 0.5)[level]))
+    wear = float(rng.uniform((-0.4, 0.2, 0.7)[level], (0.6, 1.5, 2.4)[level]))
+    white = _white(rng)
+    yellow: Colour = tuple(float(v) for v in np.array([70.0, 165.0, 205.0]) * rng.uniform(0.75, 1.15, 3))  # type: ignore[assignment]
+    broad = float(np.exp(rng.normal(0, 0.3)))
+    outlined = grey > 95 and rng.random() < 0.12
+    dash, period = _DASHES[int(rng.integers(len(_DASHES)))]
+    block = _BLOCKS[int(rng.integers(len(_BLOCKS)))]
+    phase = float(rng.uniform(0, period))
+    gold_edge = layout.place == "highway" and rng.random() < 0.4
+    inner = {round(border, 4) for border in layout.borders}
+    lines: list[Line] = []
+    for line in layout.lines:
+        golden = line.colour[2] - line.colour[0] > 70
+        colour = yellow if golden or (gold_edge and line is layout.lines[0]) else white
+        width = float(np.clip(line.width * broad * rng.uniform(0.92, 1.08), 0.07, 0.32))
+        share = float(rng.uniform(0.65, 1.0))
+        fresh = replace(
+            line,
+            width=width,
+            colour=colour,
+            strength=min(strength * share, line.strength) if faint else strength * share,
+            wear=max(wear, line.wear) if faint else wear + float(rng.normal(0, 0.2)),
+        )
+        if line.dash < line.period and round(line.offset, 4) in inner and line.twin == 0:
+            jitter = phase + float(rng.uniform(0, 0.5))
+            pieces = _broken(fresh, style, dash, period, block, jitter)
+        else:
+            pieces = [fresh]
+            if style == "studs" and line.bend == 0 and rng.random() < 0.6:
+                pieces.append(_stud(fresh, float(rng.choice([6.0, 7.3, 12.0, 14.6])), phase, 0.18))
+        if outlined:
+            lines += [_outline(piece, grey) for piece in pieces]
+        lines += pieces
+    if len(layout.borders) > 3 and layout.place == "highway" and rng.random() < 0.15:
+        lines = _doubled(rng, layout, lines, white if rng.random() < 0.6 else yellow)
+    if rng.random() < 0.3:
+        lines = [piece for line in lines for piece in _gaps(rng, line)]
+    layout.lines = lines
+
+
+def _white(rng: np.random.Generator) -> Colour:
+    """White, greyish or yellowed paint."""
+    level = float(rng.uniform(0.78, 1.1))
+    warm = float(rng.normal(0, 0.03))
+    return 224 * level * (1 - warm), 226 * level, 226 * level * (1 + warm)
+
+
+def _stud(line: Line, period: float, phase: float, shift: float = 0.0) -> Line:
+    """One stud a period in the middle (or `shift` metres beside) of a line."""
+    bright: Colour = (min(line.colour[0] * 1.06, 250.0), min(line.colour[1] * 1.06, 250.0), line.colour[2])
+    strength = min(1.0, 0.35 + line.strength)
+    return replace(
+        line,
+        offset=line.offset + shift,
+        width=_SMALL,
+        dash=_SMALL,
+        period=period,
+        phase=phase,
+        colour=bright,
+        strength=strength,
+        wear=min(line.wear, 0.5),
+        twin=0.0,
+    )
+
+
+def _broken(
+    line: Line, style: Style, dash: float, period: float, block: tuple[float, float], phase: float
+) -> list[Line]:
+    """A broken line in a `style`; all of it lies at the line's offset."""
+    if style == "dashes":
+        return [replace(line, dash=dash, period=period, phase=phase)]
+    if style == "blocks":
+        return [replace(line, dash=block[0], period=block[1], phase=phase, width=max(line.width, 0.2))]
+    dots = [_stud(line, 14.6, phase + 1.22 * k) for k in range(4)]
+    if style == "dots":
+        return dots
+    if style == "dots and dashes":
+        return [replace(line, dash=dash, period=14.6, phase=phase + 8.0), *dots[:: 1 if dash < 3.5 else 3]]
+    if style == "studs":
+        return [replace(line, dash=dash, period=period, phase=phase), _stud(line, period, phase - dash - 0.5 * period)]
+    return [line]
+
+
+def _outline(line: Line, grey: float) -> Line:
+    """The dark paint around a line on concrete, sorted before it."""
+    tone = grey * 0.3
+    longer = min(line.dash * 1.25, line.period)
+    return replace(
+        line,
+        offset=line.offset - 1e-4,
+        width=line.width * 1.9,
+        colour=(tone, tone, tone),
+        dash=longer,
+        phase=line.phase + (longer - line.dash) / 2,
+        strength=min(1.0, line.strength * 0.9),
+    )
+
+
+def _doubled(rng: np.random.Generator, layout: Layout, lines: list[Line], colour: Colour) -> list[Line]:
+    """One border between lanes becomes a double line: both solid, or one of them broken."""
+    border = layout.borders[int(rng.choice([layout.ego, min(layout.ego + 1, len(layout.borders) - 2)]))]
+    there = [line for line in lines if abs(line.offset - border) < 0.01]
+    if not there or min(line.offset for line in lines) >= border:
+        return lines
+    gap, model = float(rng.uniform(0.25, 0.5)), replace(there[0], twin=0.0, colour=colour, width=0.12)
+    model = replace(model, strength=max(model.strength, 0.5), wear=min(model.wear, 1.5))
+    solid = replace(model, dash=1.0, period=1.0)
+    other = solid if rng.random() < 0.6 else replace(model, dash=3.0, period=9.0)
+    sides = (solid, other) if rng.random() < 0.5 else (other, solid)
+    pair = [replace(line, offset=border + side * gap / 2) for side, line in zip((-1, 1), sides, strict=True)]
+    return [line for line in lines if abs(line.offset - border) >= 0.01] + pair
+
+
+def _gaps(rng: np.random.Generator, line: Line) -> list[Line]:
+    """A stretch of the line is missing, or nothing of it."""
+    if rng.random() < 0.55:
+        return [line]
+    near = float(rng.uniform(2, 45))
+    far = near + float(rng.uniform(3, 18))
+    pieces = [replace(line, last=min(near, line.last)), replace(line, first=max(far, line.first))]
+    return [piece for piece in pieces if piece.last > piece.first]

@@ -1,0 +1,196 @@
+"""Shader: the one loop over the pixels of the ground, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import float32
+
+from clrernetlm.core.numba_jit import kernel
+
+PROFILE_STEP = 0.05  # metres between two entries of a profile
+PROFILE_REACH = 60.0  # metres to either side
+_BLOCK = 8  # pixels between two exact hits of the ground; it is smooth enough to interpolate between them
+_TONE = np.float32(1 / 42)  # textures are stored as 42 times their deviation
+
+
+@kernel(fastmath=True)
+def _cover(distance, half, pixel):  # type: ignore[no-untyped-def]
+    """Share of a pixel (metres) that a bar of half width `half` covers, `distance` from its middle."""
+    share = (half + pixel * float32(0.5) - abs(distance)) / pixel
+    return min(max(share, float32(0)), min(float32(1), float32(2) * half / pixel))
+
+
+@kernel(fastmath=True)
+def _texel(tile, v, u, row, column):  # type: ignore[no-untyped-def]
+    """The nearest texel of an endless tile at v >= 0 and u > -8192 texels, shifted; in deviations."""
+    mask = tile.shape[0] - 1
+    at_row, at_column = (int(v) + row) & mask, (int(u + float32(8192)) + column) & mask
+    return float32(tile[np.uint32(at_row), np.uint32(at_column)]) * _TONE
+
+
+@kernel(fastmath=True)
+def _smooth_texel(tile, v, u):  # type: ignore[no-untyped-def]
+    """The same between the four texels around."""
+    mask = tile.shape[0] - 1
+    u += float32(8192)
+    i, j = int(v), int(u)
+    fv, fu = v - float32(i), u - float32(j)
+    i0, i1, j0, j1 = i & mask, (i + 1) & mask, j & mask, (j + 1) & mask
+    upper = float32(tile[i0, j0]) + fu * (float32(tile[i0, j1]) - float32(tile[i0, j0]))
+    lower = float32(tile[i1, j0]) + fu * (float32(tile[i1, j1]) - float32(tile[i1, j0]))
+    return (upper + fv * (lower - upper)) * _TONE
+
+
+@kernel(fastmath=True)
+def _blend(tile, v, u):  # type: ignore[no-untyped-def]
+    """The value of an endless uint8 tile at v >= 0, u >= 0, between the four texels around."""
+    mask = tile.shape[0] - 1
+    i, j = int(v), int(u)
+    fv, fu = v - float32(i), u - float32(j)
+    i0, i1, j0, j1 = i & mask, (i + 1) & mask, j & mask, (j + 1) & mask
+    upper = float32(tile[i0, j0]) + fu * (float32(tile[i0, j1]) - float32(tile[i0, j0]))
+    lower = float32(tile[i1, j0]) + fu * (float32(tile[i1, j1]) - float32(tile[i1, j0]))
+    return upper + fv * (lower - upper)
+
+
+@kernel(fastmath=True)
+def _hit(x, y, rotation, lens, table):  # type: ignore[no-untyped-def]
+    """Table entry (negative: sky), offset and distance of the ground, and its metres per focal length, at a pixel."""
+    a, b = (float32(x) - lens[0]) * lens[2], (float32(y) - lens[1]) * lens[2]
+    bend = float32(1) + lens[3] * (a * a + b * b)
+    p, q = a * bend, -b * bend
+    ahead = rotation[2, 0] * p + rotation[2, 1] * q + rotation[2, 2]
+    right = (rotation[0, 0] * p + rotation[0, 1] * q + rotation[0, 2]) / ahead
+    up = (rotation[1, 0] * p + rotation[1, 1] * q + rotation[1, 2]) / ahead
+    at = (up - lens[4] * right - lens[5]) * lens[6]
+    if at >= float32(table.shape[0] - 1) or ahead <= 0:
+        return -1, float32(0), float32(0), float32(1)
+    at = max(at, float32(0))
+    i = int(at)
+    t = at - float32(i)
+    scale = table[i, 1] + t * (table[i + 1, 1] - table[i, 1])
+    u = (right - table[i, 0] - t * (table[i + 1, 0] - table[i, 0])) * scale
+    return i, u, table[i, 2] + t * (table[i + 1, 2] - table[i, 2]), scale
+
+
+@kernel(fastmath=True)
+def _dapple(u, z, noise, dapple, leaves, mottle):  # type: ignore[no-untyped-def]
+    """Depth 0..1 of the shadow that leaves cast on the ground."""
+    edge = min(u - dapple[1], dapple[2] - u) + noise * float32(1.2)
+    if edge <= 0:
+        return float32(0)
+    size, along = dapple[4], u + dapple[3] * z
+    coarse = _smooth_texel(leaves, z * size + float32(4096), along * size * float32(2))
+    fine = _smooth_texel(mottle, z * size * float32(2), along * size * float32(3))
+    cast = (coarse + fine - dapple[5]) * float32(1.4) + float32(0.5)
+    return min(max(cast, float32(0)), float32(1)) * min(edge * float32(0.7), float32(1)) * dapple[0]
+
+
+@kernel(fastmath=True)
+def shade_ground(  # type: ignore[no-untyped-def]
+    canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows, relief
+) -> None:
+    """Paint the first `rows` rows of `canvas`; `surface.paint_ground` prepares the arguments.
+
+    `lens`: principal point, 1 / focal length, distortion, bank, lowest slope and entries per slope of `table`. `air`:
+    colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: which of
+    the sorted `lines` may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1) for none.
+    """
+    one, zero, full = float32(1), float32(0), float32(255)
+    reach, per_step = float32(PROFILE_REACH), float32(1 / PROFILE_STEP)
+    far_entry = float32(profiles.shape[1] - 2)
+    grain_tile, mottle_tile, wear_tile, leaf_tile = tiles[0], tiles[1], tiles[2], tiles[3]
+    along, street = profiles[0], profiles[1]
+    mapped = relief.shape[1] > 1
+    width = canvas.shape[1]
+    for y in range(rows):
+        i1, u1, z1, scale1 = _hit(0, y, rotation, lens, table)
+        for x0 in range(0, width, _BLOCK):
+            i0, u0, z0, scale0 = i1, u1, z1, scale1
+            i1, u1, z1, scale1 = _hit(x0 + _BLOCK, y, rotation, lens, table)
+            if i0 < 0 and i1 < 0:
+                continue
+            smooth = i0 >= 0 and i1 >= 0 and abs(z1 - z0) < float32(0.04) * z0
+            du, dz = (u1 - u0) * float32(1 / _BLOCK), (z1 - z0) * float32(1 / _BLOCK)
+            for x in range(x0, min(x0 + _BLOCK, width)):
+                i, u, z, scale = i0, u0, z0, scale0
+                if smooth:
+                    u += du * float32(x - x0)
+                    z += dz * float32(x - x0)
+                else:
+                    i, u, z, scale = _hit(x, y, rotation, lens, table)
+                    if i < 0:
+                        continue
+                pixel_z, clear, fade1, fade3 = table[i, 3], table[i, 4], table[i, 5], table[i, 6]
+                # Texels of 1.6 cm, of 25 cm along x 8 cm across, and of 4 cm, faded where a pixel spans many.
+                n1 = _texel(grain_tile, z * float32(64), u * float32(64), shift[0], shift[1]) * fade1
+                n2 = _texel(mottle_tile, z * float32(4), u * float32(12), shift[2], shift[3])
+                n3 = _texel(wear_tile, z * float32(24), u * float32(24), shift[4], shift[5]) * fade3
+                cut = street if (z > air[6] and z < air[7]) else along
+                f = min(max((u + reach) * per_step, zero), far_entry)
+                j = int(f)
+                first, last = near[j, 0], near[j, 1]
+                rough = cut[j, 7]
+                if rough > 0:
+                    f += rough * (n3 + n2 * float32(0.5)) * per_step
+                    f = min(max(f, zero), far_entry)
+                    j = int(f)
+                g = f - float32(j)
+                light = one + cut[j, 3] * n1 + cut[j, 4] * n2 + cut[j, 5] * n3
+                if cut[j, 6] > 0:
+                    light += cut[j, 6] * fade3 * _texel(leaf_tile, z * float32(8), u * float32(16), shift[6], shift[7])
+                blue = (cut[j, 0] + g * (cut[j + 1, 0] - cut[j, 0])) * light
+                green = (cut[j, 1] + g * (cut[j + 1, 1] - cut[j, 1])) * light
+                red = (cut[j, 2] + g * (cut[j + 1, 2] - cut[j, 2])) * light
+                hidden = zero
+                if mapped and abs(u) < float32(15.9):
+                    at_v = z * float32(8) + n3 * float32(0.6) + float32(512)
+                    at_u = (u + float32(16)) * float32(16) + n3 * float32(0.6)
+                    soft = one / (one + float32(0.4) * pixel_z)
+                    hidden = _blend(relief[1], at_v, at_u) * float32(1 / 255)
+                    ratio = one + soft * (_blend(relief[0], at_v, at_u) * float32(1 / 64) - one)
+                    blue *= ratio
+                    green *= ratio
+                    red *= ratio
+                for k in range(first, last):
+                    middle, pixel_u = lines[k, 0], lens[2] * scale
+                    if z > lines[k, 13]:
+                        middle += lines[k, 12] * (z - lines[k, 13]) * (z - lines[k, 13])
+                    away = u - middle
+                    if abs(away) > lines[k, 1] + pixel_u or z < lines[k, 10] or z > lines[k, 11]:
+                        continue
+                    cover = _cover(away, lines[k, 1], pixel_u)
+                    dash, period = lines[k, 2], lines[k, 3]
+                    if dash < period:
+                        phase = z + lines[k, 4]
+                        phase -= period * np.floor(phase / period)
+                        off = abs(phase - dash * float32(0.5))
+                        cover *= _cover(min(off, period - off), dash * float32(0.5), min(pixel_z, period))
+                    worn = n3 + float32(0.8) * n2 + float32(0.5) * n1 + float32(2.2) - lines[k, 9]
+                    cover *= lines[k, 8] * min(max(worn * float32(0.8) + float32(0.15), float32(0.04)), one)
+                    tone = one + float32(0.07) * n1 + float32(0.05) * n2
+                    blue += cover * (lines[k, 5] * tone - blue)
+                    green += cover * (lines[k, 6] * tone - green)
+                    red += cover * (lines[k, 7] * tone - red)
+                if paint[y, x] > 0:
+                    worn = min(max(n3 + float32(0.8) * n2 + float32(1.9), float32(0.1)), one)
+                    cover, tone = float32(paint[y, x]) * float32(1 / 255) * worn, one + float32(0.07) * n1
+                    blue += cover * (air[8] * tone - blue)
+                    green += cover * (air[9] * tone - green)
+                    red += cover * (air[10] * tone - red)
+                if hidden > 0:
+                    hidden = min(max(hidden * (one + float32(0.5) * (n2 + n3)), zero), one)
+                    tone = one + cut[j, 3] * n1 + float32(0.06) * n3
+                    blue += hidden * (air[11] * tone - blue)
+                    green += hidden * (air[12] * tone - green)
+                    red += hidden * (air[13] * tone - red)
+                dark = float32(shade[y, x]) * float32(1 / 255)
+                if dapple[0] > 0:
+                    dark = max(dark, _dapple(u, z, n2, dapple, leaf_tile, mottle_tile))
+                if dark > 0:
+                    blue *= one - dark * (one - air[3])
+                    green *= one - dark * (one - air[4])
+                    red *= one - dark * (one - air[5])
+                canvas[y, x, 0] = np.uint8(min(max(air[0] + clear * (blue - air[0]), zero), full))
+                canvas[y, x, 1] = np.uint8(min(max(air[1] + clear * (green - air[1]), zero), full))
+                canvas[y, x, 2] = np.uint8(min(max(air[2] + clear * (red - air[2]), zero), full))

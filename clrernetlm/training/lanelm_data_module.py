@@ -1,0 +1,83 @@
+"""What LaneLM trains on: images, or the detector's features of them, with labels and the numbers of a lesson."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clrernetlm.config import Config
+from clrernetlm.datasets import build_dataset
+from clrernetlm.datasets.culane import CulaneDataset, Sample
+from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
+from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
+from clrernetlm.training.data_module import LaneDataModule
+from clrernetlm.training.feature_cache import FeatureCache, feature_cache
+
+
+def lane_packing(config: Config) -> PackLaneLMInputs:
+    """The last step of LaneLM's pipeline as the settings describe it."""
+    network, viewport = config.lanelm.network, config.model.viewport
+    return PackLaneLMInputs(
+        max_lanes=config.model.max_lanes,
+        num_points=network.num_steps,
+        img_w=viewport.width,
+        img_h=viewport.height,
+        nbins_x=network.nbins_x,
+        as_bytes=True,
+    )
+
+
+class LessonDataset(Dataset[Sample]):
+    """Training items of LaneLM: what `PackLaneLMInputs` packs, or the stored features in place of `inputs`; `draws`.
+
+    With `views` an image is augmented in that many ways, shown in turn; only then can features come from a cache. The
+    numbers of the lesson are new every epoch. Item i of epoch e is a function of (seed, e, i).
+    """
+
+    def __init__(self, config: Config, cache: FeatureCache | None = None) -> None:
+        self.images: CulaneDataset = build_dataset(config, "train", pack=lane_packing(config))
+        self.views, self.seed, self.cache = config.lanelm.views, config.training.seed, cache
+        network = config.lanelm.network
+        requests = candidates(config.lanelm.decode.max_proposals, config.model.max_lanes)
+        self.draws_shape = requests, DRAWS + network.num_steps
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the view and the lesson of the next items."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> Sample:
+        view = self.epoch % self.views if self.views else self.epoch
+        if self.cache is not None:
+            sample = self.cache.read(view, index)
+        else:
+            self.images.set_epoch(view)
+            sample = self.images[index]
+        rng = np.random.default_rng((self.seed, self.epoch, index, 1))
+        return sample | {"draws": torch.from_numpy(rng.random(self.draws_shape, np.float32))}
+
+
+class LessonDataModule(LaneDataModule):
+    """Lessons from the training images; `model` holds the detector whose features may be kept on disk.
+
+    Its weights must be loaded before training begins. Raises UserError as `LaneDataModule` and `feature_cache` do.
+    """
+
+    def __init__(self, config: Config, model: DetectorReader) -> None:
+        self.lessons = LessonDataset(config)
+        self.model = model
+        super().__init__(config, self.lessons.images, self.lessons)
+
+    def prepare_data(self) -> None:
+        """Build the cache that the settings ask for, in one process of each machine; the others wait."""
+        assert self.trainer is not None
+        feature_cache(self.config, self.images, self.model, self.trainer.strategy.root_device)
+
+    def setup(self, stage: str) -> None:
+        """Open the cache in every process."""
+        self.lessons.cache = feature_cache(self.config, self.images, self.model)

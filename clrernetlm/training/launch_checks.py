@@ -1,0 +1,57 @@
+"""Whether the processes that a training asks for are there, and can share its work."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from clrernetlm.config import Config, TrainingConfig
+from clrernetlm.core.errors import UserError
+from clrernetlm.distributed.process_group import launched_processes
+
+
+def check_processes(config: Config, device: torch.device) -> None:
+    """Raise UserError where the settings do not fit the launcher, the devices of this machine, or one another."""
+    settings = config.training
+    local, machines = settings.num_devices, settings.num_nodes
+    launched = launched_processes()
+    if launched not in (None, (local, machines)):
+        wanted = f"--training.num-devices {launched[0]} --training.num-nodes {launched[1]}"
+        raise UserError(
+            f"training.num_devices: {local}, training.num_nodes: {machines}, but the launcher started {launched[0]} "
+            f"processes on each of {launched[1]} machines; use {wanted}"
+        )
+    if launched is None and machines > 1 and "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"training.num_nodes: {machines}, but no launcher started this process, and it would wait for the others "
+            "for ever; start it on every machine with torchrun or srun"
+        )
+    if device.index is not None and local > 1:
+        raise UserError(f"training.num_devices: {local} do not fit in one {device}; use device cuda")
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, local)
+    if local > there:
+        raise UserError(f"training.num_devices: {local}, but this machine has {there} of {device.type}; use {there}")
+    if config.data.batch_size % (local * machines):
+        raise UserError(
+            f"data.batch_size: {config.data.batch_size} is not a multiple of the {local * machines} processes that "
+            "share it"
+        )
+    check_strategy(settings, device)
+
+
+def check_strategy(settings: TrainingConfig, device: torch.device) -> None:
+    """Raise UserError for what Lightning's FSDP cannot do."""
+    if not settings.strategy.startswith("fsdp"):
+        return
+    if device.type != "cuda":
+        raise UserError(
+            f"training.strategy: {settings.strategy} needs CUDA devices, and this run is on {device}; use ddp"
+        )
+    for name in ("clip_norm", "ema_momentum"):
+        if getattr(settings, name):
+            raise UserError(
+                f"training.{name}: cannot be had with strategy {settings.strategy}; use ddp, or set it None"
+            )
+    if settings.precision == "64-true":
+        raise UserError(f"training.precision: 64-true cannot be had with strategy {settings.strategy}; use ddp")

@@ -1,0 +1,83 @@
+"""The CULane metric during training: hits of one pass over the validation list, added up over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clrernetlm.config import Config, EvaluationConfig
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_headers import image_size
+from clrernetlm.core.lane import Lane, Points, label_path, read_lines
+from clrernetlm.core.viewport import FrameSize
+from clrernetlm.metrics import lane_ious, match_lanes
+from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
+from clrernetlm.metrics.frame_scale import canvas_size, frame_scale, require_fitting_frame
+from clrernetlm.metrics.image_lists import read_images
+from clrernetlm.models.clrernet.decode import prediction_points
+
+
+def frame_ious(
+    settings: EvaluationConfig, found: Sequence[Points], labels: Sequence[Points], frame: FrameSize
+) -> NDArray[np.float64]:
+    """`lane_ious` of lanes (N, 2) in pixels of a frame (width, height), on the canvas of the settings."""
+    scale = frame_scale(settings.image_size, frame)
+    if scale != 1:
+        found, labels = [points * scale for points in found], [points * scale for points in labels]
+    size = canvas_size(settings.image_size, frame)
+    return lane_ious(found, labels, settings.semantics, settings.lane_width, size)
+
+
+def require_fitting_validation(config: Config) -> None:
+    """Raise UserError when the first validation image is larger than the canvas of the metric.
+
+    For the start of a training; the others are checked when they are validated.
+    """
+    root = Path(config.data.root)
+    frame = None
+    with suppress(UserError):  # what cannot be read is named by who needs it
+        image = root / next(read_images(root / config.data.val_list, root), "")
+        frame = image_size(image)
+    if frame is not None:
+        require_fitting_frame(config.evaluation.image_size, image, frame)
+
+
+class ValidationTally:
+    """Counts hits, predictions and labels image by image."""
+
+    def __init__(self, settings: EvaluationConfig) -> None:
+        self.settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.tally = Tally(MF1_THRESHOLDS)
+
+    def add(self, lanes: Sequence[Lane], image: Path, frame: FrameSize) -> None:
+        """Compare predictions with the labels beside `image`; raises UserError when those cannot be read."""
+        settings = self.settings
+        require_fitting_frame(settings.image_size, image, frame)
+        labels = [points for points in read_lines(label_path(str(image))) if len(points) > 1]
+        found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
+        ious = frame_ious(settings, found, labels, frame)
+        self.tally.count(ious[match_lanes(ious, settings.semantics)], len(found), len(labels))
+
+    def scores(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """F1@50, F1@75, mF1, precision and recall over all processes; `add_up` sums a tensor over them."""
+        tally = self.tally
+        counts = add_up(torch.tensor([*tally.hits, tally.predictions, tally.labels])).tolist()
+        total = Tally(MF1_THRESHOLDS, np.array(counts[:-2]), predictions=counts[-2], labels=counts[-1])
+        at_50 = total.at(0.5)
+        return {
+            "F1@50": at_50["f1"],
+            "F1@75": total.at(0.75)["f1"],
+            "mF1": total.mean_f1(),
+            "precision@50": at_50["precision"],
+            "recall@50": at_50["recall"],
+        }

@@ -1,0 +1,126 @@
+"""LaneLM with its detector, from a checkpoint and to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from clrernetlm import __version__
+from clrernetlm.config.schema import Config
+from clrernetlm.config.serialization import flatten, to_dict
+from clrernetlm.core.argument_checks import check_arguments, shown
+from clrernetlm.core.device import select_device
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike
+from clrernetlm.models.clrernet.state_dict import bare_weights, require_finite, with_step_counters
+from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
+from clrernetlm.models.lanelm.plain import PlainReader
+from clrernetlm.weights import RANDOM
+from clrernetlm.weights.checkpoint import read_checkpoint, write_checkpoint
+from clrernetlm.weights.resolve import find_settings_and_weights
+
+KINDS: dict[str, type[DetectorReader]] = {"full": PromptableDetector, "plain": PlainReader}
+PARTS = ("detector.", "lanelm.")
+# Settings that decide what the weights mean. How lanes are decoded and scored may differ from training.
+BINDING = ("model.backbone.name", "model.head.", "model.viewport.width", "model.viewport.height", "lanelm.network.")
+
+
+def build_lanelm(config: Config) -> DetectorReader:
+    """The detector and the language model that `config.lanelm.kind` asks for, with random weights."""
+    return KINDS[config.lanelm.kind](config)
+
+
+@check_arguments
+def init_lanelm(
+    config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
+) -> PromptableDetector:
+    """CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
+
+    The checkpoint is one of a training (`.ckpt`) or of `save_lanelm` (`.pth`); both hold the detector too. Names and
+    "random" as in `init_detector`. Nothing in it is run. Raises UserError for `lanelm.kind` "plain", which takes no
+    prompts; for a checkpoint of a bare CLRerNet; for one trained with other settings of the network, naming the first;
+    and for an absent device.
+    """
+    settings, weights = find_settings_and_weights(config, checkpoint)
+    if settings.lanelm.kind != "full":
+        raise UserError(f"lanelm.kind: {settings.lanelm.kind} takes no prompts; use full, or init_reader for its lanes")
+    model = init_reader(settings, weights, device)
+    assert isinstance(model, PromptableDetector)
+    return model
+
+
+@check_arguments
+def init_reader(
+    config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
+) -> DetectorReader:
+    """As `init_lanelm`, for either kind: `read(observe(images))` gives its lanes without prompts."""
+    settings, weights = find_settings_and_weights(config, checkpoint)
+    target = select_device(device)
+    model = build_lanelm(settings)
+    if weights != RANDOM:
+        load_lanelm_weights(model, weights)
+    model.to(target).eval()
+    return model
+
+
+def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
+    """Fill detector and language model from a LaneLM checkpoint; raises UserError, and the model is then as it was."""
+    checkpoint = read_checkpoint(path)
+    weights = lanelm_weights(checkpoint)
+    if not any(name.startswith("lanelm.") for name in weights):
+        raise UserError(
+            f"{path}: holds no LaneLM; if it is a CLRerNet, train LaneLM on it with --lanelm.detector {path}"
+        )
+    trained_with = checkpoint.get("config")
+    if isinstance(trained_with, Mapping):
+        changed = changed_setting(model.config, trained_with)
+        if changed is not None:
+            raise UserError(f"{path}: {changed}")
+    try:
+        require_finite(weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    own = model.state_dict()
+    weights = with_step_counters(own, weights)
+    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    wrong += [name for name in weights if name not in own]
+    if wrong:
+        raise UserError(
+            f"{path}: {len(wrong)} weights do not fit the configuration, {wrong[0]} among them; it was made for other "
+            "settings of model or lanelm.network, or by another version"
+        )
+    model.load_state_dict(weights)
+
+
+def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Weights under the names of `DetectorReader`, from its own state dict or from a checkpoint that holds one."""
+    return {name: value for name, value in bare_weights(state, PARTS).items() if name.startswith(PARTS)}
+
+
+def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | None:
+    """The first setting of the network that differs from the tree of settings in a checkpoint, in words; None if none.
+
+    Settings that the tree lacks, because an older version wrote it, count as equal.
+    """
+    for name, wanted in flatten(config).items():
+        if name != "lanelm.kind" and not name.startswith(BINDING):
+            continue
+        stored: Any = trained_with
+        for part in name.split("."):
+            stored = stored.get(part, wanted) if isinstance(stored, Mapping) else wanted
+        if (tuple(stored) if isinstance(stored, list) else stored) != wanted:
+            before, now = (shown(value).strip("'") for value in (stored, wanted))
+            return f"trained with {name}={before}, the configuration says {now}; use the configuration it belongs to"
+    return None
+
+
+def save_lanelm(model: DetectorReader, path: PathLike) -> None:
+    """Write the weights of detector and language model with their configuration and nothing else; atomic.
+
+    `init_lanelm` reads the file, and `init_detector` takes the detector from it. Raises UserError when it cannot be
+    written.
+    """
+    weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    write_checkpoint({"state_dict": weights, "config": to_dict(model.config), "clrernetlm_version": __version__}, path)

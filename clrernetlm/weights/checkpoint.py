@@ -1,0 +1,122 @@
+"""Checkpoint files: read without running anything in them, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from clrernetlm import __version__
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import EXPORTED, PathLike, replacing
+from clrernetlm.models.clrernet.state_dict import HOLDERS, load_fitting_weights, load_network_weights, network_weights
+from clrernetlm.weights.safetensors_file import NOT_A_CHECKPOINT, SUFFIX, read_packed
+from clrernetlm.weights.torch_archive import TorchScriptError, read_torch_file
+
+if TYPE_CHECKING:
+    from clrernetlm.models.clrernet.detector import CLRerNet
+
+
+def read_checkpoint(path: PathLike) -> dict[str, Any]:
+    """The dictionary in a `.pth`, `.ckpt` or `.safetensors` file, its tensors on the CPU.
+
+    Weights come as the file has them, but float32 where a packed file has float16: under `state_dict` in published and
+    training checkpoints (and from safetensors), at the top level otherwise. `config`, in training checkpoints and
+    packed files, is the tree of settings. No file can run code: objects other than tensors, numbers, strings and plain
+    containers come back as `inert_pickle.Inert`. Raises UserError for anything that is no checkpoint.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such checkpoint; check the path")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, not a checkpoint; name the .pth, .ckpt or .safetensors file in it")
+    if not path.is_file():
+        raise UserError(f"{path}: a pipe or device, not a checkpoint; write it to a file first")
+    if path.suffix in EXPORTED:
+        raise UserError(f"{path}: an exported model, whose weights cannot be taken out; name the checkpoint it is from")
+    try:
+        checkpoint = read_packed(path) if path.suffix == SUFFIX else _read_torch(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds no dictionary of weights; save model.state_dict(), not the model itself")
+    return checkpoint
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return read_torch_file(path)
+    except OSError:
+        raise
+    except TorchScriptError:
+        raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead") from None
+    except Exception:  # whatever bytes can make an unpickler raise
+        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+
+
+def load_weights(model: CLRerNet, path: PathLike, to_train: bool = True) -> dict[str, Any]:
+    """Fill `model` from a published, training or safetensors checkpoint; returns what else the file holds.
+
+    `to_train` as in `load_network_weights`.
+
+    Raises UserError that names the file, the first entries that do not fit and the likely reason; the model is then
+    as it was.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        load_network_weights(model, network_weights(checkpoint), to_train)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return {key: value for key, value in checkpoint.items() if key not in HOLDERS and not isinstance(value, Tensor)}
+
+
+def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:
+    """Fill `model` with what fits of a checkpoint of another configuration; returns the names of what does not.
+
+    The backbone has to fit, the pyramid and the head may. A warning says what starts afresh. Raises UserError that
+    names the file and the likely reason; the model is then as it was.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        weights = network_weights(checkpoint)
+        left = load_fitting_weights(model, weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if left:
+        own = len(model.state_dict())
+        parts = sorted({".".join(name.split(".")[:2]) for name in left})
+        unused = [name for name in weights if name not in model.state_dict()]
+        warnings.warn(
+            f"{path}: {own - len(left)} of {own} weights fit this configuration; the others start afresh: "
+            f"{_shortened(parts)}" + (f"; not used of the file: {_shortened(unused)}" if unused else ""),
+            stacklevel=2,
+        )
+    return left
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """At most eight names in one line."""
+    return ", ".join(name[:60] for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def save_official(model: CLRerNet, path: PathLike, meta: dict[str, Any] | None = None) -> None:
+    """Write the weights under the published names, as `{"state_dict": ..., "meta": ...}`; atomic.
+
+    The original implementation reads the file. Raises UserError when it cannot be written.
+    """
+    weights = {name: value.detach().cpu().clone() for name, value in model.official_state_dict().items()}
+    write_checkpoint({"meta": {"clrernetlm_version": __version__, **(meta or {})}, "state_dict": weights}, path)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: PathLike) -> None:
+    """Save tensors and plain values; atomic. Raises UserError when the file cannot be written."""
+    # torch.save straight to a full disk raises an opaque RuntimeError; bytes written here raise OSError.
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())

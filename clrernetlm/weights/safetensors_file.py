@@ -1,0 +1,125 @@
+"""Packed weights: one safetensors file that holds a model's weights and every setting, so that it is enough alone.
+
+The settings are in the file's metadata, under the key `clrernetlm`, as JSON: `format` (1), `clrernetlm_version` and
+`config`, the tree of `config.serialization.to_dict`; the confidence thresholds are among them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from clrernetlm import __version__
+from clrernetlm.config import Config, to_dict
+from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, replacing
+from clrernetlm.core.output_files import read_head
+
+Precision = Literal["fp16", "fp32"]
+SUFFIX = ".safetensors"
+KEY = "clrernetlm"
+FORMAT = 1
+# Tensors with fewer values stay in float32: together they are a hundredth of a model, and among them are anchors,
+# where half a pixel counts, and BatchNorm's variances, which may be tiny.
+SMALL = 4096
+MAX_HEADER = 1 << 21  # bytes, enough for 20,000 tensors
+NOT_A_CHECKPOINT = "not a checkpoint, or cut short; get the file again"
+
+
+def write_packed(weights: Mapping[str, Tensor], config: Config, path: PathLike, precision: Precision = "fp16") -> None:
+    """Write weights and settings; atomic. The same arguments give the same bytes.
+
+    fp16 rounds float tensors of `SMALL` values or more. Raises UserError for a value beyond float16's range, and when
+    the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: _stored(name, value, precision) for name, value in weights.items()}
+    # One key only: safetensors writes several in an order that changes from run to run.
+    about = {"format": FORMAT, "clrernetlm_version": __version__, "config": to_dict(config)}
+    content = save(tensors, metadata={KEY: json.dumps(about, sort_keys=True)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is one that `write_packed` wrote."""
+    return read_head(path)[8:].startswith(f'{{"__metadata__":{{"{KEY}":'.encode())  # 8 bytes: length of what follows
+
+
+def _stored(name: str, value: Tensor, precision: Precision) -> Tensor:
+    value = value.detach().cpu().contiguous().clone()
+    if precision == "fp32" or not value.is_floating_point() or value.numel() < SMALL:
+        return value
+    half = value.half()
+    if not half.isfinite().all():
+        raise UserError(f"{name}: values beyond the range of fp16, or not finite; use --precision fp32")
+    return half
+
+
+def read_packed(path: PathLike) -> dict[str, Any]:
+    """`{"state_dict": ...}` of a safetensors file; of a packed one also `config` and `clrernetlm_version`.
+
+    float16 comes back as float32. Nothing in the file can run. Raises UserError for a broken file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _check_header(path)
+        with safe_open(path, framework="pt") as file:
+            about = _about(path, file.metadata())
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError:
+        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+    half = torch.float16
+    return {
+        "state_dict": {name: value.float() if value.dtype == half else value for name, value in weights.items()}
+    } | {key: about[key] for key in ("config", "clrernetlm_version") if key in about}
+
+
+def read_settings(path: PathLike) -> dict[str, Any] | None:
+    """The tree of settings in a packed file, None in any other safetensors file; reads no weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _check_header(path)
+        with safe_open(path, framework="pt") as file:
+            return _about(path, file.metadata()).get("config")
+    except SafetensorError:
+        raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
+
+
+def _check_header(path: PathLike) -> None:
+    """Raise UserError for a list of tensors and settings that is larger than any model's; ours have 0.1 MB."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path}: a folder, pipe or device, not a checkpoint; check the path")
+    with open(path, "rb") as file:
+        if int.from_bytes(file.read(8), "little") > MAX_HEADER:
+            raise UserError(f"{path}: {NOT_A_CHECKPOINT}")
+
+
+def _about(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """What the metadata says about a packed file; empty for a foreign one."""
+    text = (metadata or {}).get(KEY)
+    if text is None:
+        return {}
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise UserError(f"{path}: metadata.{KEY}: not readable; pack the file again with `clrernetlm pack`")
+    if about.get("format") != FORMAT:
+        raise UserError(
+            f"{path}: packed in format {shown(about.get('format'))}, this version reads {FORMAT}; update clrernetlm"
+        )
+    return about

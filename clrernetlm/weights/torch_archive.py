@@ -1,0 +1,150 @@
+"""Files of `torch.save`, of either form, read without running anything in them and no further than they reach.
+
+Sizes that a file states are compared with its own before memory is taken. Not read: the tar archives of 2016, and zip
+archives that are compressed (PyTorch writes neither).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from clrernetlm.weights import safe_unpickler as inert_pickle
+from clrernetlm.weights.safe_unpickler import Storage, StorageKind, UnpicklingError
+
+ZIP = b"PK\x03\x04"
+MAX_DIRECTORY = 1 << 24  # bytes of a zip archive's table of contents; 2,500 tensors take 0.3 MB
+MAX_STORAGES = 100_000
+# What stands in front of a file of the older form: a number, its version, and the machine that wrote it.
+MAGIC = 0x1950A86A20F9469CFC6C
+VERSION = 1001
+
+
+class TorchScriptError(UnpicklingError):
+    """A program, not weights."""
+
+
+def read_torch_file(path: Path) -> Any:
+    """The object that `torch.save` wrote, tensors on the CPU; what else than plain values it holds is `Inert`.
+
+    Raises OSError, TorchScriptError, UnpicklingError, or whatever else broken bytes lead to.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(len(ZIP))
+        file.seek(0)
+        return _read_zip(file, size) if start == ZIP else _read_legacy(file, size)
+
+
+def _read_zip(file: BinaryIO, size: int) -> Any:
+    if _directory_size(file, size) > MAX_DIRECTORY:
+        raise UnpicklingError("too many members")
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        root = next(name.removesuffix("data.pkl") for name in members if name.endswith("/data.pkl"))
+        if f"{root}constants.pkl" in members:
+            raise TorchScriptError("a TorchScript program")
+        if any(info.compress_type or info.file_size != info.compress_size for info in members.values()):
+            raise UnpicklingError("compressed members")
+        if sum(info.file_size for info in archive.infolist()) > size:
+            raise UnpicklingError("members that share their bytes")
+        order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in members else "little"
+        storages: dict[str, Storage] = {}
+
+        def storage(identity: Any) -> Any:
+            kind, key, _, count = _storage_words(identity, 4)
+            if key not in storages:
+                member = members[f"{root}data/{key}"]
+                if count * kind.dtype.itemsize > member.file_size:
+                    raise UnpicklingError("a storage larger than its member")
+                with archive.open(member) as content:
+                    held = _filled(torch.UntypedStorage(member.file_size), content)
+                if order != sys.byteorder:
+                    held.byteswap(kind.dtype)
+                storages[key] = Storage(held, kind.dtype)
+            return storages[key]
+
+        with archive.open(f"{root}data.pkl") as pickled:
+            return inert_pickle.load(io.BytesIO(pickled.read()), storage)
+
+
+def _directory_size(file: BinaryIO, size: int) -> int:
+    """Bytes of a zip archive's table of contents, as its last record says, or the one for large archives before it."""
+    file.seek(max(size - 98, 0))
+    end = file.read().rjust(98, b"\0")
+    if end[76:80] != b"PK\x05\x06":
+        raise UnpicklingError("no zip archive")
+    large = end[56:60] == b"PK\x06\x07"
+    return struct.unpack_from("<Q", end, 40)[0] if large else struct.unpack_from("<I", end, 76 + 12)[0]
+
+
+def _read_legacy(file: BinaryIO, size: int) -> Any:
+    if inert_pickle.load(file) != MAGIC or inert_pickle.load(file) != VERSION:
+        raise UnpicklingError("no file of torch.save")
+    order = inert_pickle.load(file)
+    storages: dict[Any, Storage] = {}
+    left = size
+
+    def storage(identity: Any) -> Any:
+        nonlocal left
+        if isinstance(identity, tuple) and identity[:1] == ("module",):
+            return identity[1]
+        kind, key, _, count, view = _storage_words(identity, 5)
+        if key not in storages:
+            left -= count * kind.dtype.itemsize
+            if left < 0 or len(storages) == MAX_STORAGES:
+                raise UnpicklingError("storages larger than the file")
+            storages[key] = Storage(torch.UntypedStorage(count * kind.dtype.itemsize), kind.dtype)
+        whole = storages[key]
+        if view is None:
+            return whole
+        _, offset, values = view
+        first, last = (n * kind.dtype.itemsize for n in (offset, offset + values))
+        if not 0 <= first <= last <= whole.bytes.nbytes():
+            raise UnpicklingError("a view outside of its storage")
+        return Storage(whole.bytes[first:last], kind.dtype)
+
+    value = inert_pickle.load(file, storage)
+    keys = inert_pickle.load(file)
+    if set(keys) != set(storages):
+        raise UnpicklingError("storages without their bytes")
+    for key in keys:
+        held = storages[key]
+        (count,) = struct.unpack("<q", file.read(8))
+        if count * held.dtype.itemsize != held.bytes.nbytes():
+            raise UnpicklingError("a storage of another size")
+        _filled(held.bytes, file)
+        if isinstance(order, dict) and order.get("little_endian", True) != (sys.byteorder == "little"):
+            held.bytes.byteswap(held.dtype)
+    return value
+
+
+def _storage_words(identity: Any, count: int) -> tuple[Any, ...]:
+    """What a pickle says about a storage: its kind, key, device and number of values, ..."""
+    if not isinstance(identity, tuple) or len(identity) != count + 1 or identity[0] != "storage":
+        raise UnpicklingError("a reference to something else than a storage")
+    kind, key, _, values, *_ = identity[1:]
+    if not isinstance(kind, StorageKind) or not isinstance(key, str) or type(values) is not int or values < 0:
+        raise UnpicklingError("a reference to something else than a storage")
+    return identity[1:]
+
+
+def _filled(storage: torch.UntypedStorage, content: Any) -> torch.UntypedStorage:
+    """The same storage with bytes read from a file; raises UnpicklingError when they end too early."""
+    values: Any = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+    target = memoryview(values)
+    read: Callable[[memoryview], int] = content.readinto
+    done = 0
+    while done < len(target):
+        count = read(target[done : done + (1 << 24)])
+        if not count:
+            raise UnpicklingError("cut short")
+        done += count
+    return storage

@@ -45,7 +45,7 @@ def begin_and_die(path, folder=False):
     """Write half a file with `replacing`, or half a folder, in a process that is killed before it ends."""
     body = f"""
         import os, signal
-        from clrernetlm.files import temporary_beside
+        from clrernetlm.core.files import temporary_beside
         with temporary_beside({str(path)!r}) as temporary:
             if {folder}:
                 temporary.mkdir()

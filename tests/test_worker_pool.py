@@ -116,7 +116,7 @@ def test_worker_counts():
 def test_no_worker_outlives_the_process_that_started_it(start, ending):
     script = f"""
         import itertools
-        from clrernetlm.worker_pool import map_in_processes
+        from clrernetlm.core.worker_pool import map_in_processes
         from tests.test_worker_pool import process_of
         for process in map_in_processes(process_of, itertools.count(), 2, start={start!r}):
             print(process, flush=True)

@@ -80,7 +80,7 @@ def process(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
 )
 def test_signals_clean_up_and_have_their_codes(number: int, code: int, said: str, tmp_path: Path) -> None:
     body = f"""
-        from clrernetlm.files import replacing
+        from clrernetlm.core.files import replacing
         with replacing("result.txt") as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), {int(number)})

@@ -16,7 +16,7 @@ from tests.drawn_roads import write_drawn_roads
 TOOL = Path(__file__).parents[2] / "tools" / "train_lanelm_culane.py"
 CONFIG = """
 from clrernetlm.config import AugmentationConfig, EvaluationConfig, HeadConfig, load_config
-from clrernetlm.geometry import Viewport
+from clrernetlm.core.viewport import Viewport
 config = load_config("clrernet_culane_dla34_ema")
 config.model.viewport = Viewport(width=160, height=64, top=0.45)
 config.model.head = HeadConfig(num_priors=48, roi_channels=12)

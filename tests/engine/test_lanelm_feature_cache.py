@@ -201,10 +201,10 @@ import os, signal, sys
 sys.path.insert(0, {repository!r})
 from pathlib import Path
 from clrernetlm.config import from_dict
-from clrernetlm.engine import feature_cache
-from clrernetlm.engine.lessons_data import LessonDataset
-from clrernetlm.models.checkpoint import load_weights
-from clrernetlm.models.lanelm.promptable import PromptableDetector
+from clrernetlm.training import feature_cache
+from clrernetlm.training.lanelm_data_module import LessonDataset
+from clrernetlm.weights.checkpoint import load_weights
+from clrernetlm.models.lanelm.detector import PromptableDetector
 config = from_dict({config!r})
 model = PromptableDetector(config)
 load_weights(model.detector, config.lanelm.detector)

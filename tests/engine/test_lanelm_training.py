@@ -109,7 +109,7 @@ import sys
 sys.path.insert(0, {repository!r})
 from pathlib import Path
 from tests.engine.small_lanelm import small_lanelm
-from clrernetlm.engine.training import train
+from clrernetlm.training.train import train
 config = small_lanelm({root!r}, {work!r}, Path({detector!r}), log_every=1, **{training!r})
 {extra}
 train(config, resume={resume})
@@ -135,7 +135,7 @@ def finish(process):
 # Ends the process as a third epoch is about to begin.
 KILL = """
 import os, signal
-from clrernetlm.engine.callbacks import EpochSeed
+from clrernetlm.training.callbacks import EpochSeed
 begin = EpochSeed.on_train_epoch_start
 def end(callback, trainer, module):
     if trainer.current_epoch == 2:

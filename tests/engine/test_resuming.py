@@ -160,7 +160,7 @@ def end(event, arguments):
 sys.addaudithook(end)
 import lightning.pytorch as pl
 from tests.engine.test_resuming import detector_settings
-from clrernetlm.engine.training import train
+from clrernetlm.training.train import train
 class Kill(pl.Callback):
     def {hook}(self, trainer, module, *rest):
         if trainer.current_epoch == 1 and not trainer.sanity_checking:

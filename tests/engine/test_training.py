@@ -67,7 +67,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {repository!r})
 from tests.engine.small import small_config
-from clrernetlm.engine.training import train
+from clrernetlm.training.train import train
 config = small_config({root!r}, {work!r}, epochs=4, log_every=1, validate_every=2, ema_momentum=0.1, **{training!r})
 config.data.batch_size = 2
 {extra}
@@ -97,7 +97,7 @@ def finish(process):
 # Ends the process as a third epoch is about to begin.
 KILL = """
 import os, signal
-from clrernetlm.engine.callbacks import EpochSeed
+from clrernetlm.training.callbacks import EpochSeed
 begin = EpochSeed.on_train_epoch_start
 def end(callback, trainer, module):
     if trainer.current_epoch == 2:
@@ -127,9 +127,9 @@ def test_two_processes_train_as_one(roads, tmp_path):
     # gradients, and may decide which anchor is matched. Five images to validate, so that the shares differ; for what is
     # found stand the labels, without the first lane of every second image.
     still = """
-from clrernetlm.data.culane import read_labels
-from clrernetlm.engine.detector_module import DetectorModule
-from clrernetlm.lane import Lane
+from clrernetlm.datasets.culane import read_labels
+from clrernetlm.training.detector_module import DetectorModule
+from clrernetlm.core.lane import Lane
 count = DetectorModule.count
 def count_labels(module, found, metas, name=""):
     labels = [read_labels(config.data.root + meta["path"]) for meta in metas]

@@ -561,7 +561,7 @@ def main() -> int:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"--folder: {folder} is not empty; name a new one")
     if any(case.words[0] not in ("synth", "evaluate", "check-data") for case in chosen):
-        import clrernetlm.training.train
+        pass
     cv2.setNumThreads(0)  # forks would wait for OpenCV's threads
     (folder / "inputs").mkdir(parents=True)
     began = time.monotonic()

@@ -46,8 +46,9 @@ from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvin
 from clrernetlm.deploy.export.quantisation import quantise
 from clrernetlm.deploy.graph_io import IMAGES
 from clrernetlm.deploy.runtimes.base import Backend
-from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
+from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.onednn import PackedConv2d
+from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.exported_metadata import needed, read_about
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from clrernetlm.core.lane import Lane
     from clrernetlm.core.viewport import Viewport
     from clrernetlm.inference.predictor import Predictor
-    from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
+    from clrernetlm.models.clrernet.detector import CLRerNet
+    from clrernetlm.weights.build import init_detector
 
 _HOME = {
     "CLRerNet": "models.clrernet",

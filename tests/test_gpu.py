@@ -22,6 +22,7 @@ from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import cuda_graph
 from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
@@ -32,7 +33,6 @@ from clrernetlm.models.lanelm.positions import grid_sinusoids
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
-from clrernetlm.training.base_module import network_input
 from clrernetlm.training.callbacks import RunningAverage
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
 from clrernetlm.weights.build import init_reader, save_lanelm

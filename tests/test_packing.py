@@ -9,8 +9,7 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config, to_dict
-from clrernetlm.models.clrernet.detector import init_detector
-from clrernetlm.weights.build import init_lanelm
+from clrernetlm.weights.build import init_detector, init_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official, write_checkpoint
 from clrernetlm.weights.pack import LOCAL, pack, without_paths
 from clrernetlm.weights.safetensors_file import SMALL

@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clrernetlm.datasets.alaug import Alaug
     from clrernetlm.datasets.check import check_data
     from clrernetlm.datasets.culane import CulaneDataset, build_dataset, collate
     from clrernetlm.datasets.lane_formatting import PackCLRNetInputs
     from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
-    from clrernetlm.datasets.transforms import Alaug, Compose, CropResize
+    from clrernetlm.datasets.transforms import Compose, CropResize
 
 _HOME = {
     "Alaug": "transforms",

@@ -22,10 +22,11 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.images import Scratch, read_frame
 from clrernetlm.core.lane import label_path, one_x_per_row
 from clrernetlm.core.viewport import FrameSize, Viewport
+from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.image_list import ImageList, load_differences, read_image_list
 from clrernetlm.datasets.lane_formatting import OffImage, PackCLRNetInputs
 from clrernetlm.datasets.masks import read_mask
-from clrernetlm.datasets.transforms import Alaug, Compose, CropResize, Sample, Transform
+from clrernetlm.datasets.transforms import Compose, CropResize, Sample, Transform
 
 _ATTEMPTS = 20  # images tried before a training item is given up
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.config import Config
 from clrernetlm.datasets.lane_formatting import choose_lanes, planes
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
@@ -84,3 +85,16 @@ def _longest_run(shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
     np.add.at(lengths, (lane, gaps[lane, step]), 1)
     longest = shown.shape[1] - lengths[:, ::-1].argmax(axis=1)
     return shown & (gaps == longest[:, None])
+
+
+def lane_packing(config: Config) -> PackLaneLMInputs:
+    """The last step of LaneLM's pipeline as the settings describe it."""
+    network, viewport = config.lanelm.network, config.model.viewport
+    return PackLaneLMInputs(
+        max_lanes=config.model.max_lanes,
+        num_points=network.num_steps,
+        img_w=viewport.width,
+        img_h=viewport.height,
+        nbins_x=network.nbins_x,
+        as_bytes=True,
+    )

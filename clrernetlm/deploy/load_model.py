@@ -15,13 +15,13 @@ from clrernetlm.deploy.runtimes.base import BACKENDS, Backend
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.deploy.runtimes.export_cache import export_into, exported
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
-from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
+from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
 from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
 from clrernetlm.models.tracing_lock import running, tracing
 from clrernetlm.weights import RANDOM
-from clrernetlm.weights.build import init_reader
+from clrernetlm.weights.build import init_detector, init_reader
 from clrernetlm.weights.exported_metadata import ONNX
 from clrernetlm.weights.resolve import exported_file, find_settings_and_weights
 

@@ -19,15 +19,15 @@ from clrernetlm.core.output_files import begins_with, read_head
 from clrernetlm.core.progress import progress
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import CulaneDataset, Split
+from clrernetlm.datasets.loaders import build_loader, loader_workers, quiet_worker, worker_start
 from clrernetlm.datasets.samplers import ShardBatches
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.inference.auto_crop import Detector, Look, look
 from clrernetlm.metrics.frame_scale import require_fitting_frame
+from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.lanelm.detector import Observation
-from clrernetlm.training.base_module import network_input
-from clrernetlm.training.data_module import build_loader, loader_workers, quiet_worker, worker_start
 
 VIEWPORTS_FILE = "viewports.jsonl"
 Batch = dict[str, Any]

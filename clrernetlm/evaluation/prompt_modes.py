@@ -18,13 +18,14 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane, Points
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets.culane import Split, read_labels
+from clrernetlm.datasets.lanelm_formatting import lane_packing
 from clrernetlm.deploy.load_model import detector_of
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.evaluation.predict_split import Metas, observe_split, viewport_log
 from clrernetlm.evaluation.score_detector import LOWEST_CONFIDENCE, detected_lanes, drawn_lanes
 from clrernetlm.evaluation.simulated_clicks import MAX_CLICKS, ClickSettings, label_clicks
 from clrernetlm.inference.auto_crop import Look
-from clrernetlm.metrics.frame_scale import frame_scale
+from clrernetlm.metrics.frame_scale import frame_ious, frame_scale
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.verification import true_proposals, verification
 from clrernetlm.models.clrernet.decode import prediction_points
@@ -34,8 +35,6 @@ from clrernetlm.models.lanelm.generate import Answers
 from clrernetlm.models.lanelm.postprocess import answered_lanes, keypoints
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
-from clrernetlm.training.lanelm_data_module import lane_packing
-from clrernetlm.training.validation_counts import frame_ious
 
 DETECTOR, NONE, START = "detector", "none", "start"
 CLICKED = tuple(str(number) for number in range(1, MAX_CLICKS + 1))

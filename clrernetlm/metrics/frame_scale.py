@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.config import EvaluationConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_headers import image_size as size_of_image
+from clrernetlm.core.lane import Points
 from clrernetlm.core.viewport import FrameSize
+from clrernetlm.metrics import lane_ious
 
 CANVAS_WIDTH = 1640  # pixels that a frame is scaled to where no size is set: CULane's width
 SLACK = 1.02  # a frame may be larger than the canvas by this: a rounded size moves lanes by less than their width
@@ -76,3 +79,14 @@ def _larger(image_size: FrameSize, path: PathLike, what: str) -> UserError:
 def canvas_words(image_size: ImageSize) -> str:
     """Where lanes are compared, for people."""
     return f"{image_size[0]}x{image_size[1]}" if image_size else f"frames scaled to {CANVAS_WIDTH} px wide"
+
+
+def frame_ious(
+    settings: EvaluationConfig, found: Sequence[Points], labels: Sequence[Points], frame: FrameSize
+) -> NDArray[np.float64]:
+    """`lane_ious` of lanes (N, 2) in pixels of a frame (width, height), on the canvas of the settings."""
+    scale = frame_scale(settings.image_size, frame)
+    if scale != 1:
+        found, labels = [points * scale for points in found], [points * scale for points in labels]
+    size = canvas_size(settings.image_size, frame)
+    return lane_ious(found, labels, settings.semantics, settings.lane_width, size)

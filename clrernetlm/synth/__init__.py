@@ -2,6 +2,7 @@
 
 from clrernetlm.synth.dataset import generate_dataset
 from clrernetlm.synth.renderer import lanes, render
-from clrernetlm.synth.sampling import CATEGORIES, SceneSettings, sample_scene
+from clrernetlm.synth.sampling import sample_scene
+from clrernetlm.synth.scene import CATEGORIES, SceneSettings
 
 __all__ = ["CATEGORIES", "SceneSettings", "generate_dataset", "lanes", "render", "sample_scene"]

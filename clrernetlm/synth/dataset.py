@@ -24,7 +24,8 @@ from clrernetlm.synth.camera.sensor import encode
 from clrernetlm.synth.randomization import PIECES, PLAIN, Realism
 from clrernetlm.synth.renderer import lane_slots, render
 from clrernetlm.synth.road.labels import draw_mask
-from clrernetlm.synth.sampling import CATEGORIES, Category, sample_scene
+from clrernetlm.synth.sampling import sample_scene
+from clrernetlm.synth.scene import CATEGORIES, Category
 
 SPLITS = ("train", "val", "test")
 MASK_FOLDER = "laneseg_label_w16"

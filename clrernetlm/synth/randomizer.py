@@ -31,7 +31,7 @@ from clrernetlm.synth.road.markings import Line
 from clrernetlm.synth.road.pavement import lay_pavement
 
 if TYPE_CHECKING:
-    from clrernetlm.synth.sampling import SceneSettings
+    from clrernetlm.synth.scene import SceneSettings
 
 
 class Dressing:

@@ -21,7 +21,7 @@ from clrernetlm.synth.road.cross_section import profile
 from clrernetlm.synth.road.labels import Points, lane_points
 from clrernetlm.synth.road.markings import draw_decals
 from clrernetlm.synth.road.surface import Surface, paint_ground
-from clrernetlm.synth.sampling import Colour, SceneSettings
+from clrernetlm.synth.scene import Colour, SceneSettings
 from clrernetlm.synth.textures import TILE
 
 # Linear blue, green and red of lights in the distance.

@@ -27,10 +27,10 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.progress import progress
 from clrernetlm.datasets import collate
 from clrernetlm.datasets.culane import CulaneDataset, Sample, label_path
+from clrernetlm.datasets.loaders import ImageLoader, loader_workers, quiet_worker
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.detector import DetectorReader
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.training.data_module import ImageLoader, loader_workers, quiet_worker
 
 try:
     import fcntl

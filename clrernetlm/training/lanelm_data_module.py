@@ -9,24 +9,11 @@ from torch.utils.data import Dataset
 from clrernetlm.config import Config
 from clrernetlm.datasets import build_dataset
 from clrernetlm.datasets.culane import CulaneDataset, Sample
-from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
+from clrernetlm.datasets.lanelm_formatting import lane_packing
 from clrernetlm.models.lanelm.detector import DetectorReader
 from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.feature_cache import FeatureCache, feature_cache
-
-
-def lane_packing(config: Config) -> PackLaneLMInputs:
-    """The last step of LaneLM's pipeline as the settings describe it."""
-    network, viewport = config.lanelm.network, config.model.viewport
-    return PackLaneLMInputs(
-        max_lanes=config.model.max_lanes,
-        num_points=network.num_steps,
-        img_w=viewport.width,
-        img_h=viewport.height,
-        nbins_x=network.nbins_x,
-        as_bytes=True,
-    )
 
 
 class LessonDataset(Dataset[Sample]):

@@ -12,12 +12,13 @@ from torch import Tensor
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.models.clrernet.decode import decode_lanes
+from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.models.lanelm.postprocess import answered_lanes
 from clrernetlm.models.lanelm.training_requests import build_lessons
-from clrernetlm.training.base_module import Batch, LaneModule, network_input
+from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.feature_cache import observed_sample, stored
 from clrernetlm.weights import weights_path

@@ -8,30 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm.config import Config, EvaluationConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
-from clrernetlm.core.lane import Lane, Points, label_path, read_lines
+from clrernetlm.core.lane import Lane, label_path, read_lines
 from clrernetlm.core.viewport import FrameSize
-from clrernetlm.metrics import lane_ious, match_lanes
+from clrernetlm.metrics import match_lanes
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
-from clrernetlm.metrics.frame_scale import canvas_size, frame_scale, require_fitting_frame
+from clrernetlm.metrics.frame_scale import frame_ious, require_fitting_frame
 from clrernetlm.metrics.image_lists import read_images
 from clrernetlm.models.clrernet.decode import prediction_points
-
-
-def frame_ious(
-    settings: EvaluationConfig, found: Sequence[Points], labels: Sequence[Points], frame: FrameSize
-) -> NDArray[np.float64]:
-    """`lane_ious` of lanes (N, 2) in pixels of a frame (width, height), on the canvas of the settings."""
-    scale = frame_scale(settings.image_size, frame)
-    if scale != 1:
-        found, labels = [points * scale for points in found], [points * scale for points in labels]
-    size = canvas_size(settings.image_size, frame)
-    return lane_ious(found, labels, settings.semantics, settings.lane_width, size)
 
 
 def require_fitting_validation(config: Config) -> None:

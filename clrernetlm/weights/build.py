@@ -8,17 +8,18 @@ from typing import Any
 from torch import Tensor
 
 from clrernetlm import __version__
-from clrernetlm.config.schema import Config
+from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.config.serialization import flatten, to_dict
 from clrernetlm.core.argument_checks import check_arguments, shown
 from clrernetlm.core.device import select_device
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
+from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import bare_weights, require_finite, with_step_counters
 from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
 from clrernetlm.models.lanelm.plain import PlainReader
 from clrernetlm.weights import RANDOM
-from clrernetlm.weights.checkpoint import read_checkpoint, write_checkpoint
+from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from clrernetlm.weights.resolve import find_settings_and_weights
 
 KINDS: dict[str, type[DetectorReader]] = {"full": PromptableDetector, "plain": PlainReader}
@@ -124,3 +125,29 @@ def save_lanelm(model: DetectorReader, path: PathLike) -> None:
     """
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     write_checkpoint({"state_dict": weights, "config": to_dict(model.config), "clrernetlm_version": __version__}, path)
+
+
+@check_arguments
+def init_detector(
+    config: Config | ClrernetConfig | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
+) -> CLRerNet:
+    """A CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
+
+    `config` is a configuration, a config file or the name of one or of a model, `checkpoint` a file or the name of a
+    model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
+    unknown config, missing weights, an unfit checkpoint and an absent device.
+    """
+    from clrernetlm.weights.resolve import find_settings_and_weights  # which reads checkpoints, as this module does
+
+    whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
+    target = select_device(device)
+    settings, weights = find_settings_and_weights(whole, checkpoint)
+    model = CLRerNet(settings.model)
+    if weights != RANDOM:
+        load_weights(model, weights, to_train=False)
+    return model.to(target).eval()
+
+
+def build_frozen_clrernet(config: Config | PathLike, checkpoint: PathLike | None, device: str = "cpu") -> CLRerNet:
+    """A CLRerNet in evaluation mode whose weights take no gradient; arguments and errors as for `init_detector`."""
+    return init_detector(config, checkpoint, device).requires_grad_(False)

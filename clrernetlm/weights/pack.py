@@ -15,9 +15,8 @@ from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
 from clrernetlm.core.output_files import ReadFiles, check_output
-from clrernetlm.models.clrernet.detector import init_detector
 from clrernetlm.weights import weights_path
-from clrernetlm.weights.build import init_reader
+from clrernetlm.weights.build import init_detector, init_reader
 from clrernetlm.weights.resolve import stored_config
 from clrernetlm.weights.safetensors_file import SUFFIX, Precision, is_packed, write_packed
 

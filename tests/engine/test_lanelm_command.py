@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from clrernetlm.config import load_config
-from clrernetlm.models.clrernet.detector import init_detector
-from clrernetlm.weights.build import init_lanelm, init_reader
+from clrernetlm.weights.build import init_detector, init_lanelm, init_reader
 from clrernetlm.weights.checkpoint import save_official
 from tests.drawn_roads import write_drawn_roads
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from clrernetlm.datasets.loaders import ImageLoader, build_loader, collate_shard
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.training.data_module import ImageLoader, build_loader, collate_shard
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 

@@ -28,11 +28,12 @@ from clrernetlm.core.sources import find_inputs
 from clrernetlm.core.video import Video
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import PackCLRNetInputs, PackLaneLMInputs
+from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.check import check_data
 from clrernetlm.datasets.culane import CulaneDataset, read_labels
 from clrernetlm.datasets.image_list import load_differences, read_image_list
 from clrernetlm.datasets.masks import read_mask
-from clrernetlm.datasets.transforms import Alaug, Compose
+from clrernetlm.datasets.transforms import Compose
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.deploy.runtimes.open_runtime import open_runtime
 from clrernetlm.inference.predictor import Predictor

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from clrernetlm.config import BackboneConfig, ClrernetConfig, Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
+from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import ANCHORS
 from clrernetlm.weights import safe_unpickler as inert_pickle
+from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, save_official, start_from_weights
 
 CONFIG = ClrernetConfig(backbone=BackboneConfig("dla46_c"), viewport=Viewport(width=160, height=96))

@@ -19,10 +19,9 @@ from clrernetlm.config.source import to_source
 from clrernetlm.core.files import sha256
 from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model
-from clrernetlm.models.clrernet.detector import init_detector
 from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, model_cards
 from clrernetlm.weights import resolve as finding
-from clrernetlm.weights.build import init_lanelm, init_reader, save_lanelm
+from clrernetlm.weights.build import init_detector, init_lanelm, init_reader, save_lanelm
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.listing import state
 from clrernetlm.weights.pack import pack

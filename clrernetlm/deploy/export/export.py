@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 
@@ -15,21 +14,13 @@ from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.output_files import ReadFiles, check_output
-from clrernetlm.deploy.export.detector_graph import Graph, detector_graph
+from clrernetlm.deploy.export.detector_graph import detector_graph
+from clrernetlm.deploy.export.write_graph import OFFERED, SUFFIXES, Precision, Target, described, write_graph
 from clrernetlm.deploy.graph_io import LEVELS
-from clrernetlm.models.clrernet.detector import init_detector
 from clrernetlm.models.tracing_lock import tracing
-from clrernetlm.weights.exported_metadata import DETECTOR, ONNX, OPENVINO, TORCH, About, read_about
+from clrernetlm.weights.build import init_detector
+from clrernetlm.weights.exported_metadata import DETECTOR, OPENVINO, About, read_about
 from clrernetlm.weights.resolve import find_settings_and_weights
-
-Target = Literal["onnx", "openvino", "torch"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-SUFFIXES: dict[Target, str] = {"onnx": ONNX, "openvino": OPENVINO, "torch": TORCH}
-OFFERED: dict[Target, tuple[Precision, ...]] = {
-    "onnx": ("fp32", "fp16"),
-    "openvino": ("fp32", "fp16", "bf16", "int8"),
-    "torch": ("fp32", "bf16"),
-}
 
 
 @check_arguments
@@ -119,41 +110,3 @@ def is_exported(path: Path) -> bool:
 def written_files(path: Path) -> list[Path]:
     """The files of an exported graph: OpenVINO's weights are in a second one."""
     return [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
-
-
-def write_graph(
-    graph: Graph,
-    path: Path,
-    about: About,
-    to: Target,
-    batches: Sequence[dict[str, Any]] | None = None,
-    hidden: Collection[str] = (),
-) -> None:
-    """Write one graph; `batches`, inputs to calibrate on, make it int8. `hidden`: see `onnx_model`."""
-    if to == "torch":
-        from clrernetlm.deploy.export.torch_file import write_program
-
-        write_program(graph, path, about)
-        return
-    from clrernetlm.deploy.export.onnx_file import onnx_model, write_onnx
-
-    model = onnx_model(graph, hidden)
-    if to == "onnx":
-        write_onnx(model, path, about)
-        return
-    from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
-
-    converted = openvino_model(model)
-    if batches is not None:
-        from clrernetlm.deploy.export.quantisation import quantise
-
-        converted = quantise(converted, batches)
-    write_openvino(converted, path, about)
-
-
-def described(path: Path, about: About) -> str:
-    """A line about a file just written."""
-    size = sum(file.stat().st_size for file in written_files(path)) / 1e6
-    batch = "any number of images" if about.batch is None else f"{about.batch} image at a time"
-    trust = "; it can run code, so it opens with --trust-code only" if path.suffix == TORCH else ""
-    return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB{trust}"

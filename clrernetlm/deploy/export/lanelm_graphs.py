@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from clrernetlm.deploy.export.detector_graph import Graph
 from clrernetlm.deploy.graph_io import CACHE, FIRST, GUIDES, LEVELS, LOOK, MAX_CLICKS, NEXT, PREFILL, REQUEST, STEP
+from clrernetlm.models.lanelm.context import Brief, Scene
 from clrernetlm.models.lanelm.generate import next_x, prefill
-from clrernetlm.models.lanelm.model import PYRAMID_LEVELS, Brief, LaneLM, Scene
+from clrernetlm.models.lanelm.model import PYRAMID_LEVELS, LaneLM
 from clrernetlm.models.lanelm.requests import Guides, Requests
 
 BATCH, LANES, SEQUENCES = "batch", "lanes", "sequences"

@@ -10,6 +10,7 @@ from typing import Any
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import temporary_beside
+from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.weights.exported_metadata import KEY, About, needed
 
 
@@ -45,3 +46,9 @@ def write_openvino(model: Any, path: Path, about: About) -> None:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be written ({reason}); free space or check permissions") from None
+
+
+def pyramid_ports(model: Any) -> list[Any]:
+    """The outputs inside a detector's graph that carry the pyramid; empty where they have lost their names."""
+    ports = {name: port for operation in model.get_ops() for port in operation.outputs() for name in port.get_names()}
+    return [ports[name] for name in LEVELS if name in ports]

@@ -15,8 +15,8 @@ from clrernetlm.core.images import read_image
 from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.image_list import list_rows
+from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import IMAGES
-from clrernetlm.deploy.runtimes.openvino_runtime import pyramid_ports
 from clrernetlm.weights.exported_metadata import needed
 
 ENOUGH = 300  # images to calibrate on; more change nothing

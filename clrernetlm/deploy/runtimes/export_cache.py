@@ -48,7 +48,8 @@ def export_into(
     folder: Path, stem: str, config: Config, checkpoint: PathLike, backend: Backend, precision: str
 ) -> Path:
     """The export called `stem` in `folder`, made now unless all of it is there."""
-    from clrernetlm.deploy.export.export import SUFFIXES, export_model
+    from clrernetlm.deploy.export.export import export_model
+    from clrernetlm.deploy.export.write_graph import SUFFIXES
 
     target = TARGETS[backend]
     path = folder / f"{stem}{'_' + target if config.task == 'lanelm' else SUFFIXES[target]}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.deploy.runtimes.base import Array, Runtime
 from clrernetlm.weights.exported_metadata import DETECTOR, About, broken, needed
@@ -74,12 +75,6 @@ class OpenvinoRuntime(Runtime):
             settings = {**self._settings, "INFERENCE_PRECISION_HINT": hint}
             requests.append(self._core.compile_model(part, "CPU", settings).create_infer_request())
         return requests
-
-
-def pyramid_ports(model: Any) -> list[Any]:
-    """The outputs inside a detector's graph that carry the pyramid; empty where they have lost their names."""
-    ports = {name: port for operation in model.get_ops() for port in operation.outputs() for name in port.get_names()}
-    return [ports[name] for name in LEVELS if name in ports]
 
 
 def split_at_pyramid(model: Any) -> list[Any]:

@@ -8,17 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clrernetlm.config.schema import ClrernetConfig, Config
+from clrernetlm.config.schema import ClrernetConfig
 from clrernetlm.core.argument_checks import check_arguments
-from clrernetlm.core.device import select_device
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike
 from clrernetlm.models.backbones.registry import build_backbone
 from clrernetlm.models.clrernet.fpn import CLRerNetFPN
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS, CLRerHead, Stage
 from clrernetlm.models.clrernet.state_dict import load_network_weights, network_weights, official_state_dict
-from clrernetlm.weights import RANDOM
-from clrernetlm.weights.checkpoint import load_weights
 
 COARSEST_STRIDE = 32
 
@@ -77,24 +73,3 @@ class CLRerNet(nn.Module):
         Raises UserError that names the first misfits and the likely reason; the model is then as it was.
         """
         load_network_weights(self, network_weights(state))
-
-
-@check_arguments
-def init_detector(
-    config: Config | ClrernetConfig | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
-) -> CLRerNet:
-    """A CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
-
-    `config` is a configuration, a config file or the name of one or of a model, `checkpoint` a file or the name of a
-    model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
-    unknown config, missing weights, an unfit checkpoint and an absent device.
-    """
-    from clrernetlm.weights.resolve import find_settings_and_weights  # which reads checkpoints, as this module does
-
-    whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
-    target = select_device(device)
-    settings, weights = find_settings_and_weights(whole, checkpoint)
-    model = CLRerNet(settings.model)
-    if weights != RANDOM:
-        load_weights(model, weights, to_train=False)
-    return model.to(target).eval()

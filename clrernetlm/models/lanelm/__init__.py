@@ -6,14 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clrernetlm.models.lanelm.decoder import (
-        KeypointEmbedding,
-        LaneLMDecoder,
-        LaneLMDecoderLayer,
-        LaneLMHead,
-        LaneLMModel,
-    )
+    from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMDecoderLayer, LaneLMHead
     from clrernetlm.models.lanelm.losses import lane_lm_loss
+    from clrernetlm.models.lanelm.plain import LaneLMModel
     from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 _HOME = {

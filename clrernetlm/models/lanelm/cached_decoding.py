@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedMemory
 
 if TYPE_CHECKING:
-    from clrernetlm.models.lanelm.model import Brief, LaneLM, Logits, Scene
+    from clrernetlm.models.lanelm.context import Brief, Logits, Scene
+    from clrernetlm.models.lanelm.model import LaneLM
 
 FINEST_STRIDE = 8
 SPOTS = 256  # strips sampled at once: they take more memory than what is made of them

@@ -160,37 +160,3 @@ class LaneLMHead(nn.Module):
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         return self.proj_x(states), self.proj_y(states)
-
-
-class LaneLMModel(nn.Module):
-    """The plain language model: tokens of an image and of lanes -> logits of the next tokens.
-
-    `forward(visual_tokens (B, K, C), x_tokens (N, S), y_tokens (N, S), visual_padding_mask (B, K) or None)` returns
-    `logits_x` (N, S, nbins_x) and `logits_y` (N, S, max_y_tokens); N is a multiple of B. Position s sees the tokens up
-    to s. `max_y_tokens` counts the padding row.
-    """
-
-    @check_arguments
-    def __init__(
-        self,
-        nbins_x: Size = 800,
-        max_y_tokens: Size = 41,
-        embed_dim: Size = 256,
-        num_layers: Size = 4,
-        num_heads: Size = 8,
-        ffn_dim: Size = 512,
-        max_seq_len: Size = 40,
-        visual_in_dim: Size | None = None,
-    ) -> None:
-        super().__init__()
-        width = embed_dim if visual_in_dim is None else visual_in_dim
-        self.visual_proj = nn.Identity() if width == embed_dim else nn.Linear(width, embed_dim)
-        self.embedding = KeypointEmbedding(nbins_x, max_y_tokens, embed_dim, max_seq_len)
-        self.decoder = LaneLMDecoder(embed_dim, num_layers, num_heads, ffn_dim)
-        self.head = LaneLMHead(embed_dim, nbins_x, max_y_tokens)
-
-    def forward(
-        self, visual_tokens: Tensor, x_tokens: Tensor, y_tokens: Tensor, visual_padding_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        tokens = self.embedding(x_tokens, y_tokens)
-        return self.head(self.decoder(tokens, self.visual_proj(visual_tokens), visual_padding_mask))

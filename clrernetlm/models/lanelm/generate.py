@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clrernetlm.models.lanelm.cached_decoding import Cache, Writer
-from clrernetlm.models.lanelm.model import Brief, LaneLM, Logits, Scene
+from clrernetlm.models.lanelm.context import Brief, Logits, Scene
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
 
 NEAR = 0.006  # of the image width: two lanes this far apart, 10 of 1640 pixels, overlap by half

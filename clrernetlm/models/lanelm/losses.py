@@ -11,7 +11,8 @@ from torch import Tensor
 from clrernetlm.config.schema import LaneLMLessonConfig
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.distributed.reduce import mean_over_processes
-from clrernetlm.models.lanelm.model import LaneLM, Logits
+from clrernetlm.models.lanelm.context import Logits
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Guides
 from clrernetlm.models.lanelm.training_requests import Lessons
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,38 +10,12 @@ from torch import Tensor, nn
 from clrernetlm.config.schema import LaneLMNetworkConfig
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.cached_decoding import Pen
-from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Visual
+from clrernetlm.models.lanelm.context import Brief, Logits, Scene
+from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead
 from clrernetlm.models.lanelm.requests import Guides, Requests, guides
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 
 QUESTION, CLICK, START, ASK = range(4)  # kinds of tokens before the answer
-
-
-@dataclass
-class Scene:
-    """An image as the network needs it, computed once: what strips are sampled from, and each layer's keys, values."""
-
-    maps: list[Tensor]
-    visual: list[Visual | None]
-
-
-@dataclass
-class Logits:
-    """What each of A positions says about the keypoint that follows it; N = B * L sequences."""
-
-    y: Tensor  # (N, A, T + 1): its row in writing order; T: the lane has ended, or is none
-    absolute: Tensor  # (N, A, nbins_x): its x as a bin of the image
-    offset: Tensor  # (N, A, offset bins): its x as a bin around the reference
-
-
-@dataclass
-class Brief:
-    """Requests in writing order: guides (B, L, T), the tokens before the answer, and which of them there are."""
-
-    guides: Guides
-    has_question: Tensor  # (B, L)
-    tokens: Tensor  # (N, P, D)
-    visible: Tensor  # (N, P) bool
 
 
 class LaneLM(nn.Module):

@@ -7,22 +7,17 @@ so nothing says which lane is asked for, and padding counts in no loss, so the e
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clrernetlm.config.schema import Config, LaneLMNetworkConfig
-from clrernetlm.core.files import PathLike
-from clrernetlm.models.clrernet.detector import CLRerNet, init_detector
-from clrernetlm.models.lanelm.decoder import LaneLMModel, causal_mask
+from clrernetlm.core.argument_checks import check_arguments
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Size, causal_mask
 from clrernetlm.models.lanelm.detector import DetectorReader, Observation
 from clrernetlm.models.lanelm.generate import Answers
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 
 PADDING_X = 0
-
-
-def build_frozen_clrernet(config: Config | PathLike, checkpoint: PathLike | None, device: str = "cpu") -> CLRerNet:
-    """A CLRerNet in evaluation mode whose weights take no gradient; arguments and errors as for `init_detector`."""
-    return init_detector(config, checkpoint, device).requires_grad_(False)
 
 
 @torch.no_grad()
@@ -107,3 +102,37 @@ def write_greedily(model: LaneLMModel, visual_tokens: Tensor, steps: int) -> tup
         x = torch.cat([x, next_x.masked_fill(ended, PADDING_X)], dim=1)
         y = torch.cat([y, next_y.masked_fill(ended, steps)], dim=1)
     return x[:, 1:], y[:, 1:]
+
+
+class LaneLMModel(nn.Module):
+    """The plain language model: tokens of an image and of lanes -> logits of the next tokens.
+
+    `forward(visual_tokens (B, K, C), x_tokens (N, S), y_tokens (N, S), visual_padding_mask (B, K) or None)` returns
+    `logits_x` (N, S, nbins_x) and `logits_y` (N, S, max_y_tokens); N is a multiple of B. Position s sees the tokens up
+    to s. `max_y_tokens` counts the padding row.
+    """
+
+    @check_arguments
+    def __init__(
+        self,
+        nbins_x: Size = 800,
+        max_y_tokens: Size = 41,
+        embed_dim: Size = 256,
+        num_layers: Size = 4,
+        num_heads: Size = 8,
+        ffn_dim: Size = 512,
+        max_seq_len: Size = 40,
+        visual_in_dim: Size | None = None,
+    ) -> None:
+        super().__init__()
+        width = embed_dim if visual_in_dim is None else visual_in_dim
+        self.visual_proj = nn.Identity() if width == embed_dim else nn.Linear(width, embed_dim)
+        self.embedding = KeypointEmbedding(nbins_x, max_y_tokens, embed_dim, max_seq_len)
+        self.decoder = LaneLMDecoder(embed_dim, num_layers, num_heads, ffn_dim)
+        self.head = LaneLMHead(embed_dim, nbins_x, max_y_tokens)
+
+    def forward(
+        self, visual_tokens: Tensor, x_tokens: Tensor, y_tokens: Tensor, visual_padding_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        tokens = self.embedding(x_tokens, y_tokens)
+        return self.head(self.decoder(tokens, self.visual_proj(visual_tokens), visual_padding_mask))

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from clrernetlm.config import LaneLMLessonConfig
 from clrernetlm.models.lanelm import lane_lm_loss
+from clrernetlm.models.lanelm.context import Logits
 from clrernetlm.models.lanelm.losses import lesson_losses, mean_distance, pack_answers, spread_cross_entropy
-from clrernetlm.models.lanelm.model import LaneLM, Logits
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Guides, guides
 from clrernetlm.models.lanelm.training_requests import Lessons
 from tests.models.lanelm.small import SIZE, STEPS, random_requests, small_lanelm

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from clrernetlm.models.lanelm.cached_decoding import Writer
+from clrernetlm.models.lanelm.context import Logits
 from clrernetlm.models.lanelm.generate import prefill
-from clrernetlm.models.lanelm.model import LaneLM, Logits
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
 from tests.models.lanelm.small import SIZE, STEPS, random_levels, random_requests, small_lanelm
 

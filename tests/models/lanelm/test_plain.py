@@ -6,12 +6,12 @@ import torch
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 from clrernetlm.models.lanelm.plain import (
     PlainReader,
-    build_frozen_clrernet,
     build_plain,
     extract_visual_tokens,
     shifted_right,
     write_greedily,
 )
+from clrernetlm.weights.build import build_frozen_clrernet
 from clrernetlm.weights.checkpoint import save_official
 from tests.models.lanelm.test_promptable import config_of, images
 

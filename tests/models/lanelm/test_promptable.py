@@ -7,8 +7,7 @@ from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, 
 from clrernetlm.config.schema import BackboneConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.models.clrernet.detector import init_detector
-from clrernetlm.weights.build import build_lanelm, init_lanelm, init_reader, save_lanelm
+from clrernetlm.weights.build import build_lanelm, init_detector, init_lanelm, init_reader, save_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official
 
 

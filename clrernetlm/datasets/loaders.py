@@ -1,0 +1,145 @@
+"""Loaders of images: batches, worker processes, shards."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from clrernetlm.config import Config
+from clrernetlm.core.worker_pool import available_cores, end_with_parent
+from clrernetlm.datasets import build_dataset, collate
+from clrernetlm.datasets.culane import Sample, Split
+from clrernetlm.datasets.samplers import ShardBatches
+from clrernetlm.distributed.sharding import Shard
+
+SHARED_MEMORY = "/dev/shm"  # of Linux
+
+PLENTY = 16e9  # bytes; more than the largest batches of many workers
+
+RUNTIMES = ("openvino", "onnxruntime")  # modules
+
+
+def loader_workers(wanted: int) -> int:
+    """Worker processes to start: what the settings ask for, never more than the cores it may use."""
+    return min(wanted, available_cores())
+
+
+def worker_start(workers: int, world: int) -> str | None:
+    """How worker processes begin: not as a fork of a process with threads of its own; None: the platform's own way.
+
+    A process that talks to others, or has loaded a runtime, has such threads; what a fork copies of their locks can
+    hang or crash a worker.
+    """
+    threads = world > 1 or any(name in sys.modules for name in RUNTIMES)
+    careful = workers > 0 and threads and "forkserver" in multiprocessing.get_all_start_methods()
+    return "forkserver" if careful else None
+
+
+def quiet_worker(worker: int) -> None:
+    """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores.
+
+    PyTorch's workers look every few seconds whether they are still needed; these end with the training at once.
+    """
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    end_with_parent()
+
+
+def collate_shard(samples: Sequence[Sample]) -> dict[str, Any]:
+    """`collate`, also of no samples: a batch whose `metainfo` is empty."""
+    return collate(samples) if samples else {"metainfo": []}
+
+
+def build_loader(config: Config, split: Split, shard: Shard | None = None, equal: bool = False) -> DataLoader[Any]:
+    """Batches of validation or test images, each image exactly once over all processes; `ShardBatches` explains.
+
+    Without a shard: all images, in batches of `data.batch_size`.
+    """
+    dataset, workers = build_dataset(config, split), loader_workers(config.data.num_workers)
+    shard = shard or Shard(run=config.data.batch_size)
+    return ImageLoader(
+        dataset,
+        batch_sampler=ShardBatches(len(dataset), shard, equal),
+        collate_fn=collate_shard,
+        num_workers=workers,
+        multiprocessing_context=worker_start(workers, shard.world),
+        worker_init_fn=quiet_worker,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class ImageLoader(DataLoader[Any]):
+    """Loads when the first batch is asked for, and with little shared memory as well.
+
+    Lightning makes the loop over an epoch's batches before it has read from a checkpoint which epoch comes next. Worker
+    processes begin to load at once, and a resumed run would train on the images of another epoch.
+
+    Workers hand tensors over in shared memory, of which a container may have 64 MB; where it is too small they are
+    killed. There, batches come as arrays through pipes instead: the same values, a copy or two more.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator waits for its first `next`
+        if self.num_workers and not isinstance(self.collate_fn, Unshared):
+            needed, free = self.shared_memory_needed(), free_shared_memory()
+            if needed > free:
+                self.collate_fn = Unshared(self.collate_fn)
+                warnings.warn(
+                    f"{SHARED_MEMORY} has {free / 1e6:.3g} MB free, and loader processes would need "
+                    f"{needed / 1e6:.3g} MB for their batches; they take a slower way (a container gets more with "
+                    "--shm-size)",
+                    stacklevel=1,
+                )
+        for batch in super().__iter__():
+            yield from_arrays(batch) if isinstance(self.collate_fn, Unshared) else batch
+
+    def shared_memory_needed(self) -> int:
+        """Bytes of the batches that are on their way at one time; 0 where there is more than enough memory.
+
+        Takes the first image for the size of all.
+        """
+        if free_shared_memory() > PLENTY:
+            return 0
+        first = next(iter(self.batch_sampler or ()), None)
+        if not first:
+            return 0
+        sample = self.collate_fn([self.dataset[first[0]]])
+        size = sum(value.nbytes for value in sample.values() if isinstance(value, torch.Tensor))
+        return size * len(first) * (self.num_workers * (self.prefetch_factor or 2) + 2)
+
+
+class Unshared:
+    """A `collate` that gives arrays, which go through a pipe: only tensors are put into shared memory."""
+
+    def __init__(self, collate: Callable[..., dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        tensors = {name for sample in samples[:1] for name, value in sample.items() if isinstance(value, torch.Tensor)}
+        arrays = {name: np.stack([sample[name].numpy() for sample in samples]) for name in tensors}
+        # PyTorch stacks tensors right into shared memory.
+        others = [{name: value for name, value in sample.items() if name not in tensors} for sample in samples]
+        return self.collate(others) | arrays
+
+
+def from_arrays(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch of `Unshared` with tensors again."""
+    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+
+
+def free_shared_memory() -> float:
+    """Bytes that are free where processes share memory; without end where that is no file system of its own."""
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except (OSError, AttributeError):
+        return math.inf
+    return status.f_bavail * status.f_frsize

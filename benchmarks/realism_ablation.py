@@ -28,8 +28,9 @@ from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import write_text_atomically
+from clrernetlm.core.image_list import read_images
 from clrernetlm.evaluation.score_detector import score_detector
-from clrernetlm.metrics.image_lists import lines_file, read_images
+from clrernetlm.metrics.categories import lines_file
 from clrernetlm.synth import generate_dataset
 from clrernetlm.synth.randomization import PIECES, parse_realism
 from clrernetlm.training.train import train

@@ -7,10 +7,10 @@ Names load on first use, so that `import clrernetlm` stays light.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from clrernetlm.core.lazy_names import lazy_names
+from clrernetlm.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from clrernetlm.config import Config, load_config
@@ -21,21 +21,18 @@ if TYPE_CHECKING:
     from clrernetlm.models.clrernet.detector import CLRerNet
     from clrernetlm.weights.build import init_detector
 
-_HOME = {
-    "CLRerNet": "models.clrernet",
-    "Config": "config",
-    "Lane": "lane",
-    "Predictor": "predictor",
-    "UserError": "errors",
-    "Viewport": "geometry",
-    "init_detector": "models.clrernet",
-    "load_config": "config",
-}
-
 __all__ = ["CLRerNet", "Config", "Lane", "Predictor", "UserError", "Viewport", "init_detector", "load_config"]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "CLRerNet": "clrernetlm.models.clrernet.detector",
+        "Config": "clrernetlm.config",
+        "Lane": "clrernetlm.core.lane",
+        "Predictor": "clrernetlm.inference.predictor",
+        "UserError": "clrernetlm.core.errors",
+        "Viewport": "clrernetlm.core.viewport",
+        "init_detector": "clrernetlm.weights.build",
+        "load_config": "clrernetlm.config",
+    },
+)

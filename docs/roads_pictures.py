@@ -15,10 +15,10 @@ import numpy as np
 
 from clrernetlm import Predictor
 from clrernetlm.core.drawing import draw_lanes
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import read_lines
 from clrernetlm.metrics import lane_ious, match_lanes
-from clrernetlm.metrics.image_lists import read_images
 from clrernetlm.models.clrernet.decode import prediction_points
 
 FOLDER = Path(__file__).parent / "images"

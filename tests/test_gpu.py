@@ -26,6 +26,7 @@ from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import cuda_graph
 from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
+from clrernetlm.models.lanelm.cached_decoding import fuse_for_inference
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.plain import PlainReader
@@ -337,7 +338,7 @@ def test_the_plain_reading_never_waits(shapes: PretendedGpu) -> None:
 def moved(model: LaneLM, levels: tuple[Tensor, ...], requests: Requests) -> tuple[LaneLM, tuple[Tensor, ...], Requests]:
     """The same on the GPU, the model ready to write."""
     model = deepcopy(model).to("cuda")
-    model.sharpen(fold=False)
+    fuse_for_inference(model, fold_image_encoder=False)
     return model, tuple(level.to("cuda") for level in levels), requests.to(torch.device("cuda"))
 
 

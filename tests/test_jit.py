@@ -12,7 +12,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import clrernetlm
-from clrernetlm.core.numba_jit import cache_folder, kernel
+from clrernetlm.core.numba_jit import kernel, kernel_folder
 
 
 def add(a: int, b: int) -> int:
@@ -21,9 +21,9 @@ def add(a: int, b: int) -> int:
 
 @pytest.fixture(autouse=True)
 def fresh_folder() -> None:
-    cache_folder.cache_clear()
+    kernel_folder.cache_clear()
     yield
-    cache_folder.cache_clear()
+    kernel_folder.cache_clear()
 
 
 def test_no_kernel_is_kept_beside_the_sources() -> None:
@@ -52,24 +52,24 @@ def test_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_works_without_a_place_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache_folder() is None
+    assert kernel_folder() is None
     assert kernel(add)(2, 3) == 5
 
 
 def test_a_folder_that_others_can_fill_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
-    folder = cache_folder()
+    folder = kernel_folder()
     assert folder is not None
     assert folder.stat().st_mode & 0o077 == 0
     for open_to_all in (folder, tmp_path / "shared"):  # kernels there, or another folder in the place of theirs
         before = open_to_all.stat().st_mode
         open_to_all.chmod(0o777)
-        cache_folder.cache_clear()
-        assert cache_folder() is None
+        kernel_folder.cache_clear()
+        assert kernel_folder() is None
         open_to_all.chmod(before)
     (tmp_path / "shared").chmod(0o1777)  # as /tmp is: only owners replace their files
-    cache_folder.cache_clear()
-    assert cache_folder() == folder
+    kernel_folder.cache_clear()
+    assert kernel_folder() == folder
 
 
 @pytest.mark.parametrize("damage", ["nothing", "cut short", "overwritten"])

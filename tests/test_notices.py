@@ -28,7 +28,7 @@ def test_a_notice_is_one_line_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_compiling_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(jit, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(jit, "kernel_folder", lambda: tmp_path)
 
     @jit.kernel
     def double(x: float) -> float:

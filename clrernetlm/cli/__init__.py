@@ -8,11 +8,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TextIO
 
-import clrernetlm
 from clrernetlm.cli.exit_codes import exit_code_of, say
+from clrernetlm.core.version import PACKAGE_FOLDER
 
 __all__ = ["entry_point", "main"]
 
@@ -58,7 +57,7 @@ def entry_point() -> None:
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Print what this package warns of as one line, without the place in its source; other warnings as always."""
-    package = str(Path(clrernetlm.__file__).parent) + os.sep
+    package = str(PACKAGE_FOLDER) + os.sep
     with warnings.catch_warnings():
         show = warnings.showwarning
 

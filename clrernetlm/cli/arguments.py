@@ -11,11 +11,11 @@ from typing import Any
 
 import tyro
 
-import clrernetlm
 from clrernetlm.cli.base import Command, WithSettings
 from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.config.suggestions import closest, did_you_mean
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.version import __version__
 
 PROGRAM = "clrernetlm"
 
@@ -27,7 +27,7 @@ def run(words: Sequence[str]) -> int:
         print(overview())
         return 0
     if first == "--version":
-        print(PROGRAM, clrernetlm.__version__)
+        print(PROGRAM, __version__)
         return 0
     if first not in COMMANDS:
         hint = did_you_mean(first, COMMANDS) or f"; use one of {', '.join(COMMANDS)}"

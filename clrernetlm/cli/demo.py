@@ -12,6 +12,7 @@ from rich.console import Console
 
 from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import GENERATED_DATA
 from clrernetlm.core.output_files import check_output
 from clrernetlm.evaluation.prompt_modes import Protocol
 from clrernetlm.evaluation.score_lanelm import score_lanelm
@@ -19,7 +20,6 @@ from clrernetlm.inference.detect_images import detect
 from clrernetlm.metrics.counts import is_scores
 from clrernetlm.reports.report import is_report
 from clrernetlm.synth import generate_dataset
-from clrernetlm.synth.dataset import MARKER
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.train import train
 from clrernetlm.weights.resolve import find_model
@@ -41,7 +41,7 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
     folder = Path(out)
     data, report = folder / "data", folder / "report.html"
     before, scores = folder / "as_shipped.json", folder / "scores.json"
-    if folder.exists() and not (folder.is_dir() and ((data / MARKER).is_file() or not any(folder.iterdir()))):
+    if folder.exists() and not (folder.is_dir() and ((data / GENERATED_DATA).is_file() or not any(folder.iterdir()))):
         raise UserError(f"{out}: is there already and was not made by `demo`; name a new folder")
     for path, is_own in ((before, is_scores), (scores, is_scores), (report, is_report)):
         check_output(path, "a result", is_own, parameter="out", overwrite=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-import clrernetlm
+from clrernetlm.config import schema
 from clrernetlm.config.mmdetection.translate import import_mmdetection, is_mmdetection
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.schema import Config
@@ -20,6 +20,7 @@ from clrernetlm.config.suggestions import closest, did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.core.argument_checks import require_path, require_texts
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.version import PACKAGE_FOLDER
 
 # The config files that are being run, outermost first.
 _running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
@@ -95,9 +96,8 @@ def project_configs() -> dict[str, Path]:
 
 def config_folder() -> Path:
     """The project's config files: inside an installed package, beside the package in a checkout."""
-    package = Path(clrernetlm.__file__).resolve().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    installed = PACKAGE_FOLDER / "configs"
+    return installed if installed.is_dir() else PACKAGE_FOLDER.parent / "configs"
 
 
 def _run(path: Path) -> Config:
@@ -146,6 +146,8 @@ def _explain(error: BaseException) -> str:
     except Exception:  # an error's own text may fail too
         text = ""
     quoted = re.search(r"(?:argument|attribute|name) '(\w+)'", text)
-    names = {name.rpartition(".")[2] for name in setting_types()} | set(clrernetlm.config.__all__)
+    names = {name.rpartition(".")[2] for name in setting_types()} | {
+        name for name in vars(schema) if name.endswith("Config")
+    }
     hint = did_you_mean(quoted[1], names) if quoted else ""
     return f"{type(error).__name__}: {text}{hint}" if text else f"{type(error).__name__}"

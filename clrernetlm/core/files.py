@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, never half of it."""
+"""Atomic file writes: readers see the old file or the complete new one. And the folder for caches."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from clrernetlm.core.errors import UserError
 
 PathLike = str | os.PathLike[str]
+GENERATED_DATA = "synth.json"  # lies in a generated data set and holds its settings
 EXPORTED = (".onnx", ".xml", ".pt2")  # names of models in the files of other runtimes end so
 
 # A temporary file is called `.NAME.PLACE-PROCESS-NUMBER.tmp`; one that needs its suffix has it once more at the end.
@@ -28,6 +29,17 @@ LONGEST_NAME = 180  # bytes of NAME in the name of a temporary file; file system
 _numbers = itertools.count()
 _in_use: set[str] = set()  # temporary files of this process that are being written
 _swept: set[str] = set()  # folders that this process has written to, and swept before
+
+
+def cache_folder() -> Path:
+    """Folder for downloads, exported models and compiled kernels.
+
+    `$CLRERNETLM_CACHE`, else `clrernetlm` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """
+    chosen = os.environ.get("CLRERNETLM_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clrernetlm"
 
 
 @contextmanager

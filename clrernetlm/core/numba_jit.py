@@ -15,7 +15,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.files import cache_folder
 from clrernetlm.core.notices import tell_once
+from clrernetlm.core.version import PACKAGE_FOLDER
 
 # Argument types of kernels; numba finds them out by itself, they are there for readers.
 Floats = NDArray[np.float64]
@@ -26,16 +28,15 @@ Bytes = NDArray[np.uint8]
 
 
 @lru_cache(maxsize=1)
-def cache_folder() -> Path | None:
-    """Where compiled kernels are kept: `$XDG_CACHE_HOME/clrernetlm/kernels-<hash of the sources>`; None: nowhere.
+def kernel_folder() -> Path | None:
+    """Where compiled kernels are kept: `kernels-<hash of the sources>` in the cache folder; None: nowhere.
 
     Kernels are code: a folder that others could have filled is not used. Numba notices a change in a kernel's own file
     only, not in the kernels it calls; the hash covers all of them.
     """
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))]
+    sources = [path.read_bytes() for path in sorted(PACKAGE_FOLDER.rglob("*.py"))]
     digest = hashlib.sha256(b"\0".join(text for text in sources if b"@kernel" in text)).hexdigest()[:12]
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(root) / "clrernetlm" / f"kernels-{digest}"
+    folder = cache_folder() / f"kernels-{digest}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         usable = os.access(folder, os.W_OK) and is_private(folder)
@@ -69,7 +70,7 @@ def kernel(function: Callable[..., Any] | None = None, *, fastmath: bool = False
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     config: Any = numba.config
     chosen = config.CACHE_DIR  # set by NUMBA_CACHE_DIR: the user's choice wins
-    folder = cache_folder()
+    folder = kernel_folder()
     if not chosen and folder is None:
         return numba.njit(**options)(function)
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from clrernetlm.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from clrernetlm.datasets.alaug import Alaug
@@ -12,18 +13,6 @@ if TYPE_CHECKING:
     from clrernetlm.datasets.lane_formatting import PackCLRNetInputs
     from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
     from clrernetlm.datasets.transforms import Compose, CropResize
-
-_HOME = {
-    "Alaug": "transforms",
-    "Compose": "transforms",
-    "CropResize": "transforms",
-    "CulaneDataset": "culane",
-    "PackCLRNetInputs": "formatting",
-    "PackLaneLMInputs": "lanelm_formatting",
-    "build_dataset": "culane",
-    "check_data": "inspection",
-    "collate": "culane",
-}
 
 __all__ = [
     "Alaug",
@@ -37,8 +26,17 @@ __all__ = [
     "collate",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Alaug": "clrernetlm.datasets.alaug",
+        "Compose": "clrernetlm.datasets.transforms",
+        "CropResize": "clrernetlm.datasets.transforms",
+        "CulaneDataset": "clrernetlm.datasets.culane",
+        "PackCLRNetInputs": "clrernetlm.datasets.lane_formatting",
+        "PackLaneLMInputs": "clrernetlm.datasets.lanelm_formatting",
+        "build_dataset": "clrernetlm.datasets.culane",
+        "check_data": "clrernetlm.datasets.check",
+        "collate": "clrernetlm.datasets.culane",
+    },
+)

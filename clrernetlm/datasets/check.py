@@ -16,7 +16,8 @@ from rich.table import Table
 
 from clrernetlm.core.argument_checks import require_path, require_sequence, require_whole_number
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike
+from clrernetlm.core.files import GENERATED_DATA, PathLike
+from clrernetlm.core.image_list import MOST_BYTES, ImageList, ListFault, read_image_list, visible_lists
 from clrernetlm.core.images import read_image, require_complete
 from clrernetlm.core.lane import label_path, parse_lane, read_lane_rows, turn_message
 from clrernetlm.core.lane_points import bottom_first
@@ -24,14 +25,7 @@ from clrernetlm.core.progress import progress
 from clrernetlm.core.text_files import read_utf8
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.datasets.contact_sheet import require_sheet, write_contact_sheet
-from clrernetlm.datasets.image_list import (
-    MOST_BYTES,
-    ImageList,
-    ListFault,
-    load_differences,
-    read_image_list,
-    visible_lists,
-)
+from clrernetlm.datasets.frame_difference import load_differences
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
@@ -207,11 +201,9 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
 
 def _is_empty_on_purpose(root: Path, path: Path) -> bool:
     """Whether a list without an image is right: of a test category that a small data set lacks, or by the generator."""
-    from clrernetlm.synth.dataset import MARKER
-
     try:
         return not read_utf8(path, MOST_BYTES).strip() and (
-            path.parent.name == CATEGORY_FOLDER or (root / MARKER).is_file()
+            path.parent.name == CATEGORY_FOLDER or (root / GENERATED_DATA).is_file()
         )
     except OSError:
         return False

@@ -19,11 +19,12 @@ from clrernetlm.config.schema import Config
 from clrernetlm.core.argument_checks import check_arguments, require_sequence, shown
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
+from clrernetlm.core.image_list import ImageList, read_image_list
 from clrernetlm.core.images import Scratch, read_frame
 from clrernetlm.core.lane import label_path, one_x_per_row
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets.alaug import Alaug
-from clrernetlm.datasets.image_list import ImageList, load_differences, read_image_list
+from clrernetlm.datasets.frame_difference import load_differences
 from clrernetlm.datasets.lane_formatting import OffImage, PackCLRNetInputs
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.datasets.transforms import Compose, CropResize, Sample, Transform

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
+from clrernetlm.core.image_list import read_image_list
 from clrernetlm.core.images import read_image
 from clrernetlm.core.output_files import read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
-from clrernetlm.datasets.image_list import read_image_list
 
 FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
 _RUN = 64  # frames one task compares; it decodes one more, the frame before its first
@@ -89,3 +90,41 @@ def _compare(run: Run) -> list[tuple[int, float]]:
         results.append((line, difference))
         previous = frame
     return results
+
+
+MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
+
+MAX_REST = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
+
+
+def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> NDArray[np.float64]:
+    """(N,) mean absolute difference of each listed image to the previous frame, from `train_diffs.npz`.
+
+    The array is called `data`; a file with one array under any name is accepted too. Raises UserError naming the file
+    when it is unreadable or does not belong to a list of `expected` lines.
+    """
+    fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path}: a folder, pipe or device, not an .npz file; {fix}")
+    most = MAX_HEADER + MAX_ITEM * expected
+    try:
+        if os.path.getsize(path) > most + MAX_REST:
+            raise UserError(f"{path}: far too large for the {expected} images of {list_file}; {fix}")
+        with np.load(path, allow_pickle=False) as arrays:
+            name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
+            if name is None:
+                raise UserError(f"{path}: holds {', '.join(arrays.files[:9]) or 'nothing'}, not `data`; {fix}")
+            # NumPy reads `data.npy` and `data` alike.
+            size = sum(item.file_size for item in arrays.zip.infolist() if item.filename in (name, f"{name}.npy"))
+            if size > most:  # what a file says, and what a few bytes may unfold to
+                raise UserError(f"{path}: {size} bytes for the {expected} images of {list_file}; {fix}")
+            differences = np.asarray(arrays[name], np.float64).ravel()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {fix}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever bytes can make zipfile, zlib and NumPy raise, MemoryError too
+        raise UserError(f"{path}: not a readable .npz file ({type(error).__name__}); {fix}") from None
+    if len(differences) != expected:
+        raise UserError(f"{path}: {len(differences)} differences for the {expected} images of {list_file}; {fix}")
+    return differences

@@ -1,1 +1,1 @@
-"""."""
+"""Exported models: writing them, and running them without PyTorch."""

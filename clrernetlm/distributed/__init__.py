@@ -1,1 +1,1 @@
-"""."""
+"""Processes that train or score together."""

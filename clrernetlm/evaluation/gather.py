@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clrernetlm.core.files import PathLike
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.output_files import ResultFolder
 from clrernetlm.distributed.process_group import ProcessGroup
+from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.counts import EvaluationResult
-from clrernetlm.metrics.image_lists import lines_file, read_images
 from clrernetlm.metrics.prediction_files import lines_name
 from clrernetlm.metrics.sweep import Sweep
 

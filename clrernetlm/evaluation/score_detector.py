@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import replacing, temporary_folder, write_text_atomically
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.output_files import ReadFiles, ResultFolder, check_distinct, check_output
+from clrernetlm.core.version import __version__
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.core.worker_pool import available_cores
 from clrernetlm.datasets.culane import Split
@@ -32,10 +33,10 @@ from clrernetlm.evaluation.gather import bring_lane_files, bring_lines, whole_re
 from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, is_viewport_log, observe_split, viewport_log
 from clrernetlm.inference.auto_crop import Detector, Look
 from clrernetlm.metrics import evaluate
+from clrernetlm.metrics.categories import FOLDERS, folder_categories, lines_file
 from clrernetlm.metrics.counts import EvaluationResult, is_scores
 from clrernetlm.metrics.evaluator import is_per_image
 from clrernetlm.metrics.frame_scale import canvas_words
-from clrernetlm.metrics.image_lists import FOLDERS, folder_categories, lines_file, read_images
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, PredictionWriter, lines_name, shared_lines
 from clrernetlm.metrics.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.models.clrernet.decode import decode_lanes, prediction_points

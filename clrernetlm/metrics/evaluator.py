@@ -18,9 +18,11 @@ import numpy as np
 from clrernetlm.core.argument_checks import require_number, require_path, require_sequence
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.output_files import begins_with, check_output, read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
+from clrernetlm.metrics.categories import FOLDERS, folder_categories, lines_file, read_categories
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.metrics.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
 from clrernetlm.metrics.frame_scale import (
@@ -32,7 +34,6 @@ from clrernetlm.metrics.frame_scale import (
     listed_frame,
     require_fitting_labels,
 )
-from clrernetlm.metrics.image_lists import FOLDERS, folder_categories, lines_file, read_categories, read_images
 
 Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
 CHUNK = 64  # images a worker takes at a time

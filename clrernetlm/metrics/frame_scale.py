@@ -14,7 +14,7 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_headers import image_size as size_of_image
 from clrernetlm.core.lane import Points
 from clrernetlm.core.viewport import FrameSize
-from clrernetlm.metrics import lane_ious
+from clrernetlm.metrics.culane_metric import lane_ious
 
 CANVAS_WIDTH = 1640  # pixels that a frame is scaled to where no size is set: CULane's width
 SLACK = 1.02  # a frame may be larger than the canvas by this: a rounded size moves lanes by less than their width

@@ -17,7 +17,7 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.lane import Lane, format_lines
 from clrernetlm.core.output_files import ResultFolder
 from clrernetlm.core.text_files import bounded_lines, text_encoding
-from clrernetlm.metrics.image_lists import lines_file
+from clrernetlm.metrics.categories import lines_file
 
 PREDICTIONS_FILE = "predictions.jsonl"
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from clrernetlm.core.argument_checks import require_number, require_sequence
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import read_lines
 from clrernetlm.distributed.sharding import Shard
+from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.counts import scores as scores_of
 from clrernetlm.metrics.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
 from clrernetlm.metrics.frame_scale import (
@@ -24,7 +26,6 @@ from clrernetlm.metrics.frame_scale import (
     listed_frame,
     require_fitting_labels,
 )
-from clrernetlm.metrics.image_lists import lines_file, read_images
 from clrernetlm.metrics.prediction_files import read_predictions
 
 ScoredIous = tuple[FloatArray, FloatArray]  # (n_pred,) scores, (n_pred, n_gt) IoU

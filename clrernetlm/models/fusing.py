@@ -11,6 +11,7 @@ from torch import nn
 from clrernetlm.core.errors import UserError
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.head import gather_along
+from clrernetlm.models.lanelm.cached_decoding import fuse_for_inference
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.layers import lay_channels_last
 from clrernetlm.models.onednn import pack
@@ -47,7 +48,7 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
     on_cpu = next(fast.parameters()).device.type == "cpu"
     for_onednn = on_cpu and not compiled and torch.backends.mkldnn.is_available()
     for lanelm in [module for module in fast.modules() if isinstance(module, LaneLM)]:
-        lanelm.sharpen(fold=for_onednn)
+        fuse_for_inference(lanelm, fold_image_encoder=for_onednn)
     if for_onednn:
         pack(fast)
         for detector in detectors:

@@ -16,7 +16,7 @@ from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import Points, read_lines
 from clrernetlm.core.text_files import bounded_lines
 from clrernetlm.core.viewport import Image
-from clrernetlm.metrics.image_lists import lines_file
+from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.prediction_files import listed_path
 from clrernetlm.reports.report import draw_comparison
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clrernetlm.core.argument_checks import require_path, require_size, require_whole_number
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike, replacing, write_text_atomically
+from clrernetlm.core.files import GENERATED_DATA, PathLike, replacing, write_text_atomically
 from clrernetlm.core.lane import format_lines
 from clrernetlm.core.progress import progress as progress_bar
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
@@ -29,7 +29,6 @@ from clrernetlm.synth.scene import CATEGORIES, Category
 
 SPLITS = ("train", "val", "test")
 MASK_FOLDER = "laneseg_label_w16"
-MARKER = "synth.json"
 GENERATOR_VERSION = 1  # a new one whenever the same seed gives other bytes
 MAX_PICTURES = 10_000_000  # of one list: a hundred CULane's
 _CLIP_LENGTH = 100  # pictures per folder
@@ -114,7 +113,7 @@ def _write(path: Path, content: bytes, sync: bool = False) -> None:
 
 def _claim(root: Path, request: dict[str, object]) -> None:
     """Mark `root` as ours; refuse what holds anything else."""
-    marker = root / MARKER
+    marker = root / GENERATED_DATA
     text = json.dumps(request, indent=1) + "\n"
     try:
         if root.exists() and not root.is_dir():
@@ -124,7 +123,7 @@ def _claim(root: Path, request: dict[str, object]) -> None:
                 raise UserError(f"{root}: is not empty and was not made by `synth`; name a new folder")
             if marker.read_text(encoding="utf-8") != text:
                 raise UserError(
-                    f"{root}: holds a data set of other settings ({MARKER}); name a new folder or delete it"
+                    f"{root}: holds a data set of other settings ({GENERATED_DATA}); name a new folder or delete it"
                 )
             return
         root.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Training, testing and timing of configured models."""
+"""Training of both models with Lightning."""

@@ -12,11 +12,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from clrernetlm import __version__
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.version import __version__
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.optimizer import adamw_cosine
 from clrernetlm.training.resume import behind

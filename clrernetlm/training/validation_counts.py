@@ -13,12 +13,12 @@ from torch import Tensor
 from clrernetlm.config import Config, EvaluationConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import Lane, label_path, read_lines
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.metrics import match_lanes
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
 from clrernetlm.metrics.frame_scale import frame_ious, require_fitting_frame
-from clrernetlm.metrics.image_lists import read_images
 from clrernetlm.models.clrernet.decode import prediction_points
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike
+from clrernetlm.core.files import PathLike, cache_folder
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -105,11 +105,3 @@ def model_cards() -> Path:
     """What the shipped models can do and what they were made from: beside the weights once installed, else in docs/."""
     installed = FOLDER / "MODELS.md"
     return installed if installed.is_file() else FOLDER.parents[1] / "docs" / "MODELS.md"
-
-
-def cache_folder() -> Path:
-    """The folder for downloads: $CLRERNETLM_CACHE, else `clrernetlm` in the user's cache folder."""
-    chosen = os.environ.get("CLRERNETLM_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clrernetlm"

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from clrernetlm import __version__
 from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.config.serialization import flatten, to_dict
 from clrernetlm.core.argument_checks import check_arguments, shown
 from clrernetlm.core.device import select_device
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
+from clrernetlm.core.version import __version__
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import bare_weights, require_finite, with_step_counters
 from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from clrernetlm import __version__
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED, PathLike, replacing
+from clrernetlm.core.version import __version__
 from clrernetlm.models.clrernet.state_dict import HOLDERS, load_fitting_weights, load_network_weights, network_weights
 from clrernetlm.weights.safetensors_file import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.weights.torch_archive import TorchScriptError, read_torch_file

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
 from clrernetlm.config.stored_settings import config_of_file
 from clrernetlm.core.argument_checks import shown
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED, PathLike
+from clrernetlm.core.version import __version__
 
 KEY = "clrernetlm"
 FORMAT = 1

@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_list import read_image_list
 from clrernetlm.core.images import Scratch, read_frame, read_image
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import Alaug, Compose, CropResize, CulaneDataset, PackCLRNetInputs, build_dataset, collate
-from clrernetlm.datasets.image_list import read_image_list
 from tests.data.small_culane import frame, write_culane
 
 TRAIN = Compose([Alaug(), PackCLRNetInputs()])

@@ -13,8 +13,7 @@ import pytest
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.datasets import frame_difference
-from clrernetlm.datasets.frame_difference import frame_differences
-from clrernetlm.datasets.image_list import load_differences
+from clrernetlm.datasets.frame_difference import frame_differences, load_differences
 
 ROOT = Path(__file__).parents[2]
 

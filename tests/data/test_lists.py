@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_list import list_rows, read_images
 from clrernetlm.core.lane import MOST_BYTES, read_lines
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import CropResize, CulaneDataset, check_data
 from clrernetlm.datasets.culane import read_labels
-from clrernetlm.datasets.image_list import list_rows
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.metrics import evaluate
-from clrernetlm.metrics.image_lists import folder_categories, read_categories, read_images
+from clrernetlm.metrics.categories import folder_categories, read_categories
 from clrernetlm.metrics.lane_files import read_points
 from clrernetlm.metrics.prediction_files import read_predictions
 from tests.data.small_culane import write_culane

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.metrics import evaluate, match_lanes
-from clrernetlm.metrics.image_lists import lines_file, read_images
+from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
 

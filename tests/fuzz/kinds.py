@@ -22,6 +22,7 @@ from clrernetlm.config import load_config
 from clrernetlm.config.serialization import flatten
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
+from clrernetlm.core.image_list import read_image_list, read_images
 from clrernetlm.core.images import Scratch, read_frame, read_image
 from clrernetlm.core.lane import read_lines
 from clrernetlm.core.sources import find_inputs
@@ -31,14 +32,14 @@ from clrernetlm.datasets import PackCLRNetInputs, PackLaneLMInputs
 from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.check import check_data
 from clrernetlm.datasets.culane import CulaneDataset, read_labels
-from clrernetlm.datasets.image_list import load_differences, read_image_list
+from clrernetlm.datasets.frame_difference import load_differences
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.datasets.transforms import Compose
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.deploy.runtimes.open_runtime import open_runtime
 from clrernetlm.inference.predictor import Predictor
+from clrernetlm.metrics.categories import read_categories
 from clrernetlm.metrics.evaluator import evaluate
-from clrernetlm.metrics.image_lists import read_categories, read_images
 from clrernetlm.metrics.lane_files import read_points
 from clrernetlm.metrics.prediction_files import read_predictions
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence

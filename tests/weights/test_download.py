@@ -10,7 +10,8 @@ import pytest
 
 from clrernetlm import UserError
 from clrernetlm.cli import main
-from clrernetlm.weights import RELEASED, Released, cache_folder
+from clrernetlm.core.files import cache_folder
+from clrernetlm.weights import RELEASED, Released
 from clrernetlm.weights.download import download
 
 CONTENT = bytes(range(256)) * 4000

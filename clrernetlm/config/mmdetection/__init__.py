@@ -1,1 +1,1 @@
-"""."""
+"""Reads configs of MMDetection without running them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,13 +12,20 @@ from clrernetlm.config.stored_settings import without_paths
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.output_files import ReadFiles, check_output
 from clrernetlm.deploy.export.detector_graph import detector_graph
-from clrernetlm.deploy.export.write_graph import OFFERED, SUFFIXES, Precision, Target, described, write_graph
+from clrernetlm.deploy.export.write_graph import (
+    OFFERED,
+    SUFFIXES,
+    Precision,
+    Target,
+    described,
+    require_writable,
+    write_graph,
+)
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.models.tracing_lock import tracing
 from clrernetlm.weights.build import init_detector
-from clrernetlm.weights.exported_metadata import DETECTOR, OPENVINO, About, read_about
+from clrernetlm.weights.exported_metadata import DETECTOR, About
 from clrernetlm.weights.resolve import find_settings_and_weights
 
 
@@ -82,31 +88,3 @@ def export_model(
     write_graph(graph, target, about, to, batches, hidden)
     print(described(target, about))
     return target
-
-
-def require_writable(targets: Sequence[Path], checkpoint: str | os.PathLike[str] | None, overwrite: bool) -> None:
-    """Raise UserError for an exported file that would replace a file and may not."""
-    reads = ReadFiles([checkpoint] if checkpoint is not None else [])
-    for target in targets:
-        # OpenVINO's weights say nothing about themselves; they belong to the file beside them.
-        own = is_exported(target)
-
-        def known(path: Path, own: bool = own) -> bool:
-            return own
-
-        for path in written_files(target):
-            check_output(path, "an exported model", known, parameter="out", overwrite=overwrite, reads=reads)
-
-
-def is_exported(path: Path) -> bool:
-    """Whether a file is a model that was exported by this program."""
-    try:
-        read_about(path)
-    except UserError:
-        return False
-    return True
-
-
-def written_files(path: Path) -> list[Path]:
-    """The files of an exported graph: OpenVINO's weights are in a second one."""
-    return [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]

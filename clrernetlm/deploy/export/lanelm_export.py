@@ -11,9 +11,8 @@ from clrernetlm.config.stored_settings import without_paths
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, temporary_beside
 from clrernetlm.deploy.export.detector_graph import detector_graph
-from clrernetlm.deploy.export.export import require_writable
 from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
-from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, write_graph
+from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, require_writable, write_graph
 from clrernetlm.deploy.graph_io import LOOK, PREFILL, STEP
 from clrernetlm.weights.build import init_lanelm
 from clrernetlm.weights.exported_metadata import DETECTOR, About

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.image_list import list_rows
 from clrernetlm.core.images import read_image
 from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.datasets.image_list import list_rows
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import IMAGES
 from clrernetlm.weights.exported_metadata import needed

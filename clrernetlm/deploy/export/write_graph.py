@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.output_files import ReadFiles, check_output
 from clrernetlm.deploy.export.detector_graph import Graph
-from clrernetlm.deploy.export.export import written_files
-from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, TORCH, About
+from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, TORCH, About, read_about
 
 Target = Literal["onnx", "openvino", "torch"]
 
@@ -59,3 +61,31 @@ def described(path: Path, about: About) -> str:
     batch = "any number of images" if about.batch is None else f"{about.batch} image at a time"
     trust = "; it can run code, so it opens with --trust-code only" if path.suffix == TORCH else ""
     return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB{trust}"
+
+
+def written_files(path: Path) -> list[Path]:
+    """The files of an exported graph: OpenVINO's weights are in a second one."""
+    return [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
+
+
+def require_writable(targets: Sequence[Path], checkpoint: str | os.PathLike[str] | None, overwrite: bool) -> None:
+    """Raise UserError for an exported file that would replace a file and may not."""
+    reads = ReadFiles([checkpoint] if checkpoint is not None else [])
+    for target in targets:
+        # OpenVINO's weights say nothing about themselves; they belong to the file beside them.
+        own = is_exported(target)
+
+        def known(path: Path, own: bool = own) -> bool:
+            return own
+
+        for path in written_files(target):
+            check_output(path, "an exported model", known, parameter="out", overwrite=overwrite, reads=reads)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is a model that was exported by this program."""
+    try:
+        read_about(path)
+    except UserError:
+        return False
+    return True

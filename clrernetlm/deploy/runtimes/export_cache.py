@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clrernetlm import __version__
 from clrernetlm.config import Config, to_dict
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike, sha256
+from clrernetlm.core.files import PathLike, cache_folder, sha256
 from clrernetlm.core.notices import tell_once
+from clrernetlm.core.version import __version__
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.models.tracing_lock import tracing
-from clrernetlm.weights import FOLDER, cache_folder
+from clrernetlm.weights import FOLDER
 from clrernetlm.weights.exported_metadata import DETECTOR
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""."""
+"""Backbones: DLA, ResNet, EfficientNet-lite."""

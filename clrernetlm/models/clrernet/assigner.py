@@ -10,8 +10,6 @@ from torch import Tensor
 from clrernetlm.models.clrernet.costs import CLRNetIoUCost, DistanceCost, FocalCost, LaneIoUCost
 from clrernetlm.models.clrernet.targets import ROWS, THETA, VALID, X0, Y0
 
-__all__ = ["CLRNetIoUCost", "DistanceCost", "DynamicTopkAssigner", "FocalCost", "LaneIoUCost"]
-
 Predictions = Mapping[str, Tensor]
 Slants = tuple[Tensor, Tensor] | None
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from clrernetlm.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMDecoderLayer, LaneLMHead
     from clrernetlm.models.lanelm.losses import lane_lm_loss
     from clrernetlm.models.lanelm.plain import LaneLMModel
     from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
-
-_HOME = {
-    "KeypointEmbedding": "model",
-    "LaneLMDecoder": "model",
-    "LaneLMDecoderLayer": "model",
-    "LaneLMHead": "model",
-    "LaneLMModel": "model",
-    "LaneTokenizer": "tokenizer",
-    "LaneTokenizerConfig": "tokenizer",
-    "lane_lm_loss": "losses",
-}
 
 __all__ = [
     "KeypointEmbedding",
@@ -33,8 +23,16 @@ __all__ = [
     "lane_lm_loss",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "KeypointEmbedding": "clrernetlm.models.lanelm.decoder",
+        "LaneLMDecoder": "clrernetlm.models.lanelm.decoder",
+        "LaneLMDecoderLayer": "clrernetlm.models.lanelm.decoder",
+        "LaneLMHead": "clrernetlm.models.lanelm.decoder",
+        "LaneLMModel": "clrernetlm.models.lanelm.plain",
+        "LaneTokenizer": "clrernetlm.models.lanelm.tokenizer",
+        "LaneTokenizerConfig": "clrernetlm.models.lanelm.tokenizer",
+        "lane_lm_loss": "clrernetlm.models.lanelm.losses",
+    },
+)

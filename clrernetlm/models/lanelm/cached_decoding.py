@@ -7,17 +7,14 @@ one more keypoint of every lane.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clrernetlm.models.lanelm.context import Brief, Logits, Scene
 from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedMemory
-
-if TYPE_CHECKING:
-    from clrernetlm.models.lanelm.context import Brief, Logits, Scene
-    from clrernetlm.models.lanelm.model import LaneLM
+from clrernetlm.models.lanelm.model import LaneLM
 
 FINEST_STRIDE = 8
 SPOTS = 256  # strips sampled at once: they take more memory than what is made of them
@@ -33,18 +30,27 @@ class Cache:
     length: int  # P
 
 
-class Pen(nn.Module):
-    """Weights of a LaneLM as `Writer` multiplies with them: those of one input in one matrix. Copies, without gradient.
+def fuse_for_inference(model: LaneLM, fold_image_encoder: bool) -> None:
+    """Fuse the weights of a LaneLM for decoding, once; they must not change any more.
 
-    `views`: how each layer sees the image. `own`: queries, keys and values of each layer. `straight`: the strip
-    where the lane goes straight on, with the `MOVING` facts; `reference`: the strip at the reference.
+    `fold_image_encoder` also folds what encodes an image for the attention of each layer, for oneDNN.
+    """
+    model.fused_step_weights = FusedStepWeights(model)
+    if fold_image_encoder and model.config.global_attention:
+        model.folded_image_encoders = folded_image_encoders(model)
+
+
+class FusedStepWeights(nn.Module):
+    """Weights that `CachedDecoder` multiplies with in a step: those of one input in one matrix, without gradient.
+
+    `own`: queries, keys and values of each layer. `straight`: the strip where the lane goes straight on, with the
+    `MOVING` facts; `reference`: the strip at the reference.
     """
 
     MOVING = (0, 6, 2, 4)  # facts that depend on x, in the last two only where there is no reference
 
-    def __init__(self, model: LaneLM, fold: bool = False) -> None:
+    def __init__(self, model: LaneLM) -> None:
         super().__init__()
-        self.views = views(model) if fold and model.config.global_attention else None
         attentions = [layer.self_attn for layer in model.decoder.stack]
         self.own = nn.ModuleList(product(both.query, both.key_value) for both in attentions)
         straight = model.guide.weight[:, self.MOVING]
@@ -65,7 +71,8 @@ class Writer:
         self, model: LaneLM, scene: Scene, brief: Brief, cache: Cache, first: Tensor, asked: Tensor | None
     ) -> None:
         self.model, self.scene, self.cache = model, scene, cache
-        self.pen = model.pen or Pen(model)
+        fused = model.fused_step_weights
+        self.weights = fused if isinstance(fused, FusedStepWeights) else FusedStepWeights(model)
         self.shape, config, order = first.shape, model.config, brief.guides
         last = config.num_steps - 1
         places = torch.arange(last, device=first.device)
@@ -74,7 +81,7 @@ class Writer:
         here, reference = order.reference.gather(-1, steps), order.reference.gather(-1, ahead)
         referred = order.referred.gather(-1, ahead)
         facts = model.facts(order, ahead, here, reference, reference, here)
-        for number in self.pen.MOVING[2:]:
+        for number in self.weights.MOVING[2:]:
             facts[..., number] *= referred
         tokens = model.embedding.y_embedding(model.row_index(steps))
         tokens += model.embedding.pos_embedding(places)
@@ -86,7 +93,7 @@ class Writer:
                 part = slice(start, start + most)
                 strips = model.sampler(scene.maps, spots[:, :, part])
                 # Without a reference this strip is that of x, too.
-                tokens[:, :, part] += self.pen.reference(strips * referred[:, :, part, None])
+                tokens[:, :, part] += self.weights.reference(strips * referred[:, :, part, None])
             self.grids = model.sampler.grid(torch.stack([torch.zeros_like(y), y], dim=-1)).unbind(2)  # for x = 0
         self.tokens = tokens.permute(2, 0, 1, 3).flatten(1, 2).unbind(0)  # per place (N, D)
         self.here, self.reference, self.referred = here.unbind(-1), reference.unbind(-1), referred.unbind(-1)
@@ -113,7 +120,7 @@ class Writer:
         images, dim = self.shape[0], tokens.shape[-1]
         for number, (layer, visual) in enumerate(zip(model.decoder.stack, self.scene.visual, strict=True)):
             keys, values, heads = cache.keys[number], cache.values[number], layer.self_attn.num_heads
-            own = self.pen.own[number](layer.norm_self(tokens)).view(-1, 3, heads, dim // heads)
+            own = self.weights.own[number](layer.norm_self(tokens)).view(-1, 3, heads, dim // heads)
             query, keys[:, :, at], values[:, :, at] = own.unbind(1)
             seen = F.scaled_dot_product_attention(query[:, :, None], keys[:, :, : at + 1], values[:, :, : at + 1], mask)
             tokens = tokens + layer.self_attn.out(seen.view(-1, dim))
@@ -140,13 +147,13 @@ class Writer:
             grid = model.sampler.moved(self.grids[place], straight)
             moving.insert(0, model.sampler.sample(self.scene.maps, grid))
         tokens = self.tokens[place] + model.embedding.x_embedding(model.x_tokens(x)).flatten(0, 1)
-        tokens = tokens + self.pen.straight(torch.cat(moving, dim=-1)).flatten(0, 1)
+        tokens = tokens + self.weights.straight(torch.cat(moving, dim=-1)).flatten(0, 1)
         if model.config.local_sampling and not self.all_referred:
-            tokens = tokens + self.pen.reference(moving[0] * ~referred[..., None]).flatten(0, 1)
+            tokens = tokens + self.weights.reference(moving[0] * ~referred[..., None]).flatten(0, 1)
         return tokens
 
 
-def views(model: LaneLM) -> nn.ModuleList:
+def folded_image_encoders(model: LaneLM) -> nn.ModuleList:
     """What makes every layer's `Visual` of its pyramid level: keys and values, or features where heads are wider."""
     encoder, made = model.visual_encoder, []
     for layer, level in zip(model.decoder.stack, model.seen, strict=True):

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from clrernetlm.config.schema import LaneLMNetworkConfig
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
-from clrernetlm.models.lanelm.cached_decoding import Pen
 from clrernetlm.models.lanelm.context import Brief, Logits, Scene
 from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead
 from clrernetlm.models.lanelm.requests import Guides, Requests, guides
@@ -58,14 +57,9 @@ class LaneLM(nn.Module):
         self.head = LaneLMHead(dim, config.nbins_x, steps + 1)
         # Distributed training waits for the gradient of every parameter that could have one.
         self.proj_offset = nn.Linear(dim, config.offset_bins).requires_grad_(config.offset_tokens)
-        self.pen: Pen | None = None
-
-    def sharpen(self, fold: bool) -> None:
-        """Lay the weights out for writing once and for all; for a model whose weights do not change any more.
-
-        `fold`: also for looking at images, with oneDNN.
-        """
-        self.pen = Pen(self, fold)
+        # Set by `cached_decoding.fuse_for_inference`, for a model whose weights do not change any more.
+        self.fused_step_weights: nn.Module | None = None
+        self.folded_image_encoders: nn.ModuleList | None = None
 
     # Rows and x
 
@@ -102,8 +96,9 @@ class LaneLM(nn.Module):
         maps = self.sampler.maps(normed) if self.config.local_sampling else []
         if not self.config.global_attention:
             return Scene(maps, [None] * self.config.num_layers)
-        if self.pen is not None and self.pen.views is not None:
-            return Scene(maps, [view(normed[level]) for view, level in zip(self.pen.views, self.seen, strict=True)])
+        if self.folded_image_encoders is not None:
+            encoders = zip(self.folded_image_encoders, self.seen, strict=True)
+            return Scene(maps, [encode(normed[level]) for encode, level in encoders])
         tokens = self.visual_encoder(normed[self.seen[-1] :])
         return Scene(maps, [*self.decoder.visual_caches([tokens[level - self.seen[-1]] for level in self.seen])])
 

@@ -1,1 +1,1 @@
-"""."""
+"""A generated road: course, cross section, markings, surface."""

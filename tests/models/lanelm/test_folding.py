@@ -45,10 +45,9 @@ def test_features_are_attended_to_like_their_keys_and_values(
 def test_a_folded_lanelm_writes_the_same_lanes(settings: dict[str, object], heads: int) -> None:
     model, levels, requests = small_lanelm(num_heads=heads, **settings), random_levels(6), random_requests(6, 8)
     fast = fuse(model)
-    assert fast.pen is not None
-    assert fast.pen.views is not None
+    assert fast.folded_image_encoders is not None
     kind = FoldedAttention if heads == 2 else FoldedMemory  # 16 channels and 32 numbers a token
-    assert all(type(view) is kind for view in fast.pen.views)
+    assert all(type(view) is kind for view in fast.folded_image_encoders)
     answers = generate(fast, levels, requests)
     same(answers, generate(model, levels, requests), requests.asked)
     same(answers, generate(fast, levels, requests, cached=False), requests.asked)

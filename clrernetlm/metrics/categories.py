@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
+from clrernetlm.core.image_list import read_images, visible_lists
 from clrernetlm.core.lane import label_path
-from clrernetlm.datasets.image_list import list_rows, visible_lists
 
 FOLDERS = "folders"  # in place of a folder of category lists: the top-level folders of the images
-
-
-def read_images(list_file: PathLike, root: PathLike | None = None) -> Iterator[str]:
-    """Yield the image paths of a list file, as `list_rows` reads it, without the leading `/`.
-
-    `root`: the folder of the data set, whose whole path names may begin with. Raises UserError when the file cannot be
-    read.
-    """
-    for _, row in list_rows(list_file, root):
-        yield os.fsdecode(row[0]).lstrip("/")
 
 
 def category_name(path: Path) -> str:

@@ -16,8 +16,6 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.text_files import read_utf8
 
 Paths = NDArray[np.bytes_]
-MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
-MAX_REST = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
 ListFault = tuple[int, str]  # line number, what is wrong with it
 
 MOST_BYTES = 500_000_000  # of an image list; CULane's have ten million
@@ -178,34 +176,11 @@ def _is_utf8(row: list[bytes]) -> bool:
     return True
 
 
-def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> NDArray[np.float64]:
-    """(N,) mean absolute difference of each listed image to the previous frame, from `train_diffs.npz`.
+def read_images(list_file: PathLike, root: PathLike | None = None) -> Iterator[str]:
+    """Yield the image paths of a list file, as `list_rows` reads it, without the leading `/`.
 
-    The array is called `data`; a file with one array under any name is accepted too. Raises UserError naming the file
-    when it is unreadable or does not belong to a list of `expected` lines.
+    `root`: the folder of the data set, whose whole path names may begin with. Raises UserError when the file cannot be
+    read.
     """
-    fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(f"{path}: a folder, pipe or device, not an .npz file; {fix}")
-    most = MAX_HEADER + MAX_ITEM * expected
-    try:
-        if os.path.getsize(path) > most + MAX_REST:
-            raise UserError(f"{path}: far too large for the {expected} images of {list_file}; {fix}")
-        with np.load(path, allow_pickle=False) as arrays:
-            name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None
-            if name is None:
-                raise UserError(f"{path}: holds {', '.join(arrays.files[:9]) or 'nothing'}, not `data`; {fix}")
-            # NumPy reads `data.npy` and `data` alike.
-            size = sum(item.file_size for item in arrays.zip.infolist() if item.filename in (name, f"{name}.npy"))
-            if size > most:  # what a file says, and what a few bytes may unfold to
-                raise UserError(f"{path}: {size} bytes for the {expected} images of {list_file}; {fix}")
-            differences = np.asarray(arrays[name], np.float64).ravel()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {fix}") from None
-    except UserError:
-        raise
-    except Exception as error:  # whatever bytes can make zipfile, zlib and NumPy raise, MemoryError too
-        raise UserError(f"{path}: not a readable .npz file ({type(error).__name__}); {fix}") from None
-    if len(differences) != expected:
-        raise UserError(f"{path}: {len(differences)} differences for the {expected} images of {list_file}; {fix}")
-    return differences
+    for _, row in list_rows(list_file, root):
+        yield os.fsdecode(row[0]).lstrip("/")

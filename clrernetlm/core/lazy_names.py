@@ -1,0 +1,24 @@
+"""Names of a package that load the module they stand in on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Make the `__getattr__` and `__dir__` of a package that offers names of other modules.
+
+    `homes`: name -> the module that defines it, such as `clrernetlm.core.lane`. Importing PyTorch takes seconds, so
+    the module is imported when its name is first asked for.
+    """
+
+    def get(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(homes[name]), name)
+
+    def names() -> list[str]:
+        return sorted(homes)
+
+    return get, names

@@ -1,0 +1,21 @@
+"""The names of `clrernetlm.models.clrernet.decode`, under the module's name before version 0.2."""
+
+from clrernetlm.models.clrernet.decode import (
+    CULANE_CROP,
+    Candidates,
+    candidates,
+    decode_lanes,
+    lane_nms,
+    lanes_from_predictions,
+    prediction_points,
+)
+
+__all__ = [
+    "CULANE_CROP",
+    "Candidates",
+    "candidates",
+    "decode_lanes",
+    "lane_nms",
+    "lanes_from_predictions",
+    "prediction_points",
+]

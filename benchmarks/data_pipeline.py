@@ -26,7 +26,7 @@ from timing import machine, positive, seconds_in_turns
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import AugmentationConfig
-from clrernetlm.core.images import Scratch, read_frame
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame
 from clrernetlm.core.lane import write_lines
 from clrernetlm.datasets import Alaug, Compose, CulaneDataset, PackCLRNetInputs
 
@@ -121,7 +121,7 @@ def main() -> None:
         exact = CulaneDataset(folder, "list.txt", augmented)
         half = CulaneDataset(folder, "list.txt", augmented, half_above=WIDTH)
         unchanged = CulaneDataset(folder, "list.txt", plain)
-        baseline, scratch = BaselinePipeline(), Scratch()
+        baseline, scratch = BaselinePipeline(), ThreadLocalBuffers()
         seconds = measure(
             {
                 "decode only": lambda i: read_frame(paths[i], scratch),

@@ -50,7 +50,7 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.onednn import PackedConv2d
 from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.checkpoint import save_official
-from clrernetlm.weights.exported_metadata import needed, read_about
+from clrernetlm.weights.exported_metadata import import_extra, read_metadata
 
 Run = Callable[[], Sequence[object]]
 Build = Callable[[], Run]
@@ -134,7 +134,7 @@ def answer(connection: Connection, build: Build, threads: int, cpu_time: bool) -
 def exports(config: Config, weights: Path, image: NDArray[np.uint8], folder: Path) -> dict[str, Path]:
     """The detector as files, traced once."""
     traced = export_model(config, weights, "onnx", out=folder / "fp32.onnx")
-    about, graph = read_about(traced), needed("onnx").load(traced)
+    about, graph = read_metadata(traced), import_extra("onnx").load(traced)
     files = {"onnxruntime fp32": traced}
     for precision in ("fp32", "bf16", "int8"):
         model = openvino_model(graph)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from clrernetlm.weights.pack_weights import pack_weights
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.models import lanelm
 from clrernetlm.weights import weights_path
 from clrernetlm.weights.build import save_lanelm
-from clrernetlm.weights.pack import pack
 from tests.engine.small_lanelm import small_lanelm, talkative_reader
 
 FRAME = np.full((148, 410, 3), 90, np.uint8)
@@ -159,7 +159,7 @@ CALLS: list[tuple[str, Callable[[Predictor], object]]] = [
     ("points", lambda _: Lane(5).x_at(np.ones(1))),
     ("to", lambda _: export_model(Config(), "random", "tensorrt")),
     ("calibration", lambda _: export_model(Config(), "random", calibration=5)),
-    ("out", lambda _: pack("a.ckpt", 5)),
+    ("out", lambda _: pack_weights("a.ckpt", 5)),
 ]
 
 

@@ -34,7 +34,7 @@ from clrernetlm.models.lanelm.positions import grid_sinusoids
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
-from clrernetlm.training.callbacks import RunningAverage
+from clrernetlm.training.callbacks import ModelEma
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
 from clrernetlm.weights.build import init_reader, save_lanelm
 from tests.engine.small_lanelm import small_lanelm as small_lanelm_config
@@ -203,7 +203,7 @@ def test_predictions_travel_to_the_host_once(gpu: PretendedGpu) -> None:
 def test_the_average_of_the_weights_is_where_they_are(gpu: PretendedGpu) -> None:
     model, trainer = LightningModule(), Mock(global_step=0)
     model.layer = torch.nn.Linear(3, 3)
-    average = RunningAverage(0.1, torch.device("cuda"))
+    average = ModelEma(0.1, torch.device("cuda"))
     average.setup(trainer, model, "fit")  # Lightning calls this first
     model.to("cuda")
     gpu.waits.clear()

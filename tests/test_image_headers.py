@@ -10,7 +10,7 @@ import pytest
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
-from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 
 # An APP1 segment with one EXIF entry, orientation 6: the camera was held upright.
 UPRIGHT = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -51,6 +51,10 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_is_an_error_and_no_crash(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xe4.bmp")
     path.write_bytes(cv2.imencode(".bmp", np.zeros((45, 80, 3), np.uint8))[1].tobytes())
-    for read in (image_size, lambda name: read_image(str(name), 1), lambda name: read_frame(str(name), Scratch())):
+    for read in (
+        image_size,
+        lambda name: read_image(str(name), 1),
+        lambda name: read_frame(str(name), ThreadLocalBuffers()),
+    ):
         with pytest.raises(UserError, match="this name is not UTF-8"):
             read(path)

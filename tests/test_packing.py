@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clrernetlm.weights.pack_weights import MACHINE_SETTINGS, pack_weights, strip_machine_settings
 
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config, to_dict
 from clrernetlm.weights.build import init_detector, init_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official, write_checkpoint
-from clrernetlm.weights.pack import LOCAL, pack, without_paths
 from clrernetlm.weights.safetensors_file import SMALL
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm, write_detector
@@ -51,21 +51,21 @@ def image() -> np.ndarray:
 
 def refusal(*arguments, **options) -> str:
     with pytest.raises(UserError) as caught:
-        pack(*arguments, **options)
+        pack_weights(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_packed_detector_is_its_checkpoint_rounded_to_fp16(detector: tuple[Config, Path], tmp_path: Path) -> None:
     config, checkpoint = detector
-    packed = pack(str(checkpoint), str(tmp_path / "tiny.safetensors"))
+    packed = pack_weights(str(checkpoint), str(tmp_path / "tiny.safetensors"))
     alone, original = Predictor(checkpoint=packed), Predictor(config, checkpoint)
     theirs = init_detector(config, checkpoint).state_dict()
     for name, value in init_detector(config, packed).state_dict().items():
         rounded = value.is_floating_point() and value.numel() >= SMALL
         assert torch.equal(value, theirs[name].half().float() if rounded else theirs[name])
         assert value.dtype == theirs[name].dtype
-    assert alone.config == without_paths(config)
+    assert alone.config == strip_machine_settings(config)
     found = []
     for predictor in (alone, original):
         predictor.set_image(image())
@@ -77,16 +77,16 @@ def test_a_packed_detector_is_its_checkpoint_rounded_to_fp16(detector: tuple[Con
 
 def test_nothing_of_the_training_machine_is_in_the_file(detector: tuple[Config, Path], tmp_path: Path) -> None:
     config, checkpoint = detector
-    content = pack(str(checkpoint), str(tmp_path / "tiny.safetensors")).read_bytes()
+    content = pack_weights(str(checkpoint), str(tmp_path / "tiny.safetensors")).read_bytes()
     assert str(checkpoint.parent).encode() not in content
     assert b"optimizer" not in content
     assert len(content) < 2.2 * sum(value.numel() for value in init_detector(config, "random").parameters())
-    assert {name.split(".")[0] for name in LOCAL} == {"data", "training", "lanelm"}
+    assert {name.split(".")[0] for name in MACHINE_SETTINGS} == {"data", "training", "lanelm"}
 
 
 def test_lanelm_and_its_detector_are_one_file(lanelm: tuple[Config, Path], tmp_path: Path) -> None:
     config, checkpoint = lanelm
-    packed = pack(str(checkpoint), str(tmp_path / "both.safetensors"), "fp32")
+    packed = pack_weights(str(checkpoint), str(tmp_path / "both.safetensors"), "fp32")
     both, original = Predictor(packed), Predictor(config, checkpoint)
     detector_alone = Predictor(Config(model=config.model), packed)
     for predictor in (both, original, detector_alone):
@@ -100,8 +100,8 @@ def test_lanelm_and_its_detector_are_one_file(lanelm: tuple[Config, Path], tmp_p
 
 
 def test_a_training_checkpoint_is_enough_too(detector: tuple[Config, Path]) -> None:
-    assert Predictor(checkpoint=detector[1]).config == without_paths(detector[0])
-    assert Predictor(str(detector[1])).config == without_paths(detector[0])
+    assert Predictor(checkpoint=detector[1]).config == strip_machine_settings(detector[0])
+    assert Predictor(str(detector[1])).config == strip_machine_settings(detector[0])
 
 
 def test_settings_can_be_fixed_while_packing(
@@ -127,7 +127,7 @@ def test_weights_without_settings_need_a_config(detector: tuple[Config, Path], t
         'config.model.backbone.name = "dla46_c"\n'
         "config.model.head.num_priors, config.model.head.roi_channels = 48, 12\n"
     )
-    pack(str(bare), out, config=str(tmp_path / "tiny.py"))
+    pack_weights(str(bare), out, config=str(tmp_path / "tiny.py"))
     assert Predictor(checkpoint=out).config.model.head.num_priors == 48
 
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_packed_is_one_line_and_leaves_the_old_file(
     for overwrite in (False, True):
         error = refusal(str(detector[1]), str(out), overwrite=overwrite)
         assert "would be overwritten, and is not a packed model" in error
-    old = pack(str(detector[1]), str(tmp_path / "old.safetensors")).read_bytes()
+    old = pack_weights(str(detector[1]), str(tmp_path / "old.safetensors")).read_bytes()
     out.write_bytes(old)
     assert "a packed model of an earlier run" in refusal(str(detector[1]), str(out))
     assert "this run reads that file" in refusal(str(out), str(out), overwrite=True)

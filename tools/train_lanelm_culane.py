@@ -134,11 +134,11 @@ def run(words: list[str] | None) -> None:
     """Train; raises UserError."""
     options = parse(words)
     config = build_config(options)
-    from clrernetlm.training.callbacks import EpochWeights
+    from clrernetlm.training.callbacks import SaveLaneLMEachEpoch
     from clrernetlm.training.train import train
 
     pattern = f"lanelm_culane_{config.model.backbone.name}_epoch{{}}.pth"
-    train(config, resume=options.resume, callbacks=[EpochWeights(Path(options.work_dir), pattern)])
+    train(config, resume=options.resume, callbacks=[SaveLaneLMEachEpoch(Path(options.work_dir), pattern)])
 
 
 def main(words: list[str] | None = None) -> int:

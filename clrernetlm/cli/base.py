@@ -71,11 +71,11 @@ class WithCheckpoint(WithConfig):
     def load_model(self, command: str) -> tuple[Config, str]:
         """Settings and weights file; raises UserError of `command` when the words do not name both."""
         from clrernetlm.config.loading import is_config
-        from clrernetlm.weights import RELEASED
-        from clrernetlm.weights.resolve import find_settings_and_weights, names_model
+        from clrernetlm.weights import REMOTE
+        from clrernetlm.weights.resolve import find_settings_and_weights, is_model_name
 
-        released = RELEASED.get(self.config)
-        here = names_model(self.config) or (released is not None and released.path.is_file())
+        released = REMOTE.get(self.config)
+        here = is_model_name(self.config) or (released is not None and released.path.is_file())
         if self.checkpoint is None and not here and (not self.config or is_config(self.config)):
             missing = "CHECKPOINT" if self.config else "CONFIG and CHECKPOINT"
             get = f"; `clrernetlm models get {self.config}` downloads it" if released is not None else ""

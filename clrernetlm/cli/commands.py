@@ -206,11 +206,11 @@ class Speed(WithConfig):
 
         keep_freed_memory()
         from clrernetlm.evaluation.speed import speed
-        from clrernetlm.weights import RANDOM, RELEASED
-        from clrernetlm.weights.resolve import find_settings_and_weights, names_model
+        from clrernetlm.weights import RANDOM, REMOTE
+        from clrernetlm.weights.resolve import find_settings_and_weights, is_model_name
 
-        released = RELEASED.get(self.config)
-        has_weights = names_model(self.config) or (released is not None and released.path.is_file())
+        released = REMOTE.get(self.config)
+        has_weights = is_model_name(self.config) or (released is not None and released.path.is_file())
         default = None if has_weights else RANDOM
         config, weights = find_settings_and_weights(self.config, self.checkpoint or default, self.overrides)
 

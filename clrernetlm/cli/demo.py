@@ -24,7 +24,7 @@ from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.train import train
 from clrernetlm.weights.resolve import find_model
 
-SHIPPED, CONFIG, LANELM = "roads", "demo_efficientnet_lite0", "demo_lanelm"
+BUNDLED, CONFIG, LANELM = "roads", "demo_efficientnet_lite0", "demo_lanelm"
 TRAIN, VAL, TEST = 800, 60, 200  # images
 SIZE = (820, 295)  # half of CULane's frames along each side
 SEED = 1
@@ -76,11 +76,11 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
         generate_dataset(str(data), TRAIN, VAL, TEST, seed=SEED, size=SIZE)
 
     flags = [f"--data.root={data}"]
-    say(2, "The models that ship, on its test roads", "test", SHIPPED, "--prompts", *MODES, "--json", before, *flags)
+    say(2, "The models that ship, on its test roads", "test", BUNDLED, "--prompts", *MODES, "--json", before, *flags)
     if before.exists():
         shipped = json.loads(before.read_text(encoding="utf-8"))
     else:
-        config, weights = find_model(SHIPPED, flags)
+        config, weights = find_model(BUNDLED, flags)
         shipped = score_lanelm(config, weights, Protocol(MODES), json=str(before), device=device)
 
     _, detector = trained(3, "The detector goes on learning on its training roads", CONFIG, folder / "run")

@@ -93,7 +93,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
     """
     from clrernetlm.config.loading import find_config
     from clrernetlm.core.sources import is_input, is_picture
-    from clrernetlm.weights import SHIPPED
+    from clrernetlm.weights import BUNDLED
     from clrernetlm.weights.resolve import WEIGHT_SUFFIXES, exported_file
 
     if not words:
@@ -106,7 +106,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
         )
     if is_input(first) and not (rest and rest[0] in weights):
         return False
-    if first in SHIPPED and not (rest and rest[0] in weights):
+    if first in BUNDLED and not (rest and rest[0] in weights):
         raise UserError(f"{first}: a model, not an input; use --model {first}")
     if not _looks_like_config(first):
         raise UserError(f"{first}: no such image, folder, video or config; check the path")
@@ -165,7 +165,7 @@ class Pack(WithSettings, WithResults):
     ] = None
 
     def run(self) -> int:
-        from clrernetlm.weights.pack import pack
+        from clrernetlm.weights.pack import pack_weights
 
-        pack(self.checkpoint, self.out, self.precision, self.config, self.overrides, self.overwrite)
+        pack_weights(self.checkpoint, self.out, self.precision, self.config, self.overrides, self.overwrite)
         return 0

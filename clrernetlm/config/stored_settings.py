@@ -17,7 +17,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 
 # Settings about the machine that trained; the file of a model has the defaults instead.
-LOCAL = (
+MACHINE_SETTINGS = (
     "data.root",
     "data.train_list",
     "data.val_list",
@@ -39,7 +39,7 @@ def config_of_file(tree: dict[str, Any], path: PathLike) -> Config:
     Raises UserError, naming the file, for a setting that is unknown, of a wrong type or out of range.
     """
     try:
-        config = without_paths(from_dict(tree))
+        config = strip_machine_settings(from_dict(tree))
         config.name = plain_name(config.name)
         validate(config)
     except UserError as error:
@@ -47,10 +47,10 @@ def config_of_file(tree: dict[str, Any], path: PathLike) -> Config:
     return config
 
 
-def without_paths(config: Config) -> Config:
-    """A copy with the defaults for all settings in `LOCAL`."""
+def strip_machine_settings(config: Config) -> Config:
+    """A copy with the defaults for all settings in `MACHINE_SETTINGS`."""
     tree, defaults = to_dict(config), to_dict(Config())
-    for name in LOCAL:
+    for name in MACHINE_SETTINGS:
         *groups, leaf = name.split(".")
         branch, default = (functools.reduce(dict.__getitem__, groups, root) for root in (tree, defaults))
         branch[leaf] = default[leaf]

@@ -35,7 +35,7 @@ _FIX = "restore the file or remove its line from the list"
 _SENTINEL = [83, 19, 211]  # written to the last pixel before decoding; still there afterwards: nothing was decoded
 
 
-class Scratch(threading.local):
+class ThreadLocalBuffers(threading.local):
     """Image buffers that are used again and again, because touching fresh memory costs as much as decoding into it.
 
     Every thread and process has its own; pickling carries none along.
@@ -44,8 +44,8 @@ class Scratch(threading.local):
     def __init__(self) -> None:
         self._buffers: dict[str, Image] = {}
 
-    def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
-        return Scratch, ()
+    def __reduce__(self) -> tuple[type[ThreadLocalBuffers], tuple[()]]:
+        return ThreadLocalBuffers, ()
 
     def image(self, name: str, width: int, height: int, channels: int = 3) -> Image:
         """The (height, width, channels) uint8 buffer called `name`: zeros, then what was written to it."""
@@ -55,7 +55,7 @@ class Scratch(threading.local):
         return buffer
 
 
-def read_frame(path: str, scratch: Scratch, half_above: float = math.inf) -> tuple[Image, FrameSize]:
+def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.inf) -> tuple[Image, FrameSize]:
     """Read (H, W, 3) uint8 BGR of an image file, and the frame's width and height in pixels.
 
     A JPEG at least `half_above` pixels wide is decoded at half size, ((H + 1) // 2, (W + 1) // 2, 3), straight from its

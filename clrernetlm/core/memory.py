@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
-def forget_peak(device: torch.device) -> None:
+def reset_peak_memory(device: torch.device) -> None:
     """Let `peak_memory` count from now on, where that can be set: on CUDA and Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.config.schema import AugmentationConfig
-from clrernetlm.core.images import Image, Scratch
+from clrernetlm.core.images import Image, ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize, Viewport
-from clrernetlm.datasets import image_ops as alaug
+from clrernetlm.datasets import image_ops
 from clrernetlm.datasets.image_kernels import Packed
 from clrernetlm.datasets.image_ops import Blur, Matrix, Recolouring
 from clrernetlm.datasets.transforms import CropResize, Sample, _flip, _frame_size
@@ -26,8 +26,8 @@ class _Change:
 
     def matrix(self, size: FrameSize) -> Matrix:
         """Flip, then affine map."""
-        first = alaug.flip_matrix(size) if self.flipped else alaug.IDENTITY
-        return first if self.affine is None else alaug.compose(self.affine, first)
+        first = image_ops.flip_matrix(size) if self.flipped else image_ops.IDENTITY
+        return first if self.affine is None else image_ops.compose(self.affine, first)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Alaug:
 
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     viewport: Viewport = field(default_factory=Viewport)
-    _scratch: Scratch = field(default_factory=Scratch, repr=False, compare=False)
+    _scratch: ThreadLocalBuffers = field(default_factory=ThreadLocalBuffers, repr=False, compare=False)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         change = self._draw_change(rng)
@@ -53,7 +53,7 @@ class Alaug:
             moved = CropResize(self.viewport)(sample, rng)
             moved = _flip(moved, self.viewport.size) if change.flipped else moved
             if recolouring is not None:
-                packed = alaug.pack(moved["image"], self._scratch)
+                packed = image_ops.pack_pixels(moved["image"], self._scratch)
                 recolouring.apply(packed)
                 moved["image"] = self._unpack(packed, blur)
         else:
@@ -64,7 +64,7 @@ class Alaug:
         return moved
 
     def _unpack(self, packed: Packed, blur: Blur | None) -> Image:
-        return alaug.unpack_planes(packed) if blur is None else alaug.unpack(packed, self._scratch)
+        return image_ops.unpack_planes(packed) if blur is None else image_ops.unpack(packed, self._scratch)
 
     def _draw_change(self, rng: np.random.Generator) -> _Change:
         settings = self.augmentation
@@ -73,7 +73,7 @@ class Alaug:
             return _Change(flipped, None)
         scale, degrees = rng.uniform(*settings.affine_scale), rng.uniform(*settings.affine_rotate)
         shift = rng.uniform(-settings.affine_shift, settings.affine_shift, 2)
-        return _Change(flipped, alaug.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1])))
+        return _Change(flipped, image_ops.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1])))
 
     def _draw_recolouring(self, rng: np.random.Generator) -> Recolouring | None:
         """Channel order, brightness and contrast, hue and saturation, each with its own probability; None: none."""
@@ -82,33 +82,33 @@ class Alaug:
         if rng.random() < settings.channel_shuffle:
             drawn["order"] = tuple(rng.permutation(3).tolist())
         if rng.random() < settings.brightness_contrast:
-            drawn["factor"] = 1 + rng.uniform(-alaug.CONTRAST, alaug.CONTRAST)
-            drawn["offset"] = 255 * rng.uniform(-alaug.BRIGHTNESS, alaug.BRIGHTNESS)
+            drawn["factor"] = 1 + rng.uniform(-image_ops.CONTRAST, image_ops.CONTRAST)
+            drawn["offset"] = 255 * rng.uniform(-image_ops.BRIGHTNESS, image_ops.BRIGHTNESS)
         if rng.random() < settings.hsv:
-            drawn["hsv"] = tuple(rng.integers(-alaug.HSV_SHIFT, alaug.HSV_SHIFT, 3, endpoint=True).tolist())
+            drawn["hsv"] = tuple(rng.integers(-image_ops.HSV_SHIFT, image_ops.HSV_SHIFT, 3, endpoint=True).tolist())
         return Recolouring(**drawn) if drawn else None
 
     def _warp(self, sample: Sample, change: Matrix, recolouring: Recolouring | None) -> tuple[Sample, Packed]:
         """Viewport, then `change` (a map of network pixels), in one interpolation: the labels, and the new image."""
         size, frame = self.viewport.size, _frame_size(sample)
         left, top, right, bottom = box = self.viewport.crop_box(frame)
-        matrix = alaug.compose(change, alaug.resize_matrix((right - left, bottom - top), size))
+        matrix = image_ops.compose(change, image_ops.resize_matrix((right - left, bottom - top), size))
         result = sample.copy()
         if "lanes" in sample:
             lanes = (self.viewport.to_network(points, frame) for points in sample["lanes"])
-            result["lanes"] = [_climbing(alaug.apply_matrix(change, points)) for points in lanes]
+            result["lanes"] = [_climbing(image_ops.apply_matrix(change, points)) for points in lanes]
         if "mask" in sample:
-            result["mask"] = alaug.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
+            result["mask"] = image_ops.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
         view = slice(top, bottom), slice(left, right)
         if "frame_size" in sample:
             view, to_crop = _half_view(box)
-            matrix = alaug.compose(matrix, to_crop)
-        framed = alaug.pack_framed(sample["image"][view], self._scratch)
+            matrix = image_ops.compose(matrix, to_crop)
+        framed = image_ops.pack_framed(sample["image"][view], self._scratch)
         # The colours are changed where there are fewer pixels; the black around a crop shifts only in the latter case.
         colours_first = framed.size < size[0] * size[1]
         if recolouring is not None and colours_first:
             recolouring.apply_framed(framed)
-        warped = alaug.warp(framed, matrix, size, self._scratch)
+        warped = image_ops.warp(framed, matrix, size, self._scratch)
         if recolouring is not None and not colours_first:
             recolouring.apply(warped)
         return result, warped
@@ -116,7 +116,7 @@ class Alaug:
     def _draw_blur(self, rng: np.random.Generator) -> Blur | None:
         if rng.random() >= self.augmentation.blur:
             return None
-        size = alaug.BLUR_SIZES[rng.integers(len(alaug.BLUR_SIZES))]
+        size = image_ops.BLUR_SIZES[rng.integers(len(image_ops.BLUR_SIZES))]
         return Blur(size, rng.uniform(0, 180) if rng.random() < 0.5 else None)
 
 

@@ -20,7 +20,7 @@ from clrernetlm.core.argument_checks import check_arguments, require_sequence, s
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import ImageList, read_image_list
-from clrernetlm.core.images import Scratch, read_frame
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame
 from clrernetlm.core.lane import label_path, one_x_per_row
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets.alaug import Alaug
@@ -80,7 +80,7 @@ class CulaneDataset(Dataset[Sample]):
             listed = listed.select(differences >= diff_threshold)
         self.listed = listed
         self.has_masks = use_masks and not test_mode and listed.masks is not None
-        self._scratch = Scratch()
+        self._scratch = ThreadLocalBuffers()
         self._broken: set[str] = set()
 
     def __len__(self) -> int:

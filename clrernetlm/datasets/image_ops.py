@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.core.images import Image, Scratch
+from clrernetlm.core.images import Image, ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def warp_mask(mask: Image, matrix: Matrix, size: FrameSize) -> Image:
     return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
 
 
-def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: Scratch) -> Packed:
+def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: ThreadLocalBuffers) -> Packed:
     """(H + 2, W + 2) of `pack_framed` -> (height, width), valid until the next call; `matrix` maps the image without
     its border. What lies outside the image is 0.
     """
@@ -79,7 +79,7 @@ def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: Scratch) -> P
     return target
 
 
-def pack_framed(image: Image, scratch: Scratch) -> Packed:
+def pack_framed(image: Image, scratch: ThreadLocalBuffers) -> Packed:
     """(H, W, 3) -> (H + 2, W + 2) packed pixels in a black border, into which the edges fade; valid until the next
     call.
     """
@@ -89,7 +89,7 @@ def pack_framed(image: Image, scratch: Scratch) -> Packed:
     return _as_packed(framed)
 
 
-def pack(image: Image, scratch: Scratch) -> Packed:
+def pack_pixels(image: Image, scratch: ThreadLocalBuffers) -> Packed:
     """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
     target = scratch.image("packed", image.shape[1], image.shape[0], 4)
     return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
@@ -104,7 +104,7 @@ def unpack_planes(packed: Packed) -> Image:
     return planes.transpose(1, 2, 0)
 
 
-def unpack(packed: Packed, scratch: Scratch) -> Image:
+def unpack(packed: Packed, scratch: ThreadLocalBuffers) -> Image:
     """(H, W) packed pixels -> (H, W, 3), valid until the next call."""
     height, width = packed.shape
     image = packed.view(np.uint8).reshape(height, width, 4)

@@ -19,7 +19,7 @@ import numpy as np
 from clrernetlm.core.argument_checks import require_sequence, shown
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import FrameSize, Viewport
-from clrernetlm.datasets import image_ops as alaug
+from clrernetlm.datasets import image_ops
 
 if TYPE_CHECKING:
     pass  # numba is slow to import
@@ -71,8 +71,8 @@ def _flip(sample: Sample, size: FrameSize) -> Sample:
     """Mirror a sample that already is in network pixels."""
     result = sample | {"image": cv2.flip(sample["image"], 1)}
     if "lanes" in sample:
-        mirror = alaug.flip_matrix(size)
-        result["lanes"] = [alaug.apply_matrix(mirror, points) for points in sample["lanes"]]
+        mirror = image_ops.flip_matrix(size)
+        result["lanes"] = [image_ops.apply_matrix(mirror, points) for points in sample["lanes"]]
     if "mask" in sample:
         result["mask"] = cv2.flip(sample["mask"], 1)
     return result

@@ -13,7 +13,7 @@ from clrernetlm.core.files import EXPORTED, PathLike, temporary_folder
 from clrernetlm.core.notices import tell_once
 from clrernetlm.deploy.runtimes.base import BACKENDS, Backend
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
-from clrernetlm.deploy.runtimes.export_cache import export_into, exported
+from clrernetlm.deploy.runtimes.export_cache import cached_export, export_into
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
@@ -69,7 +69,7 @@ def load_model(
     if suffix is None:
         assert backend is not None
         if checkpoint != RANDOM:
-            return open_exported(config, exported(config, checkpoint, backend, precision), backend)
+            return open_exported(config, cached_export(config, checkpoint, backend, precision), backend)
         with temporary_folder() as folder:  # runtimes hold what they have read
             return open_exported(config, export_into(folder, RANDOM, config, RANDOM, backend, precision), backend)
     own = OWN_BACKEND[suffix]

@@ -19,7 +19,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.argument_checks import require_whole_number
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.memory import forget_peak, peak_memory
+from clrernetlm.core.memory import peak_memory, reset_peak_memory
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.predictor import Predictor
@@ -78,7 +78,7 @@ def speed(
     for precision in precisions:
         predictor = Predictor(config, checkpoint, device, backend, precision, compiled, trust_code)
         if isinstance(predictor.detector, ExportedDetector) and (compiled or len(precisions) > 1):
-            own = predictor.detector.runtime.about.precision
+            own = predictor.detector.runtime.metadata.precision
             raise UserError(
                 f"precision: an exported graph keeps its own, {own}, and is not compiled; time one at a time"
             )
@@ -93,7 +93,7 @@ def time_batches(predictor: Predictor, batch: int, iterations: int, precision: s
     """One model on one batch size: the row without and the row with decoding."""
     width, height = predictor.config.evaluation.image_size or CULANE_FRAME
     images = list(np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8))
-    forget_peak(predictor.device)
+    reset_peak_memory(predictor.device)
     network, whole = [], []
     warm_up = max(iterations // 5, 1)  # the first one compiles, records and allocates
     for step in track(range(iterations + warm_up), "Timing", console=Console(stderr=True), transient=True):
@@ -114,7 +114,7 @@ def time_batches(predictor: Predictor, batch: int, iterations: int, precision: s
         return SpeedResult(
             device=device_name(predictor.device),
             runtime="torch" if runtime is None else runtime.name,
-            precision=precision if runtime is None else runtime.about.precision,
+            precision=precision if runtime is None else runtime.metadata.precision,
             threads=torch.get_num_threads(),
             batch=batch,
             decoding=decoding,

@@ -72,10 +72,10 @@ def detect_video(
         temporary = stack.enter_context(results.replacing(f"{name}.lanes.json", made_from))
         rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
         append = stack.enter_context(video_file(folder / f"{name}.mp4", video.size, video.fps, rename))
-        about = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
+        metadata = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
         view = calibrated(predictor, source)
-        about["viewport"] = viewport_json(view) if view is not None else None
-        rows.write(json.dumps(about)[:-1] + ', "frames": [')
+        metadata["viewport"] = viewport_json(view) if view is not None else None
+        rows.write(json.dumps(metadata)[:-1] + ', "frames": [')
         try:
             for number, image in enumerate(progress(video, f"Detecting {video.source}", video.count)):
                 frame = (image.shape[1], image.shape[0])

@@ -13,8 +13,8 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.head import gather_along
 from clrernetlm.models.lanelm.cached_decoding import fuse_for_inference
 from clrernetlm.models.lanelm.model import LaneLM
-from clrernetlm.models.layers import lay_channels_last
-from clrernetlm.models.onednn import pack
+from clrernetlm.models.layers import to_channels_last
+from clrernetlm.models.onednn import prepack
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Model = TypeVar("Model", bound=nn.Module)
@@ -41,7 +41,7 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
             detector.pyramid_dtype = PRECISIONS[precision]
             detector.backbone.to(PRECISIONS[precision])
             detector.neck.to(PRECISIONS[precision])
-        lay_channels_last(detector)
+        to_channels_last(detector)
         if compiled:
             for part in (detector.backbone, detector.neck, detector.bbox_head):
                 part.compile(dynamic=False)
@@ -50,7 +50,7 @@ def fuse(model: Model, precision: str = "fp32", compiled: bool = False) -> Model
     for lanelm in [module for module in fast.modules() if isinstance(module, LaneLM)]:
         fuse_for_inference(lanelm, fold_image_encoder=for_onednn)
     if for_onednn:
-        pack(fast)
+        prepack(fast)
         for detector in detectors:
             detector.bbox_head.pool = gather_along
     return fast

@@ -91,7 +91,7 @@ class RgbInput(nn.Module):
         return (images.flip(1) - self.mean) / self.std
 
 
-def lay_channels_last(module: nn.Module) -> None:
+def to_channels_last(module: nn.Module) -> None:
     """Store the weights of convolutions channel by channel side by side, which makes them faster; values stay."""
     for parameter in module.parameters():
         if parameter.ndim == 4:

@@ -73,7 +73,7 @@ class PackedConv2d(FusedConv2d):
         return operations._convolution_pointwise.binary(x, residual, *weights, "add", 1.0, name, after.limits, None)
 
 
-def pack(module: nn.Module) -> None:
+def prepack(module: nn.Module) -> None:
     """Replace the Linear and Conv2d layers in a module by packed ones, where this PyTorch has them.
 
     Their BatchNorms are in their weights already; see `fusing.fold_norms`.
@@ -91,7 +91,7 @@ def pack(module: nn.Module) -> None:
             elif isinstance(child, nn.Conv2d) and child.padding_mode == "zeros" and not isinstance(child.padding, str):
                 packed = packed_convolution(child)
             else:
-                pack(child)
+                prepack(child)
                 continue
         except (AttributeError, RuntimeError):  # built without oneDNN, or for a processor without bf16
             return

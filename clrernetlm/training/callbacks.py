@@ -30,7 +30,7 @@ from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.weights.build import save_lanelm
 
 
-class RunningAverage(WeightAveraging):
+class ModelEma(WeightAveraging):
     """Validates and saves the exponential moving average of the weights; `momentum` is the weight of the newest.
 
     The first updates count more, 9 / (10 + number), so that the random start is forgotten however short the run.
@@ -51,7 +51,7 @@ class RunningAverage(WeightAveraging):
         super().__init__(device, avg_fn=average)
 
 
-class EpochWeights(Callback):
+class SaveLaneLMEachEpoch(Callback):
     """After every epoch, detector and LaneLM in a file of `folder`: `name` with {} for the number, from 1.
 
     Raises UserError before a fresh run that would replace such a file, of another run or of another program.
@@ -282,7 +282,7 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
         callbacks.append(StepLimit(settings.max_steps))
     callbacks += [Divergence(settings), LearningRateMonitor("step"), DataWait(), progress_bar()]
     if settings.ema_momentum:
-        callbacks.append(RunningAverage(settings.ema_momentum, select_device(settings.device)))
+        callbacks.append(ModelEma(settings.ema_momentum, select_device(settings.device)))
     # The best first: what is saved after every epoch, and resumed from, has to know of it.
     if validates:
         callbacks.append(RunCheckpoint("best", "val/F1@50"))

@@ -13,7 +13,7 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE
 from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.clrernet.state_dict import ANCHORS
-from clrernetlm.models.layers import lay_channels_last
+from clrernetlm.models.layers import to_channels_last
 from clrernetlm.training.anchor_fitting import fit_anchors
 from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule
@@ -35,7 +35,7 @@ class DetectorModule(LaneModule):
         super().__init__(config)
         self.segments = segments and config.model.loss.seg_weight > 0
         self.model = CLRerNet(config.model)
-        lay_channels_last(self.model)
+        to_channels_last(self.model)
         # Distributed training waits for the gradient of every parameter that could have one.
         self.model.bbox_head.seg_decoder.requires_grad_(self.segments)
         if config.training.freeze_stem:

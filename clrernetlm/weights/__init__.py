@@ -1,6 +1,6 @@
 """The models that ship with the package, and released ones that can be downloaded. Importing this reads no file.
 
-To ship a model: `clrernetlm pack CHECKPOINT clrernetlm/weights/NAME.safetensors`, then an entry in `SHIPPED` with the
+To ship a model: `clrernetlm pack CHECKPOINT clrernetlm/weights/NAME.safetensors`, then an entry in `BUNDLED` with the
 SHA-256 that the command prints, and a card in docs/MODELS.md.
 """
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
-class Shipped:
+class BundledModel:
     """A packed file inside the package. Several entries may share one."""
 
     name: str
@@ -34,7 +34,7 @@ class Shipped:
 
 
 @dataclass(frozen=True)
-class Released:
+class RemoteModel:
     """A checkpoint that others publish."""
 
     name: str  # also that of its config
@@ -56,24 +56,24 @@ class Released:
 DEFAULT = "roads"  # takes clicks
 DETECTOR = "roads_detector"  # for `detect`: without clicks nearly as many lanes, sharper and in less time
 _ROADS = "f82949647926e8a0563a8c754d78ced55808f86cfc23cc8ec33a65ac31d555c5"
-SHIPPED = {
+BUNDLED = {
     entry.name: entry
     for entry in (
-        Shipped("roads", "roads.safetensors", "CLRerNet and LaneLM for any camera behind the windscreen", _ROADS),
-        Shipped("roads_detector", "roads.safetensors", "the CLRerNet in roads alone", _ROADS, detector_only=True),
+        BundledModel("roads", "roads.safetensors", "CLRerNet and LaneLM for any camera behind the windscreen", _ROADS),
+        BundledModel("roads_detector", "roads.safetensors", "the CLRerNet in roads alone", _ROADS, detector_only=True),
     )
 }
 # The addresses are those in the README of https://github.com/hirotomusiker/CLRerNet; no hashes are published there.
 _CLRERNET = "https://github.com/hirotomusiker/CLRerNet/releases/download/v0.1.0"
-RELEASED = {
+REMOTE = {
     entry.name: entry
     for entry in (
-        Released(
+        RemoteModel(
             "clrernet_culane_dla34",
             f"{_CLRERNET}/clrernet_culane_dla34.pth",
             "CLRerNet of its authors, CULane F1@50 81.11",
         ),
-        Released(
+        RemoteModel(
             "clrernet_culane_dla34_ema",
             f"{_CLRERNET}/clrernet_culane_dla34_ema.pth",
             "the same with averaged weights, CULane F1@50 81.55",
@@ -89,11 +89,11 @@ RANDOM = "random"  # instead of a checkpoint: weights that have learned nothing,
 def weights_path(name_or_file: PathLike) -> Path:
     """The file of a model's name; any other text is a path already. Raises UserError for one to be downloaded first."""
     name_or_file = os.fspath(name_or_file)
-    shipped = SHIPPED.get(name_or_file)
+    shipped = BUNDLED.get(name_or_file)
     if shipped is not None:
         return shipped.path
     path = Path(name_or_file)
-    released = next((model for model in RELEASED.values() if name_or_file in (model.name, model.file)), None)
+    released = next((model for model in REMOTE.values() if name_or_file in (model.name, model.file)), None)
     if released is None or path.exists():
         return path
     if not released.path.is_file():

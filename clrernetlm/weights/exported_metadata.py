@@ -37,7 +37,7 @@ MAX_ELEMENTS, MAX_DEPTH = 500_000, 100  # of an OpenVINO graph; a detector has a
 
 
 @dataclass(frozen=True)
-class About:
+class ModelMetadata:
     """Which model a file holds, and everything needed to use it."""
 
     part: str
@@ -67,8 +67,8 @@ class About:
         )
 
 
-def parse_about(text: str | None, path: PathLike) -> About:
-    """The inverse of `About.text`; raises UserError, naming the file, for a text that is missing or of another kind."""
+def parse_metadata(text: str | None, path: PathLike) -> ModelMetadata:
+    """Parse the text of `ModelMetadata.text`; raises UserError when it is missing or of another kind."""
     if text and len(text) > MAX_TEXT:
         raise UserError(
             f"{path}: metadata.{KEY}: {len(text)} characters, {MAX_TEXT} are allowed; export the model again"
@@ -90,7 +90,7 @@ def parse_about(text: str | None, path: PathLike) -> About:
         raise UserError(f"{path}: metadata.{KEY}.batch: {shown(batch)} is no number of images; export the model again")
     if precision not in PRECISIONS:
         raise UserError(f"{path}: metadata.{KEY}.precision: {shown(precision)} is unknown; export the model again")
-    return About(
+    return ModelMetadata(
         part=str(tree.get("part")),
         model_class=str(tree.get("model_class")),
         precision=precision,
@@ -100,7 +100,7 @@ def parse_about(text: str | None, path: PathLike) -> About:
     )
 
 
-def read_about(path: PathLike) -> About:
+def read_metadata(path: PathLike) -> ModelMetadata:
     """What an exported file says about itself, without loading its weights into a runtime.
 
     Raises UserError, also for an ONNX file that reaches beyond itself: weights in other files, operators that are not
@@ -116,7 +116,7 @@ def read_about(path: PathLike) -> About:
         text = reader(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check the file") from None
-    return parse_about(text, path)
+    return parse_metadata(text, path)
 
 
 def broken(path: PathLike, kind: str) -> UserError:
@@ -125,7 +125,7 @@ def broken(path: PathLike, kind: str) -> UserError:
 
 
 def _onnx_text(path: Path) -> str | None:
-    onnx = needed("onnx")
+    onnx = import_extra("onnx")
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError:
@@ -218,7 +218,7 @@ def _torch_text(path: Path) -> str | None:
         raise broken(path, "a torch.export program") from None
 
 
-def needed(module: str) -> Any:
+def import_extra(module: str) -> Any:
     """A module of the extra `export`; raises UserError that says how to get it."""
     from importlib import import_module
 

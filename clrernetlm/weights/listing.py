@@ -10,7 +10,7 @@ from rich.table import Table
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
-from clrernetlm.weights import DETECTOR, RELEASED, SHIPPED, Released, Shipped, model_cards
+from clrernetlm.weights import BUNDLED, DETECTOR, REMOTE, BundledModel, RemoteModel, model_cards
 from clrernetlm.weights.download import download
 
 
@@ -21,7 +21,7 @@ def print_models() -> None:
         table.add_column(title, no_wrap=True)
     for title in ("licence", "what it is"):
         table.add_column(title)
-    models: list[Shipped | Released] = [*SHIPPED.values(), *RELEASED.values()]
+    models: list[BundledModel | RemoteModel] = [*BUNDLED.values(), *REMOTE.values()]
     for model in models:
         name = f"{model.name} (detect)" if model.name == DETECTOR else model.name
         table.add_row(name, state(model), _megabytes(model.path), model.licence, model.description)
@@ -34,12 +34,12 @@ def print_models() -> None:
     )
 
 
-def state(model: Shipped | Released) -> str:
+def state(model: BundledModel | RemoteModel) -> str:
     """`yes`, `yes, unverified` when no SHA-256 is known to compare with, `damaged`, `no`."""
     if not model.path.is_file():
         return "no"
     if model.sha256 is None:
-        return "yes, unverified" if isinstance(model, Released) else "yes"
+        return "yes, unverified" if isinstance(model, RemoteModel) else "yes"
     return "yes" if sha256(model.path) == model.sha256 else "damaged"
 
 
@@ -48,11 +48,11 @@ def get_model(name: str, folder: str | None = None) -> Path:
 
     Raises UserError for an unknown name and for whatever stops the download.
     """
-    if name in SHIPPED:
+    if name in BUNDLED:
         raise UserError(f"{name}: ships with clrernetlm; `clrernetlm detect photo.jpg --model {name}` finds it")
-    model = RELEASED.get(name.removesuffix(".pth"))
+    model = REMOTE.get(name.removesuffix(".pth"))
     if model is None:
-        hint = did_you_mean(name, RELEASED) or f"; use one of {', '.join(RELEASED)}"
+        hint = did_you_mean(name, REMOTE) or f"; use one of {', '.join(REMOTE)}"
         raise UserError(f"{name}: no such model{hint}")
     target = model.path if folder is None else Path(folder) / model.file
     if target.is_file():

@@ -1,4 +1,4 @@
-"""From a training checkpoint to the one file that is shipped: `clrernetlm pack`."""
+"""From a training checkpoint to the one file that is shipped: `clrernetlm pack_weights`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from clrernetlm.config import load_config
 from clrernetlm.config.overrides import apply_overrides
-from clrernetlm.config.stored_settings import LOCAL, without_paths
+from clrernetlm.config.stored_settings import MACHINE_SETTINGS, strip_machine_settings
 from clrernetlm.config.validation import validate
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
@@ -20,11 +20,11 @@ from clrernetlm.weights.build import init_detector, init_reader
 from clrernetlm.weights.resolve import stored_config
 from clrernetlm.weights.safetensors_file import SUFFIX, Precision, is_packed, write_packed
 
-__all__ = ["LOCAL", "pack", "without_paths"]
+__all__ = ["MACHINE_SETTINGS", "pack_weights", "strip_machine_settings"]
 
 
 @check_arguments
-def pack(
+def pack_weights(
     checkpoint: str,
     out: str,
     precision: Precision = "fp16",
@@ -49,7 +49,7 @@ def pack(
     settings = load_config(config) if config is not None else stored_config(checkpoint)
     if settings is None:
         raise UserError(f"{checkpoint}: holds no settings; name the config that it was trained with: --config CONFIG")
-    settings = without_paths(apply_overrides(settings, overrides))
+    settings = strip_machine_settings(apply_overrides(settings, overrides))
     settings.name = settings.name or target.stem
     validate(settings)
     # Filling a model checks every name and shape, and leaves optimiser states and the like behind.

@@ -14,17 +14,17 @@ from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED, PathLike
-from clrernetlm.weights import DEFAULT, RANDOM, RELEASED, SHIPPED, Released, Shipped, weights_path
+from clrernetlm.weights import BUNDLED, DEFAULT, RANDOM, REMOTE, BundledModel, RemoteModel, weights_path
 from clrernetlm.weights.checkpoint import read_checkpoint
-from clrernetlm.weights.exported_metadata import DETECTOR, read_about
+from clrernetlm.weights.exported_metadata import DETECTOR, read_metadata
 from clrernetlm.weights.safetensors_file import SUFFIX, read_settings
 
 WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED)
 
 
-def names_model(text: str) -> bool:
+def is_model_name(text: str) -> bool:
     """Whether `text` is the name of a shipped model or that of a weights file, not a config's."""
-    return text in SHIPPED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
+    return text in BUNDLED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
 
 
 def find_settings_and_weights(
@@ -40,7 +40,7 @@ def find_settings_and_weights(
     """
     if checkpoint is None and (config is None or not isinstance(config, Config)):
         text = DEFAULT if config is None else os.fspath(config)
-        if names_model(text) or text in RELEASED or not is_config(text):
+        if is_model_name(text) or text in REMOTE or not is_config(text):
             return find_model(text, overrides)
     if checkpoint is None:
         name = (config.name or "Config") if isinstance(config, Config) else config
@@ -58,7 +58,7 @@ def find_settings_and_weights(
     if isinstance(config, Config):
         return apply_overrides(config, overrides) if overrides else config, weights
     text = os.fspath(config)
-    if text in SHIPPED:
+    if text in BUNDLED:
         raise UserError(f"{text}: a model with weights of its own; leave the checkpoint out, or name a config")
     return load_config(text, overrides), weights
 
@@ -73,7 +73,7 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
     file without settings.
     """
     text = os.fspath(name_or_file)
-    shipped, released = SHIPPED.get(text), RELEASED.get(text) or RELEASED.get(Path(text).stem)
+    shipped, released = BUNDLED.get(text), REMOTE.get(text) or REMOTE.get(Path(text).stem)
     if shipped is not None:
         config, path = _shipped_config(shipped), shipped.path
     elif Path(text).exists():
@@ -88,7 +88,7 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
         raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
     else:
         hint = (
-            did_you_mean(text, [*SHIPPED, *RELEASED])
+            did_you_mean(text, [*BUNDLED, *REMOTE])
             or did_you_mean(text, project_configs())
             or f"; use a weights file or one of {_names()}"
         )
@@ -107,10 +107,10 @@ def stored_config(path: PathLike) -> Config | None:
     """
     path = Path(path)
     if (file := exported_file(path)) is not None:
-        about = read_about(file)
-        if file == path and about.part == DETECTOR:  # also out of the folder of a LaneLM
-            about.config.task = "clrernet"
-        return about.config
+        metadata = read_metadata(file)
+        if file == path and metadata.part == DETECTOR:  # also out of the folder of a LaneLM
+            metadata.config.task = "clrernet"
+        return metadata.config
     if path.suffix == SUFFIX and path.is_file():
         tree = read_settings(path)
     else:
@@ -125,7 +125,7 @@ def exported_file(path: PathLike) -> Path | None:
     return next((file for file in files if file.suffix in EXPORTED and file.is_file()), None)
 
 
-def _shipped_config(model: Shipped) -> Config:
+def _shipped_config(model: BundledModel) -> Config:
     if not model.path.is_file():
         raise UserError(
             f"{model.name}: {model.path} is missing, so this copy of clrernetlm came without weights; install the "
@@ -140,10 +140,10 @@ def _shipped_config(model: Shipped) -> Config:
     return config
 
 
-def _released_config(model: Released) -> Config:
+def _released_config(model: RemoteModel) -> Config:
     """This project's config: one of the same name beside downloaded weights is a stranger's program."""
     return load_config(project_configs()[model.name])
 
 
 def _names() -> str:
-    return ", ".join([*SHIPPED, *RELEASED])
+    return ", ".join([*BUNDLED, *REMOTE])

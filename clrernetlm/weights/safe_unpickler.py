@@ -1,9 +1,9 @@
 """Unpickling that builds tensors and plain containers, and turns everything else into inert objects.
 
 A pickle is a program that names the functions it wants called. Here only the few that rebuild tensors exist; every
-other name, `os.system` as well as a harmless class of a training engine, becomes `Inert`: nothing is imported, nothing
-is run, and the rest of the file can still be read. Time and memory are bounded, too: instructions are counted, keys of
-dictionaries are plain values (others are left out), and a value that repeats itself until it is huge is refused.
+other name, `os.system` as well as a harmless class of a training engine, becomes `Placeholder`: nothing is imported,
+nothing is run, and the rest of the file can be read. Time and memory are bounded: instructions are counted, keys
+of dictionaries are plain values (others are left out), and a value that repeats itself until it is huge is refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MAX_KEY = 1 << 60  # beyond it integers can be chosen so that a dictionary takes
 MAX_VIEW = 1 << 20  # values that a tensor may show of a storage with fewer (an expanded one)
 
 
-class Inert:
+class Placeholder:
     """Stands for any object of a class that is not read; takes whatever a pickle does to an object, and forgets it."""
 
     __slots__ = ("__weakref__",)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
         return object.__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
@@ -104,7 +104,7 @@ def _parameter(data: Tensor, *unused: Any) -> Tensor:
 
 def _of_type(build: Any, kind: Any, arguments: tuple[Any, ...], *unused: Any) -> Any:
     """A tensor of another class, or with attributes: as a bare one."""
-    return build(*arguments) if isinstance(build, _Builder) else Inert()
+    return build(*arguments) if isinstance(build, _Builder) else Placeholder()
 
 
 def _encoded(text: str, encoding: str = "latin1") -> bytes:
@@ -179,7 +179,7 @@ class Unpickler(pickle._Unpickler):
                 return StorageKind(_STORAGES[global_name])
             if isinstance(found := vars(torch).get(global_name), torch.dtype) and module_name == "torch":
                 return found
-        return _ALLOWED.get((module_name, global_name), Inert)
+        return _ALLOWED.get((module_name, global_name), Placeholder)
 
     def _instantiate(self, kind: Any, arguments: Any) -> None:
         self.append(_called(kind, arguments))  # type: ignore[attr-defined]
@@ -188,8 +188,8 @@ class Unpickler(pickle._Unpickler):
 def _called(function: Any, arguments: Any) -> Any:
     if isinstance(function, _Builder):
         return function(*arguments)
-    if function is Inert or isinstance(function, Inert):
-        return Inert()
+    if function is Placeholder or isinstance(function, Placeholder):
+        return Placeholder()
     raise UnpicklingError(f"calls a {type(function).__name__}")
 
 
@@ -205,7 +205,7 @@ def _load_newobj_ex(unpickler: Any) -> None:
 
 def _load_build(unpickler: Any) -> None:
     unpickler.stack.pop()  # attributes, which nothing that is read has
-    if not isinstance(unpickler.stack[-1], Inert | Tensor | dict):
+    if not isinstance(unpickler.stack[-1], Placeholder | Tensor | dict):
         raise UnpicklingError(f"sets attributes of a {type(unpickler.stack[-1]).__name__}")
 
 
@@ -225,7 +225,7 @@ def _load_setitems(unpickler: Any) -> None:
 
 
 def _fill(target: Any, items: list[Any]) -> None:
-    if isinstance(target, Inert):
+    if isinstance(target, Placeholder):
         return
     if not isinstance(target, dict):
         raise UnpicklingError(f"sets items of a {type(target).__name__}")

@@ -43,8 +43,8 @@ def write_packed(weights: Mapping[str, Tensor], config: Config, path: PathLike, 
 
     tensors = {name: _stored(name, value, precision) for name, value in weights.items()}
     # One key only: safetensors writes several in an order that changes from run to run.
-    about = {"format": FORMAT, "clrernetlm_version": __version__, "config": to_dict(config)}
-    content = save(tensors, metadata={KEY: json.dumps(about, sort_keys=True)})
+    metadata = {"format": FORMAT, "clrernetlm_version": __version__, "config": to_dict(config)}
+    content = save(tensors, metadata={KEY: json.dumps(metadata, sort_keys=True)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -74,14 +74,14 @@ def read_packed(path: PathLike) -> dict[str, Any]:
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
-            about = _about(path, file.metadata())
+            metadata = _about(path, file.metadata())
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError:
         raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
     half = torch.float16
     return {
         "state_dict": {name: value.float() if value.dtype == half else value for name, value in weights.items()}
-    } | {key: about[key] for key in ("config", "clrernetlm_version") if key in about}
+    } | {key: metadata[key] for key in ("config", "clrernetlm_version") if key in metadata}
 
 
 def read_settings(path: PathLike) -> dict[str, Any] | None:
@@ -113,13 +113,13 @@ def _about(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]
     if text is None:
         return {}
     try:
-        about = json.loads(text)
+        metadata = json.loads(text)
     except (ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        metadata = None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("config"), dict):
         raise UserError(f"{path}: metadata.{KEY}: not readable; pack the file again with `clrernetlm pack`")
-    if about.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT:
         raise UserError(
-            f"{path}: packed in format {shown(about.get('format'))}, this version reads {FORMAT}; update clrernetlm"
+            f"{path}: packed in format {shown(metadata.get('format'))}, this version reads {FORMAT}; update clrernetlm"
         )
-    return about
+    return metadata

@@ -32,7 +32,7 @@ class TorchScriptError(UnpicklingError):
 
 
 def read_torch_file(path: Path) -> Any:
-    """The object that `torch.save` wrote, tensors on the CPU; what else than plain values it holds is `Inert`.
+    """The object that `torch.save` wrote, tensors on the CPU; what else than plain values it holds is `Placeholder`.
 
     Raises OSError, TorchScriptError, UnpicklingError, or whatever else broken bytes lead to.
     """

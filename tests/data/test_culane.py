@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_list import read_image_list
-from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import Alaug, Compose, CropResize, CulaneDataset, PackCLRNetInputs, build_dataset, collate
 from tests.data.small_culane import frame, write_culane
@@ -279,7 +279,7 @@ def test_a_list_of_culanes_length_reads_quickly(tmp_path: Path) -> None:
 
 
 def test_reused_buffers_hold_the_same_pixels(tmp_path: Path) -> None:
-    scratch = Scratch()
+    scratch = ThreadLocalBuffers()
     for number, size in enumerate([(1640, 590), (1640, 590), (640, 480), (1640, 590)]):
         path = str(tmp_path / f"{number}.jpg")
         cv2.imwrite(path, frame(number, size))
@@ -291,7 +291,7 @@ def test_reused_buffers_hold_the_same_pixels(tmp_path: Path) -> None:
 def test_a_frame_ending_in_the_sentinel_is_still_read(tmp_path: Path) -> None:
     path = str(tmp_path / "uniform.jpg")
     cv2.imwrite(path, np.full((64, 64, 3), (83, 19, 211), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])
-    np.testing.assert_array_equal(read_frame(path, Scratch())[0], read_image(path, cv2.IMREAD_COLOR))
+    np.testing.assert_array_equal(read_frame(path, ThreadLocalBuffers())[0], read_image(path, cv2.IMREAD_COLOR))
 
 
 # The config

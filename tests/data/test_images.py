@@ -14,7 +14,7 @@ import pytest
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import MOST_PIXELS, image_size
-from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import CropResize, CulaneDataset, check_data
 from clrernetlm.datasets.frame_difference import frame_differences
@@ -46,7 +46,7 @@ def test_every_reader_shows_the_same_picture(tmp_path: Path, suffix: str, orient
     np.testing.assert_array_equal(expected, cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR))
     size = expected.shape[1], expected.shape[0]
     np.testing.assert_array_equal(read_image(str(path)), expected)
-    scratch = Scratch()
+    scratch = ThreadLocalBuffers()
     for _ in range(2):
         image, found_size = read_frame(str(path), scratch)
         np.testing.assert_array_equal(image, expected)
@@ -104,12 +104,12 @@ def test_odd_exif_blocks_turn_nothing(tmp_path: Path) -> None:
     large = b"\xff\xe2" + (60_000).to_bytes(2, "big") + b"x" * 59_998  # the orientation stands behind the first 64 KB
     path.write_bytes(whole[:2] + large + large + whole[2:])
     assert image_size(path) == (50, 90)
-    assert read_frame(str(path), Scratch())[1] == (50, 90)
+    assert read_frame(str(path), ThreadLocalBuffers())[1] == (50, 90)
 
 
 READERS: dict[str, Callable[[str], object]] = {
     "read_image": read_image,
-    "read_frame": lambda path: read_frame(path, Scratch()),
+    "read_frame": lambda path: read_frame(path, ThreadLocalBuffers()),
     "image_size": image_size,
     "read_mask": read_mask,
     "calibration_inputs": lambda path: calibration_inputs(os.path.dirname(path), WHOLE),
@@ -122,7 +122,7 @@ def test_a_whole_jpeg_with_data_behind_it_is_whole_everywhere(tmp_path: Path, ap
     path.write_bytes(encode(".jpg", PICTURE, 1) + appended)
     expected = cv2.imdecode(np.fromfile(path, np.uint8), 1)
     np.testing.assert_array_equal(read_image(str(path)), expected)
-    np.testing.assert_array_equal(read_frame(str(path), Scratch())[0], expected)
+    np.testing.assert_array_equal(read_frame(str(path), ThreadLocalBuffers())[0], expected)
     (tmp_path / "list").mkdir()
     (tmp_path / "list/test.txt").write_text("a.jpg\n")
     assert check_data(tmp_path, contact_sheet=None, workers=1).problems == []
@@ -227,7 +227,7 @@ def test_names_that_are_not_ascii_are_read_from_bytes(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "name", "nt")
     opened = []
     monkeypatch.setattr(cv2, "imread", lambda *arguments: opened.append(arguments))
-    image, size = read_frame(str(path), Scratch())
+    image, size = read_frame(str(path), ThreadLocalBuffers())
     monkeypatch.undo()
     assert not opened
     np.testing.assert_array_equal(image, cv2.imread(str(path)))

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from clrernetlm.config import AugmentationConfig
-from clrernetlm.core.images import Scratch, read_frame
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.datasets import Alaug, Compose, CropResize, PackCLRNetInputs
-from clrernetlm.datasets import image_ops as alaug
+from clrernetlm.datasets import Alaug, Compose, CropResize, PackCLRNetInputs, image_ops
 from clrernetlm.datasets.image_kernels import warp_packed
 from clrernetlm.datasets.image_ops import Recolouring
 from clrernetlm.datasets.lane_formatting import planes
@@ -120,10 +119,10 @@ def reference_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> n
 
 
 def recoloured(image: np.ndarray, recolouring: Recolouring) -> np.ndarray:
-    scratch = Scratch()
-    packed = alaug.pack(image, scratch)
+    scratch = ThreadLocalBuffers()
+    packed = image_ops.pack_pixels(image, scratch)
     recolouring.apply(packed)
-    return alaug.unpack(packed, scratch)
+    return image_ops.unpack(packed, scratch)
 
 
 @pytest.mark.parametrize("shift", [(10, 5, -4), (-10, 10, 10), (-1, 0, 0), (0, -10, 3), (0, 0, 0)])
@@ -152,9 +151,13 @@ def test_channels_change_places_before_the_colours_shift() -> None:
 def test_the_warp_is_the_one_of_opencv(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = cv2.GaussianBlur(rng.integers(0, 256, (90, 210, 3), dtype=np.uint8), (0, 0), 2)
-    matrix = alaug.affine_matrix((160, 70), rng.uniform(0.2, 3), rng.uniform(-180, 180), tuple(rng.uniform(-1, 1, 2)))
-    scratch = Scratch()
-    ours = alaug.unpack(alaug.warp(alaug.pack_framed(image, scratch), matrix, (160, 70), scratch), scratch).astype(int)
+    matrix = image_ops.affine_matrix(
+        (160, 70), rng.uniform(0.2, 3), rng.uniform(-180, 180), tuple(rng.uniform(-1, 1, 2))
+    )
+    scratch = ThreadLocalBuffers()
+    ours = image_ops.unpack(
+        image_ops.warp(image_ops.pack_framed(image, scratch), matrix, (160, 70), scratch), scratch
+    ).astype(int)
     theirs = cv2.warpAffine(image, matrix, (160, 70), flags=cv2.INTER_LINEAR)
     assert np.abs(ours - theirs).max() <= 8  # positions are rounded to 1/16 pixel here, to 1/32 there
     assert np.abs(ours - theirs).mean() < 0.6
@@ -175,10 +178,10 @@ def test_warps_without_a_slope_or_far_away(step: tuple[float, float]) -> None:
 
 
 def test_unpacking_to_planes_is_unpacking() -> None:
-    scratch = Scratch()
-    packed = alaug.pack(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8), scratch)
-    image = alaug.unpack_planes(packed)
-    np.testing.assert_array_equal(image, alaug.unpack(packed, scratch))
+    scratch = ThreadLocalBuffers()
+    packed = image_ops.pack_pixels(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8), scratch)
+    image = image_ops.unpack_planes(packed)
+    np.testing.assert_array_equal(image, image_ops.unpack(packed, scratch))
     assert torch.equal(planes(image), planes(np.ascontiguousarray(image)))
     assert planes(image).data_ptr() == image.ctypes.data  # handed on, not copied
 
@@ -197,15 +200,15 @@ def test_what_two_samples_hold_is_their_own() -> None:
 
 def test_colours_before_the_warp_are_colours_after_it() -> None:
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8), (0, 0), 3)
-    change, scratch = Recolouring(order=(1, 0, 2), factor=1.1, offset=9, hsv=(3, -8, 5)), Scratch()
-    matrix = alaug.affine_matrix((90, 60), 1.1, 7, (0.3, 0.1))
-    framed = alaug.pack_framed(image, scratch)
+    change, scratch = Recolouring(order=(1, 0, 2), factor=1.1, offset=9, hsv=(3, -8, 5)), ThreadLocalBuffers()
+    matrix = image_ops.affine_matrix((90, 60), 1.1, 7, (0.3, 0.1))
+    framed = image_ops.pack_framed(image, scratch)
     change.apply_framed(framed)
-    before = alaug.unpack(alaug.warp(framed, matrix, (90, 60), scratch), scratch).astype(int)
-    warped = alaug.warp(alaug.pack_framed(image, scratch), matrix, (90, 60), scratch)
+    before = image_ops.unpack(image_ops.warp(framed, matrix, (90, 60), scratch), scratch).astype(int)
+    warped = image_ops.warp(image_ops.pack_framed(image, scratch), matrix, (90, 60), scratch)
     outside = warped == 0
     change.apply(warped)
-    after = alaug.unpack(warped, scratch)
+    after = image_ops.unpack(warped, scratch)
     assert 0.1 < outside.mean() < 0.9
     assert (before[outside] == 0).all()
     inside = cv2.erode((~outside).astype(np.uint8), np.ones((5, 5))) > 0
@@ -224,8 +227,8 @@ def test_a_frame_decoded_at_half_size_shows_the_same_scene(
     smooth = np.random.default_rng(1).integers(0, 256, (40, 100, 3), dtype=np.uint8)
     path = str(tmp_path / "frame.jpg")
     cv2.imwrite(path, cv2.resize(smooth, size, interpolation=cv2.INTER_CUBIC), [cv2.IMWRITE_JPEG_QUALITY, 97])
-    whole, whole_size = read_frame(path, Scratch())
-    half, half_size = read_frame(path, Scratch(), half_above=1600)
+    whole, whole_size = read_frame(path, ThreadLocalBuffers())
+    half, half_size = read_frame(path, ThreadLocalBuffers(), half_above=1600)
     assert half.shape == ((size[1] + 1) // 2, (size[0] + 1) // 2, 3)
     assert whole_size == half_size == size
     lanes = [np.array([[700.0, 580.0], [750.0, 300.0]])]
@@ -253,7 +256,7 @@ def test_validation_does_not_take_half_a_frame() -> None:
 def test_motion_blur_smears_along_its_direction_and_keeps_the_light(size: int, degrees: float) -> None:
     image = np.zeros((31, 31, 3), np.uint8)
     image[15, 15] = 250
-    blurred = alaug.motion_blur(image, size, degrees)[..., 0]
+    blurred = image_ops.motion_blur(image, size, degrees)[..., 0]
     assert abs(int(blurred.sum()) - 250) <= size
     ys, xs = np.nonzero(blurred)
     assert len(xs) == size

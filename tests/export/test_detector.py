@@ -27,8 +27,8 @@ from clrernetlm.deploy.export.torch_file import write_program
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.weights.checkpoint import save_official
-from clrernetlm.weights.exported_metadata import About, parse_about, read_about
-from clrernetlm.weights.pack import without_paths
+from clrernetlm.weights.exported_metadata import ModelMetadata, parse_metadata, read_metadata
+from clrernetlm.weights.pack import strip_machine_settings
 from tests.export.exports import eager, furthest, pixels, small_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
@@ -53,7 +53,7 @@ def files(detector: tuple[Config, CLRerNet, Path], tmp_path_factory: pytest.Temp
     for to in ("onnx", "torch"):
         export_model(config, weights, to, dynamic_batch=True, out=paths[to])  # type: ignore[arg-type]
     # As `export_model` does it, without tracing again.
-    write_openvino(openvino_model(onnx.load(paths["onnx"])), paths["openvino"], read_about(paths["onnx"]))
+    write_openvino(openvino_model(onnx.load(paths["onnx"])), paths["openvino"], read_metadata(paths["onnx"]))
     return paths
 
 
@@ -86,10 +86,15 @@ def test_every_backbone_exports(backbone: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", SUFFIX)
 def test_a_file_says_what_it_holds(detector, files: dict[str, Path], to: str) -> None:
     config, _, _ = detector
-    about = read_about(files[to])
-    assert about.config == without_paths(config)
-    assert (about.part, about.model_class, about.precision, about.batch) == ("detector", "CLRerNet", "fp32", None)
-    text = json.loads(about.text())
+    metadata = read_metadata(files[to])
+    assert metadata.config == strip_machine_settings(config)
+    assert (metadata.part, metadata.model_class, metadata.precision, metadata.batch) == (
+        "detector",
+        "CLRerNet",
+        "fp32",
+        None,
+    )
+    text = json.loads(metadata.text())
     assert text["viewport"]["top"] == config.model.viewport.top
     assert text["decode"]["conf_threshold"] == config.model.decode.conf_threshold
 
@@ -97,7 +102,7 @@ def test_a_file_says_what_it_holds(detector, files: dict[str, Path], to: str) ->
 def test_fp16_halves_the_file_and_little_changes(detector, files: dict[str, Path], tmp_path: Path) -> None:
     config, model, _ = detector
     path = tmp_path / "half.onnx"
-    write_onnx(onnx.load(files["onnx"]), path, replace(read_about(files["onnx"]), precision="fp16"))
+    write_onnx(onnx.load(files["onnx"]), path, replace(read_metadata(files["onnx"]), precision="fp16"))
     assert path.stat().st_size < 0.65 * files["onnx"].stat().st_size
     images = pixels(config, 2)
     assert furthest(open_runtime(path, threads=1).run({"images": images}), eager(model, images)) <= 2e-2
@@ -167,7 +172,7 @@ def hostile(files: dict[str, Path], tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_program_is_not_loaded_unless_its_maker_is_trusted(hostile: tuple[Path, Path]) -> None:
     path, marker = hostile
-    assert read_about(path) == stored_about(path)
+    assert read_metadata(path) == stored_about(path)
     for opened in (lambda: open_runtime(path), lambda: Predictor(checkpoint=path)):
         with pytest.raises(
             UserError, match=r"hostile\.pt2: a torch\.export program, which can run code .*trust_code=True"
@@ -179,9 +184,9 @@ def test_a_program_is_not_loaded_unless_its_maker_is_trusted(hostile: tuple[Path
     assert marker.exists()  # trusted, the same file does its harm
 
 
-def stored_about(path: Path) -> About:
+def stored_about(path: Path) -> ModelMetadata:
     with zipfile.ZipFile(path) as archive:
-        return parse_about(archive.read("archive/extra/clrernetlm").decode(), path)
+        return parse_metadata(archive.read("archive/extra/clrernetlm").decode(), path)
 
 
 def test_commands_take_trust_in_words_only(
@@ -214,7 +219,7 @@ def test_the_text_in_a_program_is_read_to_a_bound(size: int, tmp_path: Path) -> 
         for _ in range(size >> 20):
             text.write(b" " * (1 << 20))
     with pytest.raises(UserError, match=r"bomb\.pt2: metadata\.clrernetlm: .* characters"):
-        read_about(path)
+        read_metadata(path)
 
 
 def test_graphs_that_reach_beyond_their_file_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
@@ -329,7 +334,7 @@ def test_truncated_exports_are_one_line(files: dict[str, Path], tmp_path: Path, 
 def test_graphs_that_unfold_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "graph.xml").write_text(text)
     with pytest.raises(UserError, match=r"graph\.xml: (not an OpenVINO model, or cut short|has loops)"):
-        read_about(tmp_path / "graph.xml")
+        read_metadata(tmp_path / "graph.xml")
 
 
 def test_a_program_without_its_names_is_one_line(files: dict[str, Path], tmp_path: Path) -> None:
@@ -345,31 +350,31 @@ def test_a_program_without_its_names_is_one_line(files: dict[str, Path], tmp_pat
     ("key", "value"), [("model.viewport.width", 10**9), ("model.head.num_priors", 10**9), ("name", "../../evil")]
 )
 def test_settings_in_metadata_are_bounded(files: dict[str, Path], key: str, value: object) -> None:
-    tree = json.loads(read_about(files["onnx"]).text())
+    tree = json.loads(read_metadata(files["onnx"]).text())
     *groups, leaf = key.split(".")
     branch = tree["config"]
     for group in groups:
         branch = branch[group]
     branch[leaf] = value
     if key == "name":
-        assert parse_about(json.dumps(tree), "lanes.onnx").config.name == "_.._evil"
+        assert parse_metadata(json.dumps(tree), "lanes.onnx").config.name == "_.._evil"
         return
     with pytest.raises(UserError, match=rf"lanes\.onnx: .*{value}.* use"):
-        parse_about(json.dumps(tree), "lanes.onnx")
+        parse_metadata(json.dumps(tree), "lanes.onnx")
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch", 0), ("batch", "x"), ("batch", True), ("precision", "fp7")])
 def test_metadata_of_another_kind_is_named(files: dict[str, Path], key: str, value: object) -> None:
-    tree = json.loads(read_about(files["onnx"]).text()) | {key: value}
+    tree = json.loads(read_metadata(files["onnx"]).text()) | {key: value}
     with pytest.raises(UserError, match=rf"lanes\.onnx: metadata\.clrernetlm\.{key}: {value!r}"):
-        parse_about(json.dumps(tree), "lanes.onnx")
+        parse_metadata(json.dumps(tree), "lanes.onnx")
 
 
 def test_a_folder_in_the_way_leaves_no_half_of_an_openvino_pair(files: dict[str, Path], tmp_path: Path) -> None:
-    model, about = openvino_model(onnx.load(files["onnx"])), read_about(files["onnx"])
+    model, metadata = openvino_model(onnx.load(files["onnx"])), read_metadata(files["onnx"])
     (tmp_path / "lanes.xml").mkdir()
     with pytest.raises(UserError, match=r"lanes\.xml: cannot be written"):
-        write_openvino(model, tmp_path / "lanes.xml", about)
+        write_openvino(model, tmp_path / "lanes.xml", metadata)
     assert [path.name for path in tmp_path.iterdir()] == ["lanes.xml"]
 
 
@@ -380,7 +385,7 @@ def test_a_full_disk_is_one_line_for_a_program(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # the system now refuses larger files
     try:
         with pytest.raises(UserError, match=r"lanes\.pt2: cannot be written \(File too large\)"):
-            write_program(graph, tmp_path / "lanes.pt2", About("detector", "CLRerNet", "fp32", 1, Config()))
+            write_program(graph, tmp_path / "lanes.pt2", ModelMetadata("detector", "CLRerNet", "fp32", 1, Config()))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -409,6 +414,6 @@ def test_the_command_writes_a_file(
     said = capsys.readouterr().out
     assert "detector of small, fp32, 1 image at a time" in said
     assert "it can run code, so it opens with --trust-code only" in said
-    assert read_about("small.pt2").batch == 1
+    assert read_metadata("small.pt2").batch == 1
     assert main(["export", "small.safetensors", "--to", "torch", "--precision", "fp16"]) == 2
     assert "fp16 is not offered for torch; use fp32, bf16" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from clrernetlm.deploy.runtimes.export_cache import export_into
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.weights.build import init_lanelm, save_lanelm
-from clrernetlm.weights.exported_metadata import read_about
+from clrernetlm.weights.exported_metadata import read_metadata
 from tests.engine.small_lanelm import small_lanelm, write_detector
 from tests.models.lanelm.small import random_requests
 
@@ -92,11 +92,11 @@ def test_predictor_verifies_and_completes_from_the_folder_alone(exported) -> Non
 
 def test_every_part_says_what_it_is(exported) -> None:
     _, _, _, folder = exported
-    parts = {path.stem: read_about(path) for path in folder.iterdir()}
+    parts = {path.stem: read_metadata(path) for path in folder.iterdir()}
     assert set(parts) == {"detector", "look", "prefill", "step"}
-    for name, about in parts.items():
-        assert about.part == name
-        assert about.model_class == ("CLRerNet" if name == "detector" else "LaneLM")
+    for name, metadata in parts.items():
+        assert metadata.part == name
+        assert metadata.model_class == ("CLRerNet" if name == "detector" else "LaneLM")
 
 
 def test_a_part_alone_is_refused(exported) -> None:

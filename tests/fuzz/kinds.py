@@ -23,7 +23,7 @@ from clrernetlm.config.serialization import flatten
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.image_list import read_image_list, read_images
-from clrernetlm.core.images import Scratch, read_frame, read_image
+from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 from clrernetlm.core.lane import read_lines
 from clrernetlm.core.sources import find_inputs
 from clrernetlm.core.video import Video
@@ -46,7 +46,7 @@ from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
 from clrernetlm.reports.worst_images import image_lines, mistake_pictures
 from clrernetlm.training.feature_cache import STORED, FeatureCache, damage
 from clrernetlm.weights.checkpoint import read_checkpoint
-from clrernetlm.weights.exported_metadata import read_about
+from clrernetlm.weights.exported_metadata import read_metadata
 from clrernetlm.weights.resolve import find_model
 from clrernetlm.weights.safetensors_file import KEY, read_settings
 from tests.engine.small import small_config
@@ -220,14 +220,14 @@ def read_one_image(seeds: Path, folder: Path) -> None:
     )
 
     def same_size() -> None:
-        image, size = read_frame(path, Scratch())
+        image, size = read_frame(path, ThreadLocalBuffers())
         read = read_image(path, cv2.IMREAD_COLOR)
         assert image.shape == read.shape, "two readers of images differ"
         assert (read.shape[1], read.shape[0]) == size == image_size(path), "two readers of sizes differ"
 
     each(
-        lambda: read_frame(path, Scratch()),
-        lambda: read_frame(path, Scratch(), 300),
+        lambda: read_frame(path, ThreadLocalBuffers()),
+        lambda: read_frame(path, ThreadLocalBuffers(), 300),
         lambda: image_size(path),
         same_size,
         lambda: calibration_inputs(str(root), VIEWPORT),
@@ -420,7 +420,7 @@ def read_exported(seeds: Path, folder: Path) -> None:
     (path,) = (path for path in folder.iterdir() if path.suffix in (".onnx", ".xml", ".pt2"))
     others = [lambda: use(Predictor(checkpoint=path, backend="openvino"))] if path.suffix == ".onnx" else []
     each(
-        lambda: read_about(path),
+        lambda: read_metadata(path),
         lambda: open_runtime(path, 1),
         lambda: find_model(path),
         lambda: use(Predictor(checkpoint=path)),

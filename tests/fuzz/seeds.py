@@ -22,7 +22,7 @@ from clrernetlm.deploy.export.torch_file import write_program
 from clrernetlm.deploy.graph_io import IMAGES, STAGE
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.weights.checkpoint import save_official, write_checkpoint
-from clrernetlm.weights.exported_metadata import DETECTOR, KEY, About
+from clrernetlm.weights.exported_metadata import DETECTOR, KEY, ModelMetadata
 from clrernetlm.weights.safetensors_file import write_packed
 from tests.data.small_culane import FRAME, road_lanes, write_culane
 from tests.engine.small import small_config
@@ -129,14 +129,14 @@ def write_models(folder: Path) -> None:
     lanelm = small_lanelm(folder / "data", folder / "run", folder / "tiny.pth")
     lanelm.lanelm.detector = None
     write_packed(talkative_reader(lanelm).state_dict(), lanelm, folder / "lanelm.safetensors")
-    about = About(DETECTOR, "CLRerNet", "fp32", 1, config)
+    metadata = ModelMetadata(DETECTOR, "CLRerNet", "fp32", 1, config)
     answers = Answers(config)
     graph = onnx_answers(answers)
-    write_openvino(openvino_model(graph), folder / "tiny.xml", about)
-    graph.metadata_props.add(key=KEY, value=about.text())
+    write_openvino(openvino_model(graph), folder / "tiny.xml", metadata)
+    graph.metadata_props.add(key=KEY, value=metadata.text())
     (folder / "tiny.onnx").write_bytes(graph.SerializeToString())
     example = torch.zeros(1, 64, 160, 3, dtype=torch.uint8)
-    write_program(Graph(answers, {IMAGES: example}, STAGE, {}), folder / "tiny.pt2", about)
+    write_program(Graph(answers, {IMAGES: example}, STAGE, {}), folder / "tiny.pt2", metadata)
 
 
 def write_predictions(folder: Path) -> None:

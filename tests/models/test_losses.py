@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.models.clrernet.lane_iou import paired_iou, pairwise_iou, slants
+from clrernetlm.models.clrernet.lane_iou import paired_iou, pairwise_iou, width_scale
 from clrernetlm.models.clrernet.losses import CLRNetIoULoss, CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
 from tests.golden_fill import GOLDEN
 
@@ -121,7 +121,7 @@ def test_iou_lies_between_its_bounds_and_is_one_only_for_the_same_lane(seed, wid
 @given(seed=st.integers(0, 2**32))
 def test_pairwise_and_paired_iou_agree(seed):
     pred, target = random_lanes(seed, 6, missing=False), random_lanes(seed + 1, 6)
-    pred_slant, target_slant = slants(pred), slants(target, ignore_missing=True)
+    pred_slant, target_slant = width_scale(pred), width_scale(target, ignore_missing=True)
     matrix = pairwise_iou(pred[None], target[None], pred_slant[None], target_slant[None], 0.01)[0]
     paired = paired_iou(pred, target, 0.01 * pred_slant, 0.01 * target_slant)
     torch.testing.assert_close(matrix.diagonal(), paired, rtol=1e-5, atol=1e-6)
@@ -130,4 +130,4 @@ def test_pairwise_and_paired_iou_agree(seed):
 def test_a_slanted_lane_is_wider_by_the_cosine_of_its_angle():
     # One frame pixel right per frame pixel up: 45 degrees, so the horizontal cut is sqrt(2) times the lane's width.
     xs = torch.arange(72) * (320 / 71) / 1640
-    torch.testing.assert_close(slants(xs), torch.full((72,), 2**0.5))
+    torch.testing.assert_close(width_scale(xs), torch.full((72,), 2**0.5))

@@ -15,7 +15,7 @@ import torch
 
 from clrernetlm import UserError
 from clrernetlm.weights.checkpoint import read_checkpoint
-from clrernetlm.weights.safe_unpickler import MAX_DEPTH, MAX_INSTRUCTIONS, Inert
+from clrernetlm.weights.safe_unpickler import MAX_DEPTH, MAX_INSTRUCTIONS, Placeholder
 from clrernetlm.weights.torch_archive import MAGIC, VERSION, read_torch_file
 
 STORAGE = (
@@ -176,10 +176,10 @@ def test_everything_that_training_stores_comes_back(tmp_path: Path) -> None:
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(read["dtypes"], tree["dtypes"], strict=True))
         assert torch.equal(read["parameter"], base)
         assert read["state_dict"]["b"].untyped_storage().data_ptr() == read["parameter"].untyped_storage().data_ptr()
-        assert isinstance(read["plain"].pop(3), Inert)  # sets are of no use in a checkpoint
+        assert isinstance(read["plain"].pop(3), Placeholder)  # sets are of no use in a checkpoint
         assert read["plain"] == {key: value for key, value in tree["plain"].items() if key != 3}
         assert read["size"] == tree["size"]
-        assert all(item is Inert or isinstance(item, Inert | dict) for item in read["foreign"])
+        assert all(item is Placeholder or isinstance(item, Placeholder | dict) for item in read["foreign"])
 
 
 def test_numbers_of_the_other_byte_order_are_turned_round(tmp_path: Path) -> None:

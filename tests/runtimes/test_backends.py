@@ -18,7 +18,7 @@ from clrernetlm.deploy.runtimes.export_cache import exported
 from clrernetlm.evaluation.speed import speed
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.synth import CATEGORIES, render, sample_scene
-from clrernetlm.weights.exported_metadata import read_about
+from clrernetlm.weights.exported_metadata import read_metadata
 from clrernetlm.weights.resolve import find_model
 from clrernetlm.weights.safetensors_file import write_packed
 from tests.drawn_roads import write_drawn_roads
@@ -82,10 +82,10 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("shipped")
     config, weights = find_model("roads_detector")
     files = {"onnxruntime": export_model(config, weights, "onnx", dynamic_batch=True, out=folder / "lanes.onnx")}
-    about, traced = read_about(files["onnxruntime"]), onnx.load(files["onnxruntime"])
+    metadata, traced = read_metadata(files["onnxruntime"]), onnx.load(files["onnxruntime"])
     for name, precision in {"openvino": "fp32", "openvino bf16": "bf16"}.items():
         files[name] = folder / f"{precision}.xml"
-        write_openvino(openvino_model(traced), files[name], replace(about, precision=precision))
+        write_openvino(openvino_model(traced), files[name], replace(metadata, precision=precision))
     return files
 
 

@@ -11,7 +11,7 @@ import pytest
 from clrernetlm import UserError
 from clrernetlm.cli import main
 from clrernetlm.core.files import cache_folder
-from clrernetlm.weights import RELEASED, Released
+from clrernetlm.weights import REMOTE, RemoteModel
 from clrernetlm.weights.download import download
 
 CONTENT = bytes(range(256)) * 4000
@@ -133,15 +133,15 @@ def test_no_server_no_file_and_no_room_are_one_line(server: Server, target: Path
 
 
 @pytest.fixture
-def released(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Released:
+def released(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RemoteModel:
     monkeypatch.setenv("CLRERNETLM_CACHE", str(tmp_path / "cache"))
-    entry = Released("clrernet_culane_dla34", server.url("model.pth"), "a test")
-    monkeypatch.setitem(RELEASED, entry.name, entry)
+    entry = RemoteModel("clrernet_culane_dla34", server.url("model.pth"), "a test")
+    monkeypatch.setitem(REMOTE, entry.name, entry)
     return entry
 
 
 def test_models_get_downloads_once_and_says_what_is_not_verified(
-    released: Released, server: Server, capsys: pytest.CaptureFixture[str]
+    released: RemoteModel, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "get", released.name]) == 0
     out = capsys.readouterr().out
@@ -153,7 +153,7 @@ def test_models_get_downloads_once_and_says_what_is_not_verified(
     assert "yes, unverified" in capsys.readouterr().out
 
 
-def test_models_get_to_a_folder(released: Released, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_get_to_a_folder(released: RemoteModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "get", released.name, "--to", str(tmp_path / "here")]) == 0
     assert (tmp_path / "here" / "model.pth").read_bytes() == CONTENT
     assert not released.path.exists()

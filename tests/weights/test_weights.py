@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from clrernetlm.weights.pack_weights import pack_weights
 
 from clrernetlm import Predictor, UserError, weights
 from clrernetlm.cli import main
@@ -19,12 +20,11 @@ from clrernetlm.config.source import to_source
 from clrernetlm.core.files import sha256
 from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model
-from clrernetlm.weights import DEFAULT, FOLDER, RELEASED, SHIPPED, model_cards
+from clrernetlm.weights import BUNDLED, DEFAULT, FOLDER, REMOTE, model_cards
 from clrernetlm.weights import resolve as finding
 from clrernetlm.weights.build import init_detector, init_lanelm, init_reader, save_lanelm
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.listing import state
-from clrernetlm.weights.pack import pack
 from clrernetlm.weights.resolve import find_model, stored_config
 from tests.engine.small_lanelm import small_lanelm, write_detector
 
@@ -38,7 +38,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = small_lanelm(folder, folder, write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
     save_lanelm(init_lanelm(config, "random"), folder / "lanelm.pth")
-    return pack(str(folder / "lanelm.pth"), str(folder / "roads.safetensors"))
+    return pack_weights(str(folder / "lanelm.pth"), str(folder / "roads.safetensors"))
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def refusal(*arguments: object) -> str:
 
 
 def test_what_ships_is_what_the_registry_says_and_small() -> None:
-    assert DEFAULT in SHIPPED
-    files = {model.path for model in SHIPPED.values() if model.path.is_file()}
+    assert DEFAULT in BUNDLED
+    files = {model.path for model in BUNDLED.values() if model.path.is_file()}
     assert sum(file.stat().st_size for file in files) <= LIMIT
     assert files == set(FOLDER.glob("*.safetensors"))
-    for model in SHIPPED.values():
+    for model in BUNDLED.values():
         assert f"`{model.name}`" in model_cards().read_text()
         if model.path.is_file():
             assert model.sha256 in (None, sha256(model.path))
@@ -105,7 +105,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nothing_shipped")
 def test_a_released_checkpoint_brings_the_config_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    released = RELEASED["clrernet_culane_dla34"]
+    released = REMOTE["clrernet_culane_dla34"]
     save_official(init_detector(released.name, "random"), released.path)
     elsewhere = tmp_path / "elsewhere" / released.file
     elsewhere.parent.mkdir()
@@ -160,7 +160,7 @@ def test_downloaded_weights_are_found_by_name_at_every_door(packed: Path, monkey
     small = stored_config(packed)
     assert small is not None
     small.task = "clrernet"
-    released = RELEASED["clrernet_culane_dla34"]
+    released = REMOTE["clrernet_culane_dla34"]
     monkeypatch.setattr(finding, "_released_config", lambda _: deepcopy(small))
     model = init_detector(small, packed)
     save_official(model, released.path)
@@ -199,7 +199,7 @@ def test_speed_says_that_weights_are_random(packed: Path, tmp_path: Path, capsys
 
 
 def test_damage_is_seen(shipped: Path, tmp_path: Path) -> None:
-    model = replace(SHIPPED["roads"], sha256=sha256(shipped))
+    model = replace(BUNDLED["roads"], sha256=sha256(shipped))
     assert state(model) == "yes"
     assert state(replace(model, sha256="0" * 64)) == "damaged"
     assert state(replace(model, file="absent.safetensors")) == "no"
@@ -208,7 +208,7 @@ def test_damage_is_seen(shipped: Path, tmp_path: Path) -> None:
 def test_models_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n{name} " in out for name in (*SHIPPED, *RELEASED))
+    assert all(f"\n{name} " in out for name in (*BUNDLED, *REMOTE))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from clrernetlm.config import Config
-from clrernetlm.config.stored_settings import without_paths
+from clrernetlm.config.stored_settings import strip_machine_settings
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
@@ -25,7 +25,7 @@ from clrernetlm.deploy.export.write_graph import (
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.models.tracing_lock import tracing
 from clrernetlm.weights.build import init_detector
-from clrernetlm.weights.exported_metadata import DETECTOR, About
+from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
 from clrernetlm.weights.resolve import find_settings_and_weights
 
 
@@ -79,12 +79,14 @@ def export_model(
     # The OpenVINO runtime computes up to the pyramid in one precision and the rest in another: it finds it by name.
     hidden = () if to == "torch" else LEVELS
     graph = detector_graph(model, levels=bool(hidden), dynamic=dynamic_batch, autocast=autocast)
-    about = About(DETECTOR, "CLRerNet", precision, None if dynamic_batch else 1, without_paths(config))
+    metadata = ModelMetadata(
+        DETECTOR, "CLRerNet", precision, None if dynamic_batch else 1, strip_machine_settings(config)
+    )
     batches = None
     if calibration is not None:
         from clrernetlm.deploy.export.quantisation import calibration_inputs
 
         batches = calibration_inputs(calibration, config.model.viewport)
-    write_graph(graph, target, about, to, batches, hidden)
-    print(described(target, about))
+    write_graph(graph, target, metadata, to, batches, hidden)
+    print(described(target, metadata))
     return target

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from clrernetlm.config import Config
-from clrernetlm.config.stored_settings import without_paths
+from clrernetlm.config.stored_settings import strip_machine_settings
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, temporary_beside
 from clrernetlm.deploy.export.detector_graph import detector_graph
@@ -15,7 +15,7 @@ from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
 from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, require_writable, write_graph
 from clrernetlm.deploy.graph_io import LOOK, PREFILL, STEP
 from clrernetlm.weights.build import init_lanelm
-from clrernetlm.weights.exported_metadata import DETECTOR, About
+from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
 
 
 def export_lanelm(
@@ -41,7 +41,7 @@ def export_lanelm(
     files = [out / f"{part}{suffix}" for part in (DETECTOR, LOOK, PREFILL, STEP)]
     require_writable(files, checkpoint, overwrite or not whole)
     model = init_lanelm(config, checkpoint)
-    settings = without_paths(config)
+    settings = strip_machine_settings(config)
     batches = None
     if calibration is not None:
         from clrernetlm.deploy.export.quantisation import calibration_inputs
@@ -53,23 +53,25 @@ def export_lanelm(
     with torch.no_grad():
         levels = model.detector.extract_feat(torch.zeros(2, 3, height, width))
     kept: Precision = "fp16" if precision == "fp16" else "fp32"
-    made: dict[Path, About] = {}
+    made: dict[Path, ModelMetadata] = {}
     try:
         with temporary_beside(out / "graphs") as unfinished:
             unfinished.mkdir()
             for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
                 own = part == DETECTOR
                 batch = 1 if own and not dynamic_batch else None
-                about = About(part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings)
+                metadata = ModelMetadata(
+                    part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings
+                )
                 name = f"{part}{SUFFIXES[to]}"
-                write_graph(graph, unfinished / name, about, to, batches if own else None)
-                made[out / name] = about
+                write_graph(graph, unfinished / name, metadata, to, batches if own else None)
+                made[out / name] = metadata
             # All of them are written before the first takes the place of an older one. The detector's comes last: a
             # folder without it is not whole.
             for path in sorted(unfinished.iterdir(), key=lambda path: path.stem == DETECTOR):
                 path.replace(out / path.name)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another --out") from None
-    for path, about in made.items():
-        print(described(path, about))
+    for path, metadata in made.items():
+        print(described(path, metadata))
     return out

@@ -14,7 +14,7 @@ import torch
 
 from clrernetlm.core.files import replacing
 from clrernetlm.deploy.export.detector_graph import Graph, program_of
-from clrernetlm.weights.exported_metadata import KEY, About, needed
+from clrernetlm.weights.exported_metadata import KEY, ModelMetadata, import_extra
 from clrernetlm.weights.safetensors_file import SMALL
 
 OPSET = 20
@@ -25,7 +25,7 @@ def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
 
     Outputs in `hidden` are none in the end, but what they were is known by these names inside the graph.
     """
-    needed("onnxscript")
+    import_extra("onnxscript")
     with quiet_exporter():
         exported = torch.onnx.export(
             program_of(graph),
@@ -44,23 +44,23 @@ def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
     return model
 
 
-def write_onnx(model: Any, path: Path, about: About) -> None:
+def write_onnx(model: Any, path: Path, metadata: ModelMetadata) -> None:
     """Write a model with its description; fp16 halves the weights, which runtimes widen again when they load them."""
-    onnx = needed("onnx")
+    onnx = import_extra("onnx")
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
-    if about.precision == "fp16":
+    if metadata.precision == "fp16":
         narrow_weights(stored)
     del stored.metadata_props[:]
-    stored.metadata_props.add(key=KEY, value=about.text())
-    stored.producer_name, stored.producer_version = "clrernetlm", about.version
+    stored.metadata_props.add(key=KEY, value=metadata.text())
+    stored.producer_name, stored.producer_version = "clrernetlm", metadata.version
     with replacing(path) as temporary:
         temporary.write_bytes(stored.SerializeToString())
 
 
 def narrow_weights(model: Any) -> None:
     """Store float32 weights of `SMALL` values or more as float16, with a cast to float32 behind each."""
-    onnx = needed("onnx")
+    onnx = import_extra("onnx")
     casts = []
     for weight in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weight)

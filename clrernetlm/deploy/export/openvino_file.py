@@ -11,12 +11,12 @@ from typing import Any
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import temporary_beside
 from clrernetlm.deploy.graph_io import LEVELS
-from clrernetlm.weights.exported_metadata import KEY, About, needed
+from clrernetlm.weights.exported_metadata import KEY, ModelMetadata, import_extra
 
 
 def openvino_model(onnx_model: Any) -> Any:
     """An `onnx.ModelProto` as an `openvino.Model`, under the same names; what is constant is computed here."""
-    openvino, passes = needed("openvino"), needed("openvino.passes")
+    openvino, passes = import_extra("openvino"), import_extra("openvino.passes")
     model = openvino.Core().read_model(io.BytesIO(onnx_model.SerializeToString()))
     # A weight times the scale of a norm becomes one weight: quantisation sees only those that are constants.
     manager = passes.Manager()
@@ -25,14 +25,14 @@ def openvino_model(onnx_model: Any) -> Any:
     return model
 
 
-def write_openvino(model: Any, path: Path, about: About) -> None:
+def write_openvino(model: Any, path: Path, metadata: ModelMetadata) -> None:
     """Write a model with its description; fp16 and int8 store weights in halves where they are not integers.
 
     The pair of files is written beside `path` and moved there, the weights first. Raises UserError when it cannot be.
     """
-    openvino = needed("openvino")
-    model.set_rt_info(about.text(), [KEY])
-    half = about.precision in ("fp16", "int8")
+    openvino = import_extra("openvino")
+    model.set_rt_info(metadata.text(), [KEY])
+    half = metadata.precision in ("fp16", "int8")
     try:
         for target in (path, path.with_suffix(".bin")):
             if target.is_dir():  # noticed before the first of the two is replaced

@@ -17,7 +17,7 @@ from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import IMAGES
-from clrernetlm.weights.exported_metadata import needed
+from clrernetlm.weights.exported_metadata import import_extra
 
 ENOUGH = 300  # images to calibrate on; more change nothing
 
@@ -60,7 +60,7 @@ def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
 
     What else the head does stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
     """
-    nncf = needed("nncf")
+    nncf = import_extra("nncf")
     nncf.set_log_level(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -11,19 +11,19 @@ import torch
 
 from clrernetlm.core.files import replacing
 from clrernetlm.deploy.export.detector_graph import Graph, program_of
-from clrernetlm.weights.exported_metadata import KEY, About
+from clrernetlm.weights.exported_metadata import KEY, ModelMetadata
 
 NAMES = "names"  # extra file: inputs | outputs
 
 
-def write_program(graph: Graph, path: Path, about: About) -> None:
+def write_program(graph: Graph, path: Path, metadata: ModelMetadata) -> None:
     """Trace and write a graph with its description and the names of its inputs and outputs."""
     names = f"{' '.join(graph.inputs)}|{' '.join(graph.outputs)}"
     # Into memory first: PyTorch's own writer ends the whole process when a disk is full.
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program_of(graph), buffer, extra_files={KEY: about.text(), NAMES: names})
+        torch.export.save(program_of(graph), buffer, extra_files={KEY: metadata.text(), NAMES: names})
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

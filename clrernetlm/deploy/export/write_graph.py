@@ -10,7 +10,7 @@ from typing import Any, Literal
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.output_files import ReadFiles, check_output
 from clrernetlm.deploy.export.detector_graph import Graph
-from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, TORCH, About, read_about
+from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, TORCH, ModelMetadata, read_metadata
 
 Target = Literal["onnx", "openvino", "torch"]
 
@@ -28,7 +28,7 @@ OFFERED: dict[Target, tuple[Precision, ...]] = {
 def write_graph(
     graph: Graph,
     path: Path,
-    about: About,
+    metadata: ModelMetadata,
     to: Target,
     batches: Sequence[dict[str, Any]] | None = None,
     hidden: Collection[str] = (),
@@ -37,13 +37,13 @@ def write_graph(
     if to == "torch":
         from clrernetlm.deploy.export.torch_file import write_program
 
-        write_program(graph, path, about)
+        write_program(graph, path, metadata)
         return
     from clrernetlm.deploy.export.onnx_file import onnx_model, write_onnx
 
     model = onnx_model(graph, hidden)
     if to == "onnx":
-        write_onnx(model, path, about)
+        write_onnx(model, path, metadata)
         return
     from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
 
@@ -52,15 +52,16 @@ def write_graph(
         from clrernetlm.deploy.export.quantisation import quantise
 
         converted = quantise(converted, batches)
-    write_openvino(converted, path, about)
+    write_openvino(converted, path, metadata)
 
 
-def described(path: Path, about: About) -> str:
+def described(path: Path, metadata: ModelMetadata) -> str:
     """A line about a file just written."""
     size = sum(file.stat().st_size for file in written_files(path)) / 1e6
-    batch = "any number of images" if about.batch is None else f"{about.batch} image at a time"
+    batch = "any number of images" if metadata.batch is None else f"{metadata.batch} image at a time"
     trust = "; it can run code, so it opens with --trust-code only" if path.suffix == TORCH else ""
-    return f"{path}: {about.part} of {about.config.name or 'model'}, {about.precision}, {batch}, {size:.1f} MB{trust}"
+    name = metadata.config.name or "model"
+    return f"{path}: {metadata.part} of {name}, {metadata.precision}, {batch}, {size:.1f} MB{trust}"
 
 
 def written_files(path: Path) -> list[Path]:
@@ -85,7 +86,7 @@ def require_writable(targets: Sequence[Path], checkpoint: str | os.PathLike[str]
 def is_exported(path: Path) -> bool:
     """Whether a file is a model that was exported by this program."""
     try:
-        read_about(path)
+        read_metadata(path)
     except UserError:
         return False
     return True

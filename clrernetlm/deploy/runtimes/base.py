@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.weights.exported_metadata import About
+from clrernetlm.weights.exported_metadata import ModelMetadata
 
 Array = NDArray[Any]
 Backend = Literal["torch", "onnxruntime", "openvino"]
@@ -19,11 +19,11 @@ BACKENDS: tuple[Backend, ...] = ("torch", "onnxruntime", "openvino")
 
 
 class Runtime(ABC):
-    """One exported graph of the file `path`. `about` is what that says; `inputs` and `outputs` are names in order."""
+    """One exported graph of the file `path`. `inputs` and `outputs` are tensor names in order."""
 
     name: Backend
     path: Path
-    about: About
+    metadata: ModelMetadata
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
@@ -41,7 +41,7 @@ class Runtime(ABC):
         if missing:
             raise UserError(f"inputs: {', '.join(missing)} missing; this graph takes {', '.join(self.inputs)}")
         given = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
-        size, total = self.about.batch, len(next(iter(given.values())))
+        size, total = self.metadata.batch, len(next(iter(given.values())))
         if size is None or size == total:
             return dict(zip(self.outputs, self._computed(given), strict=True))
         if total % size:

@@ -20,15 +20,15 @@ class ExportedDetector:
     device = torch.device("cpu")
 
     def __init__(self, runtime: Runtime, name: str) -> None:
-        if runtime.about.part != DETECTOR:
-            raise UserError(f"{name}: holds {runtime.about.part}, a part of LaneLM; name the folder it is in")
+        if runtime.metadata.part != DETECTOR:
+            raise UserError(f"{name}: holds {runtime.metadata.part}, a part of LaneLM; name the folder it is in")
         runtime.require((IMAGES,), STAGE)
         self.runtime = runtime
 
     @property
     def config(self) -> Config:
         """The settings it was exported with."""
-        return self.runtime.about.config
+        return self.runtime.metadata.config
 
     def observe(self, images: NDArray[np.uint8]) -> Observation:
         """(B, H, W, 3) uint8 BGR, cropped and resized -> predictions, and the pyramid where the graph returns it.

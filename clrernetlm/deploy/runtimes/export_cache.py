@@ -25,7 +25,7 @@ GRAPHS = 2  # raised whenever exported graphs change, so that older ones are mad
 TARGETS: dict[Backend, Target] = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
 
 
-def exported(config: Config, checkpoint: PathLike, backend: Backend, precision: str = "fp32") -> Path:
+def cached_export(config: Config, checkpoint: PathLike, backend: Backend, precision: str = "fp32") -> Path:
     """The export of a checkpoint for a backend: a file, for LaneLM a folder; made now if it is not there yet.
 
     It lies in `<checkpoint>.exported/`; for weights inside the package, and where that folder cannot be written, in the

@@ -71,9 +71,9 @@ class ExportedLaneLM(PromptableDetector):
         self.prefill.require((*scene, *REQUEST), FIRST)
         self.step.require((*scene, "has_question", *GUIDES, *CACHE, "x", "previous_x", "row", "place"), NEXT)
         for part, runtime in ((LOOK, self.look), (PREFILL, self.prefill), (STEP, self.step)):
-            if runtime.about.part != part:
-                raise UserError(f"{runtime.path}: holds {runtime.about.part}, not {part}; export the model again")
-            changed = changed_setting(self.config, to_dict(runtime.about.config))
+            if runtime.metadata.part != part:
+                raise UserError(f"{runtime.path}: holds {runtime.metadata.part}, not {part}; export the model again")
+            changed = changed_setting(self.config, to_dict(runtime.metadata.config))
             if changed is not None:
                 raise UserError(f"{runtime.path}: {changed}")
 

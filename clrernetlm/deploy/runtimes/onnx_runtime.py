@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import About, broken, needed
+from clrernetlm.weights.exported_metadata import ModelMetadata, broken, import_extra
 
 
 class OnnxRuntime(Runtime):
     """An .onnx file in ONNX Runtime. Raises UserError for a file that it cannot load."""
 
-    def __init__(self, path: Path, about: About, threads: int | None = None) -> None:
-        onnxruntime = needed("onnxruntime")
+    def __init__(self, path: Path, metadata: ModelMetadata, threads: int | None = None) -> None:
+        onnxruntime = import_extra("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Threads that wait by spinning take the core from those that work.
@@ -26,7 +26,7 @@ class OnnxRuntime(Runtime):
             raise broken(path, "an ONNX model that ONNX Runtime can load") from None
         self.name = "onnxruntime"
         self.path = path
-        self.about = about
+        self.metadata = metadata
         self.inputs = tuple(entry.name for entry in self._session.get_inputs())
         self.outputs = tuple(entry.name for entry in self._session.get_outputs())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.files import PathLike
 from clrernetlm.deploy.runtimes.base import Backend, Runtime
-from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, read_about
+from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, read_metadata
 
 SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "torch": ".pt2"}
 
@@ -24,15 +24,15 @@ def open_runtime(
     that is not installed.
     """
     path = Path(path)
-    about = read_about(path)
+    metadata = read_metadata(path)
     if path.suffix == OPENVINO or (path.suffix == ONNX and backend == "openvino"):
         from clrernetlm.deploy.runtimes.openvino_runtime import OpenvinoRuntime
 
-        return OpenvinoRuntime(path, about, threads)
+        return OpenvinoRuntime(path, metadata, threads)
     if path.suffix == ONNX:
         from clrernetlm.deploy.runtimes.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(path, about, threads)
+        return OnnxRuntime(path, metadata, threads)
     from clrernetlm.deploy.runtimes.torch_runtime import TorchRuntime
 
-    return TorchRuntime(path, about, trust_code)
+    return TorchRuntime(path, metadata, trust_code)

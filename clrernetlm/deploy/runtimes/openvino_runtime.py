@@ -10,7 +10,7 @@ from typing import Any
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import DETECTOR, About, broken, needed
+from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata, broken, import_extra
 
 # Left to itself OpenVINO computes in bf16 wherever the processor can. What was exported as fp32 stays fp32. Between its
 # 8-bit convolutions an int8 file may use bf16: that is still the finer of the two.
@@ -27,8 +27,8 @@ class OpenvinoRuntime(Runtime):
     it cannot read.
     """
 
-    def __init__(self, path: Path, about: About, threads: int | None = None) -> None:
-        openvino = needed("openvino")
+    def __init__(self, path: Path, metadata: ModelMetadata, threads: int | None = None) -> None:
+        openvino = import_extra("openvino")
         self._core = openvino.Core()
         try:
             model = self._core.read_model(path)
@@ -38,15 +38,15 @@ class OpenvinoRuntime(Runtime):
             raise broken(path, "an OpenVINO model") from None
         self.name = "openvino"
         self.path = path
-        self.about = about
+        self.metadata = metadata
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        hints = HINTS[about.precision]
+        hints = HINTS[metadata.precision]
         hint = next((name for name in hints if CAPABILITY.get(name, "FP32") in able), hints[-1])
         self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._model = model
-        self._hints = (hint, "f32") if about.part == DETECTOR and hint != "f32" else (hint,)
+        self._hints = (hint, "f32") if metadata.part == DETECTOR and hint != "f32" else (hint,)
         self._requests: dict[tuple[Any, ...], list[Any]] = {}
         self._lock = threading.Lock()  # a request takes one input at a time
 
@@ -82,7 +82,7 @@ def split_at_pyramid(model: Any) -> list[Any]:
 
     Takes the graph apart. Where the pyramid has lost its names the graph stays whole.
     """
-    openvino = needed("openvino")
+    openvino = import_extra("openvino")
     ports = pyramid_ports(model)
     if len(ports) < len(LEVELS):
         return [model]

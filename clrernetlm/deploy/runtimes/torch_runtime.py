@@ -9,7 +9,7 @@ import torch
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import About, broken
+from clrernetlm.weights.exported_metadata import ModelMetadata, broken
 
 
 class TorchRuntime(Runtime):
@@ -19,7 +19,7 @@ class TorchRuntime(Runtime):
     means running its maker's code. Raises UserError without `trust_code`, and for a file that it cannot load.
     """
 
-    def __init__(self, path: Path, about: About, trust_code: bool = False) -> None:
+    def __init__(self, path: Path, metadata: ModelMetadata, trust_code: bool = False) -> None:
         if not trust_code:
             raise UserError(
                 f"{path}: a torch.export program, which can run code of whoever made it; if you trust its maker say so "
@@ -35,7 +35,7 @@ class TorchRuntime(Runtime):
             raise broken(path, "a torch.export program") from None
         self.name = "torch"
         self.path = path
-        self.about = about
+        self.metadata = metadata
 
     @torch.inference_mode()
     def compute(self, inputs: Mapping[str, Array]) -> list[Array]:

@@ -75,12 +75,12 @@ class DynamicTopkAssigner:
         if lanes == 0:
             return torch.full_like(predictions["xs"][..., 0], -1, dtype=torch.long)
         valid = targets[..., VALID] == 1  # (N, G)
-        slants = None
+        width_scale = None
         if self.iou_cost.crop_size == self.iou_dynamick.crop_size:
-            slants = self.iou_cost.slants(predictions["xs"], self._relative(targets))
-        cost = self.costs(predictions, targets, slants).mT  # (N, G, Np)
+            width_scale = self.iou_cost.width_scale(predictions["xs"], self._relative(targets))
+        cost = self.costs(predictions, targets, width_scale).mT  # (N, G, Np)
         cost = cost.masked_fill(~valid.unsqueeze(-1), torch.inf)
-        k = self.dynamic_k(self.overlaps(predictions, targets, slants).mT) * valid  # (N, G)
+        k = self.dynamic_k(self.overlaps(predictions, targets, width_scale).mT) * valid  # (N, G)
 
         cheapest = cost.topk(min(self.max_topk, anchors), dim=-1, largest=False).indices  # (N, G, max_topk)
         chosen = torch.arange(cheapest.shape[-1], device=cost.device) < k.unsqueeze(-1)
@@ -92,23 +92,23 @@ class DynamicTopkAssigner:
         matched = matched.masked_fill(claimants == 0, -1)
         return self._rescue(matched, cost, valid) if self.rescue_unmatched else matched
 
-    def overlaps(self, predictions: Predictions, targets: Tensor, slants: Slants = None) -> Tensor:
+    def overlaps(self, predictions: Predictions, targets: Tensor, width_scale: Slants = None) -> Tensor:
         """(N, Np, ...), (N, G, 78) -> (N, Np, G): the IoU that decides how many anchors a lane gets."""
-        return self.iou_dynamick(predictions["xs"], self._relative(targets), slants=slants)
+        return self.iou_dynamick(predictions["xs"], self._relative(targets), width_scale=width_scale)
 
     def dynamic_k(self, overlaps: Tensor) -> Tensor:
         """(N, G, Np) IoU -> (N, G) int64: how many anchors each lane gets."""
         best = overlaps.clamp(min=0).topk(min(self.max_topk, overlaps.shape[-1]), dim=-1).values
         return best.sum(-1).long().clamp(self.min_topk, self.max_topk)
 
-    def costs(self, predictions: Predictions, targets: Tensor, slants: Slants = None) -> Tensor:
+    def costs(self, predictions: Predictions, targets: Tensor, width_scale: Slants = None) -> Tensor:
         """(N, Np, ...), (N, G, 78) -> (N, Np, G): what each pair costs. Columns of invalid lanes mean nothing."""
         valid = (targets[..., VALID] == 1).unsqueeze(-2)  # (N, 1, G)
         cls_cost = self.cls_cost(predictions["cls_logits"]) * self.cls_weight  # (N, Np, 1)
         if self.cost_combination:
             start = (1 - predictions["anchor_params"][..., 0]).clamp(0, 1)
             end = (start + predictions["lengths"][..., 0]).clamp(0, 1)
-            iou = self.iou_cost(predictions["xs"], self._relative(targets), start, end, slants)
+            iou = self.iou_cost(predictions["xs"], self._relative(targets), start, end, width_scale)
             return cls_cost - _similarity(1 - iou, valid) * self.reg_weight
         similarity = (
             _similarity(self.reg_cost(predictions["xs"], self._relative(targets)), valid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE, EPSILON, pairwise_iou, rows_inside, slants
+from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE, EPSILON, pairwise_iou, rows_inside, width_scale
 
 
 class CLRNetIoUCost:
@@ -13,8 +13,8 @@ class CLRNetIoUCost:
 
     Higher is better; at most one leading axis. With `start` and `end` (..., P), relative heights from the bottom, a
     prediction exists only between them and inside the image, and rows of one lane alone enlarge the union; without,
-    only the target's rows count. `lane_width` is the half width of a lane, relative. `slants`, what the method of that
-    name gives, saves computing it again for a second cost. Source: CLRNet, arXiv 2203.10350.
+    only the target's rows count. `lane_width` is the half width of a lane, relative. `width_scale`, the result of
+    the method of that name, saves computing it again for a second cost. Source: CLRNet, arXiv 2203.10350.
     """
 
     crop_size: tuple[int, int] | None = None  # None: lanes are as wide as if they were vertical
@@ -22,11 +22,11 @@ class CLRNetIoUCost:
     def __init__(self, weight: float = 1.0, lane_width: float = 15 / 800) -> None:
         self.weight, self.lane_width = weight, lane_width
 
-    def slants(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def width_scale(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """How many times wider than the lane each row is, shaped as `pred` and `target`."""
         if self.crop_size is None:
             return torch.ones_like(pred), torch.ones_like(target)
-        return slants(pred, self.crop_size), slants(target, self.crop_size, ignore_missing=True)
+        return width_scale(pred, self.crop_size), width_scale(target, self.crop_size, ignore_missing=True)
 
     def __call__(
         self,
@@ -34,12 +34,12 @@ class CLRNetIoUCost:
         target: Tensor,
         start: Tensor | None = None,
         end: Tensor | None = None,
-        slants: tuple[Tensor, Tensor] | None = None,
+        width_scale: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         if pred.dim() == 2:  # one image
             start, end = (None if value is None else value[None] for value in (start, end))
             return self(pred[None], target[None], start, end)[0]
-        pred_slant, target_slant = slants or self.slants(pred, target)
+        pred_slant, target_slant = width_scale or self.width_scale(pred, target)
         return pairwise_iou(pred, target, pred_slant, target_slant, self.lane_width, start, end) * self.weight
 
 

@@ -24,7 +24,7 @@ def rows_inside(xs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def slants(xs: Tensor, crop_size: tuple[int, int] = CULANE_CROP_SIZE, ignore_missing: bool = False) -> Tensor:
+def width_scale(xs: Tensor, crop_size: tuple[int, int] = CULANE_CROP_SIZE, ignore_missing: bool = False) -> Tensor:
     """(..., R) relative x -> (..., R) how many times wider than the lane its horizontal cut is: 1 / cos of the slope.
 
     The slope is the central difference over two rows; the first and the last row copy their neighbour. With

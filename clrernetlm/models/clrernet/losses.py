@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.distributed.reduce import mean_over_processes
-from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE, paired_iou, slants
+from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE, paired_iou, width_scale
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
 
@@ -72,8 +72,8 @@ class LaneIoULoss(CLRNetIoULoss):
         self.crop_size = crop_size
 
     def iou(self, pred: Tensor, target: Tensor) -> Tensor:
-        pred_width = slants(pred, self.crop_size) * self.lane_width
-        target_width = slants(target, self.crop_size, ignore_missing=True) * self.lane_width
+        pred_width = width_scale(pred, self.crop_size) * self.lane_width
+        target_width = width_scale(target, self.crop_size, ignore_missing=True) * self.lane_width
         return paired_iou(pred, target, pred_width, target_width)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clrernetlm.models.clrernet.lane_iou import slants
+from clrernetlm.models.clrernet.lane_iou import width_scale
 from clrernetlm.models.clrernet.targets import EMPTY
 
 HALF_WIDTH = 30 / 800  # of the wide LaneIoU that matches questions to lanes, fraction of the image width
@@ -19,7 +19,7 @@ def lane_iou(xs: Tensor, shown: Tensor, other_xs: Tensor, other_shown: Tensor) -
     """
 
     def half_widths(x: Tensor, rows: Tensor) -> Tensor:
-        return HALF_WIDTH * slants(torch.where(rows, x, EMPTY), ignore_missing=True) * rows
+        return HALF_WIDTH * width_scale(torch.where(rows, x, EMPTY), ignore_missing=True) * rows
 
     widths, other_widths = half_widths(xs, shown)[:, :, None], half_widths(other_xs, other_shown)[:, None]
     both = shown[:, :, None] & other_shown[:, None]

@@ -78,6 +78,30 @@ def build_loader(config: Config, split: Split, shard: Shard | None = None, equal
     )
 
 
+def build_culane_lanelm_dataloader(config: Config) -> DataLoader[Any]:
+    """Build the loader of LaneLM's training images for a training loop of your own; shuffled, whole batches only.
+
+    A batch holds `inputs` (B, 3, H, W) uint8, `lane_tokens_x` and `lane_tokens_y` (B, max_lanes, T) int64,
+    `lane_valid_mask` (B, max_lanes) bool and `metainfo`, a list. `clrernetlm train` has a data module instead, whose
+    order survives a resume. Raises UserError for a list that cannot be read.
+    """
+    from clrernetlm.datasets.lanelm_formatting import lane_packing
+
+    workers = loader_workers(config.data.num_workers)
+    return ImageLoader(
+        build_dataset(config, "train", pack=lane_packing(config)),
+        batch_size=config.data.batch_size,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=collate,
+        num_workers=workers,
+        multiprocessing_context=worker_start(workers, 1),
+        worker_init_fn=quiet_worker,
+        generator=torch.Generator().manual_seed(config.training.seed),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
 class ImageLoader(DataLoader[Any]):
     """Loads when the first batch is asked for, and with little shared memory as well.
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from clrernetlm.datasets.loaders import ImageLoader, build_loader, collate_shard
+from clrernetlm.datasets.loaders import ImageLoader, build_culane_lanelm_dataloader, build_loader, collate_shard
 from clrernetlm.distributed.sharding import Shard
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
@@ -55,3 +55,19 @@ def test_no_image_is_read_to_measure_where_shared_memory_is_plenty(monkeypatch):
 
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=2**40, f_frsize=4096))
     assert ImageLoader(Unread(), num_workers=1, collate_fn=collate_shard).shared_memory_needed() == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_of_lanelm_gives_images_and_tokens(workers, roads):
+    config = small_config(roads, roads / "run")
+    config.data.num_workers, config.data.batch_size, config.model.max_lanes = workers, 2, 3
+    config.lanelm.network.num_steps = 20
+    batches = list(build_culane_lanelm_dataloader(config))
+    assert len(batches) == 2  # of 5 images
+    for batch in batches:
+        assert batch["inputs"].shape == (2, 3, 64, 160)
+        assert batch["inputs"].dtype == torch.uint8
+        assert batch["lane_tokens_x"].shape == batch["lane_tokens_y"].shape == (2, 3, 20)
+        assert torch.equal(batch["lane_valid_mask"], (batch["lane_tokens_x"] > 0).any(-1))
+    images = [meta["path"] for batch in batches for meta in batch["metainfo"]]
+    assert len(set(images)) == 4

@@ -41,7 +41,7 @@ class PlainReader(DetectorReader):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.lanelm: LaneLMModel = build_plain(config.lanelm.network, config.model.head.feature_channels)
+        self.lanelm: LaneLMModel = build_lanelm_model(config.lanelm.network, config.model.head.feature_channels)
 
     def loss(self, level: Tensor, x_tokens: Tensor, y_tokens: Tensor) -> Tensor:
         """Finest level (B, C, h, w), tokens (B, L, T) -> scalar: both cross-entropies by teacher forcing."""
@@ -68,7 +68,7 @@ class PlainReader(DetectorReader):
         return Answers(xs, shown, torch.ones(shown.shape[:2], device=y.device))
 
 
-def build_plain(network: LaneLMNetworkConfig, channels: int) -> LaneLMModel:
+def build_lanelm_model(network: LaneLMNetworkConfig, channels: int) -> LaneLMModel:
     """The language model for pyramid levels of `channels`."""
     return LaneLMModel(
         nbins_x=network.nbins_x,

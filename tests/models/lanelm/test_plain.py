@@ -6,7 +6,7 @@ import torch
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 from clrernetlm.models.lanelm.plain import (
     PlainReader,
-    build_plain,
+    build_lanelm_model,
     extract_visual_tokens,
     shifted_right,
     write_greedily,
@@ -122,7 +122,7 @@ def test_an_answer_lies_where_its_tokens_say(reader):
 
 def test_lanes_are_learned_one_per_image():
     torch.manual_seed(0)
-    model = build_plain(config_of("plain").lanelm.network, channels=16)
+    model = build_lanelm_model(config_of("plain").lanelm.network, channels=16)
     visual = torch.randn(2, 6, 16)
     x = torch.stack([torch.arange(3, 3 + STEPS), torch.arange(60, 60 - 4 * STEPS, -4)])
     y = torch.arange(STEPS).expand(2, -1)

@@ -289,3 +289,24 @@ def test_damaged_headers_do_not_hang_or_crash(tmp_path: Path) -> None:
         path.write_bytes(data[: len(whole) - int(random.integers(0, 3)) * 100])
         with suppress(UserError):
             assert all(image.ndim == 3 for image in frames_of(path))
+
+
+def test_videos_opened_in_threads_leave_the_environment_as_it_was(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mp4")
+    before = dict(os.environ)
+    errors: list[BaseException] = []
+
+    def open_often() -> None:
+        try:
+            for _ in range(8):
+                Video(path).close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert dict(os.environ) == before

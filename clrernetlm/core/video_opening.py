@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ _NETWORK_ONLY = (
 TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 15_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _SIZE = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+_opening = threading.Lock()  # OpenCV takes its options from the environment, which all threads share
 
 
 def require_moderate_size(source: Source, width: float, height: float) -> None:
@@ -107,16 +109,17 @@ def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:
 
 @contextmanager
 def _options(own: str) -> Iterator[None]:
-    """Options for FFmpeg behind those of the environment, for the time of opening one video."""
-    before = os.environ.get(_OPTIONS)
-    os.environ[_OPTIONS] = f"{before}|{own}" if before else own
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_OPTIONS, None)
-        else:
-            os.environ[_OPTIONS] = before
+    """Set options for FFmpeg, behind those of the environment, for the time of opening one video."""
+    with _opening:
+        before = os.environ.get(_OPTIONS)
+        os.environ[_OPTIONS] = f"{before}|{own}" if before else own
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(_OPTIONS, None)
+            else:
+                os.environ[_OPTIONS] = before
 
 
 @contextmanager

@@ -291,15 +291,16 @@ def test_damaged_headers_do_not_hang_or_crash(tmp_path: Path) -> None:
             assert all(image.ndim == 3 for image in frames_of(path))
 
 
-def test_videos_opened_in_threads_leave_the_environment_as_it_was(tmp_path: Path) -> None:
+def test_videos_opened_in_threads_leave_settings_as_they_were(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4")
-    before = dict(os.environ)
+    before, level = dict(os.environ), cv2.getLogLevel()
     errors: list[BaseException] = []
 
     def open_often() -> None:
         try:
             for _ in range(8):
-                Video(path).close()
+                with Video(path) as video:
+                    assert sum(1 for _ in video) == video.read
         except BaseException as error:
             errors.append(error)
 
@@ -310,3 +311,4 @@ def test_videos_opened_in_threads_leave_the_environment_as_it_was(tmp_path: Path
         thread.join()
     assert not errors
     assert dict(os.environ) == before
+    assert cv2.getLogLevel() == level

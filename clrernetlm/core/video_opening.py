@@ -53,7 +53,7 @@ def open_video(source: Source) -> tuple[str | None, cv2.VideoCapture, Any]:
     Returns the container, None for whatever is not a file, the opened video and the frame. Raises UserError when
     nothing can be read, and for frames of more than MAX_PIXELS.
     """
-    with _quiet():
+    with _silence:
         kind, capture = _open(source)
     try:
         require_moderate_size(source, *(capture.get(number) for number in _SIZE))
@@ -69,21 +69,35 @@ def open_video(source: Source) -> tuple[str | None, cv2.VideoCapture, Any]:
 
 def read_frame(capture: cv2.VideoCapture) -> tuple[bool, Any]:
     """Read the next frame of an opened video; returns whether there is one, and the frame, as it was recorded."""
-    with _quiet():
+    with _silence:
         try:
             return capture.read()
         except cv2.error:  # a frame that OpenCV cannot convert, or has no memory for
             return False, None
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without messages of OpenCV, which would stand beside ours."""
-    level = cv2.setLogLevel(0)
-    try:
-        yield
-    finally:
-        cv2.setLogLevel(level)
+class _Silence:
+    """Switches OpenCV's messages, which would stand beside ours, off while any thread is inside the context."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._level = cv2.setLogLevel(0)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.setLogLevel(self._level)
+
+
+_silence = _Silence()
 
 
 def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:

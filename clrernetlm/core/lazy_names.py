@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
@@ -19,6 +20,6 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
         return getattr(import_module(homes[name]), name)
 
     def names() -> list[str]:
-        return sorted(homes)
+        return sorted({*homes, *vars(sys.modules[package])})
 
     return get, names

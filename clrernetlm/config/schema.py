@@ -137,6 +137,7 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     weight_decay: float = 0.01
     warmup_steps: int = 0
+    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up: half a cosine down to 0, or no change
     start_from: str | None = None  # checkpoint or model whose weights a fresh run starts from, as far as they fit
     backbone_rate: float = 1.0  # learning rate of the backbone, as a share of `learning_rate`
     freeze_stem: bool = False  # the backbone's layers up to stride 4 keep their weights; they see edges, not roads

@@ -18,7 +18,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.version import __version__
 from clrernetlm.training.data_module import LaneDataModule
-from clrernetlm.training.optimizer import adamw_cosine
+from clrernetlm.training.optimizer import build_optimizer
 from clrernetlm.training.resume import behind
 from clrernetlm.training.validation_counts import ValidationTally
 
@@ -103,7 +103,7 @@ class LaneModule(pl.LightningModule):
         """What is trained, with settings of the optimiser that a group has for itself."""
 
     def configure_optimizers(self) -> Any:
-        """AdamW, and a schedule that ends with the training.
+        """Build AdamW and a learning rate schedule that ends with the training.
 
         What a resumed run has behind it counts as if it had been trained with the settings of today: with twice the
         batch size, ten epochs of 100 steps count as 500.
@@ -115,7 +115,7 @@ class LaneModule(pl.LightningModule):
         left = settings.epochs * steps_per_epoch - done
         if settings.max_steps > 0:
             left = min(left, settings.max_steps - steps)
-        return adamw_cosine(self.parameter_groups(), settings, done + left, done)
+        return build_optimizer(self.parameter_groups(), settings, done + left, done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         loop = self.trainer.fit_loop

@@ -1,4 +1,4 @@
-"""CLRerNet as Lightning trains it: loss per batch, CULane metric per validation, AdamW with a cosine schedule."""
+"""CLRerNet as Lightning trains it: loss per batch, CULane metric per validation, AdamW."""
 
 from __future__ import annotations
 

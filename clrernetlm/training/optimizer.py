@@ -13,10 +13,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from clrernetlm.config import TrainingConfig
 
 
-def adamw_cosine(groups: list[dict[str, Any]], settings: TrainingConfig, total: int, done: int = 0) -> dict[str, Any]:
-    """AdamW over parameter groups for `total` steps: linear warm-up, then half a cosine down to 0.
+def build_optimizer(
+    groups: list[dict[str, Any]], settings: TrainingConfig, total: int, done: int = 0
+) -> dict[str, Any]:
+    """Build AdamW over parameter groups, and its learning rate schedule of `total` steps.
 
-    A resumed run has `done` of the steps behind it.
+    Linear warm-up over `warmup_steps`, then half a cosine down to 0, or a constant rate (`training.schedule`). A resumed
+    run has done `done` of the steps already. Returns what Lightning's `configure_optimizers` returns.
     """
     optimizer = torch.optim.AdamW(
         groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
@@ -25,9 +28,11 @@ def adamw_cosine(groups: list[dict[str, Any]], settings: TrainingConfig, total: 
     warmup = min(settings.warmup_steps, total - 1)
 
     def factor(step: int) -> float:
-        """Linear from near 0 over `warmup` steps, then half a cosine down to 0 at the last step."""
+        """Compute the share of the learning rate at a step, 0 .. 1."""
         if step < warmup:
             return (step + 1) / (warmup + 1)
+        if settings.schedule == "constant":
+            return 1.0
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
     schedule = Schedule(optimizer, factor, done)

@@ -87,6 +87,7 @@ OBEYED = (
     "training.betas",
     "training.weight_decay",
     "training.warmup_steps",
+    "training.schedule",
     "training.backbone_rate",
     "training.freeze_backbone_norm",
     "training.clip_norm",

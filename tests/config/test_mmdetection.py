@@ -101,6 +101,13 @@ def test_signature_wins_over_a_variable_called_config(tmp_path: Path) -> None:
         ("optim_wrapper = dict(accumulative_counts=4)", "training.accumulate", 4),
         ("param_scheduler = [dict(type='LinearLR', by_epoch=False, end=500)]", "training.warmup_steps", 500),
         ("lr_config = dict(policy='CosineAnnealing', warmup='linear', warmup_iters=500)", "training.warmup_steps", 500),
+        ("lr_config = dict(policy='CosineAnnealing', min_lr=0)", "training.schedule", "cosine"),
+        ("lr_config = dict(policy='CosineAnnealing', min_lr=6e-4)", "training.schedule", "constant"),
+        (
+            "optimizer = dict(lr=1e-3)\nparam_scheduler = [dict(type='CosineAnnealingLR', eta_min=1e-3)]",
+            "training.schedule",
+            "constant",
+        ),
         (
             "custom_hooks = [dict(type='EMAHook', momentum=3e-4, interval=1, begin_epoch=0, strict_load=True)]",
             "training.ema_momentum",
@@ -156,7 +163,6 @@ def test_pipeline_without_an_augmentation_switches_it_off(tmp_path: Path) -> Non
             "optim_wrapper.optimizer.type",
             "'SGD' is not supported; it is always",
         ),
-        ("lr_config = dict(policy='CosineAnnealing', min_lr=6e-4)", "lr_config.min_lr", "it is always 0 here"),
         ("model['neck'] = dict(type='FPN')", "model.neck.type", "always 'CLRerNetFPN'"),
         ("model['bbox_head'] = dict(new_trick=True)", "model.bbox_head.new_trick", "has no counterpart"),
         (

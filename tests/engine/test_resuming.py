@@ -254,6 +254,7 @@ CHANGES = {
         "training.betas": (0.8, 0.9),
         "training.weight_decay": 0.5,
         "training.warmup_steps": 3,
+        "training.schedule": "constant",
         "training.backbone_rate": 0.5,
         "training.freeze_backbone_norm": True,
         "training.ema_momentum": 0.2,
@@ -339,6 +340,11 @@ def cosine(step, total, rate):
     return pytest.approx(rate * 0.5 * (1 + math.cos(math.pi * step / total)))
 
 
+def constant(step, total, rate):
+    """The learning rate of every step."""
+    return rate
+
+
 @pytest.mark.filterwarnings("ignore:.*trained with other settings until here")
 @pytest.mark.parametrize(
     ("changes", "steps"),
@@ -346,6 +352,7 @@ def cosine(step, total, rate):
         ({}, range(3, 9)),
         ({"learning_rate": 1e-5, "weight_decay": 0.5, "betas": (0.8, 0.9), "backbone_rate": 0.5}, range(3, 9)),
         ({"epochs": 4}, range(3, 12)),
+        ({"schedule": "constant"}, range(3, 9)),
         ({"epochs": 2, "clip_norm": 0.1}, range(3, 6)),
         ({"max_steps": 5}, range(3, 5)),
         ({"accumulate": 3}, range(1, 3)),  # one step an epoch
@@ -363,8 +370,9 @@ def test_changed_settings_of_the_optimiser_are_obeyed(changes, steps, roads, unb
     total = settings.max_steps if settings.max_steps > 0 else steps.stop
     assert len(watch.seen) == len(steps)
     for step, (backbone, head, decay, betas) in zip(steps, watch.seen, strict=True):
-        assert head == cosine(step, total, settings.learning_rate)
-        assert backbone == cosine(step, total, settings.learning_rate * settings.backbone_rate)
+        expected = constant if settings.schedule == "constant" else cosine
+        assert head == expected(step, total, settings.learning_rate)
+        assert backbone == expected(step, total, settings.learning_rate * settings.backbone_rate)
         assert (decay, betas) == (settings.weight_decay, settings.betas)
     saved = torch.load(last_checkpoint(tmp_path), weights_only=True)
     assert from_dict(saved["config"]) == config

@@ -96,6 +96,15 @@ def test_focal_loss_stays_finite_for_certain_predictions(gamma):
     assert logits.grad.isfinite().all()
 
 
+def test_focal_loss_of_float64_logits_is_computed_in_float64():
+    logits = torch.tensor([[0.3, -1.2], [2.0, 0.5]], dtype=torch.float64)
+    p = logits.softmax(-1) + 1e-6
+    each = -0.25 * (1 - p) ** 2 * p.log()
+    expected = torch.stack(((1 + 1e-6) * each[0, 1] + 1e-6 * each[0, 0], (1 + 1e-6) * each[1, 0] + 1e-6 * each[1, 1]))
+    rows = KorniaFocalLoss(0.25, 2.0)(logits, torch.tensor([1, 0]))
+    torch.testing.assert_close(rows, expected, rtol=1e-14, atol=0)
+
+
 def random_lanes(seed, n, missing=True):
     """(n, 72) x of slanted, slightly wavy lanes; with `missing`, some rows are -1e5 as in targets."""
     generator = torch.Generator().manual_seed(seed)

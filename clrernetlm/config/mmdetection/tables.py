@@ -145,6 +145,9 @@ AUGMENTATIONS = {
     "IAAAffine": "data.augmentation.affine",
 }
 
+# The lowest rate of a cosine, their names. A cosine down to the learning rate itself is a constant rate.
+LOWEST_RATES = ("param_scheduler.CosineAnnealingLR.eta_min", "lr_config.min_lr")
+
 SCHEDULE_ENDS = ("param_scheduler.CosineAnnealingLR.T_max", "param_scheduler.CosineAnnealingLR.end")
 
 # Names of MMDetection 2.x -> 3.x, and of newer albumentations -> older; the first that fits counts.

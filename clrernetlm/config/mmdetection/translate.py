@@ -18,7 +18,7 @@ from typing import Any
 
 from clrernetlm.config.mmdetection import tables as tables
 from clrernetlm.config.mmdetection.parser import NotUnderstood, is_mmdetection, parse_file
-from clrernetlm.config.schema import Config
+from clrernetlm.config.schema import Config, TrainingConfig
 from clrernetlm.config.serialization import decode, describe, from_dict, setting_types, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
@@ -91,7 +91,7 @@ class _Translation:
         self._viewport()
         self._absences()
         self._evaluation_pipelines()
-        self._schedule_length()
+        self._schedule()
         for theirs in list(self.left):
             self._fixed_or_ignored(theirs)
         for theirs, value in self.left.items():
@@ -191,8 +191,16 @@ class _Translation:
                 if self.theirs.get(twin, self.left[name]) == self.left[name]:
                     del self.left[name]
 
-    def _schedule_length(self) -> None:
-        """A cosine over all epochs is ours; a shorter or longer one is not."""
+    def _schedule(self) -> None:
+        """Translate a cosine over all epochs that ends at 0, or at the learning rate itself: a constant rate.
+
+        Other ends and lengths have no counterpart.
+        """
+        rate = self.settings.get("training.learning_rate", (TrainingConfig().learning_rate, ""))[0]
+        for name in tables.LOWEST_RATES:
+            if name in self.left and self.left[name] == rate:
+                del self.left[name]
+                self._set("training.schedule", "constant", name)
         epochs = self.settings.get("training.epochs", (None, ""))[0]
         for name in tables.SCHEDULE_ENDS:
             if name in self.left and self.left[name] == epochs:

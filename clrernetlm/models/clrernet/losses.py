@@ -16,7 +16,7 @@ class KorniaFocalLoss(nn.Module):
     """(..., C) logits and (...) class indices -> (...) focal loss of each row, summed over the classes.
 
     `-alpha * (1 - p)^gamma * log p` on the softmax, as kornia computes it: 1e-6 is added to the probabilities and to
-    the one-hot target. Source: focal loss, arXiv 1708.02002.
+    the one-hot target, in the precision of the logits (float32 at least). Source: focal loss, arXiv 1708.02002.
     """
 
     def __init__(self, alpha: float = 0.5, gamma: float = 2.0, loss_weight: float = 1.0) -> None:
@@ -26,6 +26,8 @@ class KorniaFocalLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         probability = logits.softmax(-1) + 1e-6
         one_hot = target.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+        # A bool plus 1e-6 would be float32 for float64 logits, too.
+        one_hot = one_hot.to(torch.promote_types(logits.dtype, torch.float32))
         # |1 - p|: the added 1e-6 can push p above 1, where a fractional gamma would give NaN.
         focal = -self.alpha * (1 - probability).abs().pow(self.gamma) * probability.log()
         return ((one_hot + 1e-6) * focal).sum(-1) * self.loss_weight

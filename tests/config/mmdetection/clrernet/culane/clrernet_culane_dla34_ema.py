@@ -7,4 +7,4 @@ custom_hooks = [dict(type="EMAHook", momentum=0.0001, priority=49)]
 
 total_epochs = 50
 train_cfg = dict(max_epochs=total_epochs)
-param_scheduler = [dict(type="CosineAnnealingLR", T_max=total_epochs, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type="CosineAnnealingLR", eta_min=6e-4, T_max=total_epochs, by_epoch=True)]

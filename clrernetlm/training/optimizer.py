@@ -18,8 +18,8 @@ def build_optimizer(
 ) -> dict[str, Any]:
     """Build AdamW over parameter groups, and its learning rate schedule of `total` steps.
 
-    Linear warm-up over `warmup_steps`, then half a cosine down to 0, or a constant rate (`training.schedule`). A resumed
-    run has done `done` of the steps already. Returns what Lightning's `configure_optimizers` returns.
+    Linear warm-up over `warmup_steps`, then half a cosine down to 0, or a constant rate (`training.schedule`). `done`:
+    steps that a resumed run has behind it. Returns what Lightning's `configure_optimizers` returns.
     """
     optimizer = torch.optim.AdamW(
         groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay

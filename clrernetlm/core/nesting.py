@@ -1,4 +1,4 @@
-"""How much a value of containers inside containers is, before anything goes through all of it."""
+"""Bounds the size and depth of nested containers before any code walks over all of their values."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
-class TooMuch(ValueError):
-    """More values than allowed, deeper than allowed, or a value inside itself."""
+class SizeLimitError(ValueError):
+    """A value with too many values or levels inside, or one that contains itself."""
 
 
 def check_nesting(value: Any, most: int, depth: int) -> None:
-    """Raise TooMuch for more than `most` values, those in several places counted in each, or more than `depth` levels.
+    """Raise SizeLimitError for more than `most` values, counted in every place, or more than `depth` levels.
 
-    A few hundred bytes can say "ten times the list before" twenty times over; whoever goes through that never ends.
-    This takes a step for every different container, and no stack.
+    A few hundred bytes can say "ten times the list before" twenty times over, which no walk over the values would ever
+    finish. This check takes one step for every different container, without recursion.
     """
     counts: dict[int, int] = {}  # of finished containers
     unfinished: set[int] = set()
@@ -24,7 +24,7 @@ def check_nesting(value: Any, most: int, depth: int) -> None:
 
     def enter(container: Any) -> None:
         if id(container) in unfinished or len(todo) >= depth:
-            raise TooMuch(f"a value contains itself, or is inside more than {depth} others")
+            raise SizeLimitError(f"a value contains itself, or is inside more than {depth} others")
         unfinished.add(id(container))
         todo.append((container, iter(container.values() if isinstance(container, dict) else container), 1))
 
@@ -40,7 +40,7 @@ def check_nesting(value: Any, most: int, depth: int) -> None:
                 break
             count += known
             if count > most:
-                raise TooMuch(f"more than {most} values")
+                raise SizeLimitError(f"more than {most} values")
         else:
             unfinished.discard(id(container))
             counts[id(container)] = count

@@ -66,7 +66,7 @@ def build_loader(config: Config, split: Split, shard: Shard | None = None, equal
     Without a shard: all images, in batches of `data.batch_size`.
     """
     dataset, workers = build_dataset(config, split), loader_workers(config.data.num_workers)
-    shard = shard or Shard(run=config.data.batch_size)
+    shard = shard or Shard(chunk_size=config.data.batch_size)
     return ImageLoader(
         dataset,
         batch_sampler=ShardBatches(len(dataset), shard, equal),

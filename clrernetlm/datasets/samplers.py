@@ -71,13 +71,13 @@ class ShardBatches(Sampler[list[int]]):
         self.length, self.shard, self.equal = length, shard, equal
 
     def __len__(self) -> int:
-        runs, world = -(-self.length // self.shard.run), self.shard.world
+        runs, world = -(-self.length // self.shard.chunk_size), self.shard.world
         return -(-runs // world) if self.equal else len(range(self.shard.rank, runs, world))
 
     def __iter__(self) -> Iterator[list[int]]:
         for number in range(len(self)):
-            start = (number * self.shard.world + self.shard.rank) * self.shard.run
-            yield [*range(start, min(start + self.shard.run, self.length))]
+            start = (number * self.shard.world + self.shard.rank) * self.shard.chunk_size
+            yield [*range(start, min(start + self.shard.chunk_size, self.length))]
 
 
 class EpochDataset(Protocol):

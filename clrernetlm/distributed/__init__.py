@@ -1,1 +1,1 @@
-"""Processes that train or score together."""
+"""Training and evaluation in several processes: the process group, shards, reductions, batch norm."""

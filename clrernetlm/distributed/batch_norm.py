@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """A tensor -> its sum over all processes; the gradient is summed over them too."""
+    """Sum a tensor of any shape over all processes; its gradient is summed over them, too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -26,11 +26,11 @@ class SumOverProcesses(torch.autograd.Function):
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of the global batch.
+    """Normalise (B, C, H, W) with the statistics of the global batch in training, as BatchNorm2d otherwise.
 
-    (B, C, H, W) -> (B, C, H, W). Every process must hold the same number of images. The sums travel through a
-    differentiable all-reduce, so gradients equal those of one process with the whole batch. PyTorch's own
-    SyncBatchNorm refuses CPU tensors; on CUDA the trainer uses that one.
+    Every process must hold the same number of images. The sums are computed by a differentiable all-reduce, so that
+    gradients equal those of one process with the whole batch. PyTorch's own SyncBatchNorm refuses CPU tensors; on CUDA
+    the trainer uses that one.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         count = x.numel() // x.shape[1] * dist.get_world_size()
         mean = SumOverProcesses.apply(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        # Two passes instead of E[x^2] - mean^2: the latter loses the last digits that make N processes equal to one.
+        # Two passes, because E[x^2] - mean^2 loses digits, and N processes would differ from one.
         variance = SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
@@ -54,7 +54,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:
-    """Turn every BatchNorm2d of `module` into SyncedBatchNorm2d in place; weights and names stay."""
+    """Turn every BatchNorm2d of `module` into a SyncedBatchNorm2d, in place; weights and names stay."""
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = SyncedBatchNorm2d

@@ -1,4 +1,4 @@
-"""Processes that share one evaluation: how they come together, and what they tell the first of them."""
+"""Process groups of shared evaluations: launching, gathering results, and errors that end all processes."""
 
 from __future__ import annotations
 
@@ -27,107 +27,109 @@ from clrernetlm.core.worker_pool import available_cores
 from clrernetlm.distributed.sharding import Shard
 
 T = TypeVar("T")
-FEW = 16  # processes that any machine may be asked for, however few cores it has
-PATIENCE = timedelta(days=2)  # a process may wait for a slower one; one that has died is noticed at once
+ALWAYS_ALLOWED = 16  # processes that may be started on any machine, however few cores it has
+COLLECTIVE_TIMEOUT = timedelta(days=2)  # for slower processes; one that has died is noticed at once
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
     """This process among those that share a list. Every process must call the same methods in the same order.
 
-    Results meet in the first process, which alone prints and writes.
+    Results are gathered in the main process (rank 0), which alone prints and writes.
     """
 
     shard: Shard = field(default_factory=Shard)
-    local_rank: int = 0  # among those of this machine
-    local_world: int = 1
+    local_rank: int = 0  # among the processes of this machine
+    local_world: int = 1  # processes of this machine
 
     @property
-    def first(self) -> bool:
-        """Whether results meet here."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, rank 0, in which results are gathered."""
         return self.shard.rank == 0
 
     @property
-    def alone(self) -> bool:
+    def is_single(self) -> bool:
         """Whether there is no other process."""
         return self.shard.world == 1
 
     def device(self, name: str) -> str:
-        """Where this process computes when the user asks for a device: GPUs of a machine are dealt out in turn."""
+        """Choose the device of this process for the user's `name`: `auto` and `cuda` give each process its own GPU."""
         count = torch.cuda.device_count()
-        if self.alone or name not in ("auto", "cuda") or not count:
+        if self.is_single or name not in ("auto", "cuda") or not count:
             return name
         return f"cuda:{self.local_rank % count}"
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in their order; empty but in the first."""
-        if self.alone:
+        """Gather a value of every process: a list in the order of ranks in the main process, an empty one elsewhere."""
+        if self.is_single:
             return [value]
-        values: list[T | None] | None = [None] * self.shard.world if self.first else None
-        with self._talking():
+        values: list[T | None] | None = [None] * self.shard.world if self.is_main else None
+        with self._collective_errors():
             dist.gather_object(value, values, dst=0)
         return values or []  # type: ignore[return-value]
 
     def in_list_order(self, items: Iterable[T]) -> Iterator[T]:
-        """Items of the shard, one per image -> those of all processes in the order of the list; none but in the first.
+        """Gather items of the shard, one per image: yield those of all processes in the order of the list.
 
-        One run of every process is in memory at a time. Every process must use up the iterator.
+        Other processes than the main one yield nothing, but must also exhaust the iterator. One chunk of every process
+        is in memory at a time.
         """
-        if self.alone:
+        if self.is_single:
             yield from items
             return
         rest = iter(items)
         while True:
-            parts = self.gather(list(islice(rest, self.shard.run)))
+            parts = self.gather(list(islice(rest, self.shard.chunk_size)))
             more = [any(parts)]
-            with self._talking():
+            with self._collective_errors():
                 dist.broadcast_object_list(more)
             if not more[0]:
                 return
             yield from chain.from_iterable(parts)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """A UserError of any process ends all of them: the first raises it, the others leave without a word."""
-        if self.alone:
+    def raise_everywhere(self) -> Iterator[None]:
+        """End all processes on a UserError of any: the main process raises it, the others exit silently."""
+        if self.is_single:
             yield
             return
-        mine = None
+        own_error = None
         try:
             yield
         except UserError as error:
-            mine = str(error)
+            own_error = str(error)
         errors: list[str | None] = [None] * self.shard.world
-        with self._talking():
-            dist.all_gather_object(errors, mine)
-        found = next((text for text in errors if text is not None), None)
-        if found is not None:
-            # The first process has the exit code; a second failure would be one more report of torchrun.
-            raise UserError(found) if self.first else SystemExit(0)
+        with self._collective_errors():
+            dist.all_gather_object(errors, own_error)
+        message = next((text for text in errors if text is not None), None)
+        if message is not None:
+            # The main process has the exit code; a second failure would be one more report of torchrun.
+            raise UserError(message) if self.is_main else SystemExit(0)
 
     @contextmanager
-    def _talking(self) -> Iterator[None]:
+    def _collective_errors(self) -> Iterator[None]:
+        """Turn the RuntimeError of a collective operation, of which a process has died, into one line or an exit."""
         try:
             yield
-        except RuntimeError:  # the other end of a connection is gone, and has said why
-            if self.first:
+        except RuntimeError:  # the other end of a connection is gone, and has printed why
+            if self.is_main:
                 raise UserError("another process of this evaluation has ended; see its message") from None
             raise SystemExit(1) from None
 
     def once_per_machine(self, make: Callable[[], T]) -> T:
-        """`make()` in one process of each machine, then in the others, which find what it has left in a cache."""
+        """Call `make()` in one process of each machine, then in its others, which find the cache filled."""
         made = None
-        with self.together():
+        with self.raise_everywhere():
             if self.local_rank == 0:
                 made = make()
-        with self.together():
+        with self.raise_everywhere():
             return make() if made is None else made
 
 
 def launched_processes() -> tuple[int, int] | None:
-    """Processes per machine and machines, if torchrun or srun has started this process; else None.
+    """Read (processes per machine, machines) from the environment of torchrun or srun; None without such a launcher.
 
-    Raises UserError where machines have different numbers of processes.
+    Raises UserError if machines have different numbers of processes.
     """
     environment = os.environ
     if TorchElasticEnvironment.detect():
@@ -144,7 +146,7 @@ def launched_processes() -> tuple[int, int] | None:
 
 
 def cluster_environment() -> ClusterEnvironment:
-    """How the processes of this run find one another. Raises UserError for a Slurm job that Lightning does not take."""
+    """Choose Lightning's environment, by which processes find one another. Raises UserError for unusable Slurm jobs."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if launched_processes() is None:
@@ -158,36 +160,38 @@ def cluster_environment() -> ClusterEnvironment:
 
 
 @contextmanager
-def process_group(processes: int, run: int) -> Iterator[ProcessGroup]:
-    """The group of a shared evaluation, for the length of the block; lists are shared in runs of `run` images.
+def process_group(processes: int, chunk_size: int) -> Iterator[ProcessGroup]:
+    """Open the process group of a shared evaluation for the block; lists are divided in chunks of `chunk_size` images.
 
     The processes are those of torchrun or srun, if one of them started this one; otherwise `processes` on this machine,
-    for which this command is started again. Only counts and text travel, so they talk through gloo on any device.
-    Raises UserError when both disagree.
+    for which this command is started again. Only counts and text are exchanged, by gloo on any device. Raises UserError
+    if `processes` and the launcher disagree.
     """
     launched = launched_processes()
-    most = max(available_cores(), FEW)
+    most = max(available_cores(), ALWAYS_ALLOWED)
     if not 1 <= processes <= most:
         raise UserError(f"--processes: {shown(processes)} is not a number of processes; use 1 to {most}")
     local, machines = launched or (processes, 1)
     if processes not in (1, local):
         raise UserError(f"--processes: {processes}, but the launcher started {local} on this machine; leave it out")
     if local * machines == 1:
-        yield ProcessGroup(Shard(run=run))
+        yield ProcessGroup(Shard(chunk_size=chunk_size))
         return
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
-    for library in ("lightning.fabric", "lightning.pytorch"):  # whichever was imported last does the talking
+    for library in ("lightning.fabric", "lightning.pytorch"):  # the one imported last prints its messages
         logging.getLogger(library).setLevel(logging.WARNING)
-    strategy = DDPStrategy(cluster_environment=cluster_environment(), process_group_backend="gloo", timeout=PATIENCE)
+    strategy = DDPStrategy(
+        cluster_environment=cluster_environment(), process_group_backend="gloo", timeout=COLLECTIVE_TIMEOUT
+    )
     fabric = Fabric(accelerator="cpu", devices=local, num_nodes=machines, strategy=strategy)
     fabric.launch()
-    shard = Shard(fabric.global_rank, fabric.world_size, run)
+    shard = Shard(fabric.global_rank, fabric.world_size, chunk_size)
     try:
         with warnings.catch_warnings():
             if shard.rank:
-                warnings.simplefilter("ignore")  # the first process says the same
+                warnings.simplefilter("ignore")  # the main process gives the same warnings
             yield ProcessGroup(shard, fabric.local_rank, local)
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Sums that a loss takes over the processes of a distributed training."""
+"""Reduces values over the processes of a distributed training."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Any shape -> the same shape, without gradient: its mean over all processes; itself where there is only one.
+    """Average a tensor of any shape over all processes, without gradient; with one process, return it detached.
 
-    For the divisor of a loss. DDP averages gradients, so a loss that every process divides by this mean has the
-    gradient of one process that sees the whole batch. Every process must call it equally often.
+    For the divisor of a loss: DDP averages gradients, so a loss that every process divides by this mean has the
+    gradient of one process with the whole batch. Every process must call it equally often.
     """
     value = value.detach()
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:

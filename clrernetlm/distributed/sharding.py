@@ -1,4 +1,4 @@
-"""A list of images shared out over processes."""
+"""Divides a list of images among processes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of process `rank` of `world`: every `world`-th run of `run` neighbours, each with one process only.
+    """The part of a list that process `rank` of `world` takes: every `world`-th chunk of `chunk_size` neighbours.
 
-    The last run of a list may be shorter, and a shard may be empty. Runs of the length of a batch give all processes
-    together the very batches of one process.
+    Every item is in one shard. The last chunk of a list may be shorter, and a shard may be empty. With chunks of the
+    size of a batch, the batches of all processes together are those of a single process.
     """
 
     rank: int = 0
     world: int = 1
-    run: int = 1
+    chunk_size: int = 1
 
-    def holds(self, number: int) -> bool:
-        """Whether the item of this number, from 0, is in the shard."""
-        return number // self.run % self.world == self.rank
+    def holds(self, index: int) -> bool:
+        """Check whether the item of this index, from 0, is in the shard."""
+        return index // self.chunk_size % self.world == self.rank
 
     def pick(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The shard's items of the whole list, one by one."""
-        return (item for number, item in enumerate(items) if self.holds(number))
+        """Yield the shard's items out of those of the whole list."""
+        return (item for index, item in enumerate(items) if self.holds(index))

@@ -52,7 +52,7 @@ def bring_lines(group: ProcessGroup, shard_file: Path, replaced: Callable[[], Ab
     """
     with open(shard_file, encoding="utf-8") as rows:
         lines = group.in_list_order(rows)
-        if not group.first:
+        if not group.is_main:
             _use_up(lines)
             return
         with replaced() as temporary, open(temporary, "w", encoding="utf-8") as merged:

@@ -42,7 +42,7 @@ def observe_split(
     `what` is done, for the progress bar, which the first process shows. Raises UserError for a frame larger than the
     canvas of the metric.
     """
-    shard = shard or Shard(run=config.data.batch_size)
+    shard = shard or Shard(chunk_size=config.data.batch_size)
     loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
     for batch in progress(loader, what, shown=shard.rank == 0):
         for meta in batch["metainfo"]:

@@ -95,7 +95,7 @@ def score_detector(
                 lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
             )
         )
-        with group.together():
+        with group.raise_everywhere():
             predict_split(config, model, split, shard_folder, group.shard, **results)
             counts = score_folder(config, split, shard_folder, group)
             sweep = sweep_confidence(
@@ -107,7 +107,7 @@ def score_detector(
         if out or report:
             bring_predictions(group, config, split, shard_folder, folder, **results)
             bring_viewports(group, config, shard_folder, folder)
-        if not group.first:
+        if not group.is_main:
             return {}
         result = counts.to_dict() | {"sweep": sweep.to_dict()}
         Console().print(result_table(result, title=f"{config.name}: {result['images']} images"))
@@ -138,7 +138,7 @@ def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tu
         return stack.enter_context(temporary_folder())
 
     folder = Path(out) if out else temporary()
-    return folder, folder if group.alone else temporary()
+    return folder, folder if group.is_single else temporary()
 
 
 def require_writable(
@@ -203,7 +203,7 @@ def bring_predictions(
     overwrite: bool = False,
 ) -> None:
     """The scored predictions that all processes left -> `folder` in the first process."""
-    if not group.alone:
+    if not group.is_single:
         results = ResultFolder(folder, overwrite=overwrite)
         bring_lane_files(group, image_list(config, split), config.data.root, shard_folder, results, source)
         bring_lines(group, shard_folder / PREDICTIONS_FILE, lambda: results.replacing(PREDICTIONS_FILE, source))
@@ -212,7 +212,7 @@ def bring_predictions(
 
 def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
     """The same for the log of the viewports, where there is one."""
-    if not group.alone and config.model.viewport_mode == "auto":
+    if not group.is_single and config.model.viewport_mode == "auto":
         bring_lines(group, shard_folder / VIEWPORTS_FILE, lambda: replacing(folder / VIEWPORTS_FILE))
 
 
@@ -243,7 +243,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         workers=max(1, available_cores() // group.local_world),
         per_image=folder / PER_IMAGE_FILE,
         overwrite=True,  # what is there has been checked before the work began
-        progress=group.first and sys.stderr.isatty(),
+        progress=group.is_main and sys.stderr.isatty(),
         shard=group.shard,
     )
 

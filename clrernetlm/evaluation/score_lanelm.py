@@ -74,8 +74,8 @@ def score_lanelm(
     names = mode_names(protocol)
     results = require_writable(config, checkpoint, split, out, json, report, overwrite, modes=[*names])
     with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
-        with group.together():
-            if protocol.shuffle_images and not group.alone:
+        with group.raise_everywhere():
+            if protocol.shuffle_images and not group.is_single:
                 raise UserError("--shuffle-images: images swap features with their neighbours; use one process")
         folder, shard_folder = result_folders(group, out, stack)
         model = group.once_per_machine(
@@ -84,7 +84,7 @@ def score_lanelm(
         assert isinstance(model, DetectorReader)
         sweeps: dict[str, Sweep] = {}
         scores: dict[str, ScoreLog] = {}
-        with group.together():
+        with group.raise_everywhere():
             log = predict_modes(config, model, protocol, split, shard_folder, group.shard, **results)
             counts = {name: score_folder(config, split, shard_folder / name, group) for name in names}
             for name in (DETECTOR, NONE):
@@ -103,7 +103,7 @@ def score_lanelm(
             for name in names:
                 bring_predictions(group, config, split, shard_folder / name, folder / name, **results)
             bring_viewports(group, config, shard_folder, folder)
-        if not group.first:
+        if not group.is_main:
             return {}
         document: dict[str, Any] = {
             "detector": scored[DETECTOR],

@@ -35,7 +35,7 @@ def rejection(scores: ArrayLike, true: ArrayLike, threshold: float) -> dict[str,
     }
 
 
-def trade_off(scores: ArrayLike, true: ArrayLike) -> dict[str, Any]:
+def rejection_curve(scores: ArrayLike, true: ArrayLike) -> dict[str, Any]:
     """(N,) scores, (N,) bool -> JSON: the most false ones a threshold rejects at each allowed loss of true ones.
 
     `curve` has a point (allowed loss, threshold, false_rejected, true_lost) per percent, `best` is the one at 3 %;
@@ -68,7 +68,7 @@ def verification(
 ) -> dict[str, Any]:
     """(N,) scores of proposals by the detector and by LaneLM, (N,) which are true -> JSON of counts and both scores.
 
-    Per score: what its own threshold rejects (`configured`), and its `trade_off`.
+    Per score: what its own threshold rejects (`configured`), and its `rejection_curve`.
     """
     is_true = np.asarray(true, bool)
     judges = {"detector": (detector, detector_threshold), "lanelm": (lanelm, lanelm_threshold)}
@@ -76,7 +76,7 @@ def verification(
         "true": int(is_true.sum()),
         "false": int((~is_true).sum()),
         **{
-            name: {"configured": rejection(scores, is_true, threshold), **trade_off(scores, is_true)}
+            name: {"configured": rejection(scores, is_true, threshold), **rejection_curve(scores, is_true)}
             for name, (scores, threshold) in judges.items()
         },
     }

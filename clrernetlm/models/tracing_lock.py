@@ -1,8 +1,8 @@
-"""Lets threads and forked processes use PyTorch together: networks run side by side, tracing happens alone.
+"""Lock for PyTorch in several threads and forked processes: networks run in parallel, tracing is exclusive.
 
-Exporting and torch.compile trace a network with torch.fx, which replaces `nn.Module.__call__` for the whole process
-while it does: a network that another thread runs or builds at that moment fails. Networks run inside `running`, and
-whatever traces does it inside `tracing`.
+Exporting and torch.compile trace a network with torch.fx, which meanwhile replaces `nn.Module.__call__` for the whole
+process: a network that another thread runs or builds at that moment fails. Code that runs networks is put inside
+`running`, code that traces inside `tracing`.
 """
 
 from __future__ import annotations
@@ -15,84 +15,85 @@ from contextlib import contextmanager
 import torch
 
 
-class SharedUse:
-    """Many users at a time, or one that is alone. A thread may enter again what it holds, but not trace while it runs.
+class TracingLock:
+    """A readers-writer lock: any number of threads run networks, or one thread traces.
 
-    Whoever waits to be alone goes before users that come later.
+    Reentrant, but a thread that runs a network cannot start to trace. Threads that wait to trace go before those that
+    come later to run.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._users = 0
-        self._waiting = 0
-        self._alone: int | None = None  # the thread that is
-        self._held = threading.local()  # how often this thread has entered
+        self._runners = 0  # threads that run networks
+        self._waiting = 0  # threads that wait to trace
+        self._tracer: int | None = None  # identifier of the thread that traces
+        self._held = threading.local()  # how often this thread has entered `running`
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Use networks beside other threads; waits while one is alone."""
+        """Run networks in parallel with other threads; waits while a thread traces."""
         own, depth = threading.get_ident(), getattr(self._held, "depth", 0)
-        counts = not depth and self._alone != own
-        if counts:
+        outermost = not depth and self._tracer != own
+        if outermost:
             with self._changed:
-                self._changed.wait_for(lambda: self._alone is None and not self._waiting)
-                self._users += 1
+                self._changed.wait_for(lambda: self._tracer is None and not self._waiting)
+                self._runners += 1
         self._held.depth = depth + 1
         try:
             yield
         finally:
             self._held.depth = depth
-            if counts:
+            if outermost:
                 with self._changed:
-                    self._users -= 1
+                    self._runners -= 1
                     self._changed.notify_all()
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
-        """Be the only one; waits until nobody runs a network."""
+        """Trace exclusively; waits until no other thread runs or traces a network."""
         own = threading.get_ident()
-        if self._alone == own:
+        if self._tracer == own:
             yield
             return
         with self._changed:
             self._waiting += 1
             try:
-                self._changed.wait_for(lambda: self._alone is None and not self._users)
-                self._alone = own
+                self._changed.wait_for(lambda: self._tracer is None and not self._runners)
+                self._tracer = own
             finally:
                 self._waiting -= 1
         try:
             yield
         finally:
             with self._changed:
-                self._alone = None
+                self._tracer = None
                 self._changed.notify_all()
 
 
-_use = SharedUse()
-_has_run = False
+_lock = TracingLock()
+_has_run = False  # whether this process has run a network
 
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Build or run networks beside other threads that do; see `SharedUse.running`."""
+    """Build or run networks in parallel with other threads; see `TracingLock.running`."""
     global _has_run
     _has_run = True
-    with _use.running():
+    with _lock.running():
         yield
 
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Trace or compile a network while no other thread runs one; see `SharedUse.tracing`."""
-    with _use.tracing():
+    """Trace or compile a network while no other thread runs one; see `TracingLock.tracing`."""
+    with _lock.tracing():
         yield
 
 
 def _after_fork() -> None:
-    """Make PyTorch usable in a forked child: none of the threads that held something or computed lives there."""
-    global _use
-    _use = SharedUse()
+    """Make PyTorch usable in a forked child, in which the threads that held the lock or computed do not exist."""
+    global _lock
+    _lock = TracingLock()
     if _has_run:  # the child would wait for ever for the OpenMP threads that its parent has started
         torch.set_num_threads(1)
 

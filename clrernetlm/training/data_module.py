@@ -60,7 +60,7 @@ class LaneDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
-        shard = Shard(rank, world, run=max(1, self.config.data.batch_size // world))
+        shard = Shard(rank, world, chunk_size=max(1, self.config.data.batch_size // world))
         return build_loader(self.config, "val", shard, equal=True)
 
 

@@ -21,7 +21,7 @@ def roads(tmp_path_factory):
 def loader_of(roads, workers):
     config = small_config(roads, roads / "run")
     config.data.num_workers = workers
-    return build_loader(config, "val", Shard(run=2))
+    return build_loader(config, "val", Shard(chunk_size=2))
 
 
 @pytest.mark.parametrize(("free", "warns"), [(1e5, True), (1e9, False)])

@@ -228,8 +228,8 @@ def test_numbers_of_processes_that_do_not_fit(monkeypatch, processes, environmen
 def test_one_process_of_a_launcher_needs_no_other(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     with process_group(1, 4) as group:
-        assert group.alone
-        assert group.first
+        assert group.is_single
+        assert group.is_main
         assert list(group.in_list_order("abc")) == ["a", "b", "c"]
 
 

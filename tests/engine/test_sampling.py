@@ -55,7 +55,7 @@ def test_shards_hold_each_image_exactly_once(length, world, run, equal, rank):
     shards = [list(sampler) for sampler in samplers]
     assert sorted(chain(*chain(*shards))) == list(range(length))
     assert [len(sampler) for sampler in samplers] == [len(shard) for shard in shards]
-    whole = list(ShardBatches(length, Shard(run=run)))
+    whole = list(ShardBatches(length, Shard(chunk_size=run)))
     assert sorted(batch for batch in chain(*shards) if batch) == whole, "the batches of one process"
     if equal:
         assert len({len(shard) for shard in shards}) == 1

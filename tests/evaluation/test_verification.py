@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.metrics.verification import rejection, trade_off, true_proposals, verification
+from clrernetlm.metrics.verification import rejection, rejection_curve, true_proposals, verification
 
 
 def test_true_proposals_are_matched_one_to_one():
@@ -27,7 +27,7 @@ def test_shares_counted_by_hand():
     # A score that reaches the threshold passes.
     assert rejection(scores, true, 0.3)["false_rejected"] == 0.5
     assert rejection([0.5], [True], 0.9) == {"threshold": 0.9, "false_rejected": None, "true_lost": 1.0}
-    figures = trade_off(scores, true)
+    figures = rejection_curve(scores, true)
     # Nothing lost: up to 0.2 only the first false one goes. One of three lost: both go.
     assert figures["best"] == {"allowed": 0.03, "threshold": 0.2, "false_rejected": 0.5, "true_lost": 0.0}
     assert figures["curve"][33]["false_rejected"] == 0.5
@@ -38,7 +38,7 @@ def test_shares_counted_by_hand():
 def test_no_threshold_beats_the_curve(proposals):
     scores = np.array([score / 6 for score, _ in proposals])
     true = np.array([flag for _, flag in proposals])
-    figures = trade_off(scores, true)
+    figures = rejection_curve(scores, true)
     if true.all() or not true.any():
         assert figures == {"curve": [], "best": None}
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.nesting import CONTAINERS, TooMuch, check_nesting
+from clrernetlm.core.nesting import CONTAINERS, SizeLimitError, check_nesting
 
 # Top-level names by which such a file is known; our own files define `config` and import clrernetlm.
 SIGNATURE = {
@@ -107,7 +107,7 @@ def parse_file(path: Path, above: tuple[Path, ...] = (), files: list[Path] | Non
         if len(tree.body) > MAX_STATEMENTS:
             raise UserError(f"{path}: more than {MAX_STATEMENTS} statements, which no config has; check the path")
         return _Reader(path, above, files).read(tree)
-    except TooMuch as error:
+    except SizeLimitError as error:
         raise UserError(f"{path}: {error}; write it out") from None
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid Python ({error.msg})") from None
@@ -212,7 +212,7 @@ class _Reader:
             return self._evaluate(node)
         except _Unknown as unknown:
             return NotUnderstood(f"{self._place(node)}: {unknown}")
-        except TooMuch:
+        except SizeLimitError:
             raise
         except (ArithmeticError, TypeError, ValueError, KeyError, IndexError) as error:
             return NotUnderstood(f"{self._place(node)}: `{_source(node)}` fails ({type(error).__name__})")
@@ -254,10 +254,10 @@ class _Reader:
         return value
 
     def _counted(self, built: Any) -> Any:
-        """The same value; raises TooMuch when the file has built too many like it."""
+        """Return `built` after counting its items; raises SizeLimitError when the file has built too many."""
         self.built += len(built) if isinstance(built, str | list | tuple | dict) else 0
         if self.built > MAX_BUILT:
-            raise TooMuch(f"more than {MAX_BUILT} items and characters built")
+            raise SizeLimitError(f"more than {MAX_BUILT} items and characters built")
         return built
 
     def _key(self, node: ast.expr) -> Any:

@@ -3,11 +3,11 @@
 import threading
 import time
 
-from clrernetlm.models.tracing_lock import SharedUse
+from clrernetlm.models.tracing_lock import TracingLock
 
 
 def test_tracing_waits_for_networks_and_networks_for_tracing() -> None:
-    use, events = SharedUse(), []
+    use, events = TracingLock(), []
     runs, may_end = threading.Event(), threading.Event()
 
     def run() -> None:
@@ -41,7 +41,7 @@ def test_tracing_waits_for_networks_and_networks_for_tracing() -> None:
 
 
 def test_networks_run_side_by_side_and_inside_each_other() -> None:
-    use, together = SharedUse(), threading.Barrier(3)
+    use, together = TracingLock(), threading.Barrier(3)
 
     def run() -> None:
         with use.running():
@@ -59,7 +59,7 @@ def test_networks_run_side_by_side_and_inside_each_other() -> None:
 
 
 def test_an_error_leaves_nothing_locked() -> None:
-    use = SharedUse()
+    use = TracingLock()
     for context in (use.running, use.tracing):
         try:
             with context():

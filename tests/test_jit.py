@@ -39,7 +39,7 @@ def test_no_kernel_is_kept_beside_the_sources() -> None:
 def test_every_kernel_is_compiled_by_the_same_decorator() -> None:
     package = Path(clrernetlm.__file__).parent
     numbas = re.compile(r"\b(njit|vectorize|numba\.jit)\b")
-    assert {path.name for path in package.rglob("*.py") if numbas.search(path.read_text())} == {"jit.py"}
+    assert {path.name for path in package.rglob("*.py") if numbas.search(path.read_text())} == {"numba_jit.py"}
 
 
 def test_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from clrernetlm.core.numba_jit import Floats, Ints, kernel
+from clrernetlm.core.arrays import Float64Array, Int64Array
+from clrernetlm.core.numba_jit import kernel
 
 
 @kernel
-def lanes_on_rows(points: Floats, starts: Ints, rows: Floats, margin: float, extend: bool, found: Floats) -> None:
+def lanes_on_rows(
+    points: Float64Array, starts: Int64Array, rows: Float64Array, margin: float, extend: bool, found: Float64Array
+) -> None:
     """Lanes as `join_lanes` lays them, (M, 2) and (L + 1,), and descending `rows` (R,) -> x in `found` (L, R).
 
     NaN where a lane has no x. Ends reach `margin` pixels further than their points: rounding must not cost a row.
@@ -35,7 +38,7 @@ def lanes_on_rows(points: Floats, starts: Ints, rows: Floats, margin: float, ext
 
 
 @kernel
-def x_on_rows(points: Floats, rows: Floats, found: Floats) -> None:
+def x_on_rows(points: Float64Array, rows: Float64Array, found: Float64Array) -> None:
     """(N, 2) points, y strictly descending, and descending `rows` (R,) -> x on the rows in `found` (R,).
 
     Between the points the spline through them, of degree min(3, N - 1) in y, whose third derivative is continuous at
@@ -69,7 +72,7 @@ def x_on_rows(points: Floats, rows: Floats, found: Floats) -> None:
 
 
 @kernel
-def _slopes(points: Floats) -> Floats:
+def _slopes(points: Float64Array) -> Float64Array:
     """dx/dy of the spline at its points (N, 2), N > 1."""
     n = len(points)
     h = np.empty(n - 1)

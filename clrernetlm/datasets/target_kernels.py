@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.lane_kernels import x_on_rows
-from clrernetlm.core.numba_jit import Floats, kernel
+from clrernetlm.core.numba_jit import kernel
 from clrernetlm.models.clrernet.targets import EMPTY, LENGTH, ROWS, THETA, VALID, X0, Y0
 
 
 @kernel
-def encode_lane(points: Floats, rows: Floats, width: float, official: bool, target: Floats) -> int:
+def encode_lane(points: Float64Array, rows: Float64Array, width: float, official: bool, target: Float64Array) -> int:
     """(N, 2) points, y strictly descending, and `rows` (R,) -> `target` (6 + R,), and how many rows show the lane.
 
     The target only means something when two rows or more do. `official` puts the x's off the image first.

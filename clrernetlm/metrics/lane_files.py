@@ -6,17 +6,18 @@ import os
 
 import numpy as np
 
+from clrernetlm.core.arrays import ByteArray, Float64Array, Int64Array
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.lane import MOST_BYTES, read_lines, require_few_lanes
-from clrernetlm.core.numba_jit import Bytes, Floats, Ints, kernel
+from clrernetlm.core.numba_jit import kernel
 from clrernetlm.core.text_files import open_at_once
 
-POWERS_OF_TEN = 10.0 ** np.arange(23)  # all exact in float64
+POWERS_OF_TEN = np.asarray(10.0 ** np.arange(23), np.float64)  # all exact in float64
 MANTISSA_LIMIT = 1 << 53  # up to here a whole number / a power of ten is the float64 nearest to the decimal
 
 
 @kernel
-def _parse(text: Bytes, powers: Floats) -> tuple[bool, Floats, Ints]:
+def _parse(text: ByteArray, powers: Float64Array) -> tuple[bool, Float64Array, Int64Array]:
     """(bytes,) uint8 -> (understood, values (n,), values up to the end of each line (lines + 1,)).
 
     Understands plain decimals, blanks and line ends only. Everything else, right or wrong, is left to Python.
@@ -62,7 +63,7 @@ def _parse(text: Bytes, powers: Floats) -> tuple[bool, Floats, Ints]:
     return True, values[:count], stops[: lines + 1]
 
 
-def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Floats, Ints]:
+def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Float64Array, Int64Array]:
     """Lanes of one file as points (n, 2) x, y and stops (lanes + 1,): lane i is points[stops[i]:stops[i + 1]].
 
     `missing_is_empty`: a file that does not exist has no lanes. Raises UserError naming file and line otherwise, as

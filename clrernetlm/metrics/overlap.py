@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clrernetlm.core.numba_jit import Bools, Bytes, Floats, Ints, Ints32, kernel
+from clrernetlm.core.arrays import BoolArray, ByteArray, Float64Array, Int32Array, Int64Array
+from clrernetlm.core.numba_jit import kernel
 from clrernetlm.metrics.raster import Size, disc_profile, disc_radius, run_capacity, segment_runs
 from clrernetlm.metrics.splines import POINT_LIMIT, distinct_points, natural_curve, parametric_curve
 
@@ -35,17 +36,17 @@ class Pen(NamedTuple):
     """
 
     width: int
-    profile: Ints
-    states: Bytes
-    stencils: Ints32
+    profile: Int64Array
+    states: ByteArray
+    stencils: Int32Array
 
 
 class Rows(NamedTuple):
     """A drawn lane: first and last column of every row (H,), and `slots`: 0, or 1 + index of the torn row's pixels."""
 
-    left: Ints32
-    right: Ints32
-    slots: Ints32
+    left: Int32Array
+    right: Int32Array
+    slots: Int32Array
 
 
 @lru_cache(maxsize=8)
@@ -109,7 +110,7 @@ def _has_stencil(pen: Pen, x0: int, y0: int, x1: int, y1: int, size: Size) -> bo
 
 
 @kernel
-def _merge_runs(lane: Rows, runs: Ints, count: int) -> None:
+def _merge_runs(lane: Rows, runs: Int64Array, count: int) -> None:
     """Join runs (row, first column, last column) into a lane's intervals; rows that fall apart get slot 1."""
     for i in range(count):
         row, a, b = runs[i, 0], runs[i, 1], runs[i, 2]
@@ -120,7 +121,7 @@ def _merge_runs(lane: Rows, runs: Ints, count: int) -> None:
 
 
 @kernel
-def _merge_stencil(lane: Rows, stencils: Ints32, dx: int, dy: int, x: int, top: int, rows: int) -> None:
+def _merge_stencil(lane: Rows, stencils: Int32Array, dx: int, dy: int, x: int, top: int, rows: int) -> None:
     """Join a stencil's intervals, moved by x columns and `top` rows, into a lane's; slots as in `_merge_runs`.
 
     Unsigned indices (never counted from the end) and plain int32 let the compiler turn the loop into SIMD code.
@@ -138,7 +139,7 @@ def _merge_stencil(lane: Rows, stencils: Ints32, dx: int, dy: int, x: int, top: 
 
 
 @kernel
-def draw_intervals(pen: Pen, curve: Ints, lane: Rows, runs: Ints, size: Size) -> None:
+def draw_intervals(pen: Pen, curve: Int64Array, lane: Rows, runs: Int64Array, size: Size) -> None:
     """Draw a curve (n, 2) of pixels as one interval per row into an empty lane; torn rows get slot 1."""
     radius = len(pen.profile) // 2
     for i in range(1, len(curve)):
@@ -151,7 +152,9 @@ def draw_intervals(pen: Pen, curve: Ints, lane: Rows, runs: Ints, size: Size) ->
 
 
 @kernel
-def paint_torn_rows(pen: Pen, curve: Ints, slots: Ints32, pixels: Bools, runs: Ints, size: Size) -> None:
+def paint_torn_rows(
+    pen: Pen, curve: Int64Array, slots: Int32Array, pixels: BoolArray, runs: Int64Array, size: Size
+) -> None:
     """Draw a curve again, only the rows with slots[row] > 0, pixel by pixel into pixels[slots[row] - 1] (W,)."""
     radius = len(pen.profile) // 2
     for i in range(1, len(curve)):
@@ -171,7 +174,7 @@ def paint_torn_rows(pen: Pen, curve: Ints, slots: Ints32, pixels: Bools, runs: I
 
 
 @kernel
-def whole_pixel_curve(points: Floats, official: bool) -> Ints:
+def whole_pixel_curve(points: Float64Array, official: bool) -> Int64Array:
     """(n, 2) float64 points of a lane, n >= 2 -> (m, 2) int64 pixels its thick line runs through, m >= 2.
 
     Pixels equal to the one before them are left out: they would draw the same disc again.
@@ -197,7 +200,7 @@ def whole_pixel_curve(points: Floats, official: bool) -> Ints:
 
 
 @kernel
-def shared_pixels(a: Rows, a_pixels: Bools, b: Rows, b_pixels: Bools) -> int:
+def shared_pixels(a: Rows, a_pixels: BoolArray, b: Rows, b_pixels: BoolArray) -> int:
     """Number of pixels that two lanes have in common; `a_pixels`, `b_pixels` are those of their torn rows."""
     shared = 0
     for row in range(len(a.left)):
@@ -217,7 +220,9 @@ def shared_pixels(a: Rows, a_pixels: Bools, b: Rows, b_pixels: Bools) -> int:
 
 
 @kernel
-def image_ious(points: Floats, stops: Ints, predictions: int, official: bool, pen: Pen, size: Size) -> Floats:
+def image_ious(
+    points: Float64Array, stops: Int64Array, predictions: int, official: bool, pen: Pen, size: Size
+) -> Float64Array:
     """(n_pred, n_gt) IoU of one image's lanes; lane i is points[stops[i]:stops[i + 1]], predictions first."""
     lengths = stops[1:] - stops[:-1]
     compared = np.arange(len(lengths)) if official else np.flatnonzero(lengths >= 2)

@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from clrernetlm.core.numba_jit import Ints, kernel
+from clrernetlm.core.arrays import Int64Array
+from clrernetlm.core.numba_jit import kernel
 
 Size = tuple[int, int]  # width, height of the image in pixels
 SHIFT = 16
@@ -28,7 +29,7 @@ def disc_radius(width: int) -> int:
 
 
 @kernel
-def disc_profile(radius: int) -> Ints:
+def disc_profile(radius: int) -> Int64Array:
     """(2 * radius + 1,) half width of a disc on each of its rows, by the midpoint circle algorithm."""
     profile = np.zeros(2 * radius + 1, np.int64)
     x, y, error, plus, minus = radius, 0, 0, 1, 2 * radius - 1
@@ -60,7 +61,7 @@ def _quotient(a: int, b: int) -> int:
 
 
 @kernel
-def _add_run(runs: Ints, count: int, row: int, left: int, right: int, size: Size) -> int:
+def _add_run(runs: Int64Array, count: int, row: int, left: int, right: int, size: Size) -> int:
     """Append a run cut to the image's columns; `row` is inside. Returns the new count."""
     left, right = max(left, 0), min(right, size[0] - 1)
     if left > right:
@@ -70,7 +71,7 @@ def _add_run(runs: Ints, count: int, row: int, left: int, right: int, size: Size
 
 
 @kernel
-def _add_disc(runs: Ints, count: int, x: int, y: int, profile: Ints, size: Size) -> int:
+def _add_disc(runs: Int64Array, count: int, x: int, y: int, profile: Int64Array, size: Size) -> int:
     radius = len(profile) // 2
     for row in range(max(y - radius, 0), min(y + radius, size[1] - 1) + 1):
         half = profile[row - y + radius]
@@ -79,7 +80,7 @@ def _add_disc(runs: Ints, count: int, x: int, y: int, profile: Ints, size: Size)
 
 
 @kernel
-def _next_edge(corners: Ints, corner: int, way: int, row: int, edges_left: int) -> tuple[int, int, int, int, int]:
+def _next_edge(corners: Int64Array, corner: int, way: int, row: int, edges_left: int) -> tuple[int, int, int, int, int]:
     """First edge from `corner` on, going `way` corners further each time, that ends below `row`.
 
     Returns (corner it leaves, row it ends on, x there it starts from, its step in x per row, edges left); -1 edges
@@ -98,7 +99,7 @@ def _next_edge(corners: Ints, corner: int, way: int, row: int, edges_left: int) 
 
 
 @kernel
-def _add_fill(runs: Ints, count: int, corners: Ints, size: Size) -> int:
+def _add_fill(runs: Int64Array, count: int, corners: Int64Array, size: Size) -> int:
     """The inside of a convex quadrilateral, corners (4, 2) in fixed point, in order around it.
 
     Two walkers leave the topmost corner, one each way round, and advance by a constant step in x per row.
@@ -169,7 +170,7 @@ def _clip(x0: int, y0: int, x1: int, y1: int, right: int, bottom: int) -> tuple[
 
 
 @kernel
-def _add_outline(runs: Ints, count: int, x0: int, y0: int, x1: int, y1: int, size: Size) -> int:
+def _add_outline(runs: Int64Array, count: int, x0: int, y0: int, x1: int, y1: int, size: Size) -> int:
     """A one-pixel line between two fixed-point places: one pixel per column when it is flat, per row when steep."""
     visible, x0, y0, x1, y1 = _clip(x0, y0, x1, y1, (size[0] << SHIFT) - 1, (size[1] << SHIFT) - 1)
     if not visible:
@@ -192,7 +193,9 @@ def _add_outline(runs: Ints, count: int, x0: int, y0: int, x1: int, y1: int, siz
 
 
 @kernel
-def segment_runs(runs: Ints, x0: int, y0: int, x1: int, y1: int, width: int, profile: Ints, size: Size) -> int:
+def segment_runs(
+    runs: Int64Array, x0: int, y0: int, x1: int, y1: int, width: int, profile: Int64Array, size: Size
+) -> int:
     """Fill `runs` (n, 3) with row, first column, last column of everything one segment draws; returns how many.
 
     `x0, y0, x1, y1` are whole pixels. The fill comes first: it touches the discs, and those touch the outline.

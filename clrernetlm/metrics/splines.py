@@ -11,13 +11,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.core.numba_jit import Floats, kernel
+from clrernetlm.core.arrays import Float64Array
+from clrernetlm.core.numba_jit import kernel
 
 POINT_LIMIT = float(1 << 30)  # coordinates are clamped to it, so that squares and fixed point cannot overflow
 
 
 @kernel
-def distinct_points(points: Floats) -> Floats:
+def distinct_points(points: Float64Array) -> Float64Array:
     """(n, 2) -> (m, 2): points that do not lead on from the one before them removed, but never below min(n, 2) points.
 
     A point leads on when it adds to the distance travelled in float64, which is what both curves divide by.
@@ -43,7 +44,7 @@ def distinct_points(points: Floats) -> Floats:
 
 
 @kernel
-def _basis(knots: Floats, degree: int, span: int, u: float, values: Floats) -> None:
+def _basis(knots: Float64Array, degree: int, span: int, u: float, values: Float64Array) -> None:
     """The degree + 1 B-splines that are not zero at `u` in knots[span] <= u < knots[span + 1] (de Boor's recursion)."""
     previous = np.empty(4)
     values[0] = 1.0
@@ -60,7 +61,7 @@ def _basis(knots: Floats, degree: int, span: int, u: float, values: Floats) -> N
 
 
 @kernel
-def _cubic_basis(knots: Floats, span: int, u: float) -> tuple[float, float, float, float]:
+def _cubic_basis(knots: Float64Array, span: int, u: float) -> tuple[float, float, float, float]:
     """`_basis` of degree 3 with the loops written out, as four numbers: most of a lane's time is spent here."""
     l2, l1, l0 = knots[span - 2], knots[span - 1], knots[span]
     r0, r1, r2 = knots[span + 1], knots[span + 2], knots[span + 3]
@@ -78,7 +79,7 @@ def _cubic_basis(knots: Floats, span: int, u: float) -> tuple[float, float, floa
 
 
 @kernel
-def _chord_parameters(points: Floats) -> Floats:
+def _chord_parameters(points: Float64Array) -> Float64Array:
     """(n, 2) -> (n,): distance travelled along the points, as a fraction of the whole."""
     u = np.zeros(len(points))
     for i in range(1, len(points)):
@@ -93,7 +94,7 @@ def _chord_parameters(points: Floats) -> Floats:
 
 
 @kernel
-def _interpolation_knots(u: Floats, degree: int) -> Floats:
+def _interpolation_knots(u: Float64Array, degree: int) -> Float64Array:
     """Knots of the interpolating spline: the data's parameters, or their middles for an even degree."""
     count = len(u)
     knots = np.empty(count + degree + 1)
@@ -109,7 +110,9 @@ def _interpolation_knots(u: Floats, degree: int) -> Floats:
 
 
 @kernel
-def _interpolation_coefficients(points: Floats, u: Floats, knots: Floats, degree: int) -> Floats:
+def _interpolation_coefficients(
+    points: Float64Array, u: Float64Array, knots: Float64Array, degree: int
+) -> Float64Array:
     """Solve the banded collocation system by Givens rotations, one data point at a time, then back substitution.
 
     Same operations in the same order as FITPACK's `parcur` with s = 0 (Dierckx, Curve and Surface Fitting with
@@ -158,7 +161,7 @@ def _interpolation_coefficients(points: Floats, u: Floats, knots: Floats, degree
 
 
 @kernel
-def parametric_curve(points: Floats, samples: int) -> Floats:
+def parametric_curve(points: Float64Array, samples: int) -> Float64Array:
     """(n, 2) -> ((n - 1) * samples + 1, 2): interpolating B-spline of degree min(3, n - 1) over chord length.
 
     Evaluated at uniform parameters. Points must differ from their neighbours, n >= 2; two equal points stay as they
@@ -202,7 +205,7 @@ def parametric_curve(points: Floats, samples: int) -> Floats:
 
 
 @kernel
-def _natural_moments(values: NDArray[np.float32], h: Floats) -> Floats:
+def _natural_moments(values: NDArray[np.float32], h: Float64Array) -> Float64Array:
     """Second derivatives at the knots of the natural cubic spline through `values` (n,), `h` (n - 1,) apart."""
     count = len(values)
     moments = np.zeros(count)
@@ -223,7 +226,7 @@ def _natural_moments(values: NDArray[np.float32], h: Floats) -> Floats:
 
 
 @kernel
-def natural_curve(points: Floats, samples: int) -> Floats:
+def natural_curve(points: Float64Array, samples: int) -> Float64Array:
     """(n, 2) float64 -> ((n - 1) * samples + 1, 2): natural cubic spline over chord length, in float32 precision.
 
     Every segment is cut into `samples` equal steps of chord length, the last point is added as it is. Two points stay

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import ByteArray, Float32Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.textures import TILE, sensor_tile
 
@@ -95,7 +96,7 @@ def develop(
 
 
 @kernel(fastmath=True)
-def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
+def _widen(row: Float32Array, out: Float32Array) -> None:
     """Stretch one row of a light map to the width of the picture."""
     for j in range(row.shape[0] // 3 - 1):
         for c in range(3):
@@ -105,7 +106,16 @@ def _widen(row, out) -> None:  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _develop(canvas, gain, glow, noise, shift_x, shift_y, look, out) -> None:  # type: ignore[no-untyped-def]
+def _develop(
+    canvas: ByteArray,
+    gain: Float32Array,
+    glow: Float32Array,
+    noise: Float32Array,
+    shift_x: int,
+    shift_y: int,
+    look: Float32Array,
+    out: ByteArray,
+) -> None:
     height, width3 = canvas.shape
     step = LIGHT_STEP
     wide = (gain.shape[1] // 3 - 1) * step * 3

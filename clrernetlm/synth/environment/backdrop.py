@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import BgrImage, Float32Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.environment.canvas import Stage
 from clrernetlm.synth.textures import TILE, fractal_tile
@@ -104,7 +105,7 @@ class Curtain:
 
 
 @kernel(fastmath=True)
-def _smooth(tile, v, u):  # type: ignore[no-untyped-def]
+def _smooth(tile: Float32Array, v: float, u: float) -> float:
     """The value of an endless tile of 256 at v, u >= 0, between the four texels around."""
     i, j = int(v), int(u)
     fv, fu = v - np.float32(i), u - np.float32(j)
@@ -115,7 +116,14 @@ def _smooth(tile, v, u):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _paint_curtain(canvas, box, lines, tile, look, shift) -> None:  # type: ignore[no-untyped-def]
+def _paint_curtain(
+    canvas: BgrImage,
+    box: tuple[int, int, int, int],
+    lines: Float32Array,
+    tile: Float32Array,
+    look: Float32Array,
+    shift: int,
+) -> None:
     """Paint the rows and columns in `box`.
 
     `lines` (4, W): rows of crest and foot, metres ahead and clearness of the air per column; `look`: colours of foot,

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import BgrImage, Float32Array, Int64Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.camera.camera import Camera
 from clrernetlm.synth.textures import TILE, cloud_tile, fractal_tile
@@ -97,7 +98,17 @@ def paint_skyline(
 
 
 @kernel(fastmath=True)
-def _paint_band(canvas, first, last, top, foot, texture, shift, shades, look) -> None:  # type: ignore[no-untyped-def]
+def _paint_band(
+    canvas: BgrImage,
+    first: int,
+    last: int,
+    top: Float32Array,
+    foot: Float32Array,
+    texture: Float32Array,
+    shift: Int64Array,
+    shades: Float32Array,
+    look: Float32Array,
+) -> None:
     for y in range(first, last):
         row = texture[(int(y * look[4]) + shift[0]) & 255]
         for x in range(canvas.shape[1]):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import BgraImage, BgrImage, Float32Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.textures import fractal_tile
 
@@ -159,7 +160,7 @@ def stamp(
 
 
 @kernel(fastmath=True)
-def _stamp(canvas, sprite, box, colours, flip) -> None:  # type: ignore[no-untyped-def]
+def _stamp(canvas: BgrImage, sprite: BgraImage, box: Float32Array, colours: Float32Array, flip: bool) -> None:
     rows, columns = sprite.shape[:2]
     step_x = np.float32(columns) / (box[2] - box[0])
     step_y = np.float32(rows) / (box[3] - box[1])

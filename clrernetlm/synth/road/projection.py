@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.camera.camera import Camera
 from clrernetlm.synth.road.road import Road
@@ -33,7 +34,7 @@ class Projector:
 
 
 @kernel
-def _project(points, course, rotation, lens):  # type: ignore[no-untyped-def]
+def _project(points: Float64Array, course: Float64Array, rotation: Float64Array, lens: Float64Array) -> Float64Array:
     cx, cy, focal, k1, bank, limit = lens[0], lens[1], lens[2], lens[3], lens[4], lens[5]
     pixels = np.empty((points.shape[1], 2))
     last = course.shape[1] - 1

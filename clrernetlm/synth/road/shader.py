@@ -5,6 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numba import float32
 
+from clrernetlm.core.arrays import (
+    BgrImage,
+    ByteArray,
+    ByteMask,
+    Float32Array,
+    Int16Array,
+    Int32Array,
+    SignedByteArray,
+)
 from clrernetlm.core.numba_jit import kernel
 
 PROFILE_STEP = 0.05  # metres between two entries of a profile
@@ -14,14 +23,14 @@ _TONE = np.float32(1 / 42)  # textures are stored as 42 times their deviation
 
 
 @kernel(fastmath=True)
-def _cover(distance, half, pixel):  # type: ignore[no-untyped-def]
+def _cover(distance: np.float32, half: np.float32, pixel: np.float32) -> np.float32:
     """Share of a pixel (metres) that a bar of half width `half` covers, `distance` from its middle."""
     share = (half + pixel * float32(0.5) - abs(distance)) / pixel
     return min(max(share, float32(0)), min(float32(1), float32(2) * half / pixel))
 
 
 @kernel(fastmath=True)
-def _texel(tile, v, u, row, column):  # type: ignore[no-untyped-def]
+def _texel(tile: SignedByteArray, v: np.float32, u: np.float32, row: int, column: int) -> np.float32:
     """The nearest texel of an endless tile at v >= 0 and u > -8192 texels, shifted; in deviations."""
     mask = tile.shape[0] - 1
     at_row, at_column = (int(v) + row) & mask, (int(u + float32(8192)) + column) & mask
@@ -29,7 +38,7 @@ def _texel(tile, v, u, row, column):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _smooth_texel(tile, v, u):  # type: ignore[no-untyped-def]
+def _smooth_texel(tile: SignedByteArray, v: np.float32, u: np.float32) -> np.float32:
     """The same between the four texels around."""
     mask = tile.shape[0] - 1
     u += float32(8192)
@@ -42,7 +51,7 @@ def _smooth_texel(tile, v, u):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _blend(tile, v, u):  # type: ignore[no-untyped-def]
+def _blend(tile: ByteArray, v: np.float32, u: np.float32) -> np.float32:
     """The value of an endless uint8 tile at v >= 0, u >= 0, between the four texels around."""
     mask = tile.shape[0] - 1
     i, j = int(v), int(u)
@@ -54,7 +63,9 @@ def _blend(tile, v, u):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _hit(x, y, rotation, lens, table):  # type: ignore[no-untyped-def]
+def _hit(
+    x: int, y: int, rotation: Float32Array, lens: Float32Array, table: Float32Array
+) -> tuple[int, np.float32, np.float32, np.float32]:
     """Table entry (negative: sky), offset and distance of the ground, and its metres per focal length, at a pixel."""
     a, b = (float32(x) - lens[0]) * lens[2], (float32(y) - lens[1]) * lens[2]
     bend = float32(1) + lens[3] * (a * a + b * b)
@@ -74,7 +85,14 @@ def _hit(x, y, rotation, lens, table):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=True)
-def _dapple(u, z, noise, dapple, leaves, mottle):  # type: ignore[no-untyped-def]
+def _dapple(
+    u: np.float32,
+    z: np.float32,
+    noise: np.float32,
+    dapple: Float32Array,
+    leaves: SignedByteArray,
+    mottle: SignedByteArray,
+) -> np.float32:
     """Depth 0..1 of the shadow that leaves cast on the ground."""
     edge = min(u - dapple[1], dapple[2] - u) + noise * float32(1.2)
     if edge <= 0:
@@ -87,8 +105,22 @@ def _dapple(u, z, noise, dapple, leaves, mottle):  # type: ignore[no-untyped-def
 
 
 @kernel(fastmath=True)
-def shade_ground(  # type: ignore[no-untyped-def]
-    canvas, paint, shade, rotation, lens, table, profiles, lines, near, tiles, shift, air, dapple, rows, relief
+def shade_ground(
+    canvas: BgrImage,
+    paint: ByteMask,
+    shade: ByteMask,
+    rotation: Float32Array,
+    lens: Float32Array,
+    table: Float32Array,
+    profiles: Float32Array,
+    lines: Float32Array,
+    near: Int16Array,
+    tiles: SignedByteArray,
+    shift: Int32Array,
+    air: Float32Array,
+    dapple: Float32Array,
+    rows: int,
+    relief: ByteArray,
 ) -> None:
     """Paint the first `rows` rows of `canvas`; `surface.paint_ground` prepares the arguments.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from clrernetlm.errors import UserError
-from clrernetlm.files import PathLike
+from clrernetlm.files import PathLike, has_utf8_name
 from clrernetlm.geometry import FrameSize
 
 HEAD = 1024  # bytes read at once
@@ -63,11 +63,9 @@ def require_decodable(header: ImageHeader, path: PathLike, most: int = MOST_PIXE
 
 def require_utf8(path: PathLike) -> None:
     """Raise UserError for a file name that is not UTF-8, on which OpenCV crashes the process, or holds a NUL byte."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
+    if not has_utf8_name(path):
         shown = os.fsencode(path).decode(errors="replace")
-        raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file") from None
+        raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file")
     if "\0" in os.fspath(path):
         raise UserError(f"{path}: a name with a NUL byte, which no file has; correct the name or its line in the list")
 

@@ -235,17 +235,18 @@ class ShowConfig(WithConfig, WithResults):
     save: Annotated[str | None, arg(metavar="FILE", help="write it as a config file of this project")] = None
 
     def run(self) -> int:
-        from clrernetlm.config.loading import find_config
+        from clrernetlm.config.loading import files_of_configs, find_config
         from clrernetlm.config.mmdetection import import_mmdetection, is_mmdetection
         from clrernetlm.config.serialization import flatten
 
-        config = self.load()
+        with files_of_configs() as files:
+            config = self.load()
         if self.save:
             from clrernetlm.config.source import is_source, to_source
             from clrernetlm.files import write_text_atomically
             from clrernetlm.output_files import ReadFiles, check_output
 
-            reads = ReadFiles([find_config(self.config)])
+            reads = ReadFiles(files)
             check_output(self.save, "a config", is_source, parameter="--save", overwrite=self.overwrite, reads=reads)
             write_text_atomically(self.save, to_source(config))
         path = find_config(self.config)

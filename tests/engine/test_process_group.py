@@ -21,6 +21,7 @@ from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import talkative_reader
 from tests.models.lanelm.small import small_network
+from tests.processes import START, free_ports
 
 IMAGES = 5
 WORLD = 2
@@ -112,24 +113,13 @@ def roads(tmp_path_factory):
     return root
 
 
-def free_ports(count):
-    """Ports of this machine that nobody uses."""
-    from socket import socket
-
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 @pytest.fixture(scope="module")
 def runs(roads, tmp_path_factory):
     """Folders and results of one process, and of two."""
     alone, shared = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("shared")
     start = torch.multiprocessing.start_processes
     others = start(
-        one_of_several, (str(roads), str(shared), free_ports(len(CASES))), WORLD, join=False, start_method="spawn"
+        one_of_several, (str(roads), str(shared), free_ports(len(CASES))), WORLD, join=False, start_method=START
     )
     home, threads = os.getcwd(), torch.get_num_threads()
     torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from clrernetlm.geometry import FrameSize
 HEAD = 1024  # bytes read at once
 MOST_PIXELS = 200_000_000  # of an image that is decoded: 600 MB; no camera takes larger pictures
 MOST_DEEP_PIXELS = MOST_PIXELS // 3  # of one that is decoded as it is stored, in up to 8 bytes a pixel
-_MOST_PARTS = 50_000  # segments of a JPEG or chunks of a PNG that are walked over
+_MOST_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are walked over
 _UPRIGHT = 1
 _SIDEWAYS = 5  # EXIF orientations from here to 8 swap width and height
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 274, 256, 257
@@ -27,11 +27,13 @@ class ImageHeader:
 
     `orientation` is EXIF's number, 1 to 8, of a JPEG or PNG; `clrernetlm.data.images` turns the decoded pixels. It is 1
     for other formats: OpenCV turns TIFF files itself, and WebP files are shown as they are stored, as OpenCV does.
+    `longest_chunk`: bytes of the longest chunk of a PNG, as that chunk itself says.
     """
 
     size: FrameSize
     orientation: int = _UPRIGHT
     is_jpeg: bool = False
+    longest_chunk: int = 0
 
 
 def image_size(path: PathLike) -> FrameSize:
@@ -146,19 +148,19 @@ def _jpeg(head: bytes, file: BinaryIO) -> ImageHeader:
 
 
 def _png(head: bytes, file: BinaryIO) -> ImageHeader:
-    """Read a PNG's header, and its EXIF block, which may stand behind the pixels."""
-    size = _number(head[16:20]), _number(head[20:24])
+    """Read a PNG's header, the lengths of its chunks, and its EXIF block, which may stand behind the pixels."""
+    size, orientation, longest = (_number(head[16:20]), _number(head[20:24])), 0, 0
     position = 8
     for _ in range(_MOST_PARTS):
         chunk = _part(head, file, position, 8)
         if len(chunk) < 8 or chunk[4:] == b"IEND":
             break
         length = _number(chunk[:4])
-        if chunk[4:] == b"eXIf":
+        longest = max(longest, length)
+        if chunk[4:] == b"eXIf" and not orientation:
             orientation = exif_orientation(_part(head, file, position + 8, min(length, 1 << 16)))
-            return ImageHeader(turned(size, orientation), orientation)
         position += 12 + length
-    return ImageHeader(size)
+    return ImageHeader(turned(size, orientation), orientation or _UPRIGHT, longest_chunk=longest)
 
 
 def _bmp(head: bytes, file: BinaryIO) -> ImageHeader:

@@ -18,7 +18,7 @@ from clrernetlm.argument_checks import require_path, require_sequence, require_w
 from clrernetlm.data.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.data.images import read_image, require_complete
 from clrernetlm.data.lists import MOST_BYTES, ImageList, ListFault, load_differences, read_image_list, visible_lists
-from clrernetlm.data.masks import read_mask
+from clrernetlm.data.masks import read_mask, used_values
 from clrernetlm.errors import UserError
 from clrernetlm.files import PathLike
 from clrernetlm.lane import label_path, parse_lane, read_lane_rows, turn_message
@@ -349,7 +349,8 @@ def _inspect_mask(
     if size is not None and (width, height) != size:
         message = f"{width}x{height}, but its image is {size[0]}x{size[1]}; masks need the size of their image"
         problems.append(Problem(path, None, message))
-    highest = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:IGNORED_LABEL])[-1:]
+    values = used_values(mask)
+    highest = values[values < IGNORED_LABEL][-1:]
     if len(highest) and highest[0] > max_lanes:
         message = f"lane number {highest[0]}, but max_lanes is {max_lanes}; set model.max_lanes or renumber the mask"
         problems.append(Problem(path, None, message))

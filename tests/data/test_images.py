@@ -10,11 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from clrernetlm.data import CropResize, CulaneDataset, check_data
 from clrernetlm.data.frame_difference import frame_differences
 from clrernetlm.data.images import Scratch, read_frame, read_image
 from clrernetlm.data.masks import read_mask
+from clrernetlm.engine.memory import forget_peak, peak_memory
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation.canvas import listed_frame
 from clrernetlm.evaluation.mistakes import mistake_picture
@@ -174,6 +176,20 @@ def test_headers_of_billions_of_pixels_are_refused_before_decoding(
     with pytest.raises(UserError, match=rf"a\{suffix}: the header says \d+x\d+, more than \d+ million pixels"):
         READERS[reader](str(path))
     assert not decoded
+
+
+@pytest.mark.parametrize("at", [8, 33])  # the header's chunk, the first one behind it
+@pytest.mark.parametrize("reader", ["read_image", "read_mask", "calibration_inputs"])
+def test_a_png_chunk_longer_than_its_file_takes_no_memory(tmp_path: Path, reader: str, at: int) -> None:
+    data = bytearray(encode(".png", PICTURE, 1))
+    data[at : at + 4] = (2_000_000_000).to_bytes(4, "big")
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    forget_peak(torch.device("cpu"))
+    before = peak_memory(torch.device("cpu")) or 0
+    with pytest.raises(UserError, match=r"a\.png: not a readable image"):
+        READERS[reader](str(path))
+    assert (peak_memory(torch.device("cpu")) or 0) - before < 200e6
 
 
 def test_sizes_that_overflow_are_refused_too(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ from clrernetlm.video import Video
 from clrernetlm.weights.finding import find_model
 from tests.engine.small import small_config
 from tests.fuzz.calls import make_call, read_call
-from tests.fuzz.command_lines import make_command, read_command
+from tests.fuzz.command_lines import make_command, read_command, read_process
 from tests.fuzz.mutations import (
     NUMBERS,
     damage_archive,
@@ -79,6 +79,7 @@ class Kind:
     read: Callable[[Path, Path], None]
     writes: bool = False
     runs: bool = False
+    start: float = 0.0
 
 
 def text_of(path: Path) -> str:
@@ -510,5 +511,6 @@ KINDS = {
         Kind("predictions", make_predictions, read_jsonl),
         Kind("api", make_call, read_call, writes=True),
         Kind("commands", make_command, read_command, writes=True, runs=True),
+        Kind("processes", make_command, read_process, writes=True, runs=True, start=20),
     )
 }

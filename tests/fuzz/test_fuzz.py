@@ -23,7 +23,7 @@ SECONDS = 120  # a machine may be busy; hangs of 10 s are for the benchmark to f
 GROUPS = {
     "data": ["lists", "labels", "masks", "images", "videos", "npz", "features", "predictions"],
     "models": ["configs", "mmdetection", "checkpoints", "packed", "onnx", "openvino", "pt2", "trusted-pt2"],
-    "calls": ["api", "commands"],
+    "calls": ["api", "commands", "processes"],
 }
 
 
@@ -61,4 +61,4 @@ def test_damage_depends_on_the_seed_alone() -> None:
 
 
 def test_every_kind_has_cases_but_those_made_of_code() -> None:
-    assert {kind for kind, cases in CASES.items() if not cases} <= {"api", "trusted-pt2"}
+    assert {kind for kind, cases in CASES.items() if not cases} <= {"api", "trusted-pt2", "processes"}

@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithCheckpoint, WithConfig, WithResults
+from clrernetlm.cli.base import (
+    BackendChoice,
+    Command,
+    Device,
+    TrustCode,
+    WithCheckpoint,
+    WithConfig,
+    WithResults,
+    check_device,
+)
 from clrernetlm.cli.data_commands import CheckData, Synth, Tokens, Workers
 from clrernetlm.cli.export_command import Export
 from clrernetlm.cli.model_commands import Detect, Models, Pack
@@ -31,6 +40,10 @@ class Train(WithConfig):
 
     def run(self) -> int:
         config = self.load(*([f"--training.device={self.device}"] if self.device else []))
+        from clrernetlm.engine.training_processes import check_numbers
+
+        check_numbers(config)  # what follows takes seconds to load
+        check_device(config.training.device)
         from clrernetlm.engine.resuming import first_process
         from clrernetlm.engine.training import train, validation_f1
 

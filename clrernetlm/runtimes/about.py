@@ -24,6 +24,7 @@ from clrernetlm.config import Config, to_dict
 from clrernetlm.config.stored import config_of_file
 from clrernetlm.errors import UserError
 from clrernetlm.files import EXPORTED, PathLike
+from clrernetlm.runtimes.graph_limits import ONNX_OPERATORS, OPENVINO_OPERATORS, require_known
 
 KEY = "clrernetlm"
 FORMAT = 1
@@ -103,8 +104,8 @@ def parse_about(text: str | None, path: PathLike) -> About:
 def read_about(path: PathLike) -> About:
     """What an exported file says about itself, without loading its weights into a runtime.
 
-    Raises UserError, also for an ONNX file that reaches beyond itself: weights in other files, operators that are not
-    ONNX's own.
+    Raises UserError, also for a graph that reaches beyond itself, to weights in other files, or that has operators
+    which no exported model has.
     """
     path = Path(path)
     if not path.is_file():
@@ -124,7 +125,8 @@ def broken(path: PathLike, kind: str) -> UserError:
     return UserError(f"{path}: not {kind}, or cut short; export the model again")
 
 
-def _onnx_text(path: Path) -> str | None:
+def load_onnx(path: Path) -> Any:
+    """The `onnx.ModelProto` in a file that reaches not beyond itself; raises UserError for any other."""
     onnx = needed("onnx")
     try:
         model = onnx.load(path, load_external_data=False)
@@ -144,6 +146,12 @@ def _onnx_text(path: Path) -> str | None:
         tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(model.graph)
     ):
         raise UserError(f"{path}: takes weights from other files; export the model again, into one file")
+    require_known(path, (node.op_type for node in _nodes(model.graph)), ONNX_OPERATORS)
+    return model
+
+
+def _onnx_text(path: Path) -> str | None:
+    model = load_onnx(path)
     return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
 
 
@@ -174,7 +182,7 @@ def _openvino_text(path: Path) -> str | None:
     """The value of rt_info/clrernetlm, without a tree of all elements; entities, which can unfold, are refused."""
     above: list[str] = []
     found: list[str | None] = []
-    loops: list[str] = []
+    kinds: list[str] = []
     elements = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
@@ -183,8 +191,9 @@ def _openvino_text(path: Path) -> str | None:
         above.append(name)
         if elements > MAX_ELEMENTS or len(above) > MAX_DEPTH:
             raise ValueError("too many elements")
-        if name == "layer" and attributes.get("type") in LOOPS:
-            loops.append(attributes["type"])
+        if name == "layer":
+            own = attributes.get("version", "").startswith("opset")
+            kinds.append(attributes.get("type", "") if own else f"{attributes.get('type', '')} of an extension")
         if len(above) == 3 and above[1:] == ["rt_info", KEY]:
             found.append(attributes.get("value"))
 
@@ -199,8 +208,9 @@ def _openvino_text(path: Path) -> str | None:
             parser.ParseFile(file)
     except (expat.ExpatError, ValueError, LookupError):
         raise broken(path, "an OpenVINO model") from None
-    if loops:
+    if any(kind in LOOPS for kind in kinds):
         raise UserError(f"{path}: has loops, which may never end and no model here needs; export the model again")
+    require_known(path, kinds, OPENVINO_OPERATORS)
     return found[0] if found else None
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from clrernetlm.runtimes.about import About, broken, needed
+from clrernetlm.runtimes.about import About, broken, load_onnx, needed
 from clrernetlm.runtimes.base import Array, Runtime
+from clrernetlm.runtimes.graph_limits import check_onnx
 
 
 class OnnxRuntime(Runtime):
-    """An .onnx file in ONNX Runtime. Raises UserError for a file that it cannot load."""
+    """An .onnx file in ONNX Runtime. Raises UserError for one that it cannot load, or that asks for too much memory."""
 
     def __init__(self, path: Path, about: About, threads: int | None = None) -> None:
         onnxruntime = needed("onnxruntime")
+        check_onnx(path, load_onnx(path))  # when it loads a graph ONNX Runtime computes what depends on no input
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Threads that wait by spinning take the core from those that work.

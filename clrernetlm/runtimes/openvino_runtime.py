@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clrernetlm.runtimes.about import DETECTOR, About, broken, needed
+from clrernetlm.runtimes.about import DETECTOR, ONNX, About, broken, load_onnx, needed
 from clrernetlm.runtimes.base import Array, Runtime
+from clrernetlm.runtimes.graph_limits import check_onnx, check_openvino
 from clrernetlm.runtimes.names import LEVELS
 
 # Left to itself OpenVINO computes in bf16 wherever the processor can. What was exported as fp32 stays fp32. Between its
@@ -28,6 +29,8 @@ class OpenvinoRuntime(Runtime):
 
     def __init__(self, path: Path, about: About, threads: int | None = None) -> None:
         openvino = needed("openvino")
+        if path.suffix == ONNX:
+            check_onnx(path, load_onnx(path))
         self._core = openvino.Core()
         try:
             model = self._core.read_model(path)
@@ -68,6 +71,7 @@ class OpenvinoRuntime(Runtime):
         model = self._model.clone()
         if model.is_dynamic():
             model.reshape({name: list(inputs[name].shape) for name in self.inputs})
+        check_openvino(self.path, model, sum(value.size for value in inputs.values()))
         parts = [model] if len(self._hints) == 1 else split_at_pyramid(model)
         requests = []
         for part, hint in zip(parts, self._hints, strict=False):

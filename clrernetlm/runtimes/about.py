@@ -34,6 +34,7 @@ LOOPS = ("Loop", "Scan", "TensorIterator")  # in ONNX and OpenVINO
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
 MAX_BATCH = 10_000  # images at a time
+MAX_GRAPH = 1 << 26  # bytes of an OpenVINO graph without its weights; ours have a megabyte
 MAX_ELEMENTS, MAX_DEPTH = 500_000, 100  # of an OpenVINO graph; a detector has about 10,000, 8 deep
 
 
@@ -192,8 +193,8 @@ def _openvino_text(path: Path) -> str | None:
         if elements > MAX_ELEMENTS or len(above) > MAX_DEPTH:
             raise ValueError("too many elements")
         if name == "layer":
-            own = attributes.get("version", "").startswith("opset")
-            kinds.append(attributes.get("type", "") if own else f"{attributes.get('type', '')} of an extension")
+            kind, own = attributes.get("type", ""), attributes.get("version", "").startswith("opset")
+            kinds.append(kind if own or kind in LOOPS else f"{kind} of an extension")
         if len(above) == 3 and above[1:] == ["rt_info", KEY]:
             found.append(attributes.get("value"))
 
@@ -205,7 +206,10 @@ def _openvino_text(path: Path) -> str | None:
     parser.EntityDeclHandler = refuse
     try:
         with open(path, "rb") as file:
-            parser.ParseFile(file)
+            text = file.read(MAX_GRAPH + 1)
+        if len(text) > MAX_GRAPH:
+            raise broken(path, "an OpenVINO model")
+        parser.Parse(text, True)  # in one piece: begun anew with every piece, a long attribute takes minutes
     except (expat.ExpatError, ValueError, LookupError):
         raise broken(path, "an OpenVINO model") from None
     if any(kind in LOOPS for kind in kinds):

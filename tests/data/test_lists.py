@@ -15,7 +15,7 @@ import pytest
 
 from clrernetlm.data import CropResize, CulaneDataset, check_data
 from clrernetlm.data.culane import read_labels
-from clrernetlm.data.lists import list_rows
+from clrernetlm.data.lists import list_rows, read_image_list
 from clrernetlm.errors import UserError
 from clrernetlm.evaluation import evaluate
 from clrernetlm.evaluation.image_lists import folder_categories, read_categories, read_images
@@ -181,3 +181,11 @@ def test_absurd_label_files_are_refused_at_once(tmp_path: Path) -> None:
             refuse = partial(refused, read, label, rf"a\.lines\.txt: {message}")
             assert times_as_long(refuse, lambda: label.read_text().split()) < 10  # no number of it is read
         assert message in str(check_data(tmp_path, contact_sheet=None, workers=1).problems)
+
+
+def test_the_form_of_a_list_of_many_columns_stays_short(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("/a.jpg /a.png" + " 1" * 4000 + "\n/b.jpg\n")
+    with pytest.raises(UserError, match=r"list\.txt, line 2: expected `/image /mask 0\|1 \(4000 times\)`") as caught:
+        read_image_list(path)
+    assert len(str(caught.value)) < 300 + len(str(path))

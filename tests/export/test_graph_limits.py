@@ -188,3 +188,16 @@ def test_large_batches_and_images_stay_allowed(tmp_path: Path) -> None:
     predictor.set_images([np.zeros((590, 1640, 3), np.uint8)] * 3)
     assert len(predictor.lanes_of_images()) == 3
     assert isinstance(predictor.config, Config)
+
+
+def test_a_long_attribute_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "long.xml"
+    path.write_bytes(b"<net name='" + b"a" * 4_000_000 + b"'/>")
+    start = time.process_time()
+    with pytest.raises(UserError, match=r"long\.xml: not exported by clrernetlm"):
+        read_about(path)
+    assert time.process_time() - start < 1
+    with open(path, "wb") as file:
+        file.truncate((1 << 26) + 1)
+    with pytest.raises(UserError, match=r"long\.xml: not an OpenVINO model"):
+        read_about(path)

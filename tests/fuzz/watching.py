@@ -27,7 +27,7 @@ from random import Random
 from typing import Any
 
 from clrernetlm.errors import UserError
-from tests.fuzz.auditing import MARK, SETTINGS, Auditor, allow, write_settings
+from tests.fuzz.auditing import MARK, SETTINGS, Auditor, allow, write_settings, write_site
 from tests.fuzz.cases import CASES, expectation
 from tests.fuzz.command_lines import COMMAND_LINES, MEGABYTES, SITE, memory
 from tests.fuzz.kinds import KINDS
@@ -93,18 +93,14 @@ class Sandbox:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.seeds, self.input, self.log = self.root / "seeds", self.root / "work" / "input", self.root / "log"
-        self.violations, self.settings, self.site = (
-            self.root / "violations",
-            self.root / "audit.json",
-            self.root / "site",
-        )
+        self.violations = self.root / "violations"
+        self.settings, self.site = self.root / "audit.json", self.root / "site"  # of commands in their own processes
 
     def prepare(self) -> None:
         """Make everything but the seeds' files."""
         for name in ("seeds", "work", "tmp", "cache", "site"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
-        start = "from tests.fuzz.auditing import start_in_command\n\nstart_in_command()\n"
-        (self.site / "sitecustomize.py").write_text(start)  # Python imports it before anything else
+        write_site(self.site)
 
     def clear(self) -> None:
         """An empty `input/`; also what watched processes left in it is gone."""

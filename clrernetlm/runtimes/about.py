@@ -147,7 +147,7 @@ def load_onnx(path: Path) -> Any:
         tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(model.graph)
     ):
         raise UserError(f"{path}: takes weights from other files; export the model again, into one file")
-    require_known(path, (node.op_type for node in _nodes(model.graph)), ONNX_OPERATORS)
+    require_known(path, [node.op_type for node in _nodes(model.graph)], ONNX_OPERATORS)
     return model
 
 

@@ -7,7 +7,8 @@ broadcast against each other, need nothing but the shape. So the shapes of all r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ ONNX_OPERATORS, OPENVINO_OPERATORS = frozenset(_ONNX.split()), frozenset(_OPENVI
 MOST_NUMBERS, NUMBERS_PER_INPUT = 1 << 28, 1500
 MOST_BYTES, BYTES_PER_INPUT = 1 << 28, 400
 FOLDED = 64  # numbers of a value that is computed beforehand: shapes, and what becomes of them
+MOST_OPERATORS = 20_000  # of a graph; ours have some 500, 1500 as OpenVINO counts them
 SIZES = (1, 4)  # of axes that may have any size, for which a graph is judged
 FIX = "export the model again"
 
@@ -57,13 +59,15 @@ class Operation:
     makes: Mapping[str, tuple[int, int]]
 
 
-def require_known(path: Path, kinds: Iterable[str], known: Collection[str]) -> None:
-    """Raise UserError for an operator that no exported model has."""
+def require_known(path: Path, kinds: Collection[str], known: Collection[str]) -> None:
+    """Raise UserError for an operator that no exported model has, and for far too many of them."""
     strange = next((kind for kind in kinds if kind not in known), None)
     if strange is not None:
         raise UserError(
             f"{path}: has the operator {strange[:80] or '(without a name)'}, which no model here needs; {FIX}"
         )
+    if len(kinds) > MOST_OPERATORS:
+        raise UserError(f"{path}: has {len(kinds)} operators; {MOST_OPERATORS} are allowed; {FIX}")
 
 
 def require_bounded(path: Path, operations: Sequence[Operation], given: int, results: Collection[str]) -> None:
@@ -73,21 +77,20 @@ def require_bounded(path: Path, operations: Sequence[Operation], given: int, res
     """
     last = {name: index for index, operation in enumerate(operations) for name in operation.takes}
     held: dict[str, int] = {}
-    numbers = 0
+    numbers = taken = 0
     for index, operation in enumerate(operations):
         for name, (count, size) in operation.makes.items():
             numbers += count
+            taken += size - held.get(name, 0)
             held[name] = size
-        if numbers > MOST_NUMBERS + NUMBERS_PER_INPUT * given or (
-            sum(held.values()) > MOST_BYTES + BYTES_PER_INPUT * given
-        ):
+        if numbers > MOST_NUMBERS + NUMBERS_PER_INPUT * given or taken > MOST_BYTES + BYTES_PER_INPUT * given:
             largest = max(count for count, _ in operation.makes.values())
             raise UserError(
                 f"{path}: takes too much memory or time: the operator {operation.kind} makes {largest} numbers; {FIX}"
             )
         for name in (*operation.takes, *operation.makes):
             if last.get(name, index) <= index and name not in results:
-                held.pop(name, None)
+                taken -= held.pop(name, 0)
 
 
 def check_onnx(path: Path, model: Any) -> None:
@@ -124,7 +127,7 @@ class OnnxShapes:
             copied.CopyFrom(entry.type)
             for axis in copied.tensor_type.shape.dim:
                 if not axis.HasField("dim_value"):
-                    axis.dim_value = size ** (1 + axis.dim_param.count("*"))
+                    axis.dim_value = size ** min(4, 1 + axis.dim_param.count("*"))
             self.types[entry.name] = copied
             self.given += self._count(copied) or 0
         for tensor in self.graph.initializer:
@@ -140,7 +143,7 @@ class OnnxShapes:
 
     def _operation(self, node: Any) -> Operation:
         known = {name: self.types[name] for name in node.input if name in self.types}
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and node.output:
             self._constant(node)
         else:
             for name, found in self._inferred(node, known).items():
@@ -156,22 +159,24 @@ class OnnxShapes:
                     f"{self.path}: the operator {node.op_type} makes a result of a size that cannot be told; {FIX}"
                 )
             makes[name] = count, count * self._item_size(found)
-        if len(node.output) == 1 and next(iter(makes.values()))[0] <= FOLDED:
-            self._fold(node)
+        if len(node.output) == 1 and all(count <= FOLDED for count, _ in makes.values()):
+            # Of a value that cannot be told: what needs it makes a result of a size that cannot be told.
+            with suppress(ValueError, IndexError, KeyError, TypeError, ArithmeticError):
+                self._fold(node)
         return Operation(node.op_type, list(node.input), makes)
 
     def _inferred(self, node: Any, known: Mapping[str, Any]) -> dict[str, Any]:
-        data = {
-            name: self.onnx.numpy_helper.from_array(self.values[name].astype(self._dtype(known[name])), name)
-            for name in node.input
-            if name in self.values and name in known
-        }
         try:
+            data = {
+                name: self.onnx.numpy_helper.from_array(self.values[name].astype(self._dtype(known[name])), name)
+                for name in node.input
+                if name in self.values and name in known
+            }
             schema = self.onnx.defs.get_schema(node.op_type, self.version, "")
             found = self.onnx.shape_inference.infer_node_outputs(schema, node, dict(known), data, None, self.imports)
         except Exception:  # what onnx raises for operators that fit nothing has no class of its own
             found = {}
-        if not found and node.op_type in _LIKE_ITS_INPUT and node.input and node.input[0] in known:
+        if not found and node.op_type in _LIKE_ITS_INPUT and node.output and node.input and node.input[0] in known:
             found = {node.output[0]: known[node.input[0]]}
         return dict(found)
 
@@ -195,10 +200,8 @@ class OnnxShapes:
         """Remember the numbers of a small tensor of integers: shapes are made of them."""
         kinds = self.onnx.TensorProto
         if tensor.data_type in (kinds.INT64, kinds.INT32, kinds.BOOL) and abs(math.prod(tensor.dims)) <= FOLDED:
-            try:
+            with suppress(Exception):  # fewer bytes than its shape says: left to the runtime
                 self.values[name] = self.onnx.numpy_helper.to_array(tensor).astype(np.int64)
-            except Exception:  # fewer bytes than its shape says: left to the runtime
-                return
 
     def _fold(self, node: Any) -> None:
         """Compute the result of an operator on shapes where its inputs are known."""
@@ -212,12 +215,9 @@ class OnnxShapes:
         fold = _FOLDS.get(node.op_type)
         if fold is None or not all(item in self.values for item in node.input if item):
             return
-        try:
-            with np.errstate(all="ignore"):
-                folded = fold([self.values[item] for item in node.input if item], shape, attributes)
-                self.values[name] = np.asarray(folded, np.int64).reshape(shape)
-        except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError):
-            return  # a value that cannot be told: what needs it has no size that can be told
+        with np.errstate(all="ignore"):
+            folded = fold([self.values[item] for item in node.input if item], shape, attributes)
+            self.values[name] = np.asarray(folded).astype(np.int64).reshape(shape)
 
     def _count(self, found: Any) -> int | None:
         """Numbers of a tensor; None where its shape is not known."""

@@ -177,6 +177,15 @@ def test_graphs_of_sizes_that_cannot_be_told_are_refused(tmp_path: Path) -> None
         open_runtime(path, 1)
 
 
+def test_graphs_of_too_many_operators_are_refused_at_once(tmp_path: Path) -> None:
+    chain = [node("Identity", f"x{i}", output=f"x{i + 1}") for i in range(20_000)]
+    path = hostile_onnx(
+        [node("Identity", "mean", output="x0"), *chain, node("Identity", "x20000")], tmp_path / "a.onnx"
+    )
+    with pytest.raises(UserError, match=r"a\.onnx: has 200\d\d operators; 20000 are allowed"):
+        open_runtime(path, 1)
+
+
 def test_large_batches_and_images_stay_allowed(tmp_path: Path) -> None:
     config = small_config(Path("data"), Path("run"))
     path = tmp_path / "plain.onnx"

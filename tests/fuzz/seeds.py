@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clrernetlm.config import Config, to_dict
 from clrernetlm.config.source import to_source
+from clrernetlm.data.synth import generate_dataset
 from clrernetlm.evaluation.predictions import PredictionWriter
 from clrernetlm.export.graphs import Graph
 from clrernetlm.export.openvino_file import openvino_model, write_openvino
@@ -42,6 +43,8 @@ def build_seeds(folder: Path) -> None:
     write_models(folder / "models")
     write_predictions(folder)
     write_configs(folder)
+    # Compiles the generator's kernels where that was not done before: it takes longer than any input may.
+    generate_dataset(folder / "roads", 4, 0, 0, size=SIZE, workers=1)
 
 
 def write_data(root: Path) -> None:

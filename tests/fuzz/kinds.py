@@ -511,6 +511,6 @@ KINDS = {
         Kind("predictions", make_predictions, read_jsonl),
         Kind("api", make_call, read_call, writes=True),
         Kind("commands", make_command, read_command, writes=True, runs=True),
-        Kind("processes", make_command, read_process, writes=True, runs=True, start=20),
+        Kind("processes", make_command, read_process, writes=True, runs=True, start=60),
     )
 }

@@ -41,6 +41,13 @@ class Started:
         return text
 
 
+def join_launch(rank: int, world: int, port: int) -> None:
+    """Make this process the one of number `rank` that torchrun has started on this machine."""
+    sizes = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
+    os.environ |= {name: str(value) for name, value in (sizes | {"MASTER_PORT": port}).items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of this machine that nobody uses."""
     with ExitStack() as stack:

@@ -1,7 +1,6 @@
 """Training LaneLM: it learns, the detector keeps its bits, kills and process counts change nothing."""
 
 import csv
-import os
 import signal
 from functools import partial
 
@@ -17,7 +16,7 @@ from clrernetlm.models.checkpoint import read_checkpoint
 from clrernetlm.models.lanelm.loading import init_reader
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm, write_detector
-from tests.processes import Started, free_ports
+from tests.processes import Started, free_ports, join_launch
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +113,7 @@ def start_training(*arguments, **training):
 
 def train_as(rank, port, *arguments, **training):
     """Train as one of two processes that a launcher has started."""
-    sizes = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
-    os.environ |= {name: str(value) for name, value in (sizes | {"MASTER_PORT": port}).items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    join_launch(rank, 2, port)
     train_alone(*arguments, num_devices=2, strategy="ddp", **training)
 
 

@@ -21,7 +21,7 @@ from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import talkative_reader
 from tests.models.lanelm.small import small_network
-from tests.processes import START, free_ports
+from tests.processes import START, free_ports, join_launch
 
 IMAGES = 5
 WORLD = 2
@@ -85,13 +85,10 @@ def run_case(name, root, folder):
 def one_of_several(rank, root, folder, ports):
     """A process as torchrun starts it."""
     torch.set_num_threads(1)
-    sizes = {"WORLD_SIZE": WORLD, "LOCAL_WORLD_SIZE": WORLD, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
-    os.environ |= {name: str(value) for name, value in sizes.items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     results = {}
     for name, port in zip(CASES, ports, strict=True):
-        os.environ["MASTER_PORT"] = str(port)
+        join_launch(rank, WORLD, port)
         where = Path(folder) / (name if rank == 0 else f"{name} {rank}")
         where.mkdir()
         results[name] = run_case(name, root, where)

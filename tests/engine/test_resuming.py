@@ -341,7 +341,7 @@ def cosine(step, total, rate):
 def test_changed_settings_of_the_optimiser_are_obeyed(changes, steps, roads, unbroken, tmp_path):
     begin_from(unbroken, 0, tmp_path)
     batch_size = changes.pop("batch_size", 2)
-    config = detector_settings(roads, tmp_path, **changes)
+    config = detector_settings(roads, tmp_path, validate_every=0, **changes)
     config.data.batch_size = batch_size
     watch, settings = Steps(), config.training
     train(config, resume=True, callbacks=[watch])

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
 from clrernetlm.engine.checkpoints import AtomicCheckpointIO, last_checkpoint
@@ -24,8 +26,8 @@ from clrernetlm.engine.testing import score_detector
 from clrernetlm.engine.training import build_trainer, train
 from clrernetlm.errors import UserError
 from tests.drawn_roads import write_drawn_roads
-from tests.engine.small import small_config
-from tests.processes import PATIENCE, Started
+from tests.engine.small import small_config, train_detector
+from tests.processes import PATIENCE, Started, free_ports, join_launch
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -57,8 +59,7 @@ def test_eight_images_are_learned_to_the_last_lane(roads, tmp_path):
     config.model.loss.seg_weight = 0
     config.model.assigner.min_topk = 4
     config.training.clip_norm, config.training.fit_anchors = 10, True
-    checkpoint = train(config)
-    scores = score_detector(config, str(checkpoint), device="cpu")
+    scores = score_detector(config, str(train_detector(config)), device="cpu")
     # Every lane and nothing else; rounding decides how many are off by more than the two pixels that .5 allows.
     assert scores["total"]["0.1"]["f1"] == pytest.approx(1.0, abs=1e-6)
     assert scores["total"]["0.5"]["f1"] > 0.3
@@ -173,6 +174,28 @@ torch.nn.Dropout2d.forward = lambda layer, maps: maps
     for key, state in one.items():
         difference = (two[key]["exp_avg"] - state["exp_avg"]).norm()
         assert difference <= 1e-8 * state["exp_avg"].norm() + 1e-15, key
+
+
+def train_until_told(rank, port, root, work):
+    """Train as one of two processes, and end as a command does."""
+    join_launch(rank, 2, port)
+    shared = {"num_devices": 2, "strategy": "ddp", "extra": "config.training.epochs = 10_000"}
+    raise SystemExit(exit_code_of(lambda: train_alone(root, work, **shared)))
+
+
+def test_processes_of_one_training_end_together_when_they_are_told_to(roads, tmp_path):
+    (port,) = free_ports(1)
+    work = tmp_path / "run"
+    ranks = [Started(train_until_told, rank, port, roads, work, said=tmp_path / f"{rank}.txt") for rank in range(2)]
+    while last_checkpoint(work) is None and all(rank.process.is_alive() for rank in ranks):
+        time.sleep(0.05)
+    for rank in ranks:
+        rank.process.terminate()
+    assert [rank.end() for rank in ranks] == [143, 143], [rank.said.read_text() for rank in ranks]
+    for rank in ranks:
+        assert rank.said.read_text().endswith("terminated\n")
+        assert "Traceback" not in rank.said.read_text()
+    assert AtomicCheckpointIO().load_checkpoint(last_checkpoint(work))["global_step"] > 0
 
 
 def test_a_run_is_never_overwritten(roads, tmp_path):

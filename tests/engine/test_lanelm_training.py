@@ -140,7 +140,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, detector,
     unbroken.finish()
     assert last_checkpoint(tmp_path / "killed").name == "epoch_0001.ckpt"
     moved.unlink()  # the checkpoint holds the detector
-    output = start_training(roads, tmp_path / "killed", "", resume=True, **training).finish()
+    output = start_training(roads, tmp_path / "killed", moved, resume=True, **training).finish()
     assert "trained with other settings" not in output
     whole, resumed = (torch.load(last_checkpoint(tmp_path / run), weights_only=True) for run in ("whole", "killed"))
     assert whole["global_step"] == resumed["global_step"] == 32

@@ -189,7 +189,7 @@ def test_processes_of_one_training_end_together_when_they_are_told_to(roads, tmp
     ranks = [Started(train_until_told, rank, port, roads, work, said=tmp_path / f"{rank}.txt") for rank in range(2)]
     while last_checkpoint(work) is None and all(rank.process.is_alive() for rank in ranks):
         time.sleep(0.05)
-    for rank in ranks:
+    for rank in reversed(ranks):
         rank.process.terminate()
     assert [rank.end() for rank in ranks] == [143, 143], [rank.said.read_text() for rank in ranks]
     for rank in ranks:

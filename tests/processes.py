@@ -62,5 +62,7 @@ def _call(function: Callable[..., object], arguments: tuple[object, ...], said: 
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(opened, number)
         setattr(sys, name, open(number, "w", closefd=False, buffering=1))  # noqa: SIM115
+    # Its own workers start as everywhere on this system, not as this process has.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     torch.set_num_threads(1)
     function(*arguments)

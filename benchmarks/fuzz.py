@@ -2,9 +2,10 @@
 
 Run: python benchmarks/fuzz.py --inputs 10000. First come all hand-made cases, then random damage to valid files; input
 i of a kind is a function of (seed, kind, i). Every input is read in a watched process. Faults are: an error other than
-UserError, an error of more than one line, more than 10 s, a crash, more than 1.5 GB, code of the input that runs, a
-file outside the folder meant for results, a connection, and a hostile file that is not refused. The table counts them
-per kind; the files of faulty inputs are kept, each with the command that repeats it. The code is in tests/fuzz.
+UserError, an error of more than one line, more than 10 s (but those without a core), a crash, more than 1.5 GB, code of
+the input that runs, a file outside the folder meant for results, a connection, and a hostile file that is not refused.
+The table counts them per kind; the files of faulty inputs are kept, each with the command that repeats it. The code is
+in tests/fuzz.
 """
 
 from __future__ import annotations

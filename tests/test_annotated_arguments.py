@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from clrernetlm.weights.pack_weights import pack_weights
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.models import lanelm
 from clrernetlm.weights import weights_path
 from clrernetlm.weights.build import save_lanelm
+from clrernetlm.weights.pack import pack_weights
 from tests.engine.small_lanelm import small_lanelm, talkative_reader
 
 FRAME = np.full((148, 410, 3), 90, np.uint8)

@@ -15,9 +15,8 @@ from clrernetlm.core.lane import read_lines
 from clrernetlm.core.output_files import RESULTS_LOG, ResultFolder
 from clrernetlm.core.sources import find_inputs, result_names
 from clrernetlm.inference.detect_images import detect, detect_images
-from clrernetlm.training.train import train
 from tests.drawn_roads import write_drawn_roads
-from tests.engine.small import small_config
+from tests.engine.small import small_config, train_detector
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def trained(tmp_path_factory):
     root = write_drawn_roads(tmp_path_factory.mktemp("roads"), 8)
     config = small_config(root, tmp_path_factory.mktemp("run"), epochs=40, learning_rate=3e-3, validate_every=0)
     config.model.decode.conf_threshold = 0.2
-    return config, str(train(config)), root / "driver_1/clip.MP4"
+    return config, str(train_detector(config)), root / "driver_1/clip.MP4"
 
 
 def test_a_folder_becomes_text_json_and_overlays(trained, tmp_path):

@@ -17,6 +17,7 @@ from clrernetlm.core.files import (
     temporary_folder,
     write_text_atomically,
 )
+from clrernetlm.core.output_files import check_output
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
@@ -39,6 +40,21 @@ def test_folders_are_made_and_refusals_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"b\.txt: cannot be written"):
         write_text_atomically(tmp_path / "file/b.txt", "x")
+
+
+def test_a_device_or_pipe_is_written_to_and_stays(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    link.symlink_to(os.devnull)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (pipe, link):
+        check_output(path, "scores", lambda path: False, parameter="json")
+        write_text_atomically(path, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]
 
 
 def begin_and_die(path, folder=False):

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clrernetlm.weights.pack_weights import MACHINE_SETTINGS, pack_weights, strip_machine_settings
 
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config, to_dict
 from clrernetlm.weights.build import init_detector, init_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official, write_checkpoint
+from clrernetlm.weights.pack import MACHINE_SETTINGS, pack_weights, strip_machine_settings
 from clrernetlm.weights.safetensors_file import SMALL
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm, write_detector

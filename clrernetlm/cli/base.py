@@ -28,6 +28,14 @@ class Command:
         raise NotImplementedError
 
 
+def check_device(name: str) -> None:
+    """Raise UserError for a device that this machine lacks, before models, data and what computes are loaded."""
+    if name not in ("auto", "cpu"):
+        from clrernetlm.core.device import select_device
+
+        select_device(name)
+
+
 @dataclass(kw_only=True)
 class WithResults(Command):
     """A command that writes files and replaces none but its own."""
@@ -70,6 +78,7 @@ class WithCheckpoint(WithConfig):
 
     def load_model(self, command: str) -> tuple[Config, str]:
         """Settings and weights file; raises UserError of `command` when the words do not name both."""
+        check_device(self.device)
         from clrernetlm.config.loading import is_config
         from clrernetlm.weights import REMOTE
         from clrernetlm.weights.resolve import find_settings_and_weights, is_model_name

@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithCheckpoint, WithConfig, WithResults
+from clrernetlm.cli.base import (
+    BackendChoice,
+    Command,
+    Device,
+    TrustCode,
+    WithCheckpoint,
+    WithConfig,
+    WithResults,
+    check_device,
+)
 from clrernetlm.cli.data_commands import CheckData, Synth, Tokens, Workers
 from clrernetlm.cli.export_command import Export
 from clrernetlm.cli.model_commands import Detect, Models, Pack
@@ -31,6 +40,10 @@ class Train(WithConfig):
 
     def run(self) -> int:
         config = self.load(*([f"--training.device={self.device}"] if self.device else []))
+        from clrernetlm.training.launch_checks import check_numbers
+
+        check_numbers(config)  # what follows takes seconds to load
+        check_device(config.training.device)
         from clrernetlm.training.resume import first_process
         from clrernetlm.training.train import train, validation_f1
 
@@ -235,17 +248,18 @@ class ShowConfig(WithConfig, WithResults):
     save: Annotated[str | None, arg(metavar="FILE", help="write it as a config file of this project")] = None
 
     def run(self) -> int:
-        from clrernetlm.config.loading import find_config
+        from clrernetlm.config.loading import files_of_configs, find_config
         from clrernetlm.config.mmdetection.translate import import_mmdetection, is_mmdetection
         from clrernetlm.config.serialization import flatten
 
-        config = self.load()
+        with files_of_configs() as files:
+            config = self.load()
         if self.save:
             from clrernetlm.config.source import is_source, to_source
             from clrernetlm.core.files import write_text_atomically
             from clrernetlm.core.output_files import ReadFiles, check_output
 
-            reads = ReadFiles([find_config(self.config)])
+            reads = ReadFiles(files)
             check_output(self.save, "a config", is_source, parameter="--save", overwrite=self.overwrite, reads=reads)
             write_text_atomically(self.save, to_source(config))
         path = find_config(self.config)

@@ -144,5 +144,5 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
 
 
 def f1(scored: dict[str, Any]) -> str:
-    """F1@50 in percent."""
-    return f"{100 * scored['total']['0.5']['f1']:.2f}"
+    """F1@50 in percent, to the decimal that 200 images can tell."""
+    return f"{100 * scored['total']['0.5']['f1']:.1f}"

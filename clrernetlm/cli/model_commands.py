@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithResults, WithSettings
+from clrernetlm.cli.base import BackendChoice, Command, Device, TrustCode, WithResults, WithSettings, check_device
 from clrernetlm.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Detect(WithSettings, WithResults):
     def run(self) -> int:
         if self.conf is not None and not 0 <= self.conf <= 1:
             raise UserError(f"--conf: {self.conf:g} is out of range; use 0 to 1")
+        check_device(self.device)
         from clrernetlm.cli.options import parse_crop, settle_crop
 
         if self.crop is not None:

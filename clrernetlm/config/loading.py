@@ -24,6 +24,8 @@ from clrernetlm.core.version import PACKAGE_FOLDER
 
 # The config files that are being run, outermost first.
 _running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
+# Where the files that are read are noted down, if anybody asks.
+_noted: ContextVar[list[Path] | None] = ContextVar("_noted", default=None)
 _one_at_a_time = threading.RLock()  # `runpy` changes `sys.modules` and `sys.argv` while a file runs
 
 
@@ -46,14 +48,33 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Conf
     if is_mmdetection(path):
         imported = import_mmdetection(path)
         imported.warn()
+        _note(*imported.files)
         config = imported.config
     else:
+        _note(path)
         config = _run(path)
     config = apply_overrides(config, overrides)
     if not _running.get():
         config.name = config.name or path.stem
         validate(config)
     return config
+
+
+@contextmanager
+def files_of_configs() -> Iterator[list[Path]]:
+    """Collect the files that `load_config` reads in the block: configs, and all that they build on."""
+    files: list[Path] = []
+    token = _noted.set(files)
+    try:
+        yield files
+    finally:
+        _noted.reset(token)
+
+
+def _note(*files: Path) -> None:
+    noted = _noted.get()
+    if noted is not None:
+        noted.extend(files)
 
 
 def find_config(path_or_name: str | Path) -> Path:

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,10 +49,14 @@ def replacing(path: PathLike, sync: bool = True) -> Iterator[Path]:
 
     On an error the temporary file is removed and `path` stays as it was; an OSError (full disk, no permission) becomes
     a UserError that names `path`. With `sync` the new file survives a power cut; without, which is for thousands of
-    small files that can be made again, it survives the end of this process.
+    small files that can be made again, it survives the end of this process. A device or pipe (`/dev/null`) is written
+    to directly: a rename would put a file in its place.
     """
     target = Path(path)
     try:
+        if is_device_or_pipe(target):
+            yield target
+            return
         with temporary_beside(target) as temporary:
             yield temporary
             if sync:
@@ -61,6 +66,15 @@ def replacing(path: PathLike, sync: bool = True) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{target}: cannot be written ({reason}); free space or check permissions") from None
+
+
+def is_device_or_pipe(path: PathLike) -> bool:
+    """Whether a path leads to a character device or a pipe, which keep nothing of what is written to them."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
 @contextmanager
@@ -159,6 +173,15 @@ def _remove(path: Path) -> None:
         return
     with suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def has_utf8_name(path: PathLike) -> bool:
+    """Whether a path can be written in UTF-8; file systems also take bytes that are not."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sha256(path: PathLike) -> str:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike
+from clrernetlm.core.files import PathLike, has_utf8_name
 from clrernetlm.core.viewport import FrameSize
 
 HEAD = 1024  # bytes read at once
 MOST_PIXELS = 200_000_000  # of an image that is decoded: 600 MB; no camera takes larger pictures
 MOST_DEEP_PIXELS = MOST_PIXELS // 3  # of one that is decoded as it is stored, in up to 8 bytes a pixel
-_MOST_PARTS = 50_000  # segments of a JPEG or chunks of a PNG that are walked over
+_MOST_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are walked over
 _UPRIGHT = 1
 _SIDEWAYS = 5  # EXIF orientations from here to 8 swap width and height
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 274, 256, 257
@@ -27,11 +27,13 @@ class ImageHeader:
 
     `orientation` is EXIF's number, 1 to 8, of a JPEG or PNG; `clrernetlm.core.images` turns the decoded pixels. It is 1
     for other formats: OpenCV turns TIFF files itself, and WebP files are shown as they are stored, as OpenCV does.
+    `longest_chunk`: bytes of the longest chunk of a PNG, as that chunk itself says.
     """
 
     size: FrameSize
     orientation: int = _UPRIGHT
     is_jpeg: bool = False
+    longest_chunk: int = 0
 
 
 def image_size(path: PathLike) -> FrameSize:
@@ -63,11 +65,9 @@ def require_decodable(header: ImageHeader, path: PathLike, most: int = MOST_PIXE
 
 def require_utf8(path: PathLike) -> None:
     """Raise UserError for a file name that is not UTF-8, on which OpenCV crashes the process, or holds a NUL byte."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
+    if not has_utf8_name(path):
         shown = os.fsencode(path).decode(errors="replace")
-        raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file") from None
+        raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file")
     if "\0" in os.fspath(path):
         raise UserError(f"{path}: a name with a NUL byte, which no file has; correct the name or its line in the list")
 
@@ -148,19 +148,19 @@ def _jpeg(head: bytes, file: BinaryIO) -> ImageHeader:
 
 
 def _png(head: bytes, file: BinaryIO) -> ImageHeader:
-    """Read a PNG's header, and its EXIF block, which may stand behind the pixels."""
-    size = _number(head[16:20]), _number(head[20:24])
+    """Read a PNG's header, the lengths of its chunks, and its EXIF block, which may stand behind the pixels."""
+    size, orientation, longest = (_number(head[16:20]), _number(head[20:24])), 0, 0
     position = 8
     for _ in range(_MOST_PARTS):
         chunk = _part(head, file, position, 8)
         if len(chunk) < 8 or chunk[4:] == b"IEND":
             break
         length = _number(chunk[:4])
-        if chunk[4:] == b"eXIf":
+        longest = max(longest, length)
+        if chunk[4:] == b"eXIf" and not orientation:
             orientation = exif_orientation(_part(head, file, position + 8, min(length, 1 << 16)))
-            return ImageHeader(turned(size, orientation), orientation)
         position += 12 + length
-    return ImageHeader(size)
+    return ImageHeader(turned(size, orientation), orientation or _UPRIGHT, longest_chunk=longest)
 
 
 def _bmp(head: bytes, file: BinaryIO) -> ImageHeader:

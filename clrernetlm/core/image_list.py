@@ -82,7 +82,8 @@ def read_image_list(
         if len(row) != columns or not all(flag in (b"0", b"1") for flag in row[first_flag:])
     ]
     if wrong:
-        form = "/image" + " /mask" * has_mask + " 0|1" * (columns - first_flag)
+        count = columns - first_flag
+        form = "/image" + " /mask" * has_mask + (" 0|1" * count if count <= 8 else f" 0|1 ({count} times)")
         message = f"expected `{form}`, the form of the first line; correct that line"
         if faults is None:
             raise UserError(f"{path}, line {wrong[0]}: {message}")

@@ -111,7 +111,8 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
     Raises UserError naming the file `path` when the bytes are no image, a JPEG that was cut off, or an image too large.
     """
     header = read_header(data[:HEAD], io.BytesIO(data))
-    if header is None:
+    # OpenCV takes as much memory as a chunk says that it is long, up to 4 GB, before it notices that the file ends.
+    if header is None or header.longest_chunk > len(data):
         raise UserError(f"{path}: not a readable image; {_FIX}")
     require_decodable(header, path, MOST_DEEP_PIXELS if flags < 0 else MOST_PIXELS)
     if header.is_jpeg:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike, replacing, sha256
+from clrernetlm.core.files import PathLike, is_device_or_pipe, replacing, sha256
 from clrernetlm.core.text_files import bounded_lines
 
 RESULTS_LOG = ".clrernetlm-results.jsonl"
@@ -145,11 +145,12 @@ def check_output(
     """Raise UserError unless the single result `path` may be written.
 
     `kind` says in words what it is ("a report"); `is_own` tells whether an existing file is one of this program's;
-    `parameter` is the argument that names it. An existing result needs `overwrite`.
+    `parameter` is the argument that names it. An existing result needs `overwrite`. Devices and pipes (`/dev/null`)
+    lose nothing.
     """
     if reads is not None:
         reads.refuse(path, parameter)
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or is_device_or_pipe(path):
         return
     if not (os.path.isfile(path) and is_own(Path(path))):
         raise _not_a_result(path, f"{kind} of this program", parameter)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ VIDEO_SUFFIXES = {
 }  # fmt: skip
 LIVE_SCHEMES = ("rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "udp")
 SCHEMES = (*LIVE_SCHEMES, "http", "https", "mms", "tcp")
+MASK_FOLDERS = ("laneseg", "seg_label")  # what the names of folders with label masks begin with, as in CULane
 _DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://.", re.IGNORECASE)
 
@@ -92,7 +94,8 @@ def find_inputs(words: Sequence[str], results: PathLike | None = None) -> Inputs
     A folder stands for those inside it and in the folders inside it, in the order of their names, but for hidden ones
     (`._x.jpg`). A pattern (`photos/**/*.jpg`) that is no file stands for the images and videos it matches, a number for
     a camera, `rtsp://...` and `/dev/video0` for a stream. A file that is named is what it contains, whatever its suffix
-    says. `results`: where results are written to; the folder, and others that hold earlier results, are left out.
+    says. `results`: where results are written to; the folder, and others that hold earlier results, are left out, and
+    so are folders of label masks (`MASK_FOLDERS`), with a warning, unless they are named.
 
     Raises UserError for a missing one, a folder or pattern without any, and no words.
     """
@@ -150,16 +153,23 @@ def _add_matches(
     parts = Path(pattern).parts
     plain = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     root, found = Path(*parts[:plain]), False
+    masks_too = any(name in part.lower() for part in parts[plain:] for name in MASK_FOLDERS)
 
     @cache
     def left_out(folder: Path) -> bool:
-        return root in folder.parents and (_holds_results(folder, results) or left_out(folder.parent))
+        if root not in folder.parents:
+            return False
+        if _is_mask_folder(folder.name) and not masks_too:
+            _warn_of_masks(folder)
+            return True
+        return _holds_results(folder, results) or left_out(folder.parent)
 
     for match in sorted(glob.iglob(pattern, recursive=True)):
         path = Path(match)
-        if left_out(path.parent):
+        is_folder = path.is_dir()
+        if left_out(path if is_folder else path.parent):
             continue
-        for file in files_below(path, results) if path.is_dir() else [path]:
+        for file in files_below(path, results) if is_folder else [path]:
             found = _add_by_suffix(file, root, images, videos, below) or found
     if not found:
         raise UserError(f"{pattern}: no image or video matches this pattern; check it")
@@ -184,7 +194,7 @@ def files_below(folder: Path, results: PathLike | None = None) -> Iterator[Path]
 
     Links are followed, also to folders, each of which is visited once. Folders that hold results of an earlier `detect`
     are left out, and `results`. Raises UserError for a folder that cannot be listed; one inside is left out with a
-    warning.
+    warning, as is one of label masks.
     """
     folders, visited = [folder], set()
     while folders:
@@ -205,9 +215,21 @@ def files_below(folder: Path, results: PathLike | None = None) -> Iterator[Path]
             continue
         visited.add((place.st_dev, place.st_ino))
         inside = [here / entry.name for entry in entries if entry.is_dir()]
+        masks = [path for path in inside if _is_mask_folder(path.name)]
+        for path in masks:
+            _warn_of_masks(path)
+            inside.remove(path)
         folders += reversed(inside)
         # A link that leads nowhere is a file that cannot be read, which is said when it is; a pipe would be waited for.
         yield from (here / entry.name for entry in entries if entry.is_file() or _is_broken_link(entry))
+
+
+def _is_mask_folder(name: str) -> bool:
+    return name.lower().startswith(MASK_FOLDERS)
+
+
+def _warn_of_masks(folder: Path) -> None:
+    warnings.warn(f"{folder}: label masks by its name, left out; name the folder to detect in it", stacklevel=2)
 
 
 def _is_broken_link(entry: os.DirEntry[str]) -> bool:
@@ -226,7 +248,8 @@ def result_names(paths: Sequence[Path], below: Mapping[Path, Path] | None = None
     """Names of the results, without suffixes: the file's stem, below the folders that `below` has of it.
 
     Where names repeat, the name of the folder that was named, or else of the file's, goes in front
-    (`clip.MP4-00000`). Raises UserError when that does not tell two files apart.
+    (`clip.MP4-00000`). Names that differ in nothing but the case of letters, which some file systems take for one, are
+    numbered from the second on (`X`, `x-2`). Raises UserError when that does not tell two files apart.
     """
     relative = [(below or {}).get(path, Path(path.name)) for path in paths]
     stems = [path.with_name(path.stem).as_posix() for path in relative]
@@ -240,7 +263,20 @@ def result_names(paths: Sequence[Path], below: Mapping[Path, Path] | None = None
         other = first.setdefault(name, path)
         if other != path:
             raise UserError(f"{path}: its results would overwrite those of {other}; detect them into two folders")
-    return names
+    return _different_in_any_case(names)
+
+
+def _different_in_any_case(names: Sequence[str]) -> list[str]:
+    """Number names that differ from an earlier one, or from one numbered so, in the case of letters alone."""
+    given, used, result = {name.casefold() for name in names}, set[str](), []
+    for name in names:
+        free = name
+        if name.casefold() in used:
+            numbered = (f"{name}-{number}" for number in count(2))
+            free = next(other for other in numbered if other.casefold() not in given and other.casefold() not in used)
+        used.add(free.casefold())
+        result.append(free)
+    return result
 
 
 def name_of_source(source: Source) -> Path:

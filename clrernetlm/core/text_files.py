@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TextIO
 
@@ -44,8 +45,9 @@ def open_at_once(path: str, flags: int) -> int:
 def read_utf8(path: PathLike, most_bytes: int) -> bytes:
     """Read a text file as UTF-8 without a byte order mark, whatever Unicode encoding its mark says.
 
-    Bytes of a file without a mark are returned as they are. Raises OSError when the file cannot be read, and UserError
-    naming the file when it is larger than `most_bytes` or does not hold what its mark says.
+    UTF-16 without a mark is recognised by its first two bytes. Bytes of any other file without a mark are returned as
+    they are. Raises OSError when the file cannot be read, and UserError naming the file when it is larger than
+    `most_bytes` or does not hold what its mark says.
     """
     with open(path, "rb", opener=open_at_once) as file:
         data = file.read(most_bytes + 1)
@@ -60,7 +62,20 @@ def read_utf8(path: PathLike, most_bytes: int) -> bytes:
             except UnicodeError:
                 shown = encoding[: encoding.rindex("-")].upper()
                 raise UserError(f"{path}: begins as {shown} and does not go on so; write it in UTF-8") from None
+    unmarked = unmarked_utf16(data)
+    if unmarked is not None:
+        with suppress(UnicodeError):
+            text = data.decode(unmarked)
+            return data if "\0" in text else text.encode()
     return data
+
+
+def unmarked_utf16(head: bytes) -> str | None:
+    """Name the UTF-16 encoding in which the first character is ASCII: half of its two bytes is NUL; None for others."""
+    first = head[:2]
+    if len(first) < 2 or (first[0] == 0) == (first[1] == 0):
+        return None
+    return "utf-16-be" if first[0] == 0 else "utf-16-le"
 
 
 def bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
@@ -74,8 +89,13 @@ def bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
 
 
 def text_encoding(path: PathLike) -> str:
-    """Name the encoding that a text file's byte order mark says, for `open`; UTF-8 without one. Raises OSError."""
+    """Name the encoding of a text file, for `open`: what its byte order mark says, or UTF-16 by its first two bytes.
+
+    It is UTF-8 for others. Raises OSError.
+    """
     with open(path, "rb", opener=open_at_once) as file:
         head = file.read(4)
-    encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), "utf-8")
+    encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
+    if encoding is None:
+        return unmarked_utf16(head) or "utf-8-sig"
     return "utf-8-sig" if encoding == "utf-8" else encoding.rpartition("-")[0]  # these skip the mark

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import PathLike, temporary_folder
+from clrernetlm.core.files import PathLike, has_utf8_name, temporary_folder
 from clrernetlm.core.sources import IMAGE_SUFFIXES, Source, Stream
 from clrernetlm.core.video_headers import container, is_image, is_playlist, read_head
 
@@ -147,7 +147,7 @@ def name_for_opencv(path: PathLike) -> Iterator[str]:
     absolute = Path(os.path.abspath(path))
     suffix = absolute.suffix.lower()
     like_images = suffix in IMAGE_SUFFIXES or (suffix == ".gif" and "%" in absolute.name)
-    if is_utf8(absolute) and not like_images:
+    if has_utf8_name(absolute) and not like_images:
         yield str(absolute)
         return
     plain = suffix.isascii() and suffix[1:].isalnum() and not like_images
@@ -155,20 +155,12 @@ def name_for_opencv(path: PathLike) -> Iterator[str]:
         try:
             link = stack.enter_context(temporary_folder()) / f"video{suffix if plain else ''}"
             link.symlink_to(absolute)
-            str(link).encode()
-        except (OSError, UnicodeEncodeError) as error:
-            reason = getattr(error, "strerror", None) or "the folder for temporary files has one like it"
-            raise UserError(f"{path}: OpenCV cannot open a video of this name ({reason}); rename it") from None
+            reason = "" if has_utf8_name(link) else "the folder for temporary files has one like it"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            raise UserError(f"{path}: OpenCV cannot open a video of this name ({reason}); rename it")
         yield str(link)
-
-
-def is_utf8(path: PathLike) -> bool:
-    """Whether a path can be written in UTF-8; file systems also take bytes that are not."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refused(path: Path, head: bytes) -> str:

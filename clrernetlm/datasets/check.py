@@ -17,7 +17,13 @@ from rich.table import Table
 from clrernetlm.core.argument_checks import require_path, require_sequence, require_whole_number
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike
-from clrernetlm.core.image_list import MOST_BYTES, ImageList, ListFault, read_image_list, visible_lists
+from clrernetlm.core.image_list import (
+    MOST_BYTES,
+    ImageList,
+    ListFault,
+    read_image_list,
+    visible_lists,
+)
 from clrernetlm.core.images import read_image, require_complete
 from clrernetlm.core.lane import label_path, parse_lane, read_lane_rows, turn_message
 from clrernetlm.core.lane_points import bottom_first
@@ -26,7 +32,7 @@ from clrernetlm.core.text_files import read_utf8
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.datasets.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.datasets.frame_difference import load_differences
-from clrernetlm.datasets.masks import read_mask
+from clrernetlm.datasets.masks import read_mask, used_values
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
 SHOWN_PROBLEMS = 50
@@ -348,7 +354,8 @@ def _inspect_mask(
     if size is not None and (width, height) != size:
         message = f"{width}x{height}, but its image is {size[0]}x{size[1]}; masks need the size of their image"
         problems.append(Problem(path, None, message))
-    highest = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:IGNORED_LABEL])[-1:]
+    values = used_values(mask)
+    highest = values[values < IGNORED_LABEL][-1:]
     if len(highest) and highest[0] > max_lanes:
         message = f"lane number {highest[0]}, but max_lanes is {max_lanes}; set model.max_lanes or renumber the mask"
         problems.append(Problem(path, None, message))

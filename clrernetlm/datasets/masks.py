@@ -46,6 +46,12 @@ def read_mask(path: str, labelled: bool = True) -> Image:
     return mask
 
 
+def used_values(mask: Image) -> NDArray[np.int64]:
+    """List the values that a mask (H, W) holds, ascending."""
+    # np.bincount would make 8 bytes of every pixel.
+    return np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256]))
+
+
 def _one_channel(image: NDArray[Any], path: str) -> NDArray[Any]:
     """Reduce (H, W) or (H, W, channels) of any type to the (H, W) channel that holds the numbers."""
     if image.ndim == 2:
@@ -79,7 +85,7 @@ def _eight_bits(mask: NDArray[Any], path: str) -> Image:
 
 def _require_numbers(mask: Image, path: str, labelled: bool) -> None:
     """Raise UserError for brightness levels in place of lane numbers, and for 0 and 255 alone."""
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    values = used_values(mask)
     levels = values[(values > HIGHEST_LANE) & (values < IGNORED_LABEL)]
     if len(levels):
         raise UserError(f"{path}: the mask holds the value {levels[0]}, which is no lane number; {_FIX}")
@@ -124,7 +130,7 @@ def _indices(data: bytes, path: str) -> Image:
 
 def _from_palette(indices: Image, palette: NDArray[np.uint8], path: str) -> Image:
     """Choose between indices (H, W) and colours (n, 3) of a palette as lane numbers."""
-    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+    used = used_values(indices)
     if used[-1:].max(initial=0) >= len(palette):
         raise UserError(f"{path}: the mask's palette lacks the colour {used[-1]}; {_FIX}")
     colours = palette[used]

@@ -133,9 +133,9 @@ def _claim(root: Path, request: dict[str, object]) -> None:
 
 
 def _results(job: partial[Result], pictures: list[Picture], workers: int) -> Iterator[Result]:
-    """Make the pictures in this process or in `workers` fresh ones, results in order."""
+    """Make the pictures in this process or in `workers` others, results in order."""
     if workers > 1:
-        yield from map_in_processes(job, pictures, workers, start="spawn")
+        yield from map_in_processes(job, pictures, workers)
         return
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

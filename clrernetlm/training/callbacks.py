@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +89,21 @@ class EpochSeed(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
+
+
+class OwnSigterm(Callback):
+    """Keeps the handler of SIGTERM that was there before the training.
+
+    Lightning puts one of its own before it, which talks to the other processes: where those have ended, or wait for
+    this one, it fails or waits as well.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if callable(self.handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
 
 
 class StepLimit(Callback):
@@ -277,7 +294,7 @@ class RunCheckpoint(ModelCheckpoint):
 
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
     """Everything that watches a training run, in the order it must act."""
-    callbacks: list[Callback] = [EpochSeed(settings.seed)]
+    callbacks: list[Callback] = [EpochSeed(settings.seed), OwnSigterm()]
     if settings.max_steps > 0:
         callbacks.append(StepLimit(settings.max_steps))
     callbacks += [Divergence(settings), LearningRateMonitor("step"), DataWait(), progress_bar()]

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from typing import TYPE_CHECKING
 
 from clrernetlm.config import Config, TrainingConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.distributed.process_group import launched_processes
 
+if TYPE_CHECKING:
+    import torch
+
+
+def check_numbers(config: Config) -> None:
+    """Raise UserError where the images of a step cannot be shared out among the processes; imports nothing large."""
+    processes = config.training.num_devices * config.training.num_nodes
+    if config.data.batch_size % processes:
+        raise UserError(
+            f"data.batch_size: {config.data.batch_size} is not a multiple of the {processes} processes that share it"
+        )
+
 
 def check_processes(config: Config, device: torch.device) -> None:
     """Raise UserError where the settings do not fit the launcher, the devices of this machine, or one another."""
+    import torch
+
     settings = config.training
     local, machines = settings.num_devices, settings.num_nodes
     launched = launched_processes()
@@ -32,11 +45,7 @@ def check_processes(config: Config, device: torch.device) -> None:
     there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, local)
     if local > there:
         raise UserError(f"training.num_devices: {local}, but this machine has {there} of {device.type}; use {there}")
-    if config.data.batch_size % (local * machines):
-        raise UserError(
-            f"data.batch_size: {config.data.batch_size} is not a multiple of the {local * machines} processes that "
-            "share it"
-        )
+    check_numbers(config)
     check_strategy(settings, device)
 
 

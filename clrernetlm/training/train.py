@@ -9,6 +9,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -148,19 +149,28 @@ def make_work_directory(work_dir: Path) -> None:
 
 
 def trained_checkpoint(work_dir: Path) -> Path:
-    """The checkpoint of a run to use: the best on validation, else the last."""
-    best = work_dir / "checkpoints" / "best.ckpt"
-    result = best if best.exists() else last_checkpoint(work_dir)
-    if result is None:
+    """The checkpoint of a run to use: the best on validation, else the last.
+
+    A `best.ckpt` of another run, which a killed run or a copy left in the folder, is not taken.
+    """
+    last = last_checkpoint(work_dir)
+    if last is None:
         raise UserError(f"{work_dir}: training ended before its first epoch; raise training.epochs or max_steps")
-    return result
+    best = work_dir / "checkpoints" / "best.ckpt"
+    with suppress(UserError, AttributeError, LookupError, TypeError, ValueError):  # a file of another kind
+        if best.exists() and best_f1(best) == best_f1(last) is not None:
+            return best
+    return last
 
 
 def validation_f1(checkpoint: Path) -> float | None:
     """F1@50 of the validation that chose a checkpoint `best.ckpt`, 0 to 1; None for others."""
-    if checkpoint.name != "best.ckpt":
-        return None
-    states = AtomicCheckpointIO().load_checkpoint(checkpoint)["callbacks"]
+    return best_f1(checkpoint) if checkpoint.name == "best.ckpt" else None
+
+
+def best_f1(checkpoint: Path) -> float | None:
+    """The best F1@50 on validation, 0 to 1, that a training checkpoint knows of its run; None without a validation."""
+    states = AtomicCheckpointIO().load_checkpoint(checkpoint).get("callbacks", {})
     scores = [state["best_model_score"] for key, state in states.items() if "'val/F1@50'" in key]
     return float(scores[0]) if scores and scores[0] is not None else None
 

@@ -24,6 +24,7 @@ from clrernetlm.core.argument_checks import shown
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED, PathLike
 from clrernetlm.core.version import __version__
+from clrernetlm.weights.graph_limits import ONNX_OPERATORS, OPENVINO_OPERATORS, require_known
 
 KEY = "clrernetlm"
 FORMAT = 1
@@ -33,6 +34,7 @@ LOOPS = ("Loop", "Scan", "TensorIterator")  # in ONNX and OpenVINO
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
 MAX_BATCH = 10_000  # images at a time
+MAX_GRAPH = 1 << 26  # bytes of an OpenVINO graph without its weights; ours have a megabyte
 MAX_ELEMENTS, MAX_DEPTH = 500_000, 100  # of an OpenVINO graph; a detector has about 10,000, 8 deep
 
 
@@ -103,8 +105,8 @@ def parse_metadata(text: str | None, path: PathLike) -> ModelMetadata:
 def read_metadata(path: PathLike) -> ModelMetadata:
     """What an exported file says about itself, without loading its weights into a runtime.
 
-    Raises UserError, also for an ONNX file that reaches beyond itself: weights in other files, operators that are not
-    ONNX's own.
+    Raises UserError, also for a graph that reaches beyond itself, to weights in other files, or that has operators
+    which no exported model has.
     """
     path = Path(path)
     if not path.is_file():
@@ -124,7 +126,8 @@ def broken(path: PathLike, kind: str) -> UserError:
     return UserError(f"{path}: not {kind}, or cut short; export the model again")
 
 
-def _onnx_text(path: Path) -> str | None:
+def load_onnx(path: Path) -> Any:
+    """The `onnx.ModelProto` in a file that reaches not beyond itself; raises UserError for any other."""
     onnx = import_extra("onnx")
     try:
         model = onnx.load(path, load_external_data=False)
@@ -144,6 +147,12 @@ def _onnx_text(path: Path) -> str | None:
         tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(model.graph)
     ):
         raise UserError(f"{path}: takes weights from other files; export the model again, into one file")
+    require_known(path, [node.op_type for node in _nodes(model.graph)], ONNX_OPERATORS)
+    return model
+
+
+def _onnx_text(path: Path) -> str | None:
+    model = load_onnx(path)
     return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
 
 
@@ -174,7 +183,7 @@ def _openvino_text(path: Path) -> str | None:
     """The value of rt_info/clrernetlm, without a tree of all elements; entities, which can unfold, are refused."""
     above: list[str] = []
     found: list[str | None] = []
-    loops: list[str] = []
+    kinds: list[str] = []
     elements = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
@@ -183,8 +192,9 @@ def _openvino_text(path: Path) -> str | None:
         above.append(name)
         if elements > MAX_ELEMENTS or len(above) > MAX_DEPTH:
             raise ValueError("too many elements")
-        if name == "layer" and attributes.get("type") in LOOPS:
-            loops.append(attributes["type"])
+        if name == "layer":
+            kind, own = attributes.get("type", ""), attributes.get("version", "").startswith("opset")
+            kinds.append(kind if own or kind in LOOPS else f"{kind} of an extension")
         if len(above) == 3 and above[1:] == ["rt_info", KEY]:
             found.append(attributes.get("value"))
 
@@ -196,11 +206,15 @@ def _openvino_text(path: Path) -> str | None:
     parser.EntityDeclHandler = refuse
     try:
         with open(path, "rb") as file:
-            parser.ParseFile(file)
+            text = file.read(MAX_GRAPH + 1)
+        if len(text) > MAX_GRAPH:
+            raise broken(path, "an OpenVINO model")
+        parser.Parse(text, True)  # in one piece: begun anew with every piece, a long attribute takes minutes
     except (expat.ExpatError, ValueError, LookupError):
         raise broken(path, "an OpenVINO model") from None
-    if loops:
+    if any(kind in LOOPS for kind in kinds):
         raise UserError(f"{path}: has loops, which may never end and no model here needs; export the model again")
+    require_known(path, kinds, OPENVINO_OPERATORS)
     return found[0] if found else None
 
 

@@ -241,3 +241,16 @@ def test_the_names_of_other_programs_are_translated(
     """Nothing is suggested that only sounds alike, such as --name for --amp."""
     assert main(words.split()) == 2
     assert suggested in capsys.readouterr().err
+
+
+def test_processes_and_devices_that_are_not_there_are_refused_before_anything_large_is_loaded() -> None:
+    code = (
+        "import sys; from clrernetlm.cli import main; "
+        "print(main(['train', 'clrernet_culane_dla34', '--training.num-devices', '1024']), 'torch' in sys.modules); "
+        "print(main(['detect', 'missing.jpg', '--device', 'cuda:9999']), 'lightning' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == ["2", "False", "2", "False"], ended.stderr
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("error: data.batch_size: 24 is not a multiple of the 1024 processes")
+    assert second.startswith("error: device: PyTorch finds no cuda:9999")

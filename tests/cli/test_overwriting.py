@@ -112,7 +112,15 @@ def test_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "a config of an earlier run" in capsys.readouterr().err
     assert main(["config", "roads_dla34", "--save", str(saved), "--overwrite"]) == 0
     assert main(["config", str(saved), "--save", str(saved), "--overwrite"]) == 2
-    capsys.readouterr()
+    child, grandchild = tmp_path / "child.py", tmp_path / "grandchild.py"
+    for path, base in ((child, "saved"), (grandchild, "child")):
+        path.write_text(f"from clrernetlm.config import load_config\nconfig = load_config('{base}.py')\n")
+        assert main(["config", str(path), "--save", str(saved), "--overwrite"]) == 2
+        assert "saved.py: this run reads that file" in capsys.readouterr().err
+    (tmp_path / "theirs.py").write_text("_base_ = 'base.py'\nmodel = dict(type='CLRerNet')\n")
+    (tmp_path / "base.py").write_text("train_cfg = dict(max_epochs=3)\n")
+    assert main(["config", str(tmp_path / "theirs.py"), "--save", str(tmp_path / "base.py"), "--overwrite"]) == 2
+    assert "base.py: this run reads that file" in capsys.readouterr().err
     assert "list/test.txt: would be" in refused(
         ["config", "roads_dla34", "--save", data / "list/test.txt"], capsys, data
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,6 +24,7 @@ from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import Alaug, Compose, CropResize, CulaneDataset, PackCLRNetInputs, build_dataset, collate
 from tests.data.small_culane import frame, write_culane
+from tests.timing import times_as_long
 
 TRAIN = Compose([Alaug(), PackCLRNetInputs()])
 PLAIN = Compose([CropResize(), PackCLRNetInputs()])
@@ -256,18 +256,9 @@ def test_malformed_lists_name_the_line(tmp_path: Path, text: str, message: str) 
 def test_a_list_of_culanes_length_reads_quickly(tmp_path: Path) -> None:
     row = "/driver_23_30frame/05151640_0419.MP4/{0:05d}.jpg /laneseg_label_w16/driver_23/0419.MP4/{0:05d}.png 1 1 1 0\n"
     (tmp_path / "list.txt").write_text("".join(row.format(i) for i in range(88_880)))
-
-    def seconds(read: Callable[[], object]) -> float:
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            read()
-            times.append(time.process_time() - start)
-        return min(times)
-
-    # Against the least that any reader has to do, on the same machine with the same other work on it.
-    splitting = seconds(lambda: [line.split() for line in (tmp_path / "list.txt").read_bytes().splitlines()])
-    assert seconds(lambda: read_image_list(tmp_path / "list.txt")) < 20 * splitting
+    # Against the least that any reader has to do.
+    splitting = partial(lambda path: [line.split() for line in path.read_bytes().splitlines()], tmp_path / "list.txt")
+    assert times_as_long(lambda: read_image_list(tmp_path / "list.txt"), splitting) < 20
     listed = read_image_list(tmp_path / "list.txt")
     assert listed.masks is not None
     assert listed.flags is not None

@@ -1,11 +1,8 @@
 """Training LaneLM: it learns, the detector keeps its bits, kills and process counts change nothing."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import lightning.pytorch as pl
 import pytest
@@ -19,8 +16,7 @@ from clrernetlm.weights.build import init_reader
 from clrernetlm.weights.checkpoint import read_checkpoint
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small_lanelm import small_lanelm, write_detector
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.processes import Started, free_ports, join_launch
 
 
 @pytest.fixture(scope="module")
@@ -103,33 +99,22 @@ def test_a_detector_is_asked_for(roads, detector, tmp_path):
         train(config)
 
 
-# What a user runs, in a process of its own that can be killed.
-SCRIPT = """
-import sys
-sys.path.insert(0, {repository!r})
-from pathlib import Path
-from tests.engine.small_lanelm import small_lanelm
-from clrernetlm.training.train import train
-config = small_lanelm({root!r}, {work!r}, Path({detector!r}), log_every=1, **{training!r})
-{extra}
-train(config, resume={resume})
-"""
+def train_alone(root, work, detector, resume=False, extra="", **training):
+    """Train in a process of its own, after running the statements `extra` on its `config`."""
+    config = small_lanelm(root, work, detector, log_every=1, **training)
+    exec(extra, {"config": config})
+    train(config, resume=resume)
 
 
-def run_training(root, work, detector, *, resume=False, extra="", **training):
-    script = work.with_suffix(".py")
-    names = {"root": str(root), "work": str(work), "detector": str(detector), "repository": str(REPOSITORY)}
-    script.write_text(SCRIPT.format(**names, training=training, extra=extra, resume=resume))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def start_training(*arguments, **training):
+    work = arguments[1]
+    return Started(partial(train_alone, **training), *arguments, said=work.with_suffix(".txt"))
 
 
-def finish(process):
-    output = process.communicate(timeout=300)[0].decode()
-    assert process.returncode == 0, output
-    return output
+def train_as(rank, port, *arguments, **training):
+    """Train as one of two processes that a launcher has started."""
+    join_launch(rank, 2, port)
+    train_alone(*arguments, num_devices=2, strategy="ddp", **training)
 
 
 # Ends the process as a third epoch is about to begin.
@@ -149,15 +134,13 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, detector,
     moved = tmp_path / "detector.pth"
     moved.write_bytes(detector.read_bytes())
     training = {"epochs": 8, "ema_momentum": 0.1, "validate_every": 0, "extra": "config.data.batch_size = 2"}
-    unbroken = run_training(roads, tmp_path / "whole", moved, **training)
+    unbroken = start_training(roads, tmp_path / "whole", moved, **training)
     killed = training | {"extra": training["extra"] + KILL}
-    process = run_training(roads, tmp_path / "killed", moved, **killed)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    finish(unbroken)
+    assert start_training(roads, tmp_path / "killed", moved, **killed).end() == -signal.SIGKILL
+    unbroken.finish()
     assert last_checkpoint(tmp_path / "killed").name == "epoch_0001.ckpt"
     moved.unlink()  # the checkpoint holds the detector
-    output = finish(run_training(roads, tmp_path / "killed", "", resume=True, **training))
+    output = start_training(roads, tmp_path / "killed", moved, resume=True, **training).finish()
     assert "trained with other settings" not in output
     whole, resumed = (torch.load(last_checkpoint(tmp_path / run), weights_only=True) for run in ("whole", "killed"))
     assert whole["global_step"] == resumed["global_step"] == 32
@@ -172,15 +155,17 @@ def test_two_processes_train_as_one(roads, detector, tmp_path):
     listed = (roads / "list/val.txt").read_text().splitlines(keepends=True)
     (roads / "list/five.txt").write_text("".join(listed[:5]))
     extra = 'config.data.batch_size = 4; config.data.val_list = "list/five.txt"'
-    runs = {"one": {}, "two": {"num_devices": 2, "strategy": "ddp"}}
-    processes = [
-        run_training(
-            roads, tmp_path / name, detector, extra=extra, epochs=2, learning_rate=1e-6, validate_every=2, **training
-        )
-        for name, training in runs.items()
+    runs = ("one", "two")
+    training = {"extra": extra, "epochs": 2, "learning_rate": 1e-6, "validate_every": 2}
+    (port,) = free_ports(1)
+    arguments = (roads, tmp_path / "two", detector)
+    ranks = [
+        Started(partial(train_as, rank, port, **training), *arguments, said=tmp_path / f"{rank}.txt")
+        for rank in range(2)
     ]
-    for process in processes:
-        finish(process)
+    start_training(roads, tmp_path / "one", detector, **training).finish()
+    for process in ranks:
+        process.finish()
     one, two = (logged(tmp_path / name, "loss") for name in runs)
     assert len(one) == 4
     assert two == pytest.approx(one, rel=1e-5)

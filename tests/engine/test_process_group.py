@@ -21,6 +21,7 @@ from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import talkative_reader
 from tests.models.lanelm.small import small_network
+from tests.processes import START, free_ports, join_launch
 
 IMAGES = 5
 WORLD = 2
@@ -84,13 +85,10 @@ def run_case(name, root, folder):
 def one_of_several(rank, root, folder, ports):
     """A process as torchrun starts it."""
     torch.set_num_threads(1)
-    sizes = {"WORLD_SIZE": WORLD, "LOCAL_WORLD_SIZE": WORLD, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
-    os.environ |= {name: str(value) for name, value in sizes.items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     results = {}
     for name, port in zip(CASES, ports, strict=True):
-        os.environ["MASTER_PORT"] = str(port)
+        join_launch(rank, WORLD, port)
         where = Path(folder) / (name if rank == 0 else f"{name} {rank}")
         where.mkdir()
         results[name] = run_case(name, root, where)
@@ -112,24 +110,13 @@ def roads(tmp_path_factory):
     return root
 
 
-def free_ports(count):
-    """Ports of this machine that nobody uses."""
-    from socket import socket
-
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 @pytest.fixture(scope="module")
 def runs(roads, tmp_path_factory):
     """Folders and results of one process, and of two."""
     alone, shared = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("shared")
     start = torch.multiprocessing.start_processes
     others = start(
-        one_of_several, (str(roads), str(shared), free_ports(len(CASES))), WORLD, join=False, start_method="spawn"
+        one_of_several, (str(roads), str(shared), free_ports(len(CASES))), WORLD, join=False, start_method=START
     )
     home, threads = os.getcwd(), torch.get_num_threads()
     torch.set_num_threads(1)

@@ -5,9 +5,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -25,12 +23,12 @@ from clrernetlm.training.resume import (
     check_settings,
     prepare_work_directory,
 )
-from clrernetlm.training.train import train
+from clrernetlm.training.train import train, trained_checkpoint
 from tests.drawn_roads import write_drawn_roads
 from tests.engine.small import small_config
 from tests.engine.small_lanelm import small_lanelm, write_detector
+from tests.processes import Started
 
-REPOSITORY = Path(__file__).parents[2]
 WORKERS = [0, 1, 3]
 
 
@@ -150,23 +148,19 @@ def test_a_run_that_ended_within_an_epoch_goes_on_with_the_images_that_are_left(
     assert (saved["epoch"], saved["global_step"]) == (2, 9)
 
 
-# A training in a process of its own, killed as soon as it is about to do something.
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {repository!r})
-def end(event, arguments):
-    if event == "os.rename" and str(arguments[0]).endswith(".tmp") and str(arguments[1]).endswith({rename!r}):
-        os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(end)
-import lightning.pytorch as pl
-from tests.engine.test_resuming import detector_settings
-from clrernetlm.training.train import train
-class Kill(pl.Callback):
-    def {hook}(self, trainer, module, *rest):
+def train_and_die(hook, rename, workers, root, work):
+    """Train in a process that is killed as soon as it is metadata to do something."""
+
+    def end(event, arguments):
+        if event == "os.rename" and str(arguments[0]).endswith(".tmp") and str(arguments[1]).endswith(rename):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill(callback, trainer, module, *rest):
         if trainer.current_epoch == 1 and not trainer.sanity_checking:
             os.kill(os.getpid(), signal.SIGKILL)
-train(detector_settings({root!r}, {work!r}, {workers}), callbacks=[Kill()])
-"""
+
+    sys.addaudithook(end)
+    train(detector_settings(root, work, workers), callbacks=[type("Kill", (pl.Callback,), {hook: kill})()])
 
 
 @pytest.mark.parametrize(
@@ -178,17 +172,8 @@ train(detector_settings({root!r}, {work!r}, {workers}), callbacks=[Kill()])
     ],
 )
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(hook, rename, workers, roads, unbroken, tmp_path):
-    script = KILLED.format(
-        repository=str(REPOSITORY),
-        hook=hook,
-        rename=rename,
-        workers=workers,
-        root=str(roads),
-        work=str(tmp_path / "run"),
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    process = Started(train_and_die, hook, rename, workers, roads, tmp_path / "run", said=tmp_path / "said.txt")
+    assert process.end() == -signal.SIGKILL, process.said.read_text()
     assert last_checkpoint(tmp_path / "run").name == "epoch_0000.ckpt"
     litter = list((tmp_path / "run/checkpoints").glob(".*.tmp"))
     assert len(litter) == (hook == "never")
@@ -363,7 +348,7 @@ def constant(step, total, rate):
 def test_changed_settings_of_the_optimiser_are_obeyed(changes, steps, roads, unbroken, tmp_path):
     begin_from(unbroken, 0, tmp_path)
     batch_size = changes.pop("batch_size", 2)
-    config = detector_settings(roads, tmp_path, **changes)
+    config = detector_settings(roads, tmp_path, validate_every=0, **changes)
     config.data.batch_size = batch_size
     watch, settings = Steps(), config.training
     train(config, resume=True, callbacks=[watch])
@@ -431,6 +416,21 @@ def test_the_best_checkpoint_of_another_validation_is_set_aside(roads, unbroken,
     # Of fewer checkpoints to keep, the one that the run goes on from is left as well.
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"before_1", "best.ckpt", "epoch_0001.ckpt", "epoch_0002.ckpt"}
+
+
+def test_a_best_checkpoint_of_another_run_is_not_the_result(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken / "checkpoints", tmp_path / "checkpoints")
+    best, last = folder / "best.ckpt", folder / "epoch_0002.ckpt"
+    assert trained_checkpoint(tmp_path) == best
+    other = torch.load(best, weights_only=True)
+    for state in other["callbacks"].values():
+        state |= {"best_model_score": torch.tensor(0.125)} if "best_model_score" in state else {}
+    torch.save(other, best)
+    assert trained_checkpoint(tmp_path) == last
+    torch.save(other | {"callbacks": {"'val/F1@50'": 1}}, best)
+    assert trained_checkpoint(tmp_path) == last
+    best.write_text("not a checkpoint")
+    assert trained_checkpoint(tmp_path) == last
 
 
 def test_going_back_to_an_earlier_checkpoint_sets_later_ones_aside(roads, unbroken, tmp_path):

@@ -7,7 +7,9 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
 from clrernetlm.core.errors import UserError
@@ -23,7 +26,8 @@ from clrernetlm.training.checkpoint_io import AtomicCheckpointIO, last_checkpoin
 from clrernetlm.training.detector_module import DetectorModule
 from clrernetlm.training.train import build_trainer, train
 from tests.drawn_roads import write_drawn_roads
-from tests.engine.small import small_config
+from tests.engine.small import small_config, train_detector
+from tests.processes import PATIENCE, Started, free_ports, join_launch
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -55,43 +59,23 @@ def test_eight_images_are_learned_to_the_last_lane(roads, tmp_path):
     config.model.loss.seg_weight = 0
     config.model.assigner.min_topk = 4
     config.training.clip_norm, config.training.fit_anchors = 10, True
-    checkpoint = train(config)
-    scores = score_detector(config, str(checkpoint), device="cpu")
+    scores = score_detector(config, str(train_detector(config)), device="cpu")
     # Every lane and nothing else; rounding decides how many are off by more than the two pixels that .5 allows.
     assert scores["total"]["0.1"]["f1"] == pytest.approx(1.0, abs=1e-6)
     assert scores["total"]["0.5"]["f1"] > 0.3
 
 
-# What a user runs, in a process of its own that can be killed.
-SCRIPT = """
-import sys
-sys.path.insert(0, {repository!r})
-from tests.engine.small import small_config
-from clrernetlm.training.train import train
-config = small_config({root!r}, {work!r}, epochs=4, log_every=1, validate_every=2, ema_momentum=0.1, **{training!r})
-config.data.batch_size = 2
-{extra}
-train(config, resume={resume})
-"""
+def train_alone(root, work, resume=False, extra="", **training):
+    """Train in a process of its own, after running the statements `extra` on its `config`."""
+    config = small_config(root, work, epochs=4, log_every=1, validate_every=2, ema_momentum=0.1, **training)
+    config.data.batch_size = 2
+    exec(extra, {"config": config})
+    train(config, resume=resume)
 
 
-def run_training(root, work, *, resume=False, extra="", **training):
-    script = work.with_suffix(".py")
-    script.write_text(
-        SCRIPT.format(
-            repository=str(REPOSITORY), root=str(root), work=str(work), resume=resume, extra=extra, training=training
-        )
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def finish(process):
-    output = process.communicate(timeout=300)[0].decode()
-    assert process.returncode == 0, output
-    return output
+def start_training(*arguments, **training):
+    work = arguments[1]
+    return Started(partial(train_alone, **training), *arguments, said=work.with_suffix(".txt"))
 
 
 # Ends the process as a third epoch is about to begin.
@@ -108,17 +92,40 @@ EpochSeed.on_train_epoch_start = end
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, tmp_path):
-    finish(run_training(roads, tmp_path / "whole"))
-    process = run_training(roads, tmp_path / "killed", extra=KILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    whole = start_training(roads, tmp_path / "whole")
+    killed = start_training(roads, tmp_path / "killed", extra=KILL)
+    assert killed.end() == -signal.SIGKILL
     assert last_checkpoint(tmp_path / "killed").name == "epoch_0001.ckpt"
-    finish(run_training(roads, tmp_path / "killed", resume=True))
+    start_training(roads, tmp_path / "killed", resume=True).finish()
+    whole.finish()
     whole = torch.load(last_checkpoint(tmp_path / "whole"), weights_only=True)
     resumed = torch.load(last_checkpoint(tmp_path / "killed"), weights_only=True)
     assert whole["global_step"] == resumed["global_step"] == 16
     for part in ("state_dict", "current_model_state"):  # averaged weights, trained weights
         assert_same(whole[part], resumed[part], **EXACT)
+
+
+# What a user runs; processes that share a training start by calling it again.
+SCRIPT = """
+import sys
+sys.path.insert(0, {repository!r})
+from pathlib import Path
+from tests.engine.test_training import train_alone
+train_alone(Path({root!r}), Path({work!r}), extra={extra!r}, **{training!r})
+"""
+
+
+def start_script(root, work, extra, **training):
+    script = work.with_suffix(".py")
+    names = {"root": str(root), "work": str(work), "repository": str(REPOSITORY)}
+    script.write_text(SCRIPT.format(**names, extra=extra, training=training))
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def test_two_processes_train_as_one(roads, tmp_path):
@@ -145,9 +152,13 @@ torch.nn.Dropout2d.forward = lambda layer, maps: maps
 """
     listed = (roads / "list/val.txt").read_text().splitlines(keepends=True)
     (roads / "list/five.txt").write_text("".join(listed[:5]))
-    runs = {"one": {}, "two": {"num_devices": 2, "strategy": "ddp", "sync_batch_norm": True}}
-    for name, training in runs.items():
-        finish(run_training(roads, tmp_path / name, extra=still, learning_rate=1e-12, precision="64-true", **training))
+    training = {"extra": still, "learning_rate": 1e-12, "precision": "64-true"}
+    shared = {"num_devices": 2, "strategy": "ddp", "sync_batch_norm": True}
+    two = start_script(roads, tmp_path / "two", **training, **shared)
+    start_training(roads, tmp_path / "one", **training).finish()
+    output = two.communicate(timeout=PATIENCE)[0]
+    assert two.returncode == 0, output
+    runs = ("one", "two")
     one, two = (losses(tmp_path / name / "metrics.csv") for name in runs)
     assert len(one) == 4
     assert two == pytest.approx(one, rel=1e-6)
@@ -163,6 +174,28 @@ torch.nn.Dropout2d.forward = lambda layer, maps: maps
     for key, state in one.items():
         difference = (two[key]["exp_avg"] - state["exp_avg"]).norm()
         assert difference <= 1e-8 * state["exp_avg"].norm() + 1e-15, key
+
+
+def train_until_told(rank, port, root, work):
+    """Train as one of two processes, and end as a command does."""
+    join_launch(rank, 2, port)
+    shared = {"num_devices": 2, "strategy": "ddp", "extra": "config.training.epochs = 10_000"}
+    raise SystemExit(exit_code_of(lambda: train_alone(root, work, **shared)))
+
+
+def test_processes_of_one_training_end_together_when_they_are_told_to(roads, tmp_path):
+    (port,) = free_ports(1)
+    work = tmp_path / "run"
+    ranks = [Started(train_until_told, rank, port, roads, work, said=tmp_path / f"{rank}.txt") for rank in range(2)]
+    while last_checkpoint(work) is None and all(rank.process.is_alive() for rank in ranks):
+        time.sleep(0.05)
+    for rank in reversed(ranks):
+        rank.process.terminate()
+    assert [rank.end() for rank in ranks] == [143, 143], [rank.said.read_text() for rank in ranks]
+    for rank in ranks:
+        assert rank.said.read_text().endswith("terminated\n")
+        assert "Traceback" not in rank.said.read_text()
+    assert AtomicCheckpointIO().load_checkpoint(last_checkpoint(work))["global_step"] > 0
 
 
 def test_a_run_is_never_overwritten(roads, tmp_path):
@@ -261,7 +294,7 @@ def test_the_last_checkpoint_is_that_of_the_highest_epoch(tmp_path):
     assert last_checkpoint(tmp_path).name == "epoch_10000.ckpt"
 
 
-def test_the_published_size_trains_fifty_steps_without_nan(tmp_path):
+def test_the_published_size_learns_without_nan(tmp_path):
     root = write_drawn_roads(tmp_path, 4, size=(820, 296))
     config = load_config("clrernet_culane_dla34", [f"--data.root={root}", "--data.batch-size=1"])
     config.model.backbone.pretrained = False
@@ -271,20 +304,22 @@ def test_the_published_size_trains_fifty_steps_without_nan(tmp_path):
         config.training,
         device="cpu",
         work_dir=str(tmp_path / "run"),
-        max_steps=50,
-        epochs=20,
+        max_steps=12,
+        epochs=3,
         validate_every=0,
         log_every=1,
     )
     trained = torch.load(train(config), weights_only=True)["state_dict"]
-    assert len(losses(tmp_path / "run/metrics.csv")) == 50
-    assert np.isfinite(losses(tmp_path / "run/metrics.csv")).all()
+    found = losses(tmp_path / "run/metrics.csv")
+    assert len(found) == 12
+    assert np.isfinite(found).all()
+    assert sum(found[-4:]) < 0.8 * sum(found[:4])  # of the same four images
     assert all(value.isfinite().all() for value in trained.values())
 
 
 def test_a_run_that_ends_before_its_first_validation_gives_its_last_checkpoint(roads, tmp_path):
     stop = "config.data.batch_size = 2"  # three of the four steps of an epoch
-    output = finish(run_training(roads, tmp_path / "run", extra=stop, max_steps=3))
+    output = start_training(roads, tmp_path / "run", extra=stop, max_steps=3).finish()
     assert "Warning" not in output
     assert "monitor" not in output
     assert last_checkpoint(tmp_path / "run").name == "epoch_0000.ckpt"

@@ -10,10 +10,11 @@ import os
 import tempfile
 import warnings
 from collections import Counter
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 
 WEIGHTS = {"api": 3, "commands": 2}  # how often a kind comes, where it is not once: these have the most to combine
+MOST = {"processes": 60}  # how often a kind comes at most: each takes seconds
 
 
 def main() -> None:
@@ -57,9 +58,13 @@ def main() -> None:
     left = (arguments.total or 0) - len(inputs)
     places = [kind for kind in kinds for _ in range(WEIGHTS.get(kind, 1))]
     given: Counter[str] = Counter()
-    for kind in islice(cycle(places), max(left, 0)):
-        inputs.append(Input(kind, given[kind], arguments.seed))
-        given[kind] += 1
+    for kind in cycle(places) if set(places) - set(MOST) else places * max(MOST.values()):
+        if left <= 0:
+            break
+        if given[kind] < MOST.get(kind, left + given[kind]):
+            inputs.append(Input(kind, given[kind], arguments.seed))
+            given[kind] += 1
+            left -= 1
     share, shares = map(int, arguments.share.split("/"))
     with tempfile.TemporaryDirectory(prefix="fuzz-") as root:
         kept = arguments.kept or Path(tempfile.mkdtemp(prefix="fuzz-faults-"))

@@ -395,6 +395,11 @@ def encoded(array: Any) -> bytes:
     return bytes(cv2.imencode(".png", array)[1])
 
 
+add(
+    "images",
+    "chunk-of-2-GB.png",
+    picture(".png", lambda seeds: b"\x89PNG\r\n\x1a\n" + b"\x7f\xff\xff\xffIHDR" + png(9, 9)[16:]),
+)
 special("masks", "data/a.png", item)
 plain = np.zeros((SIZE[1], SIZE[0]), np.uint8)
 plain[60:, 100:110], plain[60:, 200:210] = 1, 2
@@ -965,6 +970,16 @@ def onnx_constant_of_shape(model: Any) -> None:
     model.graph.node[-2].input[1] = "unused"
 
 
+def onnx_expanded(model: Any) -> None:
+    """A graph that spreads one number over gigabytes, which no runtime computes beforehand."""
+    from onnx import helper, numpy_helper
+
+    model.graph.initializer.append(numpy_helper.from_array(np.array([10**9], np.int64), "gigabytes"))
+    model.graph.node.insert(2, helper.make_node("Expand", ["mean", "gigabytes"], ["huge"]))
+    model.graph.node.insert(3, helper.make_node("ReduceMean", ["huge"], ["mean_of_huge"], keepdims=0))
+    model.graph.node[4].input[0] = "mean_of_huge"
+
+
 def onnx_loop(model: Any) -> None:
     """A graph that counts to 2^62 when it is run."""
     from onnx import TensorProto, helper, numpy_helper
@@ -1023,6 +1038,7 @@ for name, change in {
     "custom-operator": custom_operator,
     "loop": onnx_loop,
     "terabytes": onnx_constant_of_shape,
+    "gigabytes-of-one-number": onnx_expanded,
     "input-renamed": rename("input", "pixels_of_mine"),
     "output-renamed": rename("output", "logits_of_mine"),
     "no-outputs": lambda model: model.graph.ClearField("output"),

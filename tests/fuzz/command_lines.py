@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -13,6 +17,9 @@ from clrernetlm.core.errors import UserError
 from tests.fuzz.mutations import NUMBERS, damage_words
 from tests.fuzz.seeds import content
 
+COMMAND_LINES = ("commands", "processes")  # kinds of input
+SITE = "CLRERNETLM_FUZZ_SITE"  # environment variable: the folder whose `sitecustomize` starts the auditor
+MEGABYTES = 1500  # that a process may use
 TRAIN = (
     "train tiny.py --data.root data --training.epochs 1 --training.max-steps 1 --data.batch-size 2 "
     "--data.num-workers 0 --training.work-dir out/run"
@@ -90,14 +97,48 @@ def write_line(seeds: Path, folder: Path, words: list[str]) -> None:
 
 def read_command(seeds: Path, folder: Path) -> None:
     """Run the command line; UserError for one that ends with code 2. What it prints is judged by the watcher."""
-    words = json.loads((folder / "line.json").read_text())
     try:
-        code = main(words)
+        code = main(words_of(folder))
     except SystemExit as left:  # of `--help`
         code = left.code if isinstance(left.code, int) else 0 if left.code is None else 2
-    assert code in (0, 1, 2), f"exit code {code}"
+    require_right_end(code, seeds, folder)
+
+
+def read_process(seeds: Path, folder: Path) -> None:
+    """Run the command line as `python -m clrernetlm` in a process of its own, with an auditor; as `read_command`."""
+    paths = (os.environ[SITE], str(Path(__file__).parents[2]))
+    command = [sys.executable, "-m", "clrernetlm", *words_of(folder)]
+    try:
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+    except OSError as error:
+        raise UserError(f"the system starts no such process ({error.strerror})") from None
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, memory(process.pid, "VmHWM"))
+        time.sleep(0.05)
+    require_right_end(process.returncode, seeds, folder)
+    assert peak <= MEGABYTES, f"{peak:.0f} MB"
+
+
+def words_of(folder: Path) -> list[str]:
+    words: list[str] = json.loads((folder / "line.json").read_text())
+    return words
+
+
+def require_right_end(code: int, seeds: Path, folder: Path) -> None:
+    """Raise UserError for code 2, AssertionError for one that no command has, and for labels written over."""
+    assert code in (0, 1, 2, 130, 143), f"exit code {code}"
     for path in (seeds / "data").rglob("*.lines.txt"):
         label = folder / path.relative_to(seeds)
         assert label.read_bytes() == path.read_bytes(), f"{label.name}: a label was written over"
     if code == 2:
         raise UserError("exit code 2")
+
+
+def memory(process: int, field: str) -> float:
+    """`VmRSS` or `VmHWM` of a process in megabytes; 0 when it has gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) / 1000
+    return 0.0

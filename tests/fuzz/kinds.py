@@ -51,7 +51,7 @@ from clrernetlm.weights.resolve import find_model
 from clrernetlm.weights.safetensors_file import KEY, read_settings
 from tests.engine.small import small_config
 from tests.fuzz.calls import make_call, read_call
-from tests.fuzz.command_lines import make_command, read_command
+from tests.fuzz.command_lines import make_command, read_command, read_process
 from tests.fuzz.mutations import (
     NUMBERS,
     damage_archive,
@@ -81,6 +81,7 @@ class Kind:
     read: Callable[[Path, Path], None]
     writes: bool = False
     runs: bool = False
+    start: float = 0.0
 
 
 def text_of(path: Path) -> str:
@@ -512,5 +513,6 @@ KINDS = {
         Kind("predictions", make_predictions, read_jsonl),
         Kind("api", make_call, read_call, writes=True),
         Kind("commands", make_command, read_command, writes=True, runs=True),
+        Kind("processes", make_command, read_process, writes=True, runs=True, start=60),
     )
 }

@@ -21,6 +21,7 @@ from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvin
 from clrernetlm.deploy.export.torch_file import write_program
 from clrernetlm.deploy.graph_io import IMAGES, STAGE
 from clrernetlm.metrics.prediction_files import PredictionWriter
+from clrernetlm.synth import generate_dataset
 from clrernetlm.weights.checkpoint import save_official, write_checkpoint
 from clrernetlm.weights.exported_metadata import DETECTOR, KEY, ModelMetadata
 from clrernetlm.weights.safetensors_file import write_packed
@@ -42,6 +43,8 @@ def build_seeds(folder: Path) -> None:
     write_models(folder / "models")
     write_predictions(folder)
     write_configs(folder)
+    # Compiles the generator's kernels where that was not done before: it takes longer than any input may.
+    generate_dataset(folder / "roads", 4, 0, 0, size=SIZE, workers=1)
 
 
 def write_data(root: Path) -> None:

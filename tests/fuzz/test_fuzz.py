@@ -6,6 +6,7 @@ A short form of benchmarks/fuzz.py. What counts as a fault is said in `watching.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from random import Random
 
 import pytest
 
+from tests.fuzz.auditing import SETTINGS, Auditor, allow, write_settings, write_site
 from tests.fuzz.cases import CASES
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.mutations import damage_bytes, damage_json, damage_text, damage_words
@@ -23,7 +25,7 @@ SECONDS = 120  # a machine may be busy; hangs of 10 s are for the benchmark to f
 GROUPS = {
     "data": ["lists", "labels", "masks", "images", "videos", "npz", "features", "predictions"],
     "models": ["configs", "mmdetection", "checkpoints", "packed", "onnx", "openvino", "pt2", "trusted-pt2"],
-    "calls": ["api", "commands"],
+    "calls": ["api", "commands", "processes"],
 }
 
 
@@ -61,4 +63,29 @@ def test_damage_depends_on_the_seed_alone() -> None:
 
 
 def test_every_kind_has_cases_but_those_made_of_code() -> None:
-    assert {kind for kind, cases in CASES.items() if not cases} <= {"api", "trusted-pt2"}
+    assert {kind for kind, cases in CASES.items() if not cases} <= {"api", "trusted-pt2", "processes"}
+
+
+def test_local_sockets_and_the_process_itself_are_no_faults(tmp_path: Path) -> None:
+    auditor = Auditor(tmp_path, tmp_path / "violations")
+    with socket.socket(socket.AF_UNIX) as local, socket.socket() as remote:
+        assert auditor.judge("socket.connect", (local, "/tmp/x")) == ""
+        assert auditor.judge("socket.connect", (remote, ("192.0.2.1", 80))).startswith("network")
+    assert auditor.judge("open", ("/proc/self/clear_refs", "w", 0)) == ""
+    assert auditor.judge("open", ("/proc/1/clear_refs", "w", 0)).startswith("outside")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says nothing about it")
+def test_a_process_of_its_own_is_watched_from_its_first_line_on(tmp_path: Path) -> None:
+    auditor = Auditor(tmp_path, tmp_path / "violations")
+    allow(auditor, (str(tmp_path / "allowed"),), [], runs=True)
+    write_settings(auditor, [], tmp_path / "audit.json")
+    write_site(tmp_path)
+    code = f"open({str(tmp_path / 'allowed')!r}, 'w'); open({str(tmp_path / 'other')!r}, 'w')"
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {**os.environ, SETTINGS: str(tmp_path / "audit.json"), "PYTHONPATH": paths}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "PermissionError" in ended.stderr
+    assert (tmp_path / "allowed").exists()
+    assert not (tmp_path / "other").exists()
+    assert (tmp_path / "violations").read_text().startswith("outside open")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import json
 import os
 import resource
@@ -28,31 +27,16 @@ from random import Random
 from typing import Any
 
 from clrernetlm.core.errors import UserError
+from tests.fuzz.auditing import MARK, SETTINGS, Auditor, allow, write_settings, write_site
 from tests.fuzz.cases import CASES, expectation
+from tests.fuzz.command_lines import COMMAND_LINES, MEGABYTES, SITE, memory
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.seeds import build_seeds
 
-SECONDS = 10.0  # that one input may take
-MEGABYTES = 1500  # that the whole process may use
+SECONDS = 10.0  # that one input may take, without what its threads waited for a core
+LONGEST = 6  # times as long in all, however busy the machine is
 KILLED_ABOVE = 3000  # megabytes; the machine has others to serve
-ASKED = "asked"
-MARK = "escaped"  # in every piece of hostile code, and the name of the file that it makes
 MESSAGE = 2100  # characters that an error may have
-STARTS_PROGRAMS = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.startfile",
-    "subprocess.Popen",
-    "pty.spawn",
-)
-CONNECTS = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request")
-CHANGES_FILES = {
-    "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2, "os.truncate": 1,
-    "os.chmod": 1, "os.chown": 1, "os.utime": 1, "shutil.rmtree": 1, "shutil.move": 2, "shutil.copyfile": 2,
-}  # fmt: skip
-DANGEROUS = ("os", "posix", "nt", "subprocess", "sys", "eval", "exec", "getattr", "open", "compile", "__import__")
 
 
 @dataclass(frozen=True)
@@ -110,11 +94,13 @@ class Sandbox:
         self.root = root.resolve()
         self.seeds, self.input, self.log = self.root / "seeds", self.root / "work" / "input", self.root / "log"
         self.violations = self.root / "violations"
+        self.settings, self.site = self.root / "audit.json", self.root / "site"  # of commands in their own processes
 
     def prepare(self) -> None:
         """Make everything but the seeds' files."""
-        for name in ("seeds", "work", "tmp", "cache"):
+        for name in ("seeds", "work", "tmp", "cache", "site"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        write_site(self.site)
 
     def clear(self) -> None:
         """An empty `input/`; also what watched processes left in it is gone."""
@@ -127,94 +113,9 @@ class Sandbox:
 
     def strangers(self) -> list[Path]:
         """Files that lie where no input may write."""
-        known = {"seeds", "work", "tmp", "cache", "log", "violations"}
+        known = {"seeds", "work", "tmp", "cache", "site", "log", "violations", "audit.json"}
         found = [path for path in self.root.iterdir() if path.name not in known]
         return found + [path for path in (self.root / "work").iterdir() if path.name != "input"]
-
-
-class Auditor:
-    """Notes forbidden audit events in the file `violations` while `watching`; also of forked processes."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.watching = False
-        self.runs = False
-        self.allowed: tuple[str, ...] = ()
-        self.asked: tuple[str, ...] = ()  # places that a command line names itself: not written to either, but no fault
-        self.above: set[str] = set()  # the folders above them, each with a slash behind
-        self.sandbox = str(sandbox.root)
-        self._file = os.open(sandbox.violations, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self._busy = False
-
-    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.watching or self._busy:
-            return
-        self._busy = True
-        try:
-            violation = self.judge(event, arguments)
-            if violation:
-                if not violation.startswith(ASKED):
-                    os.write(self._file, (violation.replace("\n", " ")[:500] + "\n").encode(errors="replace"))
-                # Whatever it was, it is not done: this process may write and run what the user may.
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        finally:
-            self._busy = False
-
-    def judge(self, event: str, arguments: tuple[Any, ...]) -> str:
-        """What is wrong with an event, after the name of the fault and a blank; empty for a harmless one."""
-        if event in STARTS_PROGRAMS:
-            return "" if harmless_program(arguments) else f"code {event} {arguments[:2]!r}"
-        if event in CONNECTS:
-            return f"network {event} {arguments[1:]!r}" if "AF_UNIX" not in repr(arguments) else ""
-        if event == "open" and opens_for_writing(arguments):
-            return self._place(event, arguments[0])
-        if event in CHANGES_FILES:
-            return self._place(event, in_folder(arguments[CHANGES_FILES[event] - 1], arguments[-1]), False)
-        if event == "pickle.find_class" and (arguments[0] in DANGEROUS or arguments[1] in DANGEROUS):
-            return f"code pickle names {arguments}"
-        if event == "ctypes.dlopen" and isinstance(arguments[0], str) and arguments[0].startswith(self.sandbox):
-            return f"code {event} {arguments[0]}"
-        if event == "exec":
-            source, constants = getattr(arguments[0], "co_filename", ""), getattr(arguments[0], "co_consts", ())
-            foreign = not self.runs and (source.startswith(self.sandbox) or MARK in repr(constants))
-            return f"code exec of {source}" if foreign else ""
-        return ""
-
-    def _place(self, event: str, path: Any, follow: bool = True) -> str:
-        if isinstance(path, int) or path is None:
-            return ""
-        with contextlib.suppress(TypeError, ValueError, OSError):
-            name = os.path.abspath(os.fsdecode(path))
-            parent = os.path.realpath(os.path.dirname(name))
-            place = os.path.realpath(name) if follow else os.path.join(parent, os.path.basename(name))
-            if place.startswith(("/dev/null", "/dev/tty", "/dev/shm/", "/proc/self/", *self.allowed)):
-                return ""
-            return (
-                f"{ASKED if place.startswith(self.asked) or f'{place}/' in self.above else 'outside'} {event} {place}"
-            )
-        return ""
-
-
-def opens_for_writing(arguments: tuple[Any, ...]) -> bool:
-    _, mode, flags = arguments
-    if isinstance(mode, str):
-        return bool(set(mode) & set("wax+"))
-    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
-
-
-def in_folder(path: Any, descriptor: Any) -> Any:
-    """A path that may be relative to the folder of an open descriptor."""
-    if isinstance(descriptor, int) and descriptor >= 0 and not isinstance(path, int):
-        with contextlib.suppress(OSError):
-            return os.path.join(os.readlink(f"/proc/self/fd/{descriptor}"), os.fsdecode(path))
-    return path
-
-
-def harmless_program(arguments: tuple[Any, ...]) -> bool:
-    """Programs that libraries ask about the machine, whatever is read."""
-    words = repr(arguments)
-    return any(
-        name in words for name in ("lscpu", "uname", "ldconfig", "'gcc'", "'ld'", "nvidia-smi", "resource_tracker")
-    )
 
 
 def serve(sandbox: Sandbox, requests: int, replies: int) -> None:
@@ -227,13 +128,15 @@ def serve(sandbox: Sandbox, requests: int, replies: int) -> None:
         "CLRERNETLM_CACHE": str(sandbox.root / "cache"),
         "TMPDIR": str(sandbox.root / "tmp"),
         "COLUMNS": "100",
+        SETTINGS: str(sandbox.settings),
+        SITE: str(sandbox.site),
     }
     log = os.open(sandbox.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     tempfile.tempdir = str(sandbox.root / "tmp")
-    auditor = Auditor(sandbox)
+    auditor = Auditor(sandbox.root, sandbox.violations)
     sys.addaudithook(auditor.hook)
     with os.fdopen(requests) as lines, os.fdopen(replies, "w") as out:
         for line in lines:
@@ -267,9 +170,9 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
         sandbox.input / "out",
         *([sandbox.input] if kind.writes else []),
     ]
-    auditor.allowed, auditor.runs = (caches, *map(str, own)), kind.runs
-    auditor.asked = tuple(named_places(sandbox.input / "line.json")) if given.kind == "commands" else ()
-    auditor.above = {f"{parent}/" for place in auditor.asked for parent in Path(place).parents}
+    words = json.loads((sandbox.input / "line.json").read_text()) if given.kind in COMMAND_LINES else []
+    allow(auditor, (caches, *map(str, own)), words, kind.runs)
+    write_settings(auditor, words, sandbox.settings)
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident memory counts from now
     start = time.perf_counter()
     outcome, message = "accepted", ""
@@ -292,7 +195,7 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
     megabytes = memory(os.getpid(), "VmHWM")
     if outcome == "refused" and ("\n" in message.strip() or len(message) > MESSAGE):
         outcome, message = "words", f"{len(message)} characters, {message.count(chr(10))} line ends: {message[:200]!r}"
-    if outcome in ("accepted", "refused") and given.kind == "commands":
+    if outcome in ("accepted", "refused") and given.kind in COMMAND_LINES:
         printed = sandbox.log.read_text(errors="replace")
         wrong = wrong_words(printed, refused=outcome == "refused")
         outcome, message = ("words", wrong) if wrong else (outcome, printed[-200:])
@@ -311,15 +214,6 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
     return Result(given, outcome, message[:600], seconds, megabytes)
 
 
-def named_places(line: Path) -> Iterator[str]:
-    """Where the words of a command line lead to, with what stands behind an equals sign."""
-    for word in json.loads(line.read_text()):
-        for name in (word, word.partition("=")[2]):
-            with contextlib.suppress(ValueError, OSError):
-                if name and os.path.realpath(name) != "/":
-                    yield os.path.realpath(name)
-
-
 def wrong_words(printed: str, refused: bool) -> str:
     """What is wrong with the output of a command line; empty when nothing is."""
     lines = printed.splitlines()
@@ -331,13 +225,24 @@ def wrong_words(printed: str, refused: bool) -> str:
     return f"an error of {len(errors[0])} characters" if errors and len(errors[0]) > MESSAGE else ""
 
 
-def memory(process: int, field: str) -> float:
-    """`VmRSS` or `VmHWM` of a process in megabytes; 0 when it has gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith(field):
-                return int(line.split()[1]) / 1000
-    return 0.0
+def waited_for_core(process: int) -> dict[str, float]:
+    """Seconds that every thread of a process has been ready and had no core; empty where the system does not say."""
+    waited: dict[str, float] = {}
+    for path in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            waited[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    return waited
+
+
+def starved(session: int, before: dict[str, float]) -> float:
+    """Seconds that the thread of a session which has waited longest for a core has lost since `before`."""
+    lost = [0.0]
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(process.name)) == session:
+                waited = waited_for_core(int(process.name))
+                lost += [seconds - before.get(thread, 0.0) for thread, seconds in waited.items()]
+    return max(lost)
 
 
 class Watcher:
@@ -389,6 +294,8 @@ class Watcher:
         self._requests.write(json.dumps(asdict(given)).encode() + b"\n")
         self._requests.flush()
         start, started, reply = time.monotonic(), False, b""
+        before = waited_for_core(self._process)
+        limit = self.seconds + KINDS[given.kind].start
         peak = 0.0
         while True:
             if select.select([self._replies], [], [], 0.05)[0]:
@@ -408,9 +315,10 @@ class Watcher:
             if peak > KILLED_ABOVE:
                 self._end()
                 return self._outside(Result(given, "memory", f"{peak:.0f} MB", time.monotonic() - start, peak))
-            if time.monotonic() - start > self.seconds:
+            seconds = time.monotonic() - start
+            if seconds > limit and (seconds > LONGEST * limit or seconds - starved(self._process, before) > limit):
                 self._end()
-                return self._outside(Result(given, "hang", f"{self.seconds:g} s", time.monotonic() - start, peak))
+                return self._outside(Result(given, "hang", f"{limit:g} s", seconds, peak))
 
     def _outside(self, result: Result) -> Result:
         """The result, but for what only an observer from outside sees."""
@@ -457,8 +365,10 @@ class Watcher:
         folder = self.kept / f"{result.outcome}-{given.kind}-{given.case or given.index}"
         folder.mkdir(parents=True, exist_ok=True)
         result.folder = str(folder)
-        for path in self.sandbox.input.iterdir() if self.sandbox.input.is_dir() else ():
-            # Only small files of the input itself: links and copies of the seeds are made again by the command.
-            if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
-                shutil.copy(path, folder / path.name)
+        for parent, _, names in os.walk(self.sandbox.input):  # which follows no links
+            for path in (Path(parent, name) for name in names):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20:
+                    target = folder / path.relative_to(self.sandbox.input)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, target)
         (folder / "result.txt").write_text(f"{given.command}\n{result.outcome}: {result.message}\n")

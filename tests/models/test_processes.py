@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from clrernetlm.distributed.reduce import mean_over_processes
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
+from tests.processes import START
 
 LANES = (0, 4)  # of the two images
 SHAPES = {"cls_logits": 2, "anchor_params": 3, "lengths": 1, "xs": 72}
@@ -62,7 +63,7 @@ def one_of_two(rank, folder):
 
 
 def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path):
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    torch.multiprocessing.start_processes(one_of_two, args=(str(tmp_path),), nprocs=2, start_method=START)
     (first, gradients), (second, same) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     losses, expected = losses_and_gradients(slice(0, 2))
     assert set(losses) == {"loss_cls", "loss_reg_xytl", "loss_iou", "loss_seg"}

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from clrernetlm.weights.pack_weights import pack_weights
 
 from clrernetlm import Predictor, UserError, weights
 from clrernetlm.cli import main
@@ -25,6 +24,7 @@ from clrernetlm.weights import resolve as finding
 from clrernetlm.weights.build import init_detector, init_lanelm, init_reader, save_lanelm
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.listing import state
+from clrernetlm.weights.pack import pack_weights
 from clrernetlm.weights.resolve import find_model, stored_config
 from tests.engine.small_lanelm import small_lanelm, write_detector
 

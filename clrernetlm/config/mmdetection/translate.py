@@ -35,10 +35,11 @@ class MmdetectionImport:
     """A translated config.
 
     `mapped` has (their name, our name, value); `not_understood` has (their name or place, reason): those settings have
-    no effect here and may matter.
+    no effect here and may matter. `files` are the config and its `_base_` files.
     """
 
     path: Path
+    files: list[Path] = field(default_factory=list)
     config: Config = field(default_factory=Config)
     mapped: list[tuple[str, str, Any]] = field(default_factory=list)
     not_understood: list[tuple[str, str]] = field(default_factory=list)
@@ -58,23 +59,24 @@ def import_mmdetection(path: str | Path) -> MmdetectionImport:
     Raises UserError when the file or a `_base_` cannot be parsed, or when its model is not CLRerNet.
     """
     path = Path(path).resolve()
-    parsed = parse_file(path)
+    files: list[Path] = []
+    parsed = parse_file(path, files=files)
     helpers = {name for name in parsed.values if name not in tables.KEYS and name in parsed.referred | tables.HELPERS}
     tree = {name: value for name, value in parsed.values.items() if name not in helpers}
     try:
         theirs = _renamed(_flatten(_keyed_by_type(tree)))
     except RecursionError:
         raise UserError(f"{path}: a value contains itself; write it out") from None
-    return _Translation(path, theirs, parsed.remarks).run()
+    return _Translation(MmdetectionImport(path, files, not_understood=list(parsed.remarks)), theirs).run()
 
 
 class _Translation:
     """Takes the dotted names of one config off a list, table by table; what is left over was not understood."""
 
-    def __init__(self, path: Path, theirs: dict[str, Any], remarks: list[tuple[str, str]]) -> None:
+    def __init__(self, result: MmdetectionImport, theirs: dict[str, Any]) -> None:
         self.theirs = theirs
         self.left = dict(theirs)
-        self.result = MmdetectionImport(path, not_understood=list(remarks))
+        self.result = result
         self.settings: dict[str, tuple[Any, str]] = {}  # our name -> value, their name
 
     def run(self) -> MmdetectionImport:

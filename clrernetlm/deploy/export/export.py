@@ -24,6 +24,7 @@ from clrernetlm.deploy.export.write_graph import (
 )
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.models.tracing_lock import tracing
+from clrernetlm.weights import BUNDLED
 from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
 from clrernetlm.weights.resolve import find_settings_and_weights
@@ -48,7 +49,7 @@ def export_model(
     (`export.lanelm_graphs`). `out` is a file, for LaneLM a folder; the default is named after the config.
     `dynamic_batch` takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16,
     int8 and, where the processor has it, fp16 compute faster. int8 looks at the images of `calibration`, a folder or a
-    list of paths. `config` and `checkpoint` as in `find_settings_and_weights`.
+    list of paths. `config` and `checkpoint` as in `find_settings_and_weights`, but one of them has to be given.
 
     Of several threads one exports at a time, and predictors wait for it; other networks of this process must not run
     meanwhile, because PyTorch replaces `nn.Module.__call__` while it traces.
@@ -56,6 +57,8 @@ def export_model(
     Raises UserError for a combination that is not offered, a checkpoint that does not fit, an `out` of another suffix,
     and, before any work, for a file that would be overwritten: exported models may be with `overwrite`, others never.
     """
+    if config is None and checkpoint is None:
+        raise UserError(f"config: missing; name a model ({', '.join(BUNDLED)}), or a checkpoint of your own")
     if precision not in OFFERED[to]:
         raise UserError(f"--precision: {precision} is not offered for {to}; use {', '.join(OFFERED[to])}")
     if (precision == "int8") != (calibration is not None):

@@ -55,6 +55,8 @@ class Runtime(ABC):
     def _computed(self, inputs: Mapping[str, Array]) -> list[Array]:
         try:
             return self.compute(inputs)
+        except UserError:
+            raise
         except Exception as error:  # the runtimes' errors share no class
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
             reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import ModelMetadata, broken, import_extra
+from clrernetlm.weights.exported_metadata import ModelMetadata, broken, import_extra, load_onnx
+from clrernetlm.weights.graph_limits import check_onnx
 
 
 class OnnxRuntime(Runtime):
-    """An .onnx file in ONNX Runtime. Raises UserError for a file that it cannot load."""
+    """An .onnx file in ONNX Runtime. Raises UserError for one that it cannot load, or that asks for too much memory."""
 
     def __init__(self, path: Path, metadata: ModelMetadata, threads: int | None = None) -> None:
         onnxruntime = import_extra("onnxruntime")
+        check_onnx(path, load_onnx(path))  # when it loads a graph ONNX Runtime computes what depends on no input
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # Threads that wait by spinning take the core from those that work.

@@ -10,7 +10,8 @@ from typing import Any
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata, broken, import_extra
+from clrernetlm.weights.exported_metadata import DETECTOR, ONNX, ModelMetadata, broken, import_extra, load_onnx
+from clrernetlm.weights.graph_limits import check_onnx, check_openvino
 
 # Left to itself OpenVINO computes in bf16 wherever the processor can. What was exported as fp32 stays fp32. Between its
 # 8-bit convolutions an int8 file may use bf16: that is still the finer of the two.
@@ -29,6 +30,8 @@ class OpenvinoRuntime(Runtime):
 
     def __init__(self, path: Path, metadata: ModelMetadata, threads: int | None = None) -> None:
         openvino = import_extra("openvino")
+        if path.suffix == ONNX:
+            check_onnx(path, load_onnx(path))
         self._core = openvino.Core()
         try:
             model = self._core.read_model(path)
@@ -69,6 +72,7 @@ class OpenvinoRuntime(Runtime):
         model = self._model.clone()
         if model.is_dynamic():
             model.reshape({name: list(inputs[name].shape) for name in self.inputs})
+        check_openvino(self.path, model, sum(value.size for value in inputs.values()))
         parts = [model] if len(self._hints) == 1 else split_at_pyramid(model)
         requests = []
         for part, hint in zip(parts, self._hints, strict=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_differences_let_every_training_picture_through(root):
 def test_two_processes_write_the_same_bytes_as_one(root, tmp_path):
     generate_dataset(tmp_path / "again", 6, 3, 10, seed=4, size=SIZE, workers=2, progress=False)
     assert _bytes(tmp_path / "again") == _bytes(root)
+
+
+loaded: list[str] = []
+make_picture = synth_dataset.make_picture
+
+
+def make_if_loaded(picture, **settings):
+    assert loaded, "made in a new interpreter"
+    return make_picture(picture, **settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems start new interpreters")
+def test_processes_load_nothing_anew(tmp_path, monkeypatch):
+    """A new interpreter that finds no memory for the libraries prints a traceback of its own."""
+    monkeypatch.setattr(synth_dataset, "make_picture", make_if_loaded)
+    monkeypatch.setitem(globals(), "loaded", ["all"])
+    generate_dataset(tmp_path / "roads", 2, 0, 0, size=SIZE, workers=2, progress=False)
 
 
 def test_a_split_may_be_empty(tmp_path):

@@ -1,0 +1,297 @@
+"""Judges exported graphs before they run: operators that exported models have, and results of bounded size.
+
+A small file can ask for terabytes, or for hours: an operator that fills an array of a given shape, or two that
+broadcast against each other, need nothing but the shape. So the shapes of all results are computed first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clrernetlm.core.errors import UserError
+
+# What our exports contain, and what other versions of the exporters write for the same networks: operators that compute
+# a result of a shape that can be told. No control flow, no sequences, no texts, nothing random, nothing that counts.
+_ONNX = """
+    Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape
+    Conv Cos DequantizeLinear Div Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm Greater
+    GlobalAveragePool GreaterOrEqual GridSample Identity IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log
+    LogSoftmax MatMul Max MaxPool Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal ReduceL2 ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Resize Round ScatterElements ScatterND Shape Sigmoid Sign Sin
+    Size Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Unsqueeze Where Xor
+"""
+_OPENVINO = """
+    Abs Add AvgPool BatchNormInference Broadcast Ceiling Clamp Concat Const Convert ConvertLike Convolution Cos Divide
+    Equal Erf Exp FakeQuantize Floor FloorMod Gather GatherElements GatherND Gelu Greater GreaterEqual GridSample
+    GroupConvolution Identity Interpolate IsFinite IsInf IsNaN Less LessEqual Log LogSoftmax LogicalAnd LogicalNot
+    LogicalOr LogicalXor MVN MatMul MaxPool Maximum Minimum Mod Multiply Negative NormalizeL2 NotEqual Pad Parameter
+    Power Range ReLU ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Result Round
+    ScatterElementsUpdate ScatterNDUpdate ScatterUpdate Select ShapeOf Sigmoid Sign Sin Slice SoftMax SoftPlus Split
+    Sqrt SquaredDifference Squeeze StridedSlice Subtract Swish Tan Tanh Tile TopK Transpose Unsqueeze VariadicSplit
+"""
+ONNX_OPERATORS, OPENVINO_OPERATORS = frozenset(_ONNX.split()), frozenset(_OPENVINO.split())
+# What a graph may make of inputs of n numbers. CLRerNet with DLA-34 makes 240 numbers in all of one, and holds some 60
+# bytes of them at a time; small graphs need more of few.
+MOST_NUMBERS, NUMBERS_PER_INPUT = 1 << 28, 1500
+MOST_BYTES, BYTES_PER_INPUT = 1 << 28, 400
+FOLDED = 64  # numbers of a value that is computed beforehand: shapes, and what becomes of them
+MOST_OPERATORS = 20_000  # of a graph; ours have some 500, 1500 as OpenVINO counts them
+SIZES = (1, 4)  # of axes that may have any size, for which a graph is judged
+FIX = "export the model again"
+
+Values = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operator of a graph: its kind, the results that it takes, and (numbers, bytes) of those that it makes."""
+
+    kind: str
+    takes: Collection[str]
+    makes: Mapping[str, tuple[int, int]]
+
+
+def require_known(path: Path, kinds: Collection[str], known: Collection[str]) -> None:
+    """Raise UserError for an operator that no exported model has, and for far too many of them."""
+    strange = next((kind for kind in kinds if kind not in known), None)
+    if strange is not None:
+        raise UserError(
+            f"{path}: has the operator {strange[:80] or '(without a name)'}, which no model here needs; {FIX}"
+        )
+    if len(kinds) > MOST_OPERATORS:
+        raise UserError(f"{path}: has {len(kinds)} operators; {MOST_OPERATORS} are allowed; {FIX}")
+
+
+def require_bounded(path: Path, operations: Sequence[Operation], given: int, results: Collection[str]) -> None:
+    """Raise UserError for a graph that makes too many numbers, or holds too many of them at a time.
+
+    `operations` in the order in which they run; `given`: numbers of the inputs; `results`: what is kept to the end.
+    """
+    last = {name: index for index, operation in enumerate(operations) for name in operation.takes}
+    held: dict[str, int] = {}
+    numbers = taken = 0
+    for index, operation in enumerate(operations):
+        for name, (count, size) in operation.makes.items():
+            numbers += count
+            taken += size - held.get(name, 0)
+            held[name] = size
+        if numbers > MOST_NUMBERS + NUMBERS_PER_INPUT * given or taken > MOST_BYTES + BYTES_PER_INPUT * given:
+            largest = max(count for count, _ in operation.makes.values())
+            raise UserError(
+                f"{path}: takes too much memory or time: the operator {operation.kind} makes {largest} numbers; {FIX}"
+            )
+        for name in (*operation.takes, *operation.makes):
+            if last.get(name, index) <= index and name not in results:
+                taken -= held.pop(name, 0)
+
+
+def check_onnx(path: Path, model: Any) -> None:
+    """Raise UserError for an `onnx.ModelProto` out of `path` whose results are too large for inputs of the SIZES."""
+    free = any(not axis.HasField("dim_value") for entry in model.graph.input for axis in _axes(entry))
+    for size in SIZES if free else SIZES[:1]:
+        operations, given = OnnxShapes(path, model, size).operations()
+        require_bounded(path, operations, given, {entry.name for entry in model.graph.output})
+
+
+def _axes(entry: Any) -> Sequence[Any]:
+    axes: Sequence[Any] = entry.type.tensor_type.shape.dim
+    return axes
+
+
+class OnnxShapes:
+    """Computes the shapes of all results of an ONNX graph, operator by operator, for inputs of given sizes.
+
+    `size` stands for every axis of the inputs that may have any; one called `a*b` has the product of two.
+    """
+
+    def __init__(self, path: Path, model: Any, size: int) -> None:
+        import onnx.shape_inference
+
+        self.onnx: Any = onnx
+        self.path, self.graph = path, model.graph
+        self.imports = list(model.opset_import)
+        self.version = max((entry.version for entry in self.imports if entry.domain in ("", "ai.onnx")), default=1)
+        self.types: dict[str, Any] = {}
+        self.values: dict[str, Values] = {}
+        self.given = 0
+        for entry in self.graph.input:
+            copied = self.onnx.TypeProto()
+            copied.CopyFrom(entry.type)
+            for axis in copied.tensor_type.shape.dim:
+                if not axis.HasField("dim_value"):
+                    axis.dim_value = size ** min(4, 1 + axis.dim_param.count("*"))
+            self.types[entry.name] = copied
+            self.given += self._count(copied) or 0
+        for tensor in self.graph.initializer:
+            self.types[tensor.name] = self.onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+            self._keep(tensor.name, tensor)
+
+    def operations(self) -> tuple[list[Operation], int]:
+        """All operators with the sizes of their results, and the numbers of the inputs.
+
+        Raises UserError for an operator whose results have no size that can be told.
+        """
+        return [self._operation(node) for node in self.graph.node], self.given
+
+    def _operation(self, node: Any) -> Operation:
+        known = {name: self.types[name] for name in node.input if name in self.types}
+        if node.op_type == "Constant" and node.output:
+            self._constant(node)
+        else:
+            for name, found in self._inferred(node, known).items():
+                self.types[name] = found
+        makes = {}
+        for name in node.output:
+            if not name:
+                continue
+            found = self.types.get(name)
+            count = None if found is None else self._count(found)
+            if count is None:
+                raise UserError(
+                    f"{self.path}: the operator {node.op_type} makes a result of a size that cannot be told; {FIX}"
+                )
+            makes[name] = count, count * self._item_size(found)
+        if len(node.output) == 1 and all(count <= FOLDED for count, _ in makes.values()):
+            # Of a value that cannot be told: what needs it makes a result of a size that cannot be told.
+            with suppress(ValueError, IndexError, KeyError, TypeError, ArithmeticError):
+                self._fold(node)
+        return Operation(node.op_type, list(node.input), makes)
+
+    def _inferred(self, node: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            data = {
+                name: self.onnx.numpy_helper.from_array(self.values[name].astype(self._dtype(known[name])), name)
+                for name in node.input
+                if name in self.values and name in known
+            }
+            schema = self.onnx.defs.get_schema(node.op_type, self.version, "")
+            found = self.onnx.shape_inference.infer_node_outputs(schema, node, dict(known), data, None, self.imports)
+        except Exception:  # what onnx raises for operators that fit nothing has no class of its own
+            found = {}
+        if not found and node.op_type in _LIKE_ITS_INPUT and node.output and node.input and node.input[0] in known:
+            found = {node.output[0]: known[node.input[0]]}
+        return dict(found)
+
+    def _constant(self, node: Any) -> None:
+        for attribute in node.attribute:
+            if attribute.name == "value":
+                tensor = attribute.t
+            elif attribute.name in ("value_int", "value_ints"):
+                numbers = np.array(attribute.ints if attribute.name == "value_ints" else attribute.i, np.int64)
+                tensor = self.onnx.numpy_helper.from_array(numbers)
+            elif attribute.name in ("value_float", "value_floats"):
+                numbers = np.array(attribute.floats if attribute.name == "value_floats" else attribute.f, np.float32)
+                tensor = self.onnx.numpy_helper.from_array(numbers)
+            else:
+                continue
+            name = node.output[0]
+            self.types[name] = self.onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+            self._keep(name, tensor)
+
+    def _keep(self, name: str, tensor: Any) -> None:
+        """Remember the numbers of a small tensor of integers: shapes are made of them."""
+        kinds = self.onnx.TensorProto
+        if tensor.data_type in (kinds.INT64, kinds.INT32, kinds.BOOL) and abs(math.prod(tensor.dims)) <= FOLDED:
+            with suppress(Exception):  # fewer bytes than its shape says: left to the runtime
+                self.values[name] = self.onnx.numpy_helper.to_array(tensor).astype(np.int64)
+
+    def _fold(self, node: Any) -> None:
+        """Compute the result of an operator on shapes where its inputs are known."""
+        name = node.output[0]
+        shape = [axis.dim_value for axis in self.types[name].tensor_type.shape.dim]
+        attributes = {attribute.name: self.onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Shape" and node.input[0] in self.types:
+            whole = [axis.dim_value for axis in self.types[node.input[0]].tensor_type.shape.dim]
+            self.values[name] = np.array(whole[attributes.get("start", 0) : attributes.get("end")], np.int64)
+            return
+        fold = _FOLDS.get(node.op_type)
+        if fold is None or not all(item in self.values for item in node.input if item):
+            return
+        with np.errstate(all="ignore"):
+            folded = fold([self.values[item] for item in node.input if item], shape, attributes)
+            self.values[name] = np.asarray(folded).astype(np.int64).reshape(shape)
+
+    def _count(self, found: Any) -> int | None:
+        """Numbers of a tensor; None where its shape is not known."""
+        kind = found.tensor_type
+        if not kind.HasField("shape") or not all(axis.HasField("dim_value") for axis in kind.shape.dim):
+            return None
+        return math.prod(max(axis.dim_value, 0) for axis in kind.shape.dim)
+
+    def _item_size(self, found: Any) -> int:
+        try:
+            return int(self.onnx.helper.tensor_dtype_to_np_dtype(found.tensor_type.elem_type).itemsize)
+        except (KeyError, TypeError, ValueError):
+            return 8
+
+    def _dtype(self, found: Any) -> Any:
+        return self.onnx.helper.tensor_dtype_to_np_dtype(found.tensor_type.elem_type)
+
+
+Fold = Callable[[list[Values], list[int], dict[str, Any]], Any]
+
+
+def _slice(values: list[Values], shape: list[int], attributes: dict[str, Any]) -> Values:
+    array, starts, ends, *rest = values
+    axes = rest[0] if rest else np.arange(len(starts))
+    steps = rest[1] if len(rest) > 1 else np.ones(len(starts), np.int64)
+    places = [slice(None)] * array.ndim
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
+        places[axis] = slice(start, end if end > -array.shape[axis] - 1 else None, step)
+    return array[tuple(places)]
+
+
+# How operators compute integers that become shapes: from the inputs, the shape of the result and the attributes.
+_FOLDS: dict[str, Fold] = {
+    "Identity": lambda values, shape, attributes: values[0],
+    "Cast": lambda values, shape, attributes: values[0],
+    "Squeeze": lambda values, shape, attributes: values[0],
+    "Unsqueeze": lambda values, shape, attributes: values[0],
+    "Reshape": lambda values, shape, attributes: values[0],
+    "Gather": lambda values, shape, attributes: np.take(values[0], values[1], axis=attributes.get("axis", 0)),
+    "Concat": lambda values, shape, attributes: np.concatenate(values, axis=attributes["axis"]),
+    "Slice": _slice,
+    "Add": lambda values, shape, attributes: values[0] + values[1],
+    "Sub": lambda values, shape, attributes: values[0] - values[1],
+    "Mul": lambda values, shape, attributes: values[0] * values[1],
+    "Div": lambda values, shape, attributes: np.trunc(np.divide(values[0], values[1])),
+    "Min": lambda values, shape, attributes: np.minimum.reduce(np.broadcast_arrays(*values)),
+    "Max": lambda values, shape, attributes: np.maximum.reduce(np.broadcast_arrays(*values)),
+    "Neg": lambda values, shape, attributes: -values[0],
+    "Equal": lambda values, shape, attributes: values[0] == values[1],
+    "Where": lambda values, shape, attributes: np.where(values[0] != 0, values[1], values[2]),
+    "Range": lambda values, shape, attributes: np.arange(*(int(value) for value in values)),
+    "Expand": lambda values, shape, attributes: np.broadcast_to(values[0], shape),
+}
+_LIKE_ITS_INPUT = ("Gelu", "Identity", "Relu", "Sigmoid", "Tanh", "Clip")  # where onnx itself knows no shape
+
+
+def check_openvino(path: Path, model: Any, given: int) -> None:
+    """Raise UserError for an `openvino.Model` of fixed sizes that makes too much of inputs of `given` numbers."""
+    operations = []
+    for operation in model.get_ordered_ops():
+        kind = operation.get_type_name()
+        makes = {}
+        for port in operation.outputs():
+            shape = port.get_partial_shape()
+            if shape.is_dynamic:
+                raise UserError(f"{path}: the operator {kind} makes a result of a size that cannot be told; {FIX}")
+            count = math.prod(shape.to_shape())
+            makes[_port_name(port)] = count, count * max(1, port.get_element_type().bitwidth // 8)
+        takes = [_port_name(port.get_source_output()) for port in operation.inputs()]
+        if kind not in ("Constant", "Result", "Parameter"):
+            operations.append(Operation(kind, takes, makes))
+    results = {_port_name(result.input_value(0)) for result in model.get_results()}
+    require_bounded(path, operations, given, results)
+
+
+def _port_name(port: Any) -> str:
+    return f"{port.get_node().get_name()}:{port.get_index()}"

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm.config.schema import DecodeConfig
-from clrernetlm.core.lane import Lane, Points
+from clrernetlm.core.arrays import BoolArray, Float32Array, Float64Array, Int64Array, Points
+from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport, one_per_frame
 
-Floats = NDArray[np.float32]
 Crop = tuple[float, float, float, float]  # left, top, right, bottom of the network's crop, fractions of the frame
 
 CULANE_CROP: Crop = (0.0, 270 / 590, 1.0, 1.0)
@@ -71,12 +70,12 @@ class ScoredPredictions:
     """The M predictions of a batch above the score threshold, image by image; rows from the bottom, xs relative."""
 
     images: int  # number of images of the batch
-    image: NDArray[np.int64]  # (M,) index of each prediction's image, ascending
-    scores: Floats  # (M,)
-    params: Floats  # (M, 3) y0, x0, theta
-    start_rows: Floats  # (M,)
-    length_rows: Floats  # (M,)
-    xs: Floats  # (M, R)
+    image: Int64Array  # (M,) index of each prediction's image, ascending
+    scores: Float32Array  # (M,)
+    params: Float32Array  # (M, 3) y0, x0, theta
+    start_rows: Float32Array  # (M,)
+    length_rows: Float32Array  # (M,)
+    xs: Float32Array  # (M, R)
 
 
 def select_predictions(stage: Mapping[str, Tensor], threshold: float) -> ScoredPredictions:
@@ -107,8 +106,8 @@ def lane_nms(
     scores: Any,
     threshold: float = 50.0,
     top_k: int = 4,
-    image: NDArray[np.int64] | None = None,
-) -> NDArray[np.int64]:
+    image: Int64Array | None = None,
+) -> Int64Array:
     """Suppress lanes near better ones: x in pixels (N, 72), start and length in rows, scores (N,) -> kept indices.
 
     Row 0 is the bottom. A kept lane suppresses a worse one if their mean distance over their common rows is below
@@ -124,7 +123,7 @@ def lane_nms(
     rows = np.arange(last_row + 1)
     image = np.zeros(len(scores), np.int64) if image is None else image
     remaining = np.lexsort((-scores, image))  # lanes not yet kept or suppressed, image by image, best first
-    rounds: list[NDArray[np.int64]] = []  # each round keeps the best remaining lane of every image
+    rounds: list[Int64Array] = []  # each round keeps the best remaining lane of every image
     while len(remaining) and len(rounds) < top_k:
         leads = np.diff(image[remaining], prepend=-1) != 0
         rounds.append(remaining[leads])
@@ -144,7 +143,7 @@ def lanes_from_predictions(
     params: Any,
     length_rows: Any,
     xs: Any,
-    crop: Crop | NDArray[np.float64] = CULANE_CROP,
+    crop: Crop | Float64Array = CULANE_CROP,
     extend_bottom: bool = True,
 ) -> list[Points | None]:
     """Convert start point and angle (n, 3), lengths in rows (n,), relative x (n, 72) -> per lane (P, 2) x, y.
@@ -162,14 +161,16 @@ def lanes_from_predictions(
     return [lane[rows][::-1] if rows.sum() > 1 else None for lane, rows in zip(points, visible, strict=True)]
 
 
-def visible_rows(params: Floats, length_rows: Floats, xs: Floats, extend_bottom: bool = True) -> NDArray[np.bool_]:
+def visible_rows(
+    params: Float32Array, length_rows: Float32Array, xs: Float32Array, extend_bottom: bool = True
+) -> BoolArray:
     """Find the rows of each prediction's lane, (n, 72) bool, bottom first; arguments as in `lanes_from_predictions`."""
     n, count = xs.shape
     strips = count - 1
     start = np.clip(np.rint((1 - params[:, 0]) * np.float32(strips)), 0, strips).astype(np.int64)
     end = np.clip(start + np.rint(length_rows), -1, count)  # the row after the last one
     rows = np.arange(count)
-    visible: NDArray[np.bool_] = (rows >= start[:, None]) & (rows < end[:, None])
+    visible: BoolArray = (rows >= start[:, None]) & (rows < end[:, None])
     if extend_bottom:
         # A row below the start belongs to the lane if it and every row between are inside the image.
         outside = (rows < start[:, None]) & ~((xs >= 0) & (xs <= 1))
@@ -191,7 +192,7 @@ def prediction_points(lane: Lane, frame_size: FrameSize, step: float = 2.0) -> P
     return np.column_stack([x[inside], y[inside]])[::-1]
 
 
-def _row_span(start_rows: Floats, length_rows: Floats, last_row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _row_span(start_rows: Float32Array, length_rows: Float32Array, last_row: int) -> tuple[Int64Array, Int64Array]:
     """Convert starts and lengths in rows, (N,), to first and last row, inclusive; last < first is an empty lane.
 
     Rounded as in the published kernel: a half is added, and the cast to int truncates towards zero. NaN is an empty
@@ -204,8 +205,12 @@ def _row_span(start_rows: Floats, length_rows: Floats, last_row: int) -> tuple[N
     return np.nan_to_num(first).astype(np.int64), np.nan_to_num(last, nan=-1).astype(np.int64)
 
 
-def _float32(values: Any) -> Floats:
+def _float32(values: Any) -> Float32Array:
     """Convert a tensor on any device, or anything array-like, to a float32 array."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     return np.asarray(values, np.float32)
+
+
+# Until LaneLM's proposals use the new names.
+candidates, shown_rows = select_predictions, visible_rows

@@ -20,8 +20,9 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 
 P = ParamSpec("P")
@@ -168,7 +169,7 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
         raise UserError(f"{name}: {shown(value)} is not {describe(annotation)}") from None
 
 
-def number_array(value: Any, name: str, expected: str) -> NDArray[np.float64]:
+def number_array(value: Any, name: str, expected: str) -> Float64Array:
     """Any array-like of real numbers as float64; raises UserError that says what was `expected` instead."""
     try:
         array = np.asarray(value)

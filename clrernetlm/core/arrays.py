@@ -1,10 +1,11 @@
-"""Type aliases of arrays, images and colours. The shape, where it is fixed, stands in the comment."""
+"""Type aliases of arrays, images and colours; comments give the shape where it is fixed."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+FloatArray = NDArray[np.floating]  # of any precision
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 Int16Array = NDArray[np.int16]

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from clrernetlm.core.lane import Lane, Points
-from clrernetlm.core.viewport import Image
+from clrernetlm.core.arrays import BgrImage, BgrPixel, Points
+from clrernetlm.core.lane import Lane
 
-Colour = tuple[int, int, int]  # blue, green, red
+Colour = BgrPixel  # until its users import it from `arrays`
 
-GREEN: Colour = (60, 200, 60)
-BLUE: Colour = (235, 140, 30)
-RED: Colour = (50, 50, 235)
+GREEN: BgrPixel = (60, 200, 60)
+BLUE: BgrPixel = (235, 140, 30)
+RED: BgrPixel = (50, 50, 235)
 # Distinct on asphalt and for most colour-blind eyes: blue, orange, green, magenta, yellow, cyan, vermilion, violet.
-PALETTE: tuple[Colour, ...] = (
+PALETTE: tuple[BgrPixel, ...] = (
     (230, 130, 20),
     (0, 150, 255),
     (90, 200, 60),
@@ -31,12 +31,12 @@ LIMIT = 1 << 20  # pixels; OpenCV overflows far beyond the image
 
 
 def draw_lanes(
-    image: Image,
+    image: BgrImage,
     lanes: Sequence[Lane | Points],
-    colours: Sequence[Colour] | Colour | None = None,
+    colours: Sequence[BgrPixel] | BgrPixel | None = None,
     width: float | None = None,
     scores: bool = False,
-) -> Image:
+) -> BgrImage:
     """(H, W, 3) BGR image -> a copy with the lanes, points in its pixels, as anti-aliased lines.
 
     `colours`: one for all, or one per lane, repeated when there are fewer; default: a palette. `width` in pixels,
@@ -45,7 +45,7 @@ def draw_lanes(
     canvas = image.copy()
     height, image_width = canvas.shape[:2]
     thickness = max(1, round(width if width is not None else max(height, image_width) / 270))
-    palette: Sequence[Colour] = PALETTE if colours is None else [colours] if _is_colour(colours) else colours  # type: ignore[list-item, assignment]
+    palette: Sequence[BgrPixel] = PALETTE if colours is None else [colours] if _is_colour(colours) else colours  # type: ignore[list-item, assignment]
     for number, lane in enumerate(lanes):
         points = lane.points if isinstance(lane, Lane) else np.asarray(lane, np.float64)
         points = points[np.isfinite(points).all(axis=1)] if len(points) else points
@@ -62,7 +62,7 @@ def draw_lanes(
     return canvas
 
 
-def _is_colour(colours: Sequence[Colour] | Colour) -> bool:
+def _is_colour(colours: Sequence[BgrPixel] | BgrPixel) -> bool:
     return len(colours) == 3 and all(isinstance(value, int | np.integer) for value in colours)
 
 
@@ -75,7 +75,7 @@ def _lowest_inside(points: Points, width: int, height: int) -> tuple[float, floa
     return float(x), float(y)
 
 
-def _label(canvas: Image, text: str, at: tuple[float, float], colour: Colour) -> None:
+def _label(canvas: BgrImage, text: str, at: tuple[float, float], colour: BgrPixel) -> None:
     """White text on a plate of the lane's colour, kept inside the image."""
     height, width = canvas.shape[:2]
     scale = max(height, width) / 2400 + 0.15

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import BoolArray, ByteArray, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.text_files import read_utf8
@@ -39,13 +40,13 @@ class ImageList:
 
     images: Paths
     masks: Paths | None
-    flags: NDArray[np.uint8] | None
-    lines: NDArray[np.int64]
+    flags: ByteArray | None
+    lines: Int64Array
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, keep: NDArray[np.bool_]) -> ImageList:
+    def select(self, keep: BoolArray) -> ImageList:
         """The lines where `keep` (N,) is true."""
         return ImageList(
             self.images[keep],

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import (
     HEAD,
@@ -26,8 +27,6 @@ from clrernetlm.core.image_headers import (
     require_utf8,
 )
 from clrernetlm.core.viewport import FrameSize
-
-Image = NDArray[np.uint8]
 
 _READS_INTO_BUFFERS = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 11)
 _LARGEST_FILE = 1 << 30  # bytes
@@ -42,12 +41,12 @@ class ThreadLocalBuffers(threading.local):
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, Image] = {}
+        self._buffers: dict[str, BgrImage] = {}
 
     def __reduce__(self) -> tuple[type[ThreadLocalBuffers], tuple[()]]:
         return ThreadLocalBuffers, ()
 
-    def image(self, name: str, width: int, height: int, channels: int = 3) -> Image:
+    def image(self, name: str, width: int, height: int, channels: int = 3) -> BgrImage:
         """The (height, width, channels) uint8 buffer called `name`: zeros, then what was written to it."""
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != (height, width, channels):
@@ -55,7 +54,7 @@ class ThreadLocalBuffers(threading.local):
         return buffer
 
 
-def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.inf) -> tuple[Image, FrameSize]:
+def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.inf) -> tuple[BgrImage, FrameSize]:
     """Read (H, W, 3) uint8 BGR of an image file, and the frame's width and height in pixels.
 
     A JPEG at least `half_above` pixels wide is decoded at half size, ((H + 1) // 2, (W + 1) // 2, 3), straight from its
@@ -79,7 +78,7 @@ def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.
     return image, (image.shape[1], image.shape[0])
 
 
-def read_image(path: str, flags: int = cv2.IMREAD_COLOR) -> Image:
+def read_image(path: str, flags: int = cv2.IMREAD_COLOR) -> BgrImage:
     """Read an image file, turned as it is shown, as uint8 with OpenCV's `flags`, by default (H, W, 3) BGR.
 
     Raises UserError naming the file when it is missing, not an image, too large, or a JPEG that was cut off.

@@ -8,16 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import InterpolatedUnivariateSpline
 
 from clrernetlm.core.argument_checks import check_arguments, number_array, shown
+from clrernetlm.core.arrays import Float64Array, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.core.text_files import read_utf8
-
-Points = NDArray[np.float64]  # (N, 2): x, y
 
 MOST_BYTES = 8_000_000  # of a `.lines.txt` file; CULane's have a few thousand
 MOST_LANES = 1000  # of a `.lines.txt` file
@@ -38,7 +36,7 @@ class Lane:
         return len(self.points)
 
     @check_arguments
-    def x_at(self, y: NDArray[np.float64], margin: float = 0.0) -> NDArray[np.float64]:
+    def x_at(self, y: Float64Array, margin: float = 0.0) -> Float64Array:
         """(M,) rows in pixels -> (M,) x in pixels; NaN where the lane does not reach (beyond `margin` pixels).
 
         An interpolating spline of degree min(3, N - 1) over strictly ordered rows; a lane of one point is nowhere but

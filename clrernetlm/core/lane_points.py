@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 
 _FAR = 1e6  # pixels; beyond this a coordinate is a mistake, and splines would overflow
@@ -15,7 +16,7 @@ _ROUNDING = 2.0  # pixels by which rounding may turn a lane back
 _ASIDE = 20.0  # pixels along a row; points of one row that are farther apart are several places of the lane
 
 
-def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[Float64Array, Int64Array]:
     """L lanes of any (N_i, 2) x, y in pixels -> (M, 2) points, lane after lane, and (L + 1,) where each one starts.
 
     In every lane y is strictly descending. NaN and infinite points are dropped, coordinates beyond a million pixels
@@ -46,7 +47,7 @@ def join_lanes(lanes: Sequence[ArrayLike]) -> tuple[NDArray[np.float64], NDArray
     return points[first_of_row], starts
 
 
-def bottom_first(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+def bottom_first(points: Float64Array) -> tuple[Float64Array, bool]:
     """Order the points of a label (N, 2) by y, descending; also tells whether the lane turns back.
 
     Network targets give a lane one x per row. Points in any order are sorted, and of several points on one row the
@@ -65,7 +66,7 @@ def bottom_first(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool
     return _climbing(max(_monotone_parts(curve), key=lambda part: np.ptp(part[:, 1]))), True
 
 
-def _without_spikes(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _without_spikes(points: Float64Array) -> Float64Array:
     """Leave out second points of a row (N, 2) from which the lane returns to the first, and at its end."""
     xs = points[:, 0]
     level = np.abs(np.diff(points[:, 1])) <= SAME_ROW
@@ -73,14 +74,14 @@ def _without_spikes(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points[np.concatenate(([True], ~(level & returns)))]
 
 
-def _climbing(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _climbing(points: Float64Array) -> Float64Array:
     """Keep the points (N, 2) that are higher in the image than all points before them, from the lower end on."""
     points = points[::-1] if _starts_above(points) else points
     highest = np.minimum.accumulate(points[:, 1])
     return points[np.concatenate(([True], points[1:, 1] < highest[:-1]))]
 
 
-def _follows(candidate: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
+def _follows(candidate: Float64Array, points: Float64Array) -> bool:
     """Check that a candidate (M, 2), y descending, runs where the points (N, 2) of the file do, not from side to side.
 
     Sorting shortens the way along a lane whose points were shuffled, and lengthens it along one that turns back.
@@ -94,7 +95,7 @@ def _follows(candidate: NDArray[np.float64], points: NDArray[np.float64]) -> boo
     return bool((beside & (points[:, 1] <= ys[-1] + _ROUNDING)).all())
 
 
-def _monotone_parts(points: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _monotone_parts(points: Float64Array) -> list[Float64Array]:
     """Cut a lane (N, 2) where it turns back by more than rounding, and where it runs sideways along one row."""
     parts = []
     start = turn = direction = 0  # `turn`: index of the last point reached in the present direction
@@ -112,19 +113,19 @@ def _monotone_parts(points: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [*parts, points[start:]]
 
 
-def _in_order(points: NDArray[np.float64], starts: NDArray[np.int64]) -> bool:
+def _in_order(points: Float64Array, starts: Int64Array) -> bool:
     """Whether every lane is finite, near, and strictly descending in y."""
     descends = points[1:, 1] < points[:-1, 1] - SAME_ROW  # False for NaN
     descends[starts[(starts > 0) & (starts < len(points))] - 1] = True  # from one lane to the next
     return bool(descends.all()) and bool(np.abs(points).max(initial=0) <= _FAR)
 
 
-def _starts_above(points: NDArray[np.float64]) -> bool:
+def _starts_above(points: Float64Array) -> bool:
     """Whether a lane of two points or more starts at its upper end."""
     return len(points) > 1 and bool(points[0, 1] < points[-1, 1])
 
 
-def _pairs(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pairs(points: Float64Array) -> Float64Array:
     """(N, 2) as it is, and anything empty as (0, 2)."""
     if points.shape[1:] == (2,):
         return points

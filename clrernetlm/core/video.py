@@ -13,13 +13,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import temporary_beside
 from clrernetlm.core.live_stream import NewestFrame
 from clrernetlm.core.sources import Source, Stream
 from clrernetlm.core.video_headers import COUNTED, turn_of_angle, turn_of_mp4
 from clrernetlm.core.video_opening import name_for_opencv, open_video, read_frame
-from clrernetlm.core.viewport import FrameSize, Image
+from clrernetlm.core.viewport import FrameSize
 
 USUAL_FPS = 25.0  # for cameras and files that do not say
 MAX_FPS = 240.0
@@ -55,7 +56,7 @@ class Video:
         self._counted = kind in COUNTED
         self._start = time.monotonic()
 
-    def __iter__(self) -> Iterator[Image]:
+    def __iter__(self) -> Iterator[BgrImage]:
         there, image = True, self._first
         if isinstance(self.source, Stream) and self.source.is_live:
             self._reader = NewestFrame(self.source, self._capture)
@@ -67,7 +68,7 @@ class Video:
             if there:
                 image = self._shown(raw)
 
-    def _shown(self, image: Any) -> Image:
+    def _shown(self, image: Any) -> BgrImage:
         """A decoded frame as (H, W, 3) uint8 BGR, stretched and turned as its file asks for."""
         image = np.asarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
         if self._stretch != 1:
@@ -117,7 +118,7 @@ def _stretch(capture: cv2.VideoCapture) -> float:
 @contextmanager
 def video_file(
     path: Path, size: FrameSize, fps: float, rename: Callable[[Path, Path], None] = os.replace
-) -> Iterator[Callable[[Image], None]]:
+) -> Iterator[Callable[[BgrImage], None]]:
     """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.
 
     The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error, and when
@@ -136,7 +137,7 @@ def video_file(
         if not writer.isOpened():
             raise failed
 
-        def append(image: Image) -> None:
+        def append(image: BgrImage) -> None:
             nonlocal frames
             frames += 1
             writer.write(image if (image.shape[1], image.shape[0]) == size else cv2.resize(image, size))

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.core.argument_checks import require_number, require_whole_number
+from clrernetlm.core.arrays import BgrImage, ByteArray, FloatArray
 from clrernetlm.core.errors import UserError
 
-FloatArray = NDArray[np.floating]
-Image = NDArray[np.uint8]  # (H, W, 3) BGR
+Image = BgrImage  # until its users import it from `arrays`
 FrameSize = tuple[int, int]  # width, height in pixels
 LARGEST = 4096  # pixels of the network input along an edge
 
@@ -81,7 +80,7 @@ class Viewport:
         left, top, _, _ = self.crop_box(frame)
         return np.asarray(points, np.float64) / self.scale(frame) + (left, top)
 
-    def apply(self, image: NDArray[np.uint8], interpolation: int = cv2.INTER_LINEAR) -> NDArray[np.uint8]:
+    def apply(self, image: ByteArray, interpolation: int = cv2.INTER_LINEAR) -> ByteArray:
         """(H, W[, C]) frame -> (height, width[, C]) network input: crop, then resize."""
         left, top, right, bottom = self.crop_box((image.shape[1], image.shape[0]))
         resized = cv2.resize(image[top:bottom, left:right], self.size, interpolation=interpolation)

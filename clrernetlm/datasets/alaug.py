@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.config.schema import AugmentationConfig
-from clrernetlm.core.images import Image, ThreadLocalBuffers
+from clrernetlm.core.arrays import BgrImage, Float64Array
+from clrernetlm.core.images import ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets import image_ops
 from clrernetlm.datasets.image_kernels import Packed
@@ -63,7 +63,7 @@ class Alaug:
             moved["image"] = blur.apply(moved["image"])
         return moved
 
-    def _unpack(self, packed: Packed, blur: Blur | None) -> Image:
+    def _unpack(self, packed: Packed, blur: Blur | None) -> BgrImage:
         return image_ops.unpack_planes(packed) if blur is None else image_ops.unpack(packed, self._scratch)
 
     def _draw_change(self, rng: np.random.Generator) -> _Change:
@@ -120,7 +120,7 @@ class Alaug:
         return Blur(size, rng.uniform(0, 180) if rng.random() < 0.5 else None)
 
 
-def _climbing(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _climbing(points: Float64Array) -> Float64Array:
     """(N, 2) bottom first -> the points higher than all before them: a rotated lane may turn down near its end."""
     highest = np.minimum.accumulate(points[:, 1])
     higher = np.concatenate(([True], points[1:, 1] < highest[:-1])) if len(points) else np.zeros(0, bool)

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from clrernetlm.core.argument_checks import require_path, require_sequence, require_whole_number
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike
 from clrernetlm.core.image_list import (
@@ -303,7 +303,7 @@ def _inspect_labels(
     return lanes, top_first
 
 
-def _inspect_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None, NDArray[np.float64] | None]:
+def _inspect_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None, Float64Array | None]:
     """Say what is wrong with one line of a label file, and return its points where it still counts as a lane."""
     try:
         points = parse_lane(row)
@@ -314,7 +314,7 @@ def _inspect_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None,
     return _inspect_points(points, size), points
 
 
-def _inspect_points(points: NDArray[np.float64], size: tuple[int, int] | None) -> str | None:
+def _inspect_points(points: Float64Array, size: tuple[int, int] | None) -> str | None:
     used, turns_back = bottom_first(points)
     if turns_back:
         return turn_message(used)

@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from clrernetlm.core.arrays import BgrImage, ByteMask
 from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
-from clrernetlm.core.images import Image, read_image
+from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import label_path, read_lines
 from clrernetlm.core.output_files import check_output, read_head
 from clrernetlm.datasets.masks import read_mask
@@ -63,7 +64,7 @@ def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]]
     return str(path)
 
 
-def _tile(path: str, mask_path: str | None) -> Image:
+def _tile(path: str, mask_path: str | None) -> BgrImage:
     """Draw one image with its lanes and mask, fitted into a tile, with its name underneath."""
     width, height = _TILE
     tile = np.full((height, width, 3), 24, np.uint8)
@@ -89,7 +90,7 @@ def _tile(path: str, mask_path: str | None) -> Image:
     return tile
 
 
-def _tinted(image: Image, mask: Image) -> Image:
+def _tinted(image: BgrImage, mask: ByteMask) -> BgrImage:
     """Tint an image (h, w, 3) where its mask (H, W), of any size, has a number."""
     colours = np.full((256, 3), 128, np.uint8)
     colours[1:IGNORED_LABEL] = np.resize(np.array(PALETTE, np.uint8), (IGNORED_LABEL - 1, 3))

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset, default_collate
 
 from clrernetlm.config.schema import Config
 from clrernetlm.core.argument_checks import check_arguments, require_sequence, shown
+from clrernetlm.core.arrays import ByteArray, Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import ImageList, read_image_list
@@ -163,7 +163,7 @@ class CulaneDataset(Dataset[Sample]):
             sample["mask"] = self._load_mask(index, size, labelled=bool(sample["lanes"]))
         return sample
 
-    def _load_mask(self, index: int, size: FrameSize, labelled: bool) -> NDArray[np.uint8]:
+    def _load_mask(self, index: int, size: FrameSize, labelled: bool) -> ByteArray:
         assert self.listed.masks is not None
         path = os.path.join(self.root, os.fsdecode(self.listed.masks[index]).lstrip("/"))
         mask = read_mask(path, labelled)
@@ -181,7 +181,7 @@ class UnreadableImage(UserError):
         self.path = path
 
 
-def read_labels(image_path: str) -> list[NDArray[np.float64]]:
+def read_labels(image_path: str) -> list[Float64Array]:
     """Read the lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
 
     Of a lane that turns back the longest part is left, with a warning (`one_x_per_row`).

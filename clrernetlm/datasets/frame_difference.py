@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_image_list
@@ -30,7 +30,7 @@ def frame_differences(
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float64]:
+) -> Float64Array:
     """(N,) mean absolute difference, 0..255, of each image of a list to the frame before it.
 
     The frame before is the preceding one of the same folder in the order of frame names, whatever the order of the
@@ -59,7 +59,7 @@ def is_own_differences(path: Path) -> bool:
     return b"written_by_clrernetlm.npy" in read_head(path)  # the name of an empty array, the first of the file
 
 
-def write_differences(path: PathLike, differences: NDArray[np.float64]) -> None:
+def write_differences(path: PathLike, differences: Float64Array) -> None:
     """Write the array `data` of a `train_diffs.npz` file in one step."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, written_by_clrernetlm=np.zeros(0, np.uint8), data=differences.astype(np.float32))
@@ -97,7 +97,7 @@ MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, a
 MAX_REST = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
 
 
-def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> NDArray[np.float64]:
+def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> Float64Array:
     """(N,) mean absolute difference of each listed image to the previous frame, from `train_diffs.npz`.
 
     The array is called `data`; a file with one array under any name is accepted too. Raises UserError naming the file

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import ByteArray, Float32Array, Float64Array
 from clrernetlm.core.numba_jit import kernel
 
 Packed = NDArray[np.uint32]  # (H, W)
-Plane = NDArray[np.uint8]  # (H, W)
-Row = NDArray[np.float32]  # (W,)
+Plane = ByteArray  # (H, W)
+Row = Float32Array  # (W,)
 
 _U, _F = np.uint32, np.float32
 _ONE = 1 << 16  # coordinates have 16 fraction bits; interpolation weights 4 per axis
@@ -26,7 +27,7 @@ _GREEN = np.uint32(0xFF00FF00)
 _ROUND = np.uint32(0x800080)
 
 
-def warp_packed(source: Packed, inverse: NDArray[np.float64], target: Packed) -> None:
+def warp_packed(source: Packed, inverse: Float64Array, target: Packed) -> None:
     """Fill `target` (h, w): its pixel x, y is source pixel `inverse` (2, 3) @ (x, y, 1), bilinear in 1/16 pixel.
 
     Where the four source pixels around a point are not all in the source (H, W), the target is 0. The source must be
@@ -48,7 +49,7 @@ def unpack_planes(packed: Packed, blue: Plane, green: Plane, red: Plane) -> None
 
 
 @kernel
-def _warp(pairs: Any, height: int, width: int, inverse: NDArray[np.float64], target: Packed) -> None:
+def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: Packed) -> None:
     columns = target.shape[1]
     upper, lower = np.empty(columns, np.uint64), np.empty(columns, np.uint64)
     taps = np.empty((4, columns), np.uint32)

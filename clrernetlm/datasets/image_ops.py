@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.core.images import Image, ThreadLocalBuffers
+from clrernetlm.core.arrays import BgrImage, ByteMask, Float64Array
+from clrernetlm.core.images import ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize
 
 if TYPE_CHECKING:
     from clrernetlm.datasets.image_kernels import Packed  # numba is slow to import
 
-Matrix = NDArray[np.float64]  # (2, 3): maps pixel coordinates x, y
+Matrix = Float64Array  # (2, 3): maps pixel coordinates x, y
 
 CONTRAST = 0.15  # factor 1 +- this
 BRIGHTNESS = 0.04  # of 255, added after the contrast
@@ -50,7 +51,7 @@ def compose(second: Matrix, first: Matrix) -> Matrix:
     return np.column_stack((second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]))
 
 
-def apply_matrix(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
+def apply_matrix(matrix: Matrix, points: NDArray[np.floating]) -> Float64Array:
     """(N, 2) points -> (N, 2) mapped points."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
@@ -61,7 +62,7 @@ def resize_matrix(source: FrameSize, target: FrameSize) -> Matrix:
     return np.array([[scale_x, 0.0, scale_x / 2 - 0.5], [0.0, scale_y, scale_y / 2 - 0.5]])
 
 
-def warp_mask(mask: Image, matrix: Matrix, size: FrameSize) -> Image:
+def warp_mask(mask: ByteMask, matrix: Matrix, size: FrameSize) -> ByteMask:
     """(H, W) -> (height, width), nearest pixel; what lies outside the mask is 0."""
     return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
 
@@ -79,7 +80,7 @@ def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: ThreadLocalBu
     return target
 
 
-def pack_framed(image: Image, scratch: ThreadLocalBuffers) -> Packed:
+def pack_framed(image: BgrImage, scratch: ThreadLocalBuffers) -> Packed:
     """(H, W, 3) -> (H + 2, W + 2) packed pixels in a black border, into which the edges fade; valid until the next
     call.
     """
@@ -89,13 +90,13 @@ def pack_framed(image: Image, scratch: ThreadLocalBuffers) -> Packed:
     return _as_packed(framed)
 
 
-def pack_pixels(image: Image, scratch: ThreadLocalBuffers) -> Packed:
+def pack_pixels(image: BgrImage, scratch: ThreadLocalBuffers) -> Packed:
     """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
     target = scratch.image("packed", image.shape[1], image.shape[0], 4)
     return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
 
 
-def unpack_planes(packed: Packed) -> Image:
+def unpack_planes(packed: Packed) -> BgrImage:
     """(H, W) packed pixels -> (H, W, 3), laid in new memory plane by plane, as tensors are."""
     from clrernetlm.datasets import image_kernels as kernels
 
@@ -104,7 +105,7 @@ def unpack_planes(packed: Packed) -> Image:
     return planes.transpose(1, 2, 0)
 
 
-def unpack(packed: Packed, scratch: ThreadLocalBuffers) -> Image:
+def unpack(packed: Packed, scratch: ThreadLocalBuffers) -> BgrImage:
     """(H, W) packed pixels -> (H, W, 3), valid until the next call."""
     height, width = packed.shape
     image = packed.view(np.uint8).reshape(height, width, 4)
@@ -147,12 +148,12 @@ class Blur:
     size: int
     degrees: float | None
 
-    def apply(self, image: Image) -> Image:
+    def apply(self, image: BgrImage) -> BgrImage:
         """(H, W, 3), in place; fastest where the colours of a pixel lie side by side."""
         return median_blur(image, self.size) if self.degrees is None else motion_blur(image, self.size, self.degrees)
 
 
-def motion_blur(image: Image, size: int, degrees: float) -> Image:
+def motion_blur(image: BgrImage, size: int, degrees: float) -> BgrImage:
     """In place: blur along a line of `size` pixels at an angle through the centre."""
     kernel = np.zeros((size, size), np.float32)
     centre, reach = size // 2, size / 2
@@ -163,15 +164,15 @@ def motion_blur(image: Image, size: int, degrees: float) -> Image:
     return _uint8(cv2.filter2D(image, -1, kernel / kernel.sum(), dst=image))
 
 
-def median_blur(image: Image, size: int) -> Image:
+def median_blur(image: BgrImage, size: int) -> BgrImage:
     """In place: the median of size x size pixels."""
     return _uint8(cv2.medianBlur(image, size, dst=image))
 
 
-def _as_packed(image: Image) -> Packed:
+def _as_packed(image: BgrImage) -> Packed:
     """(H, W, 4) -> the same memory as (H, W) packed pixels."""
     return image.view(np.uint32)[..., 0]
 
 
-def _uint8(image: cv2.typing.MatLike) -> Image:
+def _uint8(image: cv2.typing.MatLike) -> BgrImage:
     return image.astype(np.uint8, copy=False)

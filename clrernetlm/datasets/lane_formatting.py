@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from clrernetlm.core.arrays import ByteArray, Float32Array
 from clrernetlm.core.lane_points import join_lanes
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.clrernet.targets import EMPTY, IGNORED_LABEL, ROWS, VALID
@@ -56,7 +57,7 @@ class PackCLRNetInputs:
             packed["masks"] = torch.from_numpy(self.mask_targets(sample["mask"]))
         return packed
 
-    def mask_targets(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def mask_targets(self, mask: ByteArray) -> ByteArray:
         """(H, W) lane numbers -> (H, W) classes 0..max_lanes, and 255, which trains nothing, for numbers beyond them.
 
         Warns of such numbers, once for each set of them: `check-data` names the files.
@@ -72,7 +73,7 @@ class PackCLRNetInputs:
             )
         return np.where(beyond, np.uint8(IGNORED_LABEL), mask)
 
-    def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
+    def lane_targets(self, lanes: Sequence[ArrayLike]) -> Float32Array:
         """Lanes as (N, 2) x, y in network pixels, bottom first -> (max_lanes, 6 + num_points) float32 targets.
 
         `models.targets` says what the numbers are; -1e5 means none. Lanes that show on fewer than two rows leave their
@@ -115,7 +116,7 @@ def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.int
     return np.sort(most_visible[visible[most_visible] > 1])
 
 
-def planes(image: NDArray[np.uint8]) -> torch.Tensor:
+def planes(image: ByteArray) -> torch.Tensor:
     """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor: a copy, unless the image already lies plane by plane.
 
     Splitting channels is eight times faster than copying a transposed view.

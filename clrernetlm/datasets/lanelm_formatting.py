@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from clrernetlm.config import Config
+from clrernetlm.core.arrays import BoolArray, Float32Array
 from clrernetlm.datasets.lane_formatting import choose_lanes, planes
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
@@ -57,7 +58,7 @@ class PackLaneLMInputs:
             packed["lane_xs"] = torch.from_numpy(xs)
         return packed
 
-    def lane_targets(self, lanes: Sequence[ArrayLike]) -> NDArray[np.float32]:
+    def lane_targets(self, lanes: Sequence[ArrayLike]) -> Float32Array:
         """Lanes as (N, 2) x, y in network pixels -> (max_lanes, T) float32 x on the tokenizer's rows, NaN elsewhere.
 
         Lanes go on below their lowest point to the bottom of the image, like the detector's targets. Of a lane that
@@ -77,7 +78,7 @@ class PackLaneLMInputs:
         return targets
 
 
-def _longest_run(shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _longest_run(shown: BoolArray) -> BoolArray:
     """(L, T) -> the same with only the longest run of every row of the array left, the last one if they are equal."""
     gaps = np.cumsum(~shown, axis=1)  # the same number all along a run
     lengths = np.zeros((len(shown), shown.shape[1] + 1), np.int64)

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import ByteArray, ByteMask
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.images import Image, decode_image, read_file
+from clrernetlm.core.images import decode_image, read_file
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
 HIGHEST_LANE = 32  # lane numbers beyond this are brightness levels, not numbers
@@ -21,7 +22,7 @@ _LEVELS = {2: 85, 4: 17}  # bits of a grey PNG -> 8-bit level per number; decode
 _FIX = "write a grey PNG with 0 for no lane, 1, 2, ... for the lanes and 255 for pixels to ignore, or use no masks"
 
 
-def read_mask(path: str, labelled: bool = True) -> Image:
+def read_mask(path: str, labelled: bool = True) -> ByteMask:
     """Read the (H, W) uint8 lane numbers of a mask: 0 no lane, 1, 2, ... lanes, 255 pixels to ignore.
 
     Understood are grey images of any depth, colour images whose channels are equal or of which one alone holds small
@@ -71,7 +72,7 @@ def _one_channel(image: NDArray[Any], path: str) -> NDArray[Any]:
     raise UserError(f"{path}: the mask is in colours, which do not say the lanes' numbers; {_FIX}")
 
 
-def _eight_bits(mask: NDArray[Any], path: str) -> Image:
+def _eight_bits(mask: NDArray[Any], path: str) -> ByteMask:
     """Turn numbers of another depth into uint8: as they are, or scaled down where all are stretched to 16 bits."""
     if mask.dtype == np.uint8:
         return mask
@@ -83,7 +84,7 @@ def _eight_bits(mask: NDArray[Any], path: str) -> Image:
     raise UserError(f"{path}: the mask holds {mask.dtype} values up to {mask.max()}; {_FIX}")
 
 
-def _require_numbers(mask: Image, path: str, labelled: bool) -> None:
+def _require_numbers(mask: ByteMask, path: str, labelled: bool) -> None:
     """Raise UserError for brightness levels in place of lane numbers, and for 0 and 255 alone."""
     values = used_values(mask)
     levels = values[(values > HIGHEST_LANE) & (values < IGNORED_LABEL)]
@@ -93,7 +94,7 @@ def _require_numbers(mask: Image, path: str, labelled: bool) -> None:
         raise UserError(f"{path}: the mask holds 0 and 255 alone, which do not say the lanes' numbers; {_FIX}")
 
 
-def _palette(data: bytes) -> NDArray[np.uint8] | None:
+def _palette(data: bytes) -> ByteArray | None:
     """Read the (n, 3) colours, red first, of a PNG with a palette; None for every other file."""
     if not data.startswith(_PNG) or data[25:26] != bytes([_PALETTE]):
         return None
@@ -114,7 +115,7 @@ def _grey_bits(data: bytes) -> int:
     return data[24] if data.startswith(_PNG) and data[25:26] == bytes([_GREY]) else 0
 
 
-def _indices(data: bytes, path: str) -> Image:
+def _indices(data: bytes, path: str) -> ByteMask:
     """Decode the (H, W) palette indices of a PNG.
 
     Decoders return the palette's colours instead. Palette and grey PNG store pixels alike, so the file is decoded with
@@ -128,7 +129,7 @@ def _indices(data: bytes, path: str) -> Image:
     return indices if bits == 8 else indices // np.uint8(255 // (2**bits - 1))
 
 
-def _from_palette(indices: Image, palette: NDArray[np.uint8], path: str) -> Image:
+def _from_palette(indices: ByteMask, palette: ByteArray, path: str) -> ByteMask:
     """Choose between indices (H, W) and colours (n, 3) of a palette as lane numbers."""
     used = used_values(indices)
     if used[-1:].max(initial=0) >= len(palette):

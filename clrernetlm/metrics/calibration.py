@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.metrics.sweep import ScoredIous
 
 BINS = 10
@@ -43,8 +44,8 @@ def reliability(scores: ArrayLike, right: ArrayLike, bins: int = BINS) -> dict[s
 class ScoreLog:
     """Notes the score of every lane that passes, and the IoU with the label nearest to it, image by image."""
 
-    scores: list[NDArray[np.float64]] = field(default_factory=list)
-    ious: list[NDArray[np.float64]] = field(default_factory=list)
+    scores: list[Float64Array] = field(default_factory=list)
+    ious: list[Float64Array] = field(default_factory=list)
 
     def watch(self, images: Iterable[ScoredIous]) -> Iterator[ScoredIous]:
         """The same images, one at a time."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from clrernetlm.core.arrays import Int64Array
 from clrernetlm.core.output_files import begins_with
 
 MF1_THRESHOLDS = tuple(i / 100 for i in range(50, 100, 5))  # .5, .55, ... .95
@@ -29,7 +30,7 @@ class Tally:
     """Sums over images: `hits` (T,) true positives per threshold, and how many predictions and labels there were."""
 
     thresholds: tuple[float, ...]
-    hits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    hits: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     predictions: int = 0
     labels: int = 0
     images: int = 0

@@ -18,15 +18,14 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from clrernetlm.core.argument_checks import require_sequence, require_size, require_whole_number, shown
+from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 
 Semantics = Literal["clrernet", "official"]
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 MAX_WIDTH, MAX_SIDE = 1000, 32000  # pixels
 
 
@@ -36,7 +35,7 @@ def lane_ious(
     semantics: Semantics = "clrernet",
     width: int = 30,
     image_size: tuple[int, int] = (1640, 590),
-) -> FloatArray:
+) -> Float64Array:
     """Lanes as (n, 2) x, y in pixels of `image_size` -> (n_pred, n_gt) float64 IoU of the lanes drawn `width` wide.
 
     With `semantics="clrernet"` lanes of fewer than two points are left out: the matrix has rows and columns for the
@@ -57,13 +56,13 @@ def lane_ious(
 
 
 def ious_of_points(
-    points: FloatArray,
-    stops: IntArray,
+    points: Float64Array,
+    stops: Int64Array,
     predictions: int,
     semantics: Semantics,
     width: int,
     image_size: tuple[int, int],
-) -> FloatArray:
+) -> Float64Array:
     """`lane_ious` without checks: lane i is points[stops[i]:stops[i + 1]], predictions first, then labels."""
     from clrernetlm.metrics import overlap  # numba takes a moment to import; only comparing lanes needs it
 
@@ -72,7 +71,7 @@ def ious_of_points(
     return overlap.image_ious(points, stops, predictions, semantics == "official", pen, size)
 
 
-def match_lanes(ious: FloatArray, semantics: Semantics = "clrernet") -> tuple[IntArray, IntArray]:
+def match_lanes(ious: Float64Array, semantics: Semantics = "clrernet") -> tuple[Int64Array, Int64Array]:
     """(n_pred, n_gt) IoU -> rows, columns of the one-to-one matching with the largest sum of IoU.
 
     A pair is a hit at a threshold when its IoU is larger. One matching serves all thresholds, as in both tools.
@@ -95,7 +94,7 @@ def check_settings(semantics: str, width: int, image_size: tuple[int, int]) -> N
     require_size(image_size, "image_size", 1, MAX_SIDE)
 
 
-def _as_points(lane: ArrayLike, name: str) -> FloatArray:
+def _as_points(lane: ArrayLike, name: str) -> Float64Array:
     try:
         points = np.asarray(lane, np.float64)
     except (TypeError, ValueError):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from clrernetlm.core.argument_checks import require_number, require_path, require_sequence
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_images
@@ -24,7 +25,7 @@ from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.categories import FOLDERS, folder_categories, lines_file, read_categories
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, EvaluationResult, Tally
-from clrernetlm.metrics.culane_metric import FloatArray, Semantics, check_settings, ious_of_points, match_lanes
+from clrernetlm.metrics.culane_metric import Semantics, check_settings, ious_of_points, match_lanes
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
     SLACK,
@@ -52,7 +53,7 @@ class Job:
     per_image: bool
 
     @property
-    def suspicious(self) -> FloatArray:
+    def suspicious(self) -> Float64Array:
         """x and y that hardly any label exceeds unless its frame is larger than the canvas."""
         return SLACK * np.array(self.image_size or (np.inf, np.inf))
 
@@ -203,7 +204,7 @@ def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResu
 def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
     """Tallies of a few images (image, categories); runs in a worker."""
     counted = job.counted
-    matches: dict[str, list[FloatArray]] = {"": []}
+    matches: dict[str, list[Float64Array]] = {"": []}
     sizes: dict[str, list[int]] = {"": [0, 0, 0]}  # predictions, labels, images
     lines, missing = [], 0
     for image, categories in entries:
@@ -226,7 +227,7 @@ def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
     return ChunkResult(tallies.pop(""), tallies, lines, missing)
 
 
-def image_ious(job: Job, image: str) -> FloatArray:
+def image_ious(job: Job, image: str) -> Float64Array:
     """(n_pred, n_gt) IoU of one image's files."""
     from clrernetlm.metrics.lane_files import read_points
 
@@ -247,7 +248,7 @@ def image_ious(job: Job, image: str) -> FloatArray:
 
 
 def _image_line(
-    image: str, ious: FloatArray, rows: Any, matched: FloatArray, thresholds: tuple[float, ...]
+    image: str, ious: Float64Array, rows: Any, matched: Float64Array, thresholds: tuple[float, ...]
 ) -> dict[str, Any]:
     line: dict[str, Any] = {"path": "/" + image, "tp": {}, "fp": {}, "fn": {}, "hits": {}}
     for threshold in thresholds:

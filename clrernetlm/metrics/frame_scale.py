@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clrernetlm.config import EvaluationConfig
+from clrernetlm.core.arrays import Float64Array, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_headers import image_size as size_of_image
-from clrernetlm.core.lane import Points
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.metrics.culane_metric import lane_ious
 
@@ -48,9 +45,7 @@ def require_fitting_frame(image_size: ImageSize, path: PathLike, frame: FrameSiz
         raise _larger(image_size, path, f"a frame of {frame[0]}x{frame[1]} is")
 
 
-def require_fitting_labels(
-    image_size: ImageSize, root: PathLike, image: str, lanes: Iterable[NDArray[np.float64]]
-) -> None:
+def require_fitting_labels(image_size: ImageSize, root: PathLike, image: str, lanes: Iterable[Float64Array]) -> None:
     """Raise UserError for labels (N, 2) in pixels that belong to a frame larger than the canvas set for all.
 
     Lanes may leave a frame at its sides, so that single points say nothing: a frame counts as larger when its image
@@ -83,7 +78,7 @@ def canvas_words(image_size: ImageSize) -> str:
 
 def frame_ious(
     settings: EvaluationConfig, found: Sequence[Points], labels: Sequence[Points], frame: FrameSize
-) -> NDArray[np.float64]:
+) -> Float64Array:
     """`lane_ious` of lanes (N, 2) in pixels of a frame (width, height), on the canvas of the settings."""
     scale = frame_scale(settings.image_size, frame)
     if scale != 1:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clrernetlm.core.arrays import Float64Array
+from clrernetlm.core.arrays import Float32Array, Float64Array
 from clrernetlm.core.numba_jit import kernel
 
 POINT_LIMIT = float(1 << 30)  # coordinates are clamped to it, so that squares and fixed point cannot overflow
@@ -205,7 +204,7 @@ def parametric_curve(points: Float64Array, samples: int) -> Float64Array:
 
 
 @kernel
-def _natural_moments(values: NDArray[np.float32], h: Float64Array) -> Float64Array:
+def _natural_moments(values: Float32Array, h: Float64Array) -> Float64Array:
     """Second derivatives at the knots of the natural cubic spline through `values` (n,), `h` (n - 1,) apart."""
     count = len(values)
     moments = np.zeros(count)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.core.argument_checks import require_number, require_sequence
+from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
@@ -17,7 +17,7 @@ from clrernetlm.core.lane import read_lines
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.counts import scores as scores_of
-from clrernetlm.metrics.culane_metric import FloatArray, Semantics, check_settings, lane_ious, match_lanes
+from clrernetlm.metrics.culane_metric import Semantics, check_settings, lane_ious, match_lanes
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
     ImageSize,
@@ -28,7 +28,7 @@ from clrernetlm.metrics.frame_scale import (
 )
 from clrernetlm.metrics.prediction_files import read_predictions
 
-ScoredIous = tuple[FloatArray, FloatArray]  # (n_pred,) scores, (n_pred, n_gt) IoU
+ScoredIous = tuple[Float64Array, Float64Array]  # (n_pred,) scores, (n_pred, n_gt) IoU
 CONFIDENCES = tuple(i / 100 for i in range(1, 100))
 
 
@@ -38,9 +38,9 @@ class Sweep:
 
     iou_threshold: float
     confidences: tuple[float, ...]
-    tp: NDArray[np.int64]
-    fp: NDArray[np.int64]
-    fn: NDArray[np.int64]
+    tp: Int64Array
+    fp: Int64Array
+    fn: Int64Array
 
     def __add__(self, other: Sweep) -> Sweep:
         """The counts of both, for other images swept in the same way."""

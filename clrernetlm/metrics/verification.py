@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from clrernetlm.metrics.culane_metric import FloatArray, Semantics, match_lanes
+from clrernetlm.core.arrays import BoolArray, Float64Array
+from clrernetlm.metrics.culane_metric import Semantics, match_lanes
 
 LOSSES = tuple(i / 100 for i in range(101))  # shares of the true ones that a point of the curve may lose
 ALLOWED_LOSS = 0.03
 
 
-def true_proposals(ious: FloatArray, semantics: Semantics = "clrernet", threshold: float = 0.5) -> NDArray[np.bool_]:
+def true_proposals(ious: Float64Array, semantics: Semantics = "clrernet", threshold: float = 0.5) -> BoolArray:
     """(P, G) IoU of proposals and labels -> (P,) which are a lane: matched one to one, above the threshold."""
     true = np.zeros(len(ious), bool)
     if ious.size:
@@ -82,5 +83,5 @@ def verification(
     }
 
 
-def _share(chosen: NDArray[np.bool_]) -> float | None:
+def _share(chosen: BoolArray) -> float | None:
     return float(chosen.mean()) if len(chosen) else None

@@ -2,8 +2,6 @@
 
 from clrernetlm.models.clrernet.decode import (
     CULANE_CROP,
-    Candidates,
-    candidates,
     decode_lanes,
     lane_nms,
     lanes_from_predictions,
@@ -12,8 +10,6 @@ from clrernetlm.models.clrernet.decode import (
 
 __all__ = [
     "CULANE_CROP",
-    "Candidates",
-    "candidates",
     "decode_lanes",
     "lane_nms",
     "lanes_from_predictions",

@@ -1,4 +1,4 @@
-"""The small pieces that backbones, neck and head share."""
+"""Layers that backbones, neck and head share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NORM_MOMENTUM = 0.1  # weight of the newest batch in the running statistics
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of single values under its name in oneDNN."""
+    """An element-wise activation under its name in oneDNN; `limits` are its arguments."""
 
     name: str
     limits: tuple[float, ...] = ()
@@ -23,9 +23,9 @@ NONE, RELU, RELU6 = Activation("none"), Activation("relu"), Activation("hardtanh
 
 
 class FusedConv2d(nn.Module):
-    """(B, in, h, w) -> (B, out, h', w'): convolution with its norm, the residual and the activation in one operation.
+    """Base class of convolutions fused with norm, residual and activation, (B, in, h, w) -> (B, out, h', w').
 
-    `onednn.PackedConv2d` is the one there is. Blocks hand it what follows the convolution; see `conv_norm_relu`.
+    `onednn.PackedConv2d` is the only one. Blocks pass residual and activation to it; see `conv_norm_relu`.
     """
 
     def forward(self, x: Tensor, residual: Tensor | None = None, activation: Activation | None = None) -> Tensor:
@@ -33,15 +33,16 @@ class FusedConv2d(nn.Module):
 
 
 def conv_norm_relu(conv: nn.Module, norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """(B, in, h, w) -> (B, out, h', w'): convolution, batch norm, plus the residual if there is one, ReLU."""
-    if isinstance(conv, FusedConv2d):  # the norm is in its weights
-        return conv(x, residual, RELU)
+    """Apply convolution, batch norm, the residual if given, and ReLU, (B, in, h, w) -> (B, out, h', w')."""
+    if isinstance(conv, FusedConv2d):  # the norm is folded into its weights
+        fused: Tensor = conv(x, residual, RELU)
+        return fused
     x = norm(conv(x))
     return (x if residual is None else x.add_(residual)).relu_()
 
 
 class ConvNormReLU(nn.Sequential):
-    """(B, in, h, w) -> (B, out, h', w'): three layers in a row, a convolution, a batch norm and a ReLU."""
+    """Apply the three layers it holds, a convolution, a batch norm and a ReLU, (B, in, h, w) -> (B, out, h', w')."""
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, _ = self
@@ -49,9 +50,9 @@ class ConvNormReLU(nn.Sequential):
 
 
 class ConvBlock(nn.Module):
-    """(B, in, h, w) -> (B, out, h', w'): convolution, then batch norm and ReLU when `norm` is set.
+    """Apply a convolution, and batch norm and ReLU if `norm` is set, (B, in, h, w) -> (B, out, h, w).
 
-    Without norm the convolution has a bias and nothing follows it. Padding keeps the size.
+    Without norm the convolution has a bias, and no activation follows. Padding keeps the size.
     """
 
     def __init__(
@@ -74,9 +75,9 @@ class ConvBlock(nn.Module):
 
 
 class RgbInput(nn.Module):
-    """(B, 3, H, W) BGR in [0, 1] -> (B, 3, H, W) RGB, (x - mean) / std: what ImageNet weights were trained on.
+    """Convert (B, 3, H, W) BGR in [0, 1] -> RGB normalised as (x - mean) / std, on which ImageNet weights were trained.
 
-    Every backbone takes the same images; those that need another input convert it here.
+    Every backbone takes the same images; those that need another input hold this layer.
     """
 
     mean: Tensor
@@ -92,14 +93,14 @@ class RgbInput(nn.Module):
 
 
 def to_channels_last(module: nn.Module) -> None:
-    """Store the weights of convolutions channel by channel side by side, which makes them faster; values stay."""
+    """Store the weights of convolutions in the channels-last format, in place, which is faster; values stay."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def initialise_convolutions(module: nn.Module) -> None:
-    """Normal weights that keep the variance of the backward pass through ReLU (He et al. 2015); biases 0."""
+    """Initialise convolutions: normal weights that keep the variance of the backward pass (He et al. 2015), bias 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -14,7 +14,12 @@ from torch import Tensor
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED, PathLike, replacing
 from clrernetlm.core.version import __version__
-from clrernetlm.models.clrernet.state_dict import HOLDERS, load_fitting_weights, load_network_weights, network_weights
+from clrernetlm.models.clrernet.state_dict import (
+    WEIGHT_KEYS,
+    load_fitting_weights,
+    load_network_weights,
+    network_weights,
+)
 from clrernetlm.weights.safetensors_file import NOT_A_CHECKPOINT, SUFFIX, read_packed
 from clrernetlm.weights.torch_archive import TorchScriptError, read_torch_file
 
@@ -72,7 +77,7 @@ def load_weights(model: CLRerNet, path: PathLike, to_train: bool = True) -> dict
         load_network_weights(model, network_weights(checkpoint), to_train)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return {key: value for key, value in checkpoint.items() if key not in HOLDERS and not isinstance(value, Tensor)}
+    return {key: value for key, value in checkpoint.items() if key not in WEIGHT_KEYS and not isinstance(value, Tensor)}
 
 
 def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:

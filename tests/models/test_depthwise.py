@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from clrernetlm.models.backbones.depthwise import depthwise_conv2d
-from clrernetlm.models.backbones.efficientnet_lite import SameConv2d, normed
+from clrernetlm.models.backbones.efficientnet_lite import SameConv2d, conv_norm
 
 CASES = [(kernel, stride) for kernel in (3, 5, 7) for stride in (1, 2)]
 
@@ -62,9 +62,9 @@ def test_a_fixed_norm_in_the_convolution_is_the_norm_after_it(groups):
     torch.nn.init.normal_(norm.weight)
     norm.eval()
     x = torch.randn(2, 8, 12, 16)
-    normed(conv, norm, x).square().sum().backward()
+    conv_norm(conv, norm, x).square().sum().backward()
     ours = [value.grad.clone() for value in (conv.weight, norm.weight, norm.bias)]
-    torch.testing.assert_close(normed(conv, norm, x), norm(conv(x)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(conv_norm(conv, norm, x), norm(conv(x)), rtol=1e-5, atol=1e-5)
     conv.zero_grad()
     norm.zero_grad()
     norm(conv(x)).square().sum().backward()

@@ -1,7 +1,7 @@
-"""Depth-wise convolution whose backward pass is fast on the CPU too.
+"""Depth-wise convolution with a backward pass that is fast on the CPU, too.
 
-PyTorch's own gradients of depth-wise convolutions have slow corners there: weights of 5x5 kernels, and inputs of
-strided kernels in bfloat16. Both are put together here from operations that are fast; the values are the same.
+PyTorch's own gradients of depth-wise convolutions are slow there in two cases: for the weights of 5x5 kernels, and for
+the inputs of strided kernels in bfloat16. Both are composed here of operations that are fast; the values are the same.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ _FAST_KERNEL = 3  # taps a side of the largest kernel whose weight gradient is f
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """(B, C, H, W) padded input, (C, 1, k, k) weight, (C,) bias -> (B, C, (H - k) // stride + 1, ...)."""
+    """Convolve each channel of a padded input (B, C, H, W) with its own kernel, (C, 1, k, k) weight and (C,) bias.
+
+    Returns (B, C, (H - k) // stride + 1, (W - k) // stride + 1).
+    """
     if x.device.type != "cpu" or not torch.is_grad_enabled():
         return F.conv2d(x, weight, bias, stride, groups=len(weight))
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-    return _DepthwiseConv2d.apply(x, weight, bias, stride)
+    result: Tensor = _DepthwiseConv2d.apply(x, weight, bias, stride)
+    return result
 
 
 class _DepthwiseConv2d(torch.autograd.Function):
+    """Depth-wise `F.conv2d` with its gradients by `_input_gradient` and `_weight_gradient`."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -47,17 +53,20 @@ class _DepthwiseConv2d(torch.autograd.Function):
         )
 
 
-def _native(out: Tensor, x: Tensor, weight: Tensor, stride: int, mask: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
-    """PyTorch's gradients of input and weight; those that `mask` does not ask for are undefined."""
+def _aten_gradients(
+    out: Tensor, x: Tensor, weight: Tensor, stride: int, mask: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """Compute PyTorch's gradients of input and weight; those that are False in `mask` are undefined."""
     arguments = (out, x, weight, None, [stride] * 2, [0, 0], [1, 1], False, [0, 0], len(weight), [*mask, False])
     of_input, of_weight, _ = torch.ops.aten.convolution_backward(*arguments)
     return of_input, of_weight
 
 
 def _input_gradient(out: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Compute the gradient of the input (B, C, H, W) from that of the output, `out`."""
     if stride == 1 or out.dtype == torch.float32:
-        return _native(out, x, weight, stride, (True, False))[0]
-    # Between the gradients of neighbouring outputs stand stride - 1 zeros; what is left is an unstrided convolution.
+        return _aten_gradients(out, x, weight, stride, (True, False))[0]
+    # With stride - 1 zeros between the gradients of neighbouring outputs it is an unstrided convolution.
     (batch, channels, height, width), kernel = x.shape, weight.shape[-1]
     rows, columns = out.shape[-2:]
     spread = torch.empty(
@@ -72,22 +81,23 @@ def _input_gradient(out: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tens
 
 
 def _weight_gradient(out: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Compute the gradient of the weight (C, 1, k, k) from that of the output, `out`."""
     kernel = weight.shape[-1]
     if kernel <= _FAST_KERNEL:
-        return _native(out, x, weight, stride, (False, True))[1]
-    # A 5x5 kernel is four overlapping ones of 3x3, each of which sees the input shifted.
+        return _aten_gradients(out, x, weight, stride, (False, True))[1]
+    # A 5x5 kernel consists of four overlapping 3x3 kernels, each applied to the input shifted.
     rows, columns = out.shape[-2:]
     height, width = (rows - 1) * stride + _FAST_KERNEL, (columns - 1) * stride + _FAST_KERNEL
     part = weight[:, :, :_FAST_KERNEL, :_FAST_KERNEL].contiguous(memory_format=torch.channels_last)
     result = torch.empty_like(weight)
     for i in _corners(kernel):
         for j in _corners(kernel):
-            seen = x[:, :, i : i + height, j : j + width].contiguous(memory_format=torch.channels_last)
-            gradient = _native(out, seen, part, stride, (False, True))[1]
+            shifted = x[:, :, i : i + height, j : j + width].contiguous(memory_format=torch.channels_last)
+            gradient = _aten_gradients(out, shifted, part, stride, (False, True))[1]
             result[:, :, i : i + _FAST_KERNEL, j : j + _FAST_KERNEL] = gradient
     return result
 
 
 def _corners(kernel: int) -> list[int]:
-    """First taps of the small kernels that cover a large one."""
+    """List the first taps, along one axis, of the 3x3 kernels that cover a larger one."""
     return [*range(0, kernel - _FAST_KERNEL, _FAST_KERNEL), kernel - _FAST_KERNEL]

@@ -11,7 +11,7 @@ from clrernetlm.models.layers import ConvNormReLU, conv_norm_relu, initialise_co
 
 
 class BasicBlock(nn.Module):
-    """(B, in, h, w) -> (B, out, h/stride, w/stride): two 3x3 convolutions and a residual."""
+    """Map (B, in, h, w) -> (B, out, h/stride, w/stride) by two 3x3 convolutions and a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """(B, in, h, w) -> (B, out, h/stride, w/stride): 1x1, 3x3 at half the channels, 1x1, and a residual."""
+    """Map (B, in, h, w) -> (B, out, h/stride, w/stride) by 1x1, 3x3 at half the channels, 1x1, and a residual."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ Block = type[BasicBlock] | type[Bottleneck]
 
 
 class Root(nn.Module):
-    """Maps of one size -> (B, out, h, w): the node where the children of a tree meet."""
+    """Aggregate the outputs of a tree's children, maps (B, c_i, h, w) of one size -> (B, out, h, w)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ class Root(nn.Module):
 
 
 class Tree(nn.Module):
-    """(B, in, h, w) -> (B, out, h/stride, w/stride): two subtrees whose outputs meet in the root of the second.
+    """Map (B, in, h, w) -> (B, out, h/stride, w/stride) by two subtrees, aggregated in the root of the second.
 
-    `depth` 1 is two blocks and a root. `inherited` counts the channels of maps from above that the root takes as
-    well; `keeps_input` adds the (pooled) input of this tree to them.
+    `depth` 1 is two blocks and a root. `inherited` counts the channels of maps of parent trees that the root also
+    aggregates; `keeps_input` adds the (pooled) input of this tree to them.
     """
 
     def __init__(
@@ -103,13 +103,15 @@ class Tree(nn.Module):
         children = [*inherited, bottom] if self.keeps_input else list(inherited)
         if self.root is None:
             first = self.tree1(x)
-            return self.tree2(first, [*children, first])
+            nested: Tensor = self.tree2(first, [*children, first])
+            return nested
         first = self.tree1(x, bottom if self.project is None else self.project(bottom))
-        return self.root(self.tree2(first), first, *children)
+        aggregated: Tensor = self.root(self.tree2(first), first, *children)
+        return aggregated
 
 
 class DLA(nn.Module):
-    """(B, 3, H, W) -> maps of levels 2..5, strides 4, 8, 16, 32. H and W are multiples of 32."""
+    """Map (B, 3, H, W) -> the maps of levels 2..5 (strides 4, 8, 16, 32). H and W are multiples of 32."""
 
     def __init__(self, depths: Sequence[int], channels: Sequence[int], block: Block) -> None:
         super().__init__()
@@ -138,9 +140,9 @@ def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 3, stride
 
 
 class DLANet(nn.Module):
-    """(B, 3, H, W) BGR in [0, 1] -> four maps, strides 4, 8, 16, 32, with `out_channels` channels.
+    """Extract four maps of strides 4, 8, 16, 32 with `out_channels` channels from images (B, 3, H, W), BGR in [0, 1].
 
-    The released CLRerNet weights were trained on BGR in [0, 1] as it is, so nothing is converted here.
+    The released CLRerNet weights were trained on BGR in [0, 1], so the images are not converted.
     """
 
     def __init__(self, depths: Sequence[int], channels: Sequence[int], block: Block) -> None:
@@ -149,22 +151,23 @@ class DLANet(nn.Module):
         self.out_channels = tuple(channels[2:])
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.model(images)
+        levels: tuple[Tensor, ...] = self.model(images)
+        return levels
 
     def stem(self) -> list[nn.Module]:
-        """The layers up to the map of stride 4."""
+        """Return the layers up to the map of stride 4."""
         return [self.model.base_layer, self.model.level0, self.model.level1, self.model.level2]
 
     def imagenet_module(self) -> nn.Module:
-        """The module whose names are those of the published ImageNet weights."""
+        """Return the module whose weights have the names of the published ImageNet weights."""
         return self.model
 
 
 def dla34() -> DLANet:
-    """The backbone of the published CLRerNet: 15.2 M parameters."""
+    """Build the backbone of the published CLRerNet: 15.2 M parameters."""
     return DLANet((1, 1, 1, 2, 2, 1), (16, 32, 64, 128, 256, 512), BasicBlock)
 
 
 def dla46_c() -> DLANet:
-    """The compact one: 1.0 M parameters instead of 15.2 M."""
+    """Build the compact variant: 1.0 M parameters instead of DLA-34's 15.2 M."""
     return DLANet((1, 1, 1, 2, 2, 1), (16, 32, 64, 64, 128, 256), Bottleneck)

@@ -21,7 +21,7 @@ INPUT_STD = (128 / 255,) * 3
 
 
 class Stage(NamedTuple):
-    """Inverted bottlenecks of one kind, one after the other; the first one has the stride."""
+    """Consecutive inverted bottlenecks of one kind; the first one has the stride."""
 
     kernel: int
     stride: int
@@ -40,13 +40,13 @@ STAGES = (
     Stage(5, 2, 6, 192, 4),
     Stage(3, 1, 6, 320, 1),
 )
-OUTPUT_BLOCKS = (2, 4, 10, 15)  # the last block of each stride: 4, 8, 16, 32
+OUTPUT_BLOCKS = (2, 4, 10, 15)  # the last block of each of the strides 4, 8, 16, 32
 
 
 class SameConv2d(nn.Conv2d):
-    """(B, in, h, w) -> (B, out, h/stride, w/stride) with TensorFlow's "SAME" padding, for h, w divisible by stride.
+    """Convolve (B, in, h, w) -> (B, out, h/stride, w/stride) with TensorFlow's "SAME" padding; stride divides h and w.
 
-    With stride 2 the odd row and column of padding stand at the bottom and right, not at the top and left.
+    With stride 2 the odd row and column of padding are at the bottom and right, not at the top and left.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -63,10 +63,11 @@ class SameConv2d(nn.Conv2d):
         return super()._conv_forward(input, weight, bias)
 
 
-def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """(B, in, h, w) -> (B, out, h', w'): convolution and batch norm, in one operation where the norm is fixed."""
-    if norm.training or not isinstance(norm, nn.BatchNorm2d):  # an Identity, where the norm is in the weights already
-        return norm(conv(x))
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply convolution and batch norm, (B, in, h, w) -> (B, out, h', w'); in one operation if the norm is fixed."""
+    if norm.training or not isinstance(norm, nn.BatchNorm2d):  # an Identity if the norm is folded into the weights
+        normalised: Tensor = norm(conv(x))
+        return normalised
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -74,15 +75,16 @@ def normed(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     return conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
 
 
-def normed_relu6(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """(B, in, h, w) -> (B, out, h', w'): convolution, batch norm, values cut off at 0 and 6."""
-    if isinstance(conv, FusedConv2d):  # the norm is in its weights
-        return conv(x, None, RELU6)
-    return F.relu6(normed(conv, norm, x), inplace=True)
+def conv_norm_relu6(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply convolution, batch norm and ReLU6 (clipping to 0..6), (B, in, h, w) -> (B, out, h', w')."""
+    if isinstance(conv, FusedConv2d):  # the norm is folded into its weights
+        fused: Tensor = conv(x, None, RELU6)
+        return fused
+    return F.relu6(conv_norm(conv, norm, x), inplace=True)
 
 
 class InvertedBottleneck(nn.Module):
-    """(B, in, h, w) -> (B, out, h/stride, w/stride): expand, depth-wise, project; a residual if shapes agree."""
+    """Map (B, in, h, w) -> (B, out, h/stride, w/stride): expand, depth-wise, project; a residual if shapes agree."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -100,12 +102,13 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = x
         if self._expand_conv is not None:
-            inner = normed_relu6(self._expand_conv, self._bn0, x)
-        inner = normed_relu6(self._depthwise_conv, self._bn1, inner)
+            inner = conv_norm_relu6(self._expand_conv, self._bn0, x)
+        inner = conv_norm_relu6(self._depthwise_conv, self._bn1, inner)
         residual = x if self.has_residual else None
         if isinstance(self._project_conv, FusedConv2d):
-            return self._project_conv(inner, residual)
-        out = normed(self._project_conv, self._bn2, inner)
+            fused: Tensor = self._project_conv(inner, residual)
+            return fused
+        out = conv_norm(self._project_conv, self._bn2, inner)
         return out if residual is None else out + residual
 
 
@@ -114,7 +117,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class EfficientNetLite0(nn.Module):
-    """(B, 3, H, W) BGR in [0, 1] -> four maps, strides 4, 8, 16, 32, with `out_channels` channels."""
+    """Extract four maps, strides 4, 8, 16, 32, with `out_channels` channels from (B, 3, H, W) BGR in [0, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +136,7 @@ class EfficientNetLite0(nn.Module):
         initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = normed_relu6(self._conv_stem, self._bn0, self.input(images))  # (B, 32, H/2, W/2)
+        x = conv_norm_relu6(self._conv_stem, self._bn0, self.input(images))  # (B, 32, H/2, W/2)
         levels = []
         for number, block in enumerate(self._blocks):
             x = block(x)
@@ -142,14 +145,14 @@ class EfficientNetLite0(nn.Module):
         return tuple(levels)
 
     def stem(self) -> list[nn.Module]:
-        """The layers up to the map of stride 4."""
+        """Return the layers up to the map of stride 4."""
         return [self._conv_stem, self._bn0, *self._blocks[: OUTPUT_BLOCKS[0] + 1]]
 
     def imagenet_module(self) -> nn.Module:
-        """The module whose names are those of the published ImageNet weights."""
+        """Return the module whose weights have the names of the published ImageNet weights."""
         return self
 
 
 def efficientnet_lite0() -> EfficientNetLite0:
-    """The smallest variant: 3.0 M parameters."""
+    """Build the smallest variant: 3.0 M parameters."""
     return EfficientNetLite0()

@@ -1,4 +1,4 @@
-"""Every backbone by name. All take (B, 3, H, W) BGR in [0, 1] and return maps at strides 4, 8, 16 and 32."""
+"""Registry of backbones by name. All take (B, 3, H, W) BGR in [0, 1] and return maps at strides 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BACKBONES: dict[BackboneName, Callable[[], Backbone]] = {
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """The backbone with random weights; `clrernetlm.weights.imagenet` fills in ImageNet's. Raises UserError."""
+    """Build a backbone with random weights; `clrernetlm.weights.imagenet` loads ImageNet's. Raises UserError."""
     if config.name not in BACKBONES:
         raise UserError(f"model.backbone.name: unknown backbone {config.name!r}; choose one of {', '.join(BACKBONES)}")
     return BACKBONES[config.name]()

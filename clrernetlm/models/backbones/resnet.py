@@ -14,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BasicBlock(nn.Module):
-    """(B, in, h, w) -> (B, width, h/stride, w/stride): two 3x3 convolutions and a residual."""
+    """Map (B, in, h, w) -> (B, width, h/stride, w/stride) by two 3x3 convolutions and a residual."""
 
     expansion = 1
 
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """(B, in, h, w) -> (B, 4 width, h/stride, w/stride): 1x1, 3x3 and 1x1 convolutions and a residual."""
+    """Map (B, in, h, w) -> (B, 4 width, h/stride, w/stride) by 1x1, 3x3 and 1x1 convolutions and a residual."""
 
     expansion = 4
 
@@ -62,7 +62,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 
 
 class ResNet(nn.Module):
-    """(B, 3, H, W) BGR in [0, 1] -> four maps, strides 4, 8, 16, 32, with `out_channels` channels."""
+    """Extract four maps, strides 4, 8, 16, 32, with `out_channels` channels from (B, 3, H, W) BGR in [0, 1]."""
 
     def __init__(self, depths: Sequence[int], block: type[BasicBlock] | type[Bottleneck]) -> None:
         super().__init__()
@@ -90,24 +90,24 @@ class ResNet(nn.Module):
         return level2, level3, level4, self.layer4(level4)  # (B, C5, H/32, W/32)
 
     def stem(self) -> list[nn.Module]:
-        """The layers up to the map of stride 4."""
+        """Return the layers up to the map of stride 4."""
         return [self.conv1, self.bn1, self.layer1]
 
     def imagenet_module(self) -> nn.Module:
-        """The module whose names are those of the published ImageNet weights."""
+        """Return the module whose weights have the names of the published ImageNet weights."""
         return self
 
 
 def resnet18() -> ResNet:
-    """Two basic blocks in each of four layers."""
+    """Build ResNet-18: two basic blocks in each of four layers."""
     return ResNet((2, 2, 2, 2), BasicBlock)
 
 
 def resnet34() -> ResNet:
-    """3, 4, 6 and 3 basic blocks."""
+    """Build ResNet-34: 3, 4, 6 and 3 basic blocks."""
     return ResNet((3, 4, 6, 3), BasicBlock)
 
 
 def resnet50() -> ResNet:
-    """3, 4, 6 and 3 bottlenecks."""
+    """Build ResNet-50: 3, 4, 6 and 3 bottlenecks."""
     return ResNet((3, 4, 6, 3), Bottleneck)

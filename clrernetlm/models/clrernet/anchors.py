@@ -1,4 +1,4 @@
-"""CLRerNetAnchorGenerator: learnable straight lines, and the curves of points they become."""
+"""Anchors: learnable straight lines, and their x on the rows of lanes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ ANGLE_EPSILON = 1e-5  # radians; keeps the tangent of a horizontal line finite
 
 
 def row_heights(num_points: int) -> Tensor:
-    """(num_points,) relative heights of a lane's rows: 1 (bottom of the image) down to 0 (top)."""
+    """Return the (num_points,) relative heights of a lane's rows: 1 (bottom of the image) down to 0 (top)."""
     return torch.linspace(1, 0, num_points)
 
 
 def sample_rows(num_points: int, sample_points: int) -> Tensor:
-    """(sample_points,) int64: the rows, bottom first, whose x the pooling uses."""
+    """Return the (sample_points,) int64 rows, bottom first, at whose x features are pooled."""
     last = num_points - 1
     return (torch.linspace(0, 1, sample_points) * last).long()
 
 
 def sample_heights(num_points: int, sample_points: int) -> Tensor:
-    """(sample_points,) relative heights at which the pooling takes the x of `sample_rows`, in the same order."""
+    """Return the (sample_points,) relative heights at which features are pooled, for the x of `sample_rows`."""
     return (sample_rows(num_points, sample_points).float() / (num_points - 1)).flip(0)
 
 
 def initial_anchors(num_priors: int) -> Tensor:
-    """(num_priors, 3) y0, x0, theta: an eighth start on the left edge, an eighth on the right, the rest at the bottom.
+    """Return initial anchors (num_priors, 3) y0, x0, theta: 1/8 start on the left edge, 3/4 at the bottom, 1/8 right.
 
-    y0 and x0 are fractions of height and width, theta is the angle / pi. Side anchors climb in pairs from the bottom
-    to the middle of the image; bottom anchors stand in groups of four angles.
+    y0 and x0 are fractions of height and width, theta is the angle / pi. Side anchors start in pairs at heights from
+    the bottom to the middle of the image; bottom anchors stand in groups of four angles.
     """
     side = num_priors // 8
     bottom = num_priors - 2 * side
@@ -49,9 +49,9 @@ def initial_anchors(num_priors: int) -> Tensor:
 
 
 class CLRerNetAnchorGenerator(nn.Module):
-    """Learnable anchors y0, x0, theta, and the lines they draw on an image of `image_size` (width, height) pixels.
+    """Hold learnable anchors y0, x0, theta, and compute their lines on an image of `image_size` (width, height) pixels.
 
-    Raises UserError for fewer than 8 anchors or 2 rows. CLRNet (Zheng et al., CVPR 2022), section 3.1.
+    Raises UserError for fewer than 8 anchors or 2 rows. Source: CLRNet (Zheng et al., CVPR 2022), section 3.1.
     """
 
     def __init__(self, num_priors: int, num_points: int, image_size: tuple[int, int]) -> None:
@@ -66,7 +66,7 @@ class CLRerNetAnchorGenerator(nn.Module):
             self.prior_embeddings.weight.copy_(initial_anchors(num_priors))
 
     def lines(self, parameters: Tensor, heights: Tensor) -> Tensor:
-        """(..., 3) y0, x0, theta and (R,) relative heights -> (..., R) x at these heights.
+        """Compute x at (R,) relative heights of lines (..., 3) y0, x0, theta -> (..., R).
 
         x is relative: 0 is the centre of the first column of pixels, 1 that of the last.
         """

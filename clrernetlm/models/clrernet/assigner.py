@@ -1,4 +1,4 @@
-"""Which predictions are trained on which lane: the dynamic top-k assignment of CLRNet and CLRerNet."""
+"""Assigns predictions to labelled lanes in training: the dynamic top-k assignment of CLRNet and CLRerNet."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from clrernetlm.models.clrernet.costs import CLRNetIoUCost, DistanceCost, FocalC
 from clrernetlm.models.clrernet.targets import ROWS, THETA, VALID, X0, Y0
 
 Predictions = Mapping[str, Tensor]
-Slants = tuple[Tensor, Tensor] | None
+WidthScales = tuple[Tensor, Tensor] | None
 
 
 class DynamicTopkAssigner:
-    """Gives each lane its 1 to 4 cheapest anchors; how many, the lane's overlap with the predictions decides.
+    """Assign to each lane its k cheapest anchors, k from `min_topk` to `max_topk` by its overlap with the predictions.
 
     k = the summed `iou_dynamick` of the `max_topk` best predictions, at least `min_topk`. `cost_combination` 1 is
     CLRerNet: cost = focal cost - `reg_weight` * scaled LaneIoU (`iou_cost`, rows between predicted start and end). 0 is
-    CLRNet: cost = focal cost - `reg_weight` * (distance * start point * angle similarity)^2. An anchor that several
-    lanes claim goes to the lane it is cheapest for, the first of equals.
+    CLRNet: cost = focal cost - `reg_weight` * (distance * start point * angle similarity)^2. An anchor among the
+    cheapest of several lanes goes to the lane with the lowest cost, the first of equal ones.
 
     That can leave a lane without anchors. `rescue_unmatched` then gives it its cheapest free anchor.
 
@@ -54,10 +54,10 @@ class DynamicTopkAssigner:
         self.rescue_unmatched = rescue_unmatched
 
     def assign(self, predictions: Predictions, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """One image: anchors and the lanes they are matched with, both (K,) int64, sorted by anchor.
+        """Assign the anchors of one image: return anchors and their lanes, both (K,) int64, sorted by anchor.
 
         `predictions`: `cls_logits` (Np, 2), `anchor_params` (Np, 3), `lengths` (Np, 1), `xs` (Np, 72), relative units;
-        a leading batch axis of 1 is accepted. `targets` (G, 78); slots that are not valid are never matched.
+        a leading batch axis of 1 is accepted. `targets` (G, 78); slots that are not valid are never assigned.
         """
         rank = predictions["xs"].dim()
         batch = predictions if rank == 3 else {name: value[None] for name, value in predictions.items()}
@@ -67,9 +67,10 @@ class DynamicTopkAssigner:
 
     @torch.no_grad()
     def assign_batch(self, predictions: Predictions, targets: Tensor) -> Tensor:
-        """Predictions (N, Np, ...) and targets (N, G, 78) -> (N, Np) int64: the lane of each anchor, -1 for none.
+        """Assign predictions (N, Np, ...) to targets (N, G, 78) -> (N, Np) int64: each anchor's lane, -1 for none.
 
-        N is any stack of images and stages. Nothing here waits for the device or depends on how many lanes there are.
+        N is any stack of images and stages. Runs without a device sync, in shapes that do not depend on the number of
+        valid lanes.
         """
         anchors, lanes = predictions["xs"].shape[1], targets.shape[1]
         if lanes == 0:
@@ -87,22 +88,22 @@ class DynamicTopkAssigner:
         claims = torch.zeros_like(cost, dtype=torch.bool).scatter_(-1, cheapest, chosen)
         claimants = claims.sum(1)  # (N, Np)
         only_claimant = (claims * torch.arange(lanes, device=cost.device).unsqueeze(-1)).sum(1)
-        # The cheapest of all lanes, not only of those that claim the anchor: the published assignment does so.
+        # The cheapest of all lanes, not only of those that claim the anchor, as in the published assignment.
         matched = torch.where(claimants > 1, cost.min(1).indices, only_claimant)
         matched = matched.masked_fill(claimants == 0, -1)
         return self._rescue(matched, cost, valid) if self.rescue_unmatched else matched
 
-    def overlaps(self, predictions: Predictions, targets: Tensor, width_scale: Slants = None) -> Tensor:
-        """(N, Np, ...), (N, G, 78) -> (N, Np, G): the IoU that decides how many anchors a lane gets."""
+    def overlaps(self, predictions: Predictions, targets: Tensor, width_scale: WidthScales = None) -> Tensor:
+        """Compute the IoU for `dynamic_k`, (N, Np, ...) and (N, G, 78) -> (N, Np, G)."""
         return self.iou_dynamick(predictions["xs"], self._relative(targets), width_scale=width_scale)
 
     def dynamic_k(self, overlaps: Tensor) -> Tensor:
-        """(N, G, Np) IoU -> (N, G) int64: how many anchors each lane gets."""
+        """Compute the number of anchors of each lane from the IoU (N, G, Np) -> (N, G) int64."""
         best = overlaps.clamp(min=0).topk(min(self.max_topk, overlaps.shape[-1]), dim=-1).values
         return best.sum(-1).long().clamp(self.min_topk, self.max_topk)
 
-    def costs(self, predictions: Predictions, targets: Tensor, width_scale: Slants = None) -> Tensor:
-        """(N, Np, ...), (N, G, 78) -> (N, Np, G): what each pair costs. Columns of invalid lanes mean nothing."""
+    def costs(self, predictions: Predictions, targets: Tensor, width_scale: WidthScales = None) -> Tensor:
+        """Compute the cost of each pair, (N, Np, ...), (N, G, 78) -> (N, Np, G); columns of invalid lanes are void."""
         valid = (targets[..., VALID] == 1).unsqueeze(-2)  # (N, 1, G)
         cls_cost = self.cls_cost(predictions["cls_logits"]) * self.cls_weight  # (N, Np, 1)
         if self.cost_combination:
@@ -118,22 +119,22 @@ class DynamicTopkAssigner:
         return cls_cost - similarity.square() * self.reg_weight
 
     def _relative(self, targets: Tensor) -> Tensor:
-        """(N, G, 78) -> (N, G, 72): x as the network predicts it, 1 at the centre of the last pixel column."""
+        """Convert x of targets to the network's units, (N, G, 78) -> (N, G, 72): 1 is the last column's centre."""
         return targets[..., ROWS:] / (self.image_size[0] - 1)
 
     def _start_distance(self, params: Tensor, targets: Tensor) -> Tensor:
-        """(N, Np, 3), (N, G, 78) -> (N, Np, G) Euclidean distance of the start points in network pixels."""
+        """Compute the Euclidean distance of start points in network pixels, (N, Np, 3), (N, G, 78) -> (N, Np, G)."""
         width, height = self.image_size
         dy = (params[..., None, 0] - targets[..., None, :, Y0]) * (height - 1)
         dx = params[..., None, 1] * (width - 1) - targets[..., None, :, X0]
         return (dy.square() + dx.square()).sqrt()
 
     def _angle_distance(self, params: Tensor, targets: Tensor) -> Tensor:
-        """(N, Np, 3), (N, G, 78) -> (N, Np, G) difference of the angles in degrees."""
+        """Compute the difference of the angles in degrees, (N, Np, 3), (N, G, 78) -> (N, Np, G)."""
         return (params[..., None, 2] - targets[..., None, :, THETA]).abs() * 180
 
     def _rescue(self, matched: Tensor, cost: Tensor, valid: Tensor) -> Tensor:
-        """(N, Np), (N, G, Np), (N, G) -> (N, Np): a lane without anchors gets its cheapest free one."""
+        """Assign its cheapest free anchor to every lane without one, (N, Np), (N, G, Np), (N, G) -> (N, Np)."""
         for lane in range(cost.shape[1]):
             missing = valid[:, lane] & ~(matched == lane).any(-1)  # (N,)
             free = cost[:, lane].masked_fill(matched >= 0, torch.inf).argmin(-1, keepdim=True)  # (N, 1)
@@ -144,6 +145,6 @@ class DynamicTopkAssigner:
 
 
 def _similarity(distance: Tensor, valid: Tensor) -> Tensor:
-    """(N, Np, G) distances, (N, 1, G) bool -> (N, Np, G) similarities, 1.01 at no distance, 0.01 at the largest."""
+    """Convert distances (N, Np, G), valid (N, 1, G) to similarities: 1.01 at distance 0, 0.01 at the largest."""
     largest = distance.masked_fill(~valid, -torch.inf).amax((-2, -1), keepdim=True)
     return 1 - distance / largest + 0.01

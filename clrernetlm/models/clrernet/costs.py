@@ -1,4 +1,4 @@
-"""What it costs to match a prediction with a lane: matrices over every pair, (..., P predictions, G lanes)."""
+"""Matching costs of predictions and lanes: matrices over all pairs, (..., P predictions, G lanes)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE, EPSILON, pairw
 
 
 class CLRNetIoUCost:
-    """(..., P, R) predicted, (..., G, R) target x, relative to the image width -> (..., P, G) LineIoU times `weight`.
+    """Compute LineIoU times `weight` of predicted (..., P, R) and target (..., G, R) x, in image widths -> (..., P, G).
 
     Higher is better; at most one leading axis. With `start` and `end` (..., P), relative heights from the bottom, a
     prediction exists only between them and inside the image, and rows of one lane alone enlarge the union; without,
@@ -17,13 +17,13 @@ class CLRNetIoUCost:
     the method of that name, saves computing it again for a second cost. Source: CLRNet, arXiv 2203.10350.
     """
 
-    crop_size: tuple[int, int] | None = None  # None: lanes are as wide as if they were vertical
+    crop_size: tuple[int, int] | None = None  # None: all lanes have the width of vertical ones
 
     def __init__(self, weight: float = 1.0, lane_width: float = 15 / 800) -> None:
         self.weight, self.lane_width = weight, lane_width
 
     def width_scale(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """How many times wider than the lane each row is, shaped as `pred` and `target`."""
+        """Compute by what factor each row is wider than a vertical lane, in the shapes of `pred` and `target`."""
         if self.crop_size is None:
             return torch.ones_like(pred), torch.ones_like(target)
         return width_scale(pred, self.crop_size), width_scale(target, self.crop_size, ignore_missing=True)
@@ -39,15 +39,17 @@ class CLRNetIoUCost:
         if pred.dim() == 2:  # one image
             start, end = (None if value is None else value[None] for value in (start, end))
             return self(pred[None], target[None], start, end)[0]
-        pred_slant, target_slant = width_scale or self.width_scale(pred, target)
-        return pairwise_iou(pred, target, pred_slant, target_slant, self.lane_width, start, end) * self.weight
+        pred_width_scale, target_width_scale = width_scale or self.width_scale(pred, target)
+        return (
+            pairwise_iou(pred, target, pred_width_scale, target_width_scale, self.lane_width, start, end) * self.weight
+        )
 
 
 class LaneIoUCost(CLRNetIoUCost):
-    """As `CLRNetIoUCost`, with lanes that are wider the more they slant, as road markings in a picture are.
+    """Compute LaneIoU: as `CLRNetIoUCost`, with lanes that are wider the more they slant, as markings in an image are.
 
-    `crop_size` is what the network sees, in pixels of the frame: the slope is measured there. Source: CLRerNet, arXiv
-    2305.08366.
+    `crop_size` is the size of the network's crop in pixels of the frame, in which the slope is measured. Source:
+    CLRerNet, arXiv 2305.08366.
     """
 
     def __init__(
@@ -61,9 +63,9 @@ class LaneIoUCost(CLRNetIoUCost):
 
 
 class FocalCost:
-    """(..., P, C) logits and (..., G) class labels -> (..., P, G) focal cost: what calling it that class would change.
+    """Compute the focal cost of logits (..., P, C) and class labels (..., G) -> (..., P, G).
 
-    The loss of a positive minus the loss of a negative, on the sigmoid of each logit; lower is better. Labels None
+    The loss as a positive minus the loss as a negative, on the sigmoid of each logit; lower is better. Labels None
     means one column of class 1, "a lane". Source: the matching cost of Deformable DETR, arXiv 2010.04159.
     """
 
@@ -84,9 +86,9 @@ class FocalCost:
 
 
 class DistanceCost:
-    """(..., P, R) predicted, (..., G, R) target x -> (..., P, G) mean distance over the target's rows, in that unit.
+    """Compute the mean distance of predicted (..., P, R) and target (..., G, R) x on target rows -> (..., P, G).
 
-    A target without a row inside [0, 1) costs 0. Source: CLRNet, arXiv 2203.10350.
+    In the unit of x. A target without a row inside [0, 1) costs 0. Source: CLRNet, arXiv 2203.10350.
     """
 
     def __init__(self, weight: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""The training loss of CLRerNet: assignment and losses of every stage and image in one pass."""
+"""Training loss of CLRerNet: assignment and losses of all stages and images in one pass."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ LengthTarget = Literal["corrected", "official"]
 
 
 class CLRerNetCriterion(nn.Module):
-    """Stages and targets (B, G, 78) -> dict of scalars `loss_cls, loss_reg_xytl, loss_iou[, loss_seg]`.
+    """Compute the losses of stages and targets (B, G, 78): scalars `loss_cls, loss_reg_xytl, loss_iou[, loss_seg]`.
 
     `stages` are dicts of `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, 72) in
-    relative units. `loss_seg` appears when `seg_logits` (B, C, H, W) and `masks` (B, H, W) are given and its weight is
-    not 0; mask labels beyond the classes, 255 among them, do not count. The scalars are weighted: the loss is their
-    sum. Computed in float32 whatever the autocast, of float64 in float64; without a device sync.
+    relative units. `loss_seg` is computed when `seg_logits` (B, C, H, W) and `masks` (B, H, W) are given and its weight
+    is not 0; mask labels beyond the classes, 255 among them, are ignored. The scalars are weighted: the loss is their
+    sum. Computed in float32 under any autocast, for float64 predictions in float64; without a device sync.
 
-    For lanes, every image and stage is normalised by its own, then averaged: with batches of equal size per process the
-    mean that DDP takes of the gradients is exact. Segmentation has one divisor for the batch, reduced over processes.
+    The losses of lanes are normalised for every image and stage separately, then averaged: with batches of equal size
+    per process the mean that DDP takes of the gradients is exact. The segmentation loss has one divisor for the batch,
+    reduced over processes.
 
-    `length_target` (overrides the one of `loss`): a prediction that starts off the lane's start should end where the
-    lane ends. "corrected" asks for that length, "official" has the sign of the published code, which is wrong.
-    `empty_image_lanes`: an image without lanes divides its focal sum by this many; 1, as published, gives it the weight
-    of an image with one lane, `max_lanes` that of a full one. `crop_size`: what the network sees, in pixels of the
-    frame; LaneIoU measures slopes there. Source: CLRerNet, arXiv 2305.08366.
+    `length_target` (overrides the one of `loss`) is the length for a prediction that starts above or below the start of
+    the lane: "corrected" lets it end where the lane ends, "official" has the wrong sign of the published code.
+    `empty_image_lanes`: divisor of the focal sum of an image without lanes; 1, as published, gives it the weight of an
+    image with one lane, `max_lanes` that of a full one. `crop_size`: size of the network's crop in pixels of the frame,
+    in which LaneIoU measures slopes. Source: CLRerNet, arXiv 2305.08366.
     """
 
     def __init__(
@@ -69,47 +70,49 @@ class CLRerNetCriterion(nn.Module):
     ) -> dict[str, Tensor]:
         with torch.autocast(targets.device.type, enabled=False):
             # Stages and images become one axis N = S * B.
-            predictions = {name: _exact(torch.cat([stage[name] for stage in stages])) for name in stages[0]}
-            wanted = targets.to(predictions["xs"].dtype).repeat(len(stages), 1, 1)
-            losses = self._lane_losses(predictions, wanted)
+            predictions = {name: _at_least_float32(torch.cat([stage[name] for stage in stages])) for name in stages[0]}
+            repeated = targets.to(predictions["xs"].dtype).repeat(len(stages), 1, 1)
+            losses = self._lane_losses(predictions, repeated)
             if seg_logits is not None and masks is not None and self.settings.seg_weight:
-                losses["loss_seg"] = self.seg(_exact(seg_logits), masks)
+                losses["loss_seg"] = self.seg(_at_least_float32(seg_logits), masks)
         return losses
 
     def _lane_losses(self, predictions: Predictions, targets: Tensor) -> dict[str, Tensor]:
-        """(N, Np, ...), (N, G, 78) -> the three losses of lanes, means over N."""
+        """Compute the three losses of lanes from (N, Np, ...) and (N, G, 78), as means over N."""
         matched = self.assigner.assign_batch(predictions, targets)  # (N, Np)
         focal = self.focal(predictions["cls_logits"], (matched >= 0).long()).sum(-1)  # (N,)
         lanes = (targets[..., VALID] == 1).sum(-1)
         divisor = torch.where(lanes > 0, lanes, self.empty_image_lanes)
 
-        # The matched anchors, in a list of fixed length K: no lane gets more than max_topk of them.
+        # The matched anchors, in a list of fixed length K: every lane has at most max_topk of them.
         slots = min(matched.shape[1], targets.shape[1] * self.assigner.max_topk)
         lane, anchor = matched.float().topk(slots, dim=-1)  # lane is -1 beyond the last match
         pairs = lane >= 0  # (N, K)
         count = pairs.sum(-1).clamp(min=1)
-        found = {name: _pick(predictions[name], anchor) for name in ("anchor_params", "lengths", "xs")}  # (N, K, .)
-        wanted = _pick(targets, lane.long().clamp(min=0)) if slots else targets  # (N, K, 78)
+        matched_targets = _gather_rows(targets, lane.long().clamp(min=0)) if slots else targets  # (N, K, 78)
+        matched_predictions = {  # (N, K, ...)
+            name: _gather_rows(predictions[name], anchor) for name in ("anchor_params", "lengths", "xs")
+        }
 
         def mean_of_matched(losses: Tensor) -> Tensor:
             return (torch.where(pairs, losses, 0.0).sum(-1) / count).mean()
 
         return {
             "loss_cls": (focal / divisor).mean(),
-            "loss_reg_xytl": mean_of_matched(self._xytl_losses(found, wanted)),
-            "loss_iou": mean_of_matched(self._iou_losses(found["xs"], wanted[..., ROWS:])),
+            "loss_reg_xytl": mean_of_matched(self._xytl_losses(matched_predictions, matched_targets)),
+            "loss_iou": mean_of_matched(self._iou_losses(matched_predictions["xs"], matched_targets[..., ROWS:])),
         }
 
-    def _xytl_losses(self, found: Predictions, wanted: Tensor) -> Tensor:
-        """(N, K, .), (N, K, 78) -> (N, K) SmoothL1 of start row, start x (px), angle (degrees) and length (rows)."""
-        strips = found["xs"].shape[-1] - 1
+    def _xytl_losses(self, predictions: Predictions, targets: Tensor) -> Tensor:
+        """Compute SmoothL1 of start row, start x (px), angle (degrees), length: (N, K, .), (N, K, 78) -> (N, K)."""
+        strips = predictions["xs"].shape[-1] - 1
 
         def in_units(y0: Tensor, x0_px: Tensor, theta: Tensor, length_rows: Tensor) -> Tensor:
             return torch.stack([y0 * strips, x0_px, theta * 180, length_rows], dim=-1)
 
-        y0, x0, theta = found["anchor_params"].unbind(-1)
-        pred = in_units(y0, x0 * (self.image_size[0] - 1), theta, found["lengths"].squeeze(-1) * strips)
-        y0, x0, theta, length = wanted[..., Y0:ROWS].unbind(-1)
+        y0, x0, theta = predictions["anchor_params"].unbind(-1)
+        pred = in_units(y0, x0 * (self.image_size[0] - 1), theta, predictions["lengths"].squeeze(-1) * strips)
+        y0, x0, theta, length = targets[..., Y0:ROWS].unbind(-1)
         # Rows count from the top here: a prediction that starts lower has a larger row and more rows to go.
         lower = pred[..., 0].detach().clamp(0, strips).round() - (y0 * strips).round()
         length = length + lower if self.settings.length_target == "corrected" else length - lower
@@ -117,7 +120,7 @@ class CLRerNetCriterion(nn.Module):
         return losses.mean(-1) * self.settings.xytl_weight
 
     def _iou_losses(self, xs: Tensor, target_xs: Tensor) -> Tensor:
-        """(N, K, 72) relative x, (N, K, 72) px -> (N, K) LaneIoU loss, both on a scale where the image width is 1."""
+        """Compute LaneIoU losses of (N, K, 72) relative x and (N, K, 72) px -> (N, K), in units of the image width."""
         width = self.image_size[0]
         return self.lane_iou.per_lane(xs * (width - 1) / width, target_xs / width)
 
@@ -125,7 +128,7 @@ class CLRerNetCriterion(nn.Module):
 def build_assigner(
     config: AssignerConfig, image_size: tuple[int, int], crop_size: tuple[int, int] = CULANE_CROP_SIZE
 ) -> DynamicTopkAssigner:
-    """The assigner of a configuration; with `cost_combination` 0 the dynamic k counts LineIoU, as CLRNet does."""
+    """Build the assigner of a configuration; with `cost_combination` 0 the dynamic k sums LineIoU, as in CLRNet."""
     width = config.dynamick_lane_width
     return DynamicTopkAssigner(
         iou_dynamick=(
@@ -144,11 +147,11 @@ def build_assigner(
     )
 
 
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """(N, M, C), (N, K) -> (N, K, C): the rows `index` names, per element of N."""
+def _gather_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Gather the rows `index` of each element, (N, M, C), (N, K) -> (N, K, C)."""
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
 
 
-def _exact(values: Tensor) -> Tensor:
-    """Any floats -> float32, or float64 as they are."""
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Convert floats to float32; float64 stays."""
     return values if values.dtype == torch.float64 else values.float()

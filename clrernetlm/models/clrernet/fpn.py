@@ -11,10 +11,10 @@ from clrernetlm.models.layers import ConvBlock
 
 
 class CLRerNetFPN(nn.Module):
-    """Maps (B, in_channels[i], h/2^i, w/2^i) -> as many maps with `out_channels` channels, same sizes and order.
+    """Map levels (B, in_channels[i], h/2^i, w/2^i) to as many with `out_channels` channels, in their sizes and order.
 
-    1x1 lateral convolutions, top-down sums with nearest upsampling, 3x3 output convolutions; no norm. When the
-    backbone returns more levels than `in_channels` names, the finest are left out.
+    1x1 lateral convolutions, top-down sums with nearest upsampling, 3x3 output convolutions; no norm. If the backbone
+    returns more levels than `in_channels` has entries, the finest are left out.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:

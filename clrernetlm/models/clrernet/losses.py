@@ -1,4 +1,4 @@
-"""The losses of CLRerNet and CLRNet on lanes that are already matched."""
+"""Losses of CLRerNet and CLRNet for matched predictions and lanes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
 
 class KorniaFocalLoss(nn.Module):
-    """(..., C) logits and (...) class indices -> (...) focal loss of each row, summed over the classes.
+    """Compute the focal loss of logits (..., C) and class indices (...) -> (...), summed over the classes.
 
     `-alpha * (1 - p)^gamma * log p` on the softmax, as kornia computes it: 1e-6 is added to the probabilities and to
     the one-hot target, in the precision of the logits (float32 at least). Source: focal loss, arXiv 1708.02002.
@@ -28,16 +28,16 @@ class KorniaFocalLoss(nn.Module):
         one_hot = target.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
         # A bool plus 1e-6 would be float32 for float64 logits, too.
         one_hot = one_hot.to(torch.promote_types(logits.dtype, torch.float32))
-        # |1 - p|: the added 1e-6 can push p above 1, where a fractional gamma would give NaN.
+        # |1 - p|, because with the added 1e-6 p can exceed 1, where a fractional gamma would give NaN.
         focal = -self.alpha * (1 - probability).abs().pow(self.gamma) * probability.log()
         return ((one_hot + 1e-6) * focal).sum(-1) * self.loss_weight
 
 
 class CLRNetIoULoss(nn.Module):
-    """(..., 72) predicted and target x relative to the image width -> scalar: mean of `1 - LineIoU`, times the weight.
+    """Compute the mean of `1 - LineIoU`, times the weight, of predicted and target x (..., 72) -> scalar.
 
-    Rows where the target is outside [0, 1) are left out. No lanes at all give 0 that still carries a gradient graph.
-    `lane_width` is the half width of a lane, relative. Source: CLRNet, arXiv 2203.10350.
+    x and `lane_width`, the half width of a lane, are relative to the image width. Rows on which the target is outside
+    [0, 1) are left out. Without any lane the loss is 0 with a gradient graph. Source: CLRNet, arXiv 2203.10350.
     """
 
     def __init__(self, loss_weight: float = 1.0, lane_width: float = 15 / 800) -> None:
@@ -45,11 +45,11 @@ class CLRNetIoULoss(nn.Module):
         self.loss_weight, self.lane_width = loss_weight, lane_width
 
     def iou(self, pred: Tensor, target: Tensor) -> Tensor:
-        """(..., 72), (..., 72) -> (...) IoU of each pair, in (-1, 1]."""
+        """Compute the IoU of each pair, in (-1, 1]: (..., 72), (..., 72) -> (...)."""
         return paired_iou(pred, target, self.lane_width, self.lane_width)
 
     def per_lane(self, pred: Tensor, target: Tensor) -> Tensor:
-        """(..., 72), (..., 72) -> (...) weighted loss of each pair."""
+        """Compute the weighted loss of each pair, (..., 72), (..., 72) -> (...)."""
         return (1 - self.iou(pred, target)) * self.loss_weight
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ class CLRNetIoULoss(nn.Module):
 
 
 class LaneIoULoss(CLRNetIoULoss):
-    """As `CLRNetIoULoss`, with half widths that grow with the slope of each lane, so slanted lanes count fully.
+    """Compute `CLRNetIoULoss` with half widths that grow with each lane's slope, so that slanted lanes count fully.
 
-    The prediction's width carries no gradient. `crop_size` is what the network sees, in pixels of the frame: the slope
-    is measured there. Source: CLRerNet, arXiv 2305.08366.
+    The prediction's width carries no gradient. `crop_size` is the size of the network's crop in pixels of the frame, in
+    which the slope is measured. Source: CLRerNet, arXiv 2305.08366.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class LaneIoULoss(CLRNetIoULoss):
 
 
 class CLRNetSegLoss(nn.Module):
-    """(B, C, H, W) logits and (B, H, W) labels -> scalar: cross-entropy, averaged with the class weights.
+    """Compute the cross-entropy of logits (B, C, H, W) and labels (B, H, W) -> scalar, averaged with the class weights.
 
-    Class 0 is the background and weighs `bg_weight`, the others 1. Pixels of label `ignore_label`, and of any label
-    that is no class, do not count; if none counts, the loss is 0. In a distributed training the weights are averaged
-    over all processes, so that the mean of the losses is the loss of the whole batch. Raises UserError when the logits
-    do not have `num_classes` channels (None: any number will do).
+    The weight of class 0, the background, is `bg_weight`, that of the others 1. Pixels with the label `ignore_label`,
+    or one that is no class, are ignored; if none is left, the loss is 0. In a distributed training the divisor is
+    averaged over all processes, so that the mean of the losses is the loss of the whole batch. Raises UserError unless
+    the logits have `num_classes` channels (None: any number).
     """
 
     def __init__(
@@ -113,6 +113,6 @@ class CLRNetSegLoss(nn.Module):
         total = F.cross_entropy(
             logits, labels.masked_fill(~counts, -1), weight=weight, ignore_index=-1, reduction="sum"
         )
-        # Sum of the weights of the pixels that count: all of them, less what the background falls short of 1.
+        # Sum of the weights of the pixels that count: their number, less 1 - bg_weight for every background pixel.
         norm = mean_over_processes(counts.sum() - (1 - self.bg_weight) * (counts & (labels == 0)).sum())
         return self.loss_weight * total / norm.clamp(min=torch.finfo(logits.dtype).tiny)

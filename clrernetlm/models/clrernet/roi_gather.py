@@ -1,4 +1,4 @@
-"""ROIGather: what an anchor knows, from the points along it and from the whole map (CLRNet, section 3.2)."""
+"""ROIGather: features of anchors from the points along them and from the whole map (CLRNet, section 3.2)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from clrernetlm.models.layers import NORM_MOMENTUM, ConvBlock
 
-TAPS = 9  # points along the anchor that one convolution sees
+TAPS = 9  # kernel size of the convolutions along an anchor, in points
 
 
 class AnchorScale(nn.Module):
-    """(B, Np, C) -> (B, Np, C): one weight and one bias per anchor, the same for all channels.
+    """Scale and shift features (B, Np, C) by one weight and one bias per anchor, the same for all channels.
 
-    The weights keep the shape of the depth-wise Conv1d over anchors that they are in the published checkpoints.
+    The weights have the shape of the depth-wise Conv1d over anchors of the published checkpoints.
     """
 
     def __init__(self, num_priors: int) -> None:
@@ -27,9 +27,9 @@ class AnchorScale(nn.Module):
 
 
 class AnchorAttention(nn.Module):
-    """Anchors (B, Np, C) look at a map (B, C, h, w), resized to `size` (rows, columns) -> (B, Np, C) to be added.
+    """Attend from anchors (B, Np, C) to a map (B, C, h, w) resized to `size` (rows, columns) -> (B, Np, C) to add.
 
-    The output scale starts at zero, so training starts from the pooled features alone.
+    The output scale is initialised with zero, so that training starts from the pooled features alone.
     """
 
     def __init__(self, num_priors: int, channels: int, size: tuple[int, int]) -> None:
@@ -45,21 +45,22 @@ class AnchorAttention(nn.Module):
 
     def forward(self, anchors: Tensor, level: Tensor) -> Tensor:
         small = F.interpolate(level, size=self.size, mode="nearest")  # (B, C, rows, columns)
-        if self.f_key.training:  # the norm's batch statistics are those of the whole level
+        if self.f_key.training:  # on the whole level, whose batch statistics the norm needs
             key = F.interpolate(self.f_key(level), size=self.size, mode="nearest")
-        else:  # 1x1 convolutions and nearest resizing commute, and the small map is cheaper
+        else:  # the same, because 1x1 convolutions and nearest resizing commute, and cheaper on the small map
             key = self.f_key(small)
         key = key.flatten(2)  # (B, C, rows * columns)
         value = self.f_value(small).flatten(2).transpose(1, 2)  # (B, rows * columns, C)
         attention = torch.softmax(self.f_query(anchors) @ key * self.scale, dim=-1)  # (B, Np, rows * columns)
-        return self.W(attention @ value)
+        attended: Tensor = self.W(attention @ value)
+        return attended
 
 
 class PointsLinear(nn.Linear):
-    """(B, C, S, Np) -> (B, out, Np): a Linear over the C * S values of an anchor, with the weights of one.
+    """Apply a Linear to the C * S values of each anchor, (B, C, S, Np) -> (B, out, Np).
 
-    Computed as a convolution over all points at once: a product would want the values of an anchor side by side, and
-    bringing them there takes several times as long as the product.
+    Computed as a convolution over all points at once: a matrix product needs the values of an anchor contiguous in
+    memory, and reordering takes several times as long as the product.
     """
 
     def __init__(self, channels: int, points: int, out_features: int) -> None:
@@ -70,19 +71,19 @@ class PointsLinear(nn.Linear):
         return F.conv2d(input, self.weight.view(self.kernel_shape), self.bias).flatten(2)
 
     def convolution(self) -> nn.Conv2d:
-        """(B, C, S, Np) -> (B, out, 1, Np): the convolution, with the same weights."""
+        """Build the equal Conv2d, (B, C, S, Np) -> (B, out, 1, Np), with the same weights."""
         out_features, channels, *taps = self.kernel_shape
-        made = nn.Conv2d(channels, out_features, (taps[0], taps[1]), device="meta")
-        made.weight, made.bias = nn.Parameter(self.weight.view(self.kernel_shape)), self.bias
-        return made
+        conv = nn.Conv2d(channels, out_features, (taps[0], taps[1]), device="meta")
+        conv.weight, conv.bias = nn.Parameter(self.weight.view(self.kernel_shape)), self.bias
+        return conv
 
 
 class ROIGather(nn.Module):
-    """One feature vector per anchor; one instance serves every refinement stage.
+    """Compute one feature vector per anchor; one instance for all refinement stages.
 
-    `points(stage, pooled)` is called once per stage on the map values along the anchors, `forward` joins the results
-    of all stages so far. Pooled values are (B, C, S, Np), S points along each of Np anchors: the anchors stand
-    innermost, so that convolutions along S run over long rows of memory.
+    `points(stage, pooled)` is called once per stage on the map values along the anchors, `forward` combines the results
+    of all stages so far. Pooled values are (B, C, S, Np), S points along each of Np anchors: anchors are the innermost
+    axis, so that convolutions along S run over long rows of memory.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class ROIGather(nn.Module):
         super().__init__()
         self.attention = AnchorAttention(num_priors, channels, attention_size)
         taps = (TAPS, 1)
-        # CLRNet convolves the pooled values of a stage again in every later stage. The results are the same, so once is
-        # enough; k equal updates of a running statistic weigh 1 - (1 - momentum)^k together.
+        # CLRNet convolves the pooled values of a stage again in every later stage. The results are the same, so they
+        # are computed once here; k equal updates of a running statistic have the momentum 1 - (1 - momentum)^k.
         self.convs = nn.ModuleList(
             ConvBlock(channels, roi_channels, taps, norm=True, momentum=1 - (1 - NORM_MOMENTUM) ** (stages - stage))
             for stage in range(stages)
@@ -114,13 +115,15 @@ class ROIGather(nn.Module):
             nn.init.kaiming_normal_(block.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def points(self, stage: int, pooled: Tensor) -> Tensor:
-        """(B, C, S, Np) values pooled at `stage` -> (B, roi_channels, S, Np)."""
-        return self.convs[stage](pooled)
+        """Convolve values (B, C, S, Np) pooled at `stage` along the anchors -> (B, roi_channels, S, Np)."""
+        convolved: Tensor = self.convs[stage](pooled)
+        return convolved
 
     def forward(self, points: list[Tensor], level: Tensor) -> Tensor:
-        """Results of `points` up to this stage, and the stage's map (B, C, h, w) -> (B, Np, C)."""
+        """Combine the results of `points` up to this stage and the stage's map (B, C, h, w) -> (B, Np, C)."""
         stage = len(points) - 1
         joined = self.catconv[stage](torch.cat(points, dim=1))  # (B, C, S, Np)
         anchors = self.fc(joined).transpose(1, 2)  # (B, Np, C)
         anchors = F.relu(self.fc_norm(anchors))
-        return anchors + self.dropout(self.attention(anchors, level))
+        context: Tensor = self.dropout(self.attention(anchors, level))
+        return anchors + context

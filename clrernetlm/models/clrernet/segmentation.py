@@ -1,4 +1,4 @@
-"""The segmentation decoder: an auxiliary task that shapes the features while training, unused in detection."""
+"""Segmentation decoder: an auxiliary task that improves the features in training; not used in detection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class SegmentationDecoder(nn.Module):
-    """Pyramid levels (B, C, h_i, w_i), fine first -> (B, classes, H, W) logits; class 0 is the background."""
+    """Segment lanes: pyramid levels (B, C, h_i, w_i), fine first -> (B, classes, H, W) logits; class 0: background."""
 
     def __init__(self, channels: int, levels: int, classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights by name: the published checkpoints' names, and why a set of weights does not fit a model."""
+"""State dicts: the published checkpoints' names, and errors that say why weights do not fit a model."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from clrernetlm.config.schema import BackboneConfig, ClrernetConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.models.backbones.registry import BACKBONES, build_backbone
 
-# The published files hold the class weights of the segmentation loss among the head's buffers, before these layers.
+# The published files store the class weights of the segmentation loss among the head's buffers, before these layers.
 CLASS_WEIGHTS = "bbox_head.loss_seg.criterion.weight"
 AFTER_CLASS_WEIGHTS = "bbox_head.reg_"
-PARTS = ("backbone.", "neck.", "bbox_head.")
+NETWORK_PREFIXES = ("backbone.", "neck.", "bbox_head.")
 SEGMENTATION = "bbox_head.seg_decoder."
-# What stands in front of every name: DDP, torch.compile, Lightning modules, LaneLM's checkpoints with their detector.
+# Prefixes of all names: of DDP, torch.compile, Lightning modules, LaneLM's checkpoints with their detector.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "detector.")
-MAX_WRAPPERS = 10  # in front of one another; a file could name thousands
-# Keys under which training programs keep the weights, beside their optimiser and counters. Tried in this order.
-HOLDERS = ("state_dict", "model_state_dict", "model", "net", "network")
-STEP_COUNTER = "num_batches_tracked"  # of batch norm; it does not change what a network computes here
+MAX_WRAPPERS = 10  # prefixes before a name; a file could have thousands
+# Keys under which training programs store the weights, beside optimiser and counters. Tried in this order.
+WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
+STEP_COUNTER = "num_batches_tracked"  # of batch norm; has no influence on the output of the networks here
 # Entries of other engines that are no weights of the network: input scaling, flattened running averages, step counters.
-FOREIGN = ("data_preprocessor.", "ema_", "steps", CLASS_WEIGHTS)
+IGNORED_PREFIXES = ("data_preprocessor.", "ema_", "steps", CLASS_WEIGHTS)
 ANCHORS = "bbox_head.anchor_generator.prior_embeddings.weight"
-SETTING_OF = {
+SETTING_OF_WEIGHT = {
     ANCHORS: "model.head.num_priors",
     "bbox_head.prior_ys": "model.head.num_points",
     "bbox_head.prior_feat_ys": "model.head.sample_points",
@@ -37,7 +37,7 @@ SETTING_OF = {
 
 
 def official_state_dict(model: nn.Module, config: ClrernetConfig) -> dict[str, Tensor]:
-    """Names, shapes, dtypes and order of the published checkpoints; tensors share memory with the model."""
+    """Return a model's weights with the names, shapes, dtypes and order of the published checkpoints; no copies."""
     class_weights = torch.ones(config.max_lanes + 1)
     class_weights[0] = config.loss.seg_background_weight
     official: dict[str, Tensor] = {}
@@ -49,19 +49,19 @@ def official_state_dict(model: nn.Module, config: ClrernetConfig) -> dict[str, T
 
 
 def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Any state dict that holds the network -> its weights under our names.
+    """Extract the network's weights, under this package's names, from any state dict that holds them.
 
-    Takes the published names, those of a training engine (a prefix on the network's names) and a dict that holds them
-    under one of `HOLDERS`. Raises UserError when there are no tensors.
+    Accepts the published names, those of training engines (prefixed), and a dict with a state dict under one of
+    `WEIGHT_KEYS`. Raises UserError if there are no tensors.
     """
-    tensors = bare_weights(state, PARTS)
+    tensors = bare_weights(state, NETWORK_PREFIXES)
     if not tensors:
         raise UserError("state_dict: no weights in it; expected names such as backbone.model.base_layer.0.weight")
-    return {name: value for name, value in tensors.items() if not name.startswith(FOREIGN)}
+    return {name: value for name, value in tensors.items() if not name.startswith(IGNORED_PREFIXES)}
 
 
 def bare_weights(checkpoint: Mapping[str, Any], parts: tuple[str, ...]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint under their names without `WRAPPERS`, so that they begin with one of `parts`."""
+    """Return the tensors of a checkpoint, their names stripped of `WRAPPERS` until some begin with one of `parts`."""
     tensors = {str(name): value for name, value in weights_in(checkpoint).items() if isinstance(value, Tensor)}
     for _ in range(MAX_WRAPPERS):
         wrapper = _wrapper(tensors, parts)
@@ -72,9 +72,9 @@ def bare_weights(checkpoint: Mapping[str, Any], parts: tuple[str, ...]) -> dict[
 
 
 def weights_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the dict with the weights in a checkpoint: under one of `HOLDERS`, also in one another, or itself."""
-    for _ in HOLDERS:
-        inner = next((checkpoint[key] for key in HOLDERS if isinstance(checkpoint.get(key), Mapping)), None)
+    """Find the dict of weights in a checkpoint: under one of `WEIGHT_KEYS`, also nested, or the checkpoint itself."""
+    for _ in WEIGHT_KEYS:
+        inner = next((checkpoint[key] for key in WEIGHT_KEYS if isinstance(checkpoint.get(key), Mapping)), None)
         if inner is None:
             break
         checkpoint = inner
@@ -82,17 +82,17 @@ def weights_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _wrapper(names: Mapping[str, Tensor], parts: tuple[str, ...]) -> str | None:
-    """The prefix that stands in front of the network's names, or None when they stand bare."""
+    """Find the prefix of the network's names; None if they have none."""
     if any(name.startswith(parts) for name in names):
         return None
     return next((prefix for prefix in WRAPPERS if any(name.startswith(prefix) for name in names)), None)
 
 
 def load_network_weights(model: nn.Module, weights: Mapping[str, Tensor], to_train: bool = True) -> None:
-    """Copy `weights` into `model`, all or nothing; raises UserError that names what does not fit and why.
+    """Copy `weights` into `model`, all or none; raises UserError that names the mismatches and the likely reason.
 
-    The segmentation decoder may be missing or made for another number of lanes: detection does not use it, so the
-    model keeps its own and, if it is `to_train`, warns. Step counters of batch norm may be missing.
+    The segmentation decoder may be missing or be for another number of lanes: detection does not use it, so the model
+    keeps its own, with a warning if it is going to be trained (`to_train`). Step counters of batch norm may be missing.
     """
     require_finite(weights)
     own = model.state_dict()
@@ -130,24 +130,24 @@ def load_fitting_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> lis
     weights = with_step_counters(own, weights)
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     left = [name for name in own if name not in fitting]
-    if any(name.startswith(PARTS[0]) for name in left):
+    if any(name.startswith(NETWORK_PREFIXES[0]) for name in left):
         raise UserError(f"state_dict: the backbone does not fit; {_reason(own, weights)}")
     model.load_state_dict(fitting, strict=False)
     return left
 
 
 def with_step_counters(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights`, and the model's `own` step counters of batch norm where they have none."""
+    """Add the model's `own` step counters of batch norm to `weights` that lack them."""
     missing = {name: own[name] for name in own if name.endswith(STEP_COUNTER) and name not in weights}
     return {**weights, **missing}
 
 
 def require_finite(weights: Mapping[str, Tensor]) -> None:
-    """Raise UserError that names the first weight with NaN or an infinite value: a model with one finds nothing."""
+    """Raise UserError that names the first weight with NaN or an infinite value; such a model finds no lanes."""
     for name, value in weights.items():
         if not value.is_floating_point() or not value.numel():
             continue
-        low, high = torch.aminmax(value if value.dtype.itemsize > 2 else value.float())  # NaN where one is
+        low, high = torch.aminmax(value if value.dtype.itemsize > 2 else value.float())  # NaN if any value is NaN
         if not (low.isfinite() and high.isfinite()):
             raise UserError(
                 f"state_dict: {name} is not finite: the training diverged, or the file is damaged; use an earlier one"
@@ -155,20 +155,20 @@ def require_finite(weights: Mapping[str, Tensor]) -> None:
 
 
 def _reason(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """The likely reason why `weights` do not fit, and the setting to change."""
+    """Name the likely reason why `weights` do not fit, and the setting to change."""
     stored, wanted = _backbone_name(weights), _backbone_name(own)
     if stored is None:
         return "these are not the weights of a CLRerNet, or the file is incomplete"
     if stored != wanted:
         return f"they belong to model.backbone.name={stored}, the configuration says {wanted}"
-    for name, setting in SETTING_OF.items():
+    for name, setting in SETTING_OF_WEIGHT.items():
         if name in weights and weights[name].shape != own[name].shape:
             return f"they belong to {setting}={weights[name].shape[0]}, the configuration says {own[name].shape[0]}"
     return "they belong to another configuration of model.head, or the file is incomplete"
 
 
 def _backbone_name(weights: Mapping[str, Tensor]) -> str | None:
-    """The backbone whose names and shapes are among `weights`."""
+    """Recognise the backbone of `weights` by its names and shapes."""
     stored = {name: value.shape for name, value in weights.items()}
     with torch.device("meta"):
         for name in BACKBONES:

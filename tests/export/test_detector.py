@@ -132,6 +132,8 @@ def test_bf16_programs_compute_nearly_the_same(detector, tmp_path: Path) -> None
 
 def test_what_is_not_offered_is_refused_before_any_work(detector, tmp_path: Path) -> None:
     config, _, weights = detector
+    with pytest.raises(UserError, match=r"^config: missing; name a model \(roads, .*\), or a checkpoint"):
+        export_model(None)
     with pytest.raises(UserError, match=r"bf16 is not offered for onnx"):
         export_model(config, weights, "onnx", precision="bf16")
     with pytest.raises(UserError, match=r"--calibration: int8 needs images"):

@@ -47,7 +47,7 @@ def read_mask(path: str, labelled: bool = True) -> ByteMask:
     return mask
 
 
-def used_values(mask: Image) -> NDArray[np.int64]:
+def used_values(mask: ByteArray) -> NDArray[np.int64]:
     """List the values that a mask (H, W) holds, ascending."""
     # np.bincount would make 8 bytes of every pixel.
     return np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256]))

@@ -1,6 +1,6 @@
 # make demo    score the shipped models on generated roads of one camera, train them there, draw: demo/report.html
 # make test    run the tests
-# make lint    ruff and mypy
+# make lint    ruff, mypy and the import contract
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -17,8 +17,8 @@ SHARED_OUT := --dist loadfile --no-loadscope-reorder
 # One thread per test process: two processes fill two cores, and sums come out in one order.
 # The runtimes keep threads of their own, which do not go with tests that fork: they come in processes of their own.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) --ignore tests/export --ignore tests/runtimes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) tests/export tests/runtimes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) --ignore tests/deploy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) tests/deploy
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SLOW = ("tests/engine/", "tests/export/")  # where the files are that take longest
+SLOW = ("tests/training/", "tests/distributed/", "tests/deploy/")  # where the files are that take longest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

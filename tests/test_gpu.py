@@ -1,6 +1,6 @@
 """On a GPU: nothing is left on the host, the host never waits before there is a result, and results are the CPU's.
 
-The GPU is a pretended one (`tests.pretended_gpu`, which says what that cannot show).
+The GPU is a pretended one (`tests.helpers.pretended_gpu`, which says what that cannot show).
 """
 
 from collections.abc import Callable, Iterator
@@ -37,12 +37,12 @@ from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
 from clrernetlm.training.callbacks import ModelEma
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
 from clrernetlm.weights.build import init_reader, save_lanelm
-from tests.engine.small_lanelm import small_lanelm as small_lanelm_config
-from tests.engine.small_lanelm import talkative_reader
-from tests.models.lanelm.small import random_levels, random_requests, small_lanelm
-from tests.models.test_criterion import golden_masks, golden_targets
+from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
+from tests.helpers.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs
+from tests.helpers.small_lanelm import small_lanelm as small_lanelm_config
+from tests.helpers.small_lanelm import talkative_reader
+from tests.models.clrernet.test_criterion import golden_masks, golden_targets
 from tests.models.test_fusing import worn
-from tests.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs
 
 
 @pytest.fixture

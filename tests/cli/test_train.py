@@ -7,8 +7,8 @@ import pytest
 
 from clrernetlm.cli import main
 from clrernetlm.config.source import to_source
-from tests.drawn_roads import write_drawn_roads
-from tests.engine.small import small_config
+from tests.helpers.drawn_roads import write_drawn_roads
+from tests.helpers.small_detector import small_config
 
 
 def test_training_names_its_result_and_how_to_test_it(tmp_path, capfd):

@@ -8,10 +8,10 @@ import pytest
 
 from clrernetlm.cli import main, plain_warnings
 from clrernetlm.config import load_config
-from tests.drawn_roads import write_drawn_roads
+from tests.helpers.drawn_roads import write_drawn_roads
 
 CONFIG = """
-from tests.engine.small import small_config
+from tests.helpers.small_detector import small_config
 config = small_config({root!r}, {work!r}, epochs=1, validate_every=0)
 config.data.batch_size = 4
 """

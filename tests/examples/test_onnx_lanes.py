@@ -15,7 +15,7 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.detector_graph import DetectorGraph
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.weights.checkpoint import save_official
-from tests.export.exports import small_detector
+from tests.helpers.exports import small_detector
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_lanes.py"
 

@@ -18,9 +18,9 @@ from clrernetlm.metrics import lane_ious
 from clrernetlm.metrics.evaluator import evaluate
 from clrernetlm.metrics.sweep import sweep_confidence
 from clrernetlm.synth import generate_dataset
-from tests.engine.small import small_config
 from tests.fuzz.reading import predictor_of
 from tests.fuzz.seeds import SIZE
+from tests.helpers.small_detector import small_config
 
 FRAME = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
 

@@ -49,7 +49,6 @@ from clrernetlm.weights.checkpoint import read_checkpoint
 from clrernetlm.weights.exported_metadata import read_metadata
 from clrernetlm.weights.resolve import find_model
 from clrernetlm.weights.safetensors_file import KEY, read_settings
-from tests.engine.small import small_config
 from tests.fuzz.calls import make_call, read_call
 from tests.fuzz.command_lines import make_command, read_command, read_process
 from tests.fuzz.mutations import (
@@ -63,6 +62,7 @@ from tests.fuzz.mutations import (
 )
 from tests.fuzz.reading import each, predictor_of
 from tests.fuzz.seeds import IMAGE_SUFFIXES, SIZE, VIDEO_SUFFIXES, content, metadata_of_xml, pick
+from tests.helpers.small_detector import small_config
 
 FRAMES_READ = 20  # of a video
 VIEWPORT = Viewport(width=160, height=64, top=0.45)

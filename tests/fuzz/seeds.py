@@ -25,10 +25,10 @@ from clrernetlm.synth import generate_dataset
 from clrernetlm.weights.checkpoint import save_official, write_checkpoint
 from clrernetlm.weights.exported_metadata import DETECTOR, KEY, ModelMetadata
 from clrernetlm.weights.safetensors_file import write_packed
-from tests.data.small_culane import FRAME, road_lanes, write_culane
-from tests.engine.small import small_config
-from tests.engine.small_lanelm import small_lanelm, talkative_reader
-from tests.export.exports import small_detector
+from tests.helpers.exports import small_detector
+from tests.helpers.small_culane import FRAME, road_lanes, write_culane
+from tests.helpers.small_detector import small_config
+from tests.helpers.small_lanelm import small_lanelm, talkative_reader
 
 SIZE = (328, 118)  # width, height of the frames
 IMAGE_SUFFIXES = (".jpg", ".png", ".bmp", ".webp", ".tiff", ".ppm")

@@ -14,7 +14,7 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.weights.build import build_lanelm
-from tests.models.lanelm.test_promptable import config_of
+from tests.models.lanelm.test_detector import config_of
 
 
 def worn(backbone: str) -> CLRerNet:

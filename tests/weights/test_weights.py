@@ -26,7 +26,7 @@ from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.listing import state
 from clrernetlm.weights.pack import pack_weights
 from clrernetlm.weights.resolve import find_model, stored_config
-from tests.engine.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm, write_detector
 
 LIMIT = 25e6  # bytes of all shipped files together
 

@@ -10,8 +10,8 @@ from clrernetlm.models.lanelm.context import Logits
 from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, expected, generate, next_x
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
-from tests.models.lanelm.small import CHANNELS, STEPS, random_levels, random_requests, small_lanelm, small_network
-from tests.models.lanelm.test_network import SETTINGS
+from tests.helpers.lanelm_networks import CHANNELS, STEPS, random_levels, random_requests, small_lanelm, small_network
+from tests.models.lanelm.test_model import SETTINGS
 
 
 def same(a: Answers, b: Answers, asked: torch.Tensor) -> None:

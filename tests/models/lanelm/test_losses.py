@@ -13,7 +13,7 @@ from clrernetlm.models.lanelm.losses import lesson_losses, mean_distance, pack_a
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Guides, guides
 from clrernetlm.models.lanelm.training_requests import Lessons
-from tests.models.lanelm.small import SIZE, STEPS, random_requests, small_lanelm
+from tests.helpers.lanelm_networks import SIZE, STEPS, random_requests, small_lanelm
 
 CONFIG = LaneLMLessonConfig()
 

@@ -1,101 +1,164 @@
-"""The seed's classes: shapes, who sees what, and that shared images cost no copies."""
+"""The network: what its logits depend on, and what they must not depend on."""
+
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from clrernetlm import UserError
-from clrernetlm.models.lanelm import KeypointEmbedding, LaneLMDecoder, LaneLMHead, LaneLMModel
+from clrernetlm.models.lanelm.cached_decoding import Writer
+from clrernetlm.models.lanelm.context import Logits
+from clrernetlm.models.lanelm.generate import prefill
+from clrernetlm.models.lanelm.model import LaneLM
+from clrernetlm.models.lanelm.requests import Requests
+from tests.helpers.lanelm_networks import SIZE, STEPS, random_levels, random_requests, small_lanelm
+
+LENGTH = 7
+SETTINGS = [
+    {},
+    {"row_order": "top_down"},
+    {"offset_tokens": False},
+    {"global_attention": False},
+    {"local_sampling": False},
+    {"sees_past": False},
+    {"question_stride": 3},
+]
 
 
-def tokens(lanes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def random_answers(batch: int, lanes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (B, L, LENGTH) and first rows (B, L) of answers that fit into the rows."""
     g = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 50, (lanes, 8), generator=g), torch.randint(0, 9, (lanes, 8), generator=g)
+    xs = SIZE[0] * torch.rand(batch, lanes, 1, generator=g) + 3 * torch.rand(batch, lanes, LENGTH, generator=g).cumsum(
+        -1
+    )
+    return xs, torch.randint(0, STEPS - LENGTH + 1, (batch, lanes), generator=g)
 
 
-@pytest.fixture
-def model() -> LaneLMModel:
-    torch.manual_seed(0)
-    return LaneLMModel(
-        nbins_x=50, max_y_tokens=9, embed_dim=32, num_layers=2, num_heads=4, ffn_dim=64, max_seq_len=8, visual_in_dim=24
-    ).eval()
+def close(a: Logits, b: Logits, tolerance: float = 1e-4) -> None:
+    for item in fields(Logits):
+        torch.testing.assert_close(getattr(a, item.name), getattr(b, item.name), rtol=0, atol=tolerance)
 
 
-def visual_tokens(batch: int, count: int = 10) -> torch.Tensor:
-    return torch.randn(batch, count, 24, generator=torch.Generator().manual_seed(1))
+def of(requests: Requests, logits: Logits) -> Logits:
+    """Those of the requests that are asked."""
+    asked = requests.asked.flatten()
+    return Logits(*(getattr(logits, item.name)[asked].detach() for item in fields(Logits)))
 
 
-def test_shapes_of_the_defaults() -> None:
-    logits_x, logits_y = LaneLMModel()(torch.zeros(1, 5, 256), *torch.zeros(2, 3, 40, dtype=torch.int64))
-    assert logits_x.shape == (3, 40, 800)
-    assert logits_y.shape == (3, 40, 41)
+def differ(a: Logits, b: Logits) -> bool:
+    return any((getattr(a, item.name) - getattr(b, item.name)).abs().max() > 1e-3 for item in fields(Logits))
 
 
-def test_a_token_changes_only_what_follows_it(model: LaneLMModel) -> None:
-    x, y = tokens(3)
-    before = model(visual_tokens(1), x, y)
-    for place in range(8):
-        changed = x.clone()
-        changed[:, place] = (changed[:, place] + 17) % 50
-        for old, new in zip(before, model(visual_tokens(1), changed, y), strict=True):
-            torch.testing.assert_close(new[:, :place], old[:, :place], rtol=0, atol=1e-6)
-            assert ((new[:, place:] - old[:, place:]).abs().amax((0, 2)) > 1e-4).all()
+@torch.no_grad()
+def step_by_step(
+    model: LaneLM, levels: tuple[torch.Tensor, ...], requests: Requests, xs: torch.Tensor, starts: torch.Tensor
+) -> Logits:
+    scene = model.look(levels)
+    brief = model.read(scene, requests)
+    first, cache = prefill(model, scene, brief)
+    writer, collected = Writer(model, scene, brief, cache, starts, None), [first]
+    previous = torch.full_like(xs[..., 0], torch.nan)
+    for place, x in enumerate(xs.unbind(-1)):
+        collected.append(writer.step(place, x, previous))
+        previous = x
+    return Logits(*(torch.cat([getattr(one, item.name) for one in collected], dim=1) for item in fields(Logits)))
 
 
-def test_masked_visual_tokens_are_not_seen(model: LaneLMModel) -> None:
-    x, y = tokens(2)
-    image = visual_tokens(2)
-    mask = torch.zeros(2, 10, dtype=torch.bool)
-    mask[:, 6:] = True
-    changed = image.clone()
-    changed[:, 6:] = 100
-    for hidden, cut in zip(model(changed, x, y, mask), model(image[:, :6], x, y), strict=True):
-        torch.testing.assert_close(hidden, cut, rtol=0, atol=1e-5)
-    assert not torch.allclose(model(changed, x, y)[0], model(image, x, y)[0], atol=1e-3)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_all_at_once_equals_step_by_step(settings: dict[str, object]) -> None:
+    model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 5)
+    xs, starts = random_answers(3, 5)
+    with torch.no_grad():
+        together, _ = model(levels, requests, xs, starts)
+    assert together.y.shape == (15, LENGTH + 1, STEPS + 1)
+    assert together.offset.shape == (15, LENGTH + 1, 21)
+    assert all(getattr(together, item.name).isfinite().all() for item in fields(Logits))
+    close(together, step_by_step(model, levels, requests, xs, starts))
 
 
-def test_lanes_that_share_an_image_equal_lanes_with_a_copy_each(model: LaneLMModel) -> None:
-    x, y = tokens(6)
-    image = visual_tokens(2)
-    mask = torch.rand(2, 10, generator=torch.Generator().manual_seed(2)) < 0.3
-    shared = model(image, x, y, mask)
-    copied = model(image.repeat_interleave(3, 0), x, y, mask.repeat_interleave(3, 0))
-    for a, b in zip(shared, copied, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+@torch.no_grad()
+def test_gradients_and_inference_compute_the_same() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 4)
+    answers = random_answers(2, 4)
+    with torch.enable_grad():
+        training, _ = model(levels, requests, *answers)
+    close(of(requests, training), of(requests, model(levels, requests, *answers)[0]))
 
 
-def test_levels_go_to_their_layers() -> None:
-    torch.manual_seed(0)
-    decoder = LaneLMDecoder(32, 2, 4, 64).eval()
-    sequence, coarse, fine = torch.randn(3, 5, 32), torch.randn(1, 4, 32), torch.randn(1, 9, 32)
-    out = decoder(sequence, [coarse, fine])
-    assert not torch.allclose(out, decoder(sequence, [fine, coarse]), atol=1e-3)
-    torch.testing.assert_close(decoder(sequence, [fine, fine]), decoder(sequence, fine))
-    assert decoder(sequence, None).shape == sequence.shape
+@torch.no_grad()
+@pytest.mark.parametrize("sees_past", [True, False])
+def test_the_past_counts_unless_it_is_switched_off(sees_past: bool) -> None:
+    model, levels, requests = small_lanelm(sees_past=sees_past), random_levels(2), random_requests(2, 4)
+    # Without a reference every x follows from the one before, so the control is about questions.
+    requests = replace(requests, asked=requests.shown.any(-1))
+    xs, starts = random_answers(2, 4)
+    before, _ = model(levels, requests, xs, starts)
+    after, _ = model(levels, requests, xs + 9, starts)
+    assert differ(of(requests, before), of(requests, after)) == sees_past
 
 
-def test_a_keypoint_is_the_sum_of_its_embeddings() -> None:
-    embedding = KeypointEmbedding(50, 9, 31, 8)
-    x, y = tokens(3)
-    summed = embedding.x_embedding.weight[x] + embedding.y_embedding.weight[y]
-    torch.testing.assert_close(embedding(x, y), summed + embedding.pos_embedding.weight[:8])
-    late = embedding(x[:, :2], y[:, :2], torch.tensor([5, 6]))
-    torch.testing.assert_close(late, summed[:, :2] + embedding.pos_embedding.weight[5:7])
+@torch.no_grad()
+def test_a_keypoint_changes_only_what_follows_it() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 4)
+    xs, starts = random_answers(2, 4)
+    before, _ = model(levels, requests, xs, starts)
+    for place in range(LENGTH):
+        changed = xs.clone()
+        changed[..., place] += 11
+        after, _ = model(levels, requests, changed, starts)
+        torch.testing.assert_close(after.y[:, : place + 1], before.y[:, : place + 1], rtol=0, atol=1e-5)
+        assert ((after.y - before.y)[:, place + 1].abs().amax(-1) > 1e-4).all()
 
 
-def test_near_bins_are_alike_before_anything_is_learned() -> None:
-    table = KeypointEmbedding(800, 41, 64, 40).x_embedding.weight
-    distance = (table - table[400]).norm(dim=1)
-    assert distance[401] < distance[410] < distance[500]
+@torch.no_grad()
+def test_what_is_not_there_has_no_influence() -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+    answers = random_answers(2, 6)
+    before, _ = model(levels, requests, *answers)
+    no_question = ~requests.shown.any(-1, keepdim=True)
+    rubbish = replace(
+        requests,
+        question=torch.where(no_question, 55.0, requests.question),
+        prompts=torch.where(requests.prompted[..., None], requests.prompts, 33.0),
+    )
+    assert no_question.any()
+    assert not requests.prompted.all()
+    after, _ = model(levels, rubbish, *answers)
+    close(of(requests, before), of(requests, after))
 
 
-def test_both_heads_read_the_same_state() -> None:
-    head = LaneLMHead(32, 50, 9)
-    states = torch.randn(2, 8, 32)
-    logits_x, logits_y = head(states)
-    torch.testing.assert_close(logits_x, head.proj_x(states))
-    torch.testing.assert_close(logits_y, head.proj_y(states))
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["question", "shown", "score", "prompts", "prompted", "is_start"])
+def test_everything_that_is_there_has_influence(name: str) -> None:
+    model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
+    value = getattr(requests, name)
+    if value.dtype == torch.bool:
+        other = value & False
+    else:
+        other = value.nan_to_num(0.2) / 2
+    answers = random_answers(2, 6)
+    before = model(levels, requests, *answers)[0]
+    after = model(levels, replace(requests, **{name: other}), *answers)[0]
+    assert differ(of(requests, before), of(requests, after))
 
 
-def test_heads_must_divide_the_embedding() -> None:
-    with pytest.raises(UserError, match="embed_dim: 30 is not a multiple of num_heads"):
-        LaneLMModel(embed_dim=30, num_heads=4)
+@torch.no_grad()
+@pytest.mark.parametrize("settings", [{"global_attention": False}, {"local_sampling": False}], ids=str)
+def test_both_ways_of_looking_see_the_image(settings: dict[str, object]) -> None:
+    model, requests, answers = small_lanelm(**settings), random_requests(2, 4), random_answers(2, 4)
+    assert differ(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)))
+
+
+@torch.no_grad()
+def test_a_model_that_cannot_look_is_blind() -> None:
+    model = small_lanelm(global_attention=False, local_sampling=False)
+    requests, answers = random_requests(2, 4), random_answers(2, 4)
+    close(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)), tolerance=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 1}, {"offset_tokens": False}], ids=str)
+def test_training_reaches_every_weight(settings: dict[str, object]) -> None:
+    model, levels, requests = small_lanelm(**settings), random_levels(2), random_requests(2, 6)
+    logits, _ = model(levels, requests, *random_answers(2, 6))
+    sum(getattr(logits, item.name).square().mean() for item in fields(Logits)).backward()
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    assert [name for name, weight in trained.items() if weight.grad is None or not weight.grad.any()] == []

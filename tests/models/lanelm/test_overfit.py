@@ -14,8 +14,8 @@ from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.training_requests import DRAWS, build_lessons, candidates
-from tests.drawn_roads import drawn_lanes, write_drawn_roads
-from tests.engine.small_lanelm import small_lanelm
+from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads
+from tests.helpers.small_lanelm import small_lanelm
 
 STEPS = 200
 COPIES = 6  # of the image in a batch, each with its own lesson

@@ -13,7 +13,7 @@ from clrernetlm.models.lanelm.plain import (
 )
 from clrernetlm.weights.build import build_frozen_clrernet
 from clrernetlm.weights.checkpoint import save_official
-from tests.models.lanelm.test_promptable import config_of, images
+from tests.models.lanelm.test_detector import config_of, images
 
 STEPS, BINS = 12, 64
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from clrernetlm.models.lanelm.requests import Requests, extend_question, guides, interpolate_rows
-from tests.models.lanelm.small import SIZE, STEPS, random_requests
+from tests.helpers.lanelm_networks import SIZE, STEPS, random_requests
 
 
 def test_the_reference_passes_through_the_prompts() -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from clrernetlm.models.lanelm import attention
 from clrernetlm.models.lanelm.positions import grid_sinusoids, sinusoids
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
-from tests.models.lanelm.small import CHANNELS, SIZE, random_levels
+from tests.helpers.lanelm_networks import CHANNELS, SIZE, random_levels
 
 
 def sampler(points: int, spacing: float) -> LocalSampler:

@@ -1,0 +1,172 @@
+"""An exported LaneLM writes the lanes that PyTorch writes."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clrernetlm import Predictor, UserError
+from clrernetlm.cli.model_commands import starts_with_config
+from clrernetlm.config import Config
+from clrernetlm.deploy.export import export_model
+from clrernetlm.deploy.load_model import load_model, open_exported
+from clrernetlm.deploy.runtimes.export_cache import export_into
+from clrernetlm.models.lanelm.detector import PromptableDetector
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.weights.build import init_lanelm, save_lanelm
+from clrernetlm.weights.exported_metadata import read_metadata
+from tests.helpers.lanelm_networks import random_requests
+from tests.helpers.small_lanelm import small_lanelm, write_detector
+
+onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+pytest.importorskip("openvino", reason="the extra `export` is not installed")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
+    """Settings, the model, its checkpoint, and the folder it is exported to."""
+    folder = tmp_path_factory.mktemp("lanelm")
+    config = small_lanelm(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
+    config.model.decode.conf_threshold = 0.2
+    config.lanelm.network.num_layers = 2
+    torch.manual_seed(0)
+    model = init_lanelm(config, "random")
+    model.detector.load_official_state_dict(torch.load(folder / "detector.pth", weights_only=True))
+    with torch.no_grad():  # lanes of every length
+        for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
+            linear.weight.mul_(4)
+        model.lanelm.head.proj_y.bias[-1] -= 4
+    save_lanelm(model, folder / "lanelm.pth")
+    return (
+        config,
+        model,
+        folder / "lanelm.pth",
+        export_model(config, folder / "lanelm.pth", "onnx", out=folder / "onnx"),
+    )
+
+
+def levels(config: Config, batch: int) -> tuple[torch.Tensor, ...]:
+    width, height = config.model.viewport.size
+    g = torch.Generator().manual_seed(batch)
+    channels = config.model.head.feature_channels
+    return tuple(5 * torch.randn(batch, channels, height // s, width // s, generator=g) for s in (8, 16, 32))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(("batch", "lanes", "clicks"), [(2, 3, 3), (1, 4, 0), (3, 1, 2)])
+def test_the_same_rows_and_places_are_written(exported, backend: str, batch: int, lanes: int, clicks: int) -> None:
+    config, model, _, folder = exported
+    graphs = load_model(config, folder, backend=backend)  # type: ignore[arg-type]
+    assert isinstance(graphs, PromptableDetector)
+    drawn = (random_requests(batch, lanes, clicks, seed, config.lanelm.network.num_steps) for seed in range(lanes, 99))
+    requests = next(requests for requests in drawn if requests.asked.any())
+    pyramid = levels(config, batch)
+    theirs, ours = generate(model.lanelm, pyramid, requests), graphs.generate(pyramid, requests)
+    assert torch.equal(ours.shown, theirs.shown)
+    assert ours.shown.any()
+    tokens = model.lanelm.x_tokens
+    assert torch.equal(tokens(ours.xs)[ours.shown], tokens(theirs.xs)[theirs.shown])
+    assert (ours.xs - theirs.xs).abs().max() < 1e-3
+    assert (ours.score - theirs.score).abs().max() < 1e-4
+
+
+def test_predictor_verifies_and_completes_from_the_folder_alone(exported) -> None:
+    config, _, checkpoint, folder = exported
+    image = np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8)
+    alone, original = Predictor(checkpoint=folder), Predictor(config, checkpoint)
+    for predictor in (alone, original):
+        predictor.set_image(image)
+    ours, theirs = alone.lanes(conf=0.0), original.lanes(conf=0.0)
+    assert len(ours) == len(theirs) > 0
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.allclose(one.points, other.points, atol=0.05)
+    clicks = [[200.0, 130.0], [210.0, 100.0]]
+    assert np.allclose(alone.complete(clicks).points, original.complete(clicks).points, atol=0.05)
+    with pytest.raises(UserError, match="an exported LaneLM takes 4"):
+        alone.complete([[200.0 + i, 130.0 - 5 * i] for i in range(5)])
+
+
+def test_every_part_says_what_it_is(exported) -> None:
+    _, _, _, folder = exported
+    parts = {path.stem: read_metadata(path) for path in folder.iterdir()}
+    assert set(parts) == {"detector", "look", "prefill", "step"}
+    for name, metadata in parts.items():
+        assert metadata.part == name
+        assert metadata.model_class == ("CLRerNet" if name == "detector" else "LaneLM")
+
+
+def test_a_part_alone_is_refused(exported) -> None:
+    config, _, _, folder = exported
+    detector = replace(config, task="clrernet")
+    with pytest.raises(UserError, match="holds step, a part of LaneLM; name the folder"):
+        load_model(detector, folder / "step.onnx")
+    with pytest.raises(UserError, match=r"step\.onnx: a file, but a LaneLM is a folder"):
+        load_model(config, folder / "step.onnx")
+
+
+def copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+def test_parts_that_do_not_fit_are_one_line(exported, tmp_path: Path) -> None:
+    config, _, _, folder = exported
+    swapped = copied(folder, tmp_path / "swapped")
+    shutil.copy(swapped / "prefill.onnx", swapped / "step.onnx")
+    with pytest.raises(UserError, match=r"step\.onnx: .*export the model again"):
+        load_model(config, swapped)
+    mixed = copied(folder, tmp_path / "mixed")
+    graph = onnx.load(mixed / "step.onnx")
+    (entry,) = graph.metadata_props
+    entry.value = entry.value.replace('"offset_bins": ', '"offset_bins": 1')
+    (mixed / "step.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(UserError, match=r"step\.onnx: trained with lanelm\.network\.offset_bins=1"):
+        load_model(config, mixed)
+
+
+@pytest.mark.parametrize("part", ["prefill", "step"])
+def test_damaged_weights_of_a_part_are_one_line(exported, part: str, tmp_path: Path) -> None:
+    _, _, _, folder = exported
+    damaged = copied(folder, tmp_path / "damaged")
+    graph = onnx.load(damaged / f"{part}.onnx")
+    for weight in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.ndim == 2:
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), weight.name))
+    (damaged / f"{part}.onnx").write_bytes(graph.SerializeToString())
+    predictor = Predictor(checkpoint=damaged)
+    predictor.set_image(np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
+    with pytest.raises(UserError, match=rf"{part}\.onnx: .* is not finite"):
+        predictor.lanes(conf=0.0)
+
+
+def test_a_folder_without_the_detector_is_refused(exported, tmp_path: Path) -> None:
+    config, _, _, _ = exported
+    with pytest.raises(UserError, match=r"holds no LaneLM for onnxruntime; export it: clrernetlm export --to onnx$"):
+        open_exported(config, tmp_path, "onnxruntime")
+
+
+def test_the_detector_of_a_folder_is_one_by_itself(exported) -> None:
+    _, _, _, folder = exported
+    assert Predictor(checkpoint=folder / "detector.onnx").config.task == "clrernet"
+
+
+def test_detect_takes_a_folder_after_its_config(exported) -> None:
+    _, _, _, folder = exported
+    assert starts_with_config(["roads_lanelm", str(folder), str(folder.parent)])
+
+
+def test_an_interrupted_export_is_made_again_and_a_whole_one_is_not(exported, tmp_path: Path) -> None:
+    config, _, _, folder = exported
+    kept = tmp_path / "small_onnx"
+    shutil.copytree(folder, kept)
+    # Without weights nothing can be made: only what is there can come back.
+    arguments = (tmp_path, "small", config, tmp_path / "absent.pth", "onnxruntime", "fp32")
+    assert export_into(*arguments) == kept
+    (kept / "detector.onnx").unlink()
+    with pytest.raises(UserError, match="no such checkpoint"):
+        export_into(*arguments)

@@ -1,0 +1,272 @@
+"""`clrernetlm test` with LaneLM: every mode from one look, whatever the batch, also where there is nothing."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clrernetlm.cli import main
+from clrernetlm.config import Config
+from clrernetlm.config.source import to_source
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.datasets.culane import read_labels
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol, predict_modes
+from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.simulated_clicks import ClickSettings
+from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
+from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.weights.build import build_lanelm, save_lanelm
+from tests.helpers.drawn_roads import write_drawn_roads
+from tests.helpers.lanelm_networks import small_network
+from tests.helpers.small_detector import small_config
+from tests.helpers.small_lanelm import talkative_reader
+
+IMAGES = 5
+ALL = Protocol(PAPER_MODES)
+
+
+@pytest.fixture(scope="module")
+def roads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images, the last of them without lanes; two categories."""
+    root = write_drawn_roads(tmp_path_factory.mktemp("roads"), IMAGES)
+    paths = (root / "list/test.txt").read_text().split()
+    (root / paths[-1].lstrip("/")).with_suffix(".lines.txt").write_text("")
+    (root / "list/bare.txt").write_text(paths[-1] + "\n")
+    (root / "list/test_split").mkdir()
+    (root / "list/test_split/test0_normal.txt").write_text("\n".join(paths[:-1]) + "\n")
+    (root / "list/test_split/test1_cross.txt").write_text(paths[-1] + "\n")
+    return root
+
+
+def settings_of(roads: Path, work_dir: Path) -> Config:
+    config = small_config(roads, work_dir)
+    config.task, config.lanelm.network, config.model.decode.conf_threshold = "lanelm", small_network(), 0.5
+    return config
+
+
+@pytest.fixture
+def config(roads: Path, tmp_path: Path) -> Config:
+    return settings_of(roads, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(roads: Path) -> DetectorReader:
+    return talkative_reader(settings_of(roads, roads))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model: DetectorReader, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("weights") / "lanelm.pth"
+    save_lanelm(model, path)
+    return str(path)
+
+
+def predictions(folder: Path) -> dict[str, Prediction]:
+    return {prediction.path: prediction for prediction in read_predictions(folder / PREDICTIONS_FILE)}
+
+
+def all_lanes(folder: Path) -> list[Lane]:
+    return [lane for prediction in predictions(folder).values() for lane in prediction.lanes]
+
+
+def same_lanes(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same lanes of the same images, and at least one."""
+    ours, theirs = all_lanes(one), all_lanes(other)
+    counts = [[(path, len(p.lanes)) for path, p in predictions(folder).items()] for folder in (one, other)]
+    return (
+        counts[0] == counts[1]
+        and len(ours) > 0
+        and all(
+            lane.score == pytest.approx(twin.score, abs=1e-4)
+            and lane.points.shape == twin.points.shape
+            and np.abs(lane.points - twin.points).max() < 0.01
+            for lane, twin in zip(ours, theirs, strict=True)
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def reference(roads: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """All modes at once, all images in one batch: the predictions and the document."""
+    folder = tmp_path_factory.mktemp("reference")
+    return folder, score_lanelm(settings_of(roads, folder), checkpoint, ALL, out=str(folder), device="cpu")
+
+
+def copied(config: Config, model: DetectorReader) -> DetectorReader:
+    """The same weights under other settings."""
+    other = build_lanelm(config).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_document_holds_the_detector_every_mode_and_what_was_asked(reference, config, checkpoint):
+    folder, document = reference
+    assert [*document["modes"]] == [*PAPER_MODES]
+    assert document["lanelm"] == document["modes"]["none"]
+    evaluate_keys = {"thresholds", "total", "categories", "mf1", "images", "category_images", "semantics"}
+    for result in (document["detector"], *document["modes"].values()):
+        assert evaluate_keys <= result.keys()
+        assert result["images"] == IMAGES
+        assert result["category_images"] == {"normal": IMAGES - 1, "cross": 1}
+    assert document["protocol"]["noise"] == 5.0
+    assert document["protocol"]["seed"] == 0
+    assert document["protocol"]["prompts"] == [*PAPER_MODES]
+    own = score_detector(config, checkpoint, device="cpu")
+    assert document["detector"] == own, "the detector's figures are those of a test of the detector"
+    counts = document["verification"]
+    assert counts["true"] + counts["false"] > IMAGES
+    assert document["calibration"]["lanelm"]["lanes"] == len(all_lanes(folder / "none"))
+    json.dumps(document, allow_nan=False)
+
+
+def test_modes_together_are_each_alone(reference, config, model, tmp_path):
+    folder, _ = reference
+    for mode in PAPER_MODES:
+        log = predict_modes(config, model, Protocol((mode,)), "test", tmp_path, overwrite=True)
+        assert same_lanes(folder / mode, tmp_path / mode), mode
+        assert bool(log.true) == (mode == "none")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_batches_change_nothing(reference, config, model, tmp_path, batch_size):
+    folder, document = reference
+    config.data.batch_size = batch_size
+    log = predict_modes(config, model, ALL, "test", tmp_path)
+    for name in ("detector", *PAPER_MODES):
+        assert same_lanes(folder / name, tmp_path / name), name
+    counts = log.verification(config)
+    assert counts["lanelm"]["configured"] == document["verification"]["lanelm"]["configured"]
+
+
+def test_every_labelled_lane_is_answered_however_unsure(config, model, roads, tmp_path):
+    config.model.decode.conf_threshold = config.lanelm.decode.proposal_threshold = 1.0
+    config.lanelm.decode.lane_threshold = 1.0
+    model = copied(config, model)
+    log = predict_modes(config, model, ALL, "test", tmp_path)
+    drawn = 0
+    for path, prediction in predictions(tmp_path / "4").items():
+        lines = read_lines(tmp_path / "4" / Path(path).with_suffix(".lines.txt"))
+        assert len(lines) == len(prediction.lanes) <= len(read_labels(str(roads / path)))
+        drawn += len(lines)
+    assert drawn > 0
+    assert not all_lanes(tmp_path / "none"), "without proposals there is no question"
+    assert not all_lanes(tmp_path / "start")
+    counts = log.verification(config)
+    assert (counts["true"], counts["false"], counts["lanelm"]["best"]) == (0, 0, None)
+    # Without any proposal clicks are alone anyway.
+    predict_modes(config, model, Protocol(("4",), questions=False), "test", tmp_path / "bare")
+    assert same_lanes(tmp_path / "4", tmp_path / "bare/4")
+
+
+def test_questions_count(reference, config, model, tmp_path):
+    folder, _ = reference
+    predict_modes(config, model, Protocol(("4",), questions=False), "test", tmp_path)
+    assert not same_lanes(folder / "4", tmp_path / "4")
+
+
+def test_images_without_labels_only(config, checkpoint, tmp_path):
+    config.data.test_list = "list/bare.txt"
+    document = score_lanelm(config, checkpoint, ALL, out=str(tmp_path), device="cpu")
+    for mode in ("1", "2", "4"):
+        assert not predictions(tmp_path / mode).popitem()[1].lanes
+    assert document["verification"]["true"] == 0
+    assert document["verification"]["detector"]["best"] is None
+    assert document["modes"]["2"]["total"]["0.5"]["f1"] == 0
+
+
+def test_start_points_are_those_of_the_detectors_lanes(reference, config, model, tmp_path):
+    folder, _ = reference
+    found = predictions(folder / "start")
+    for path, prediction in predictions(folder / "detector").items():
+        certain = [lane for lane in prediction.lanes if lane.score >= 0.5]
+        assert len(found[path].lanes) <= len(certain)
+    # LaneLM decides: its threshold, not the detector's, says which lanes there are.
+    config.lanelm.decode.lane_threshold = 1.0
+    predict_modes(config, model, Protocol(("start",), starts="lanelm"), "test", tmp_path)
+    assert all_lanes(tmp_path / "start"), "a sweep looks at them"
+    assert not any(read_lines(path) for path in (tmp_path / "start").rglob("*.lines.txt"))
+
+
+def test_noise_moves_what_is_written_and_the_seed_decides_how(config, model, tmp_path):
+    def written(name: str, **settings: float) -> Path:
+        protocol = Protocol(("2",), ClickSettings(**settings), questions=False)
+        predict_modes(config, model, protocol, "test", tmp_path / name)
+        return tmp_path / name / "2"
+
+    noisy = written("noisy", noise=8)
+    assert same_lanes(noisy, written("again", noise=8))
+    assert not same_lanes(noisy, written("still", noise=0))
+    assert not same_lanes(noisy, written("other", noise=8, seed=1))
+
+
+def test_features_of_another_image_change_the_answers_only(reference, config, model, tmp_path):
+    folder, _ = reference
+    protocol = replace(ALL, shuffle_images=True)
+    config.data.batch_size = 4  # the fifth image is alone in its batch
+    predict_modes(config, model, protocol, "test", tmp_path)
+    assert same_lanes(folder / "detector", tmp_path / "detector")
+    for mode in PAPER_MODES:
+        assert not same_lanes(folder / mode, tmp_path / mode), mode
+    config.data.batch_size = 1
+    with pytest.raises(UserError, match=r"--shuffle-images: the first batch holds one image"):
+        predict_modes(config, model, protocol, "test", tmp_path, overwrite=True)
+
+
+def test_the_plain_reading_gives_its_lane_and_takes_no_prompts(config, tmp_path):
+    config.lanelm.kind = "plain"
+    torch.manual_seed(0)
+    model = build_lanelm(config).eval()
+    log = predict_modes(config, model, Protocol(), "test", tmp_path)
+    assert len(predictions(tmp_path / "none")) == IMAGES
+    assert log.verification(config)["true"] == 0
+    with pytest.raises(UserError, match="plain takes no prompts"):
+        predict_modes(config, model, Protocol(("2",)), "test", tmp_path, overwrite=True)
+
+
+def test_command_writes_scores_predictions_and_a_report_with_pictures(config, checkpoint, tmp_path, capsys):
+    settings = tmp_path / "small.py"
+    settings.write_text(to_source(config))
+    scores, report = tmp_path / "scores.json", tmp_path / "report.html"
+    words = ["test", str(settings), checkpoint, "--device", "cpu", "--split", "val", "--prompts", "none", "2"]
+    words += ["--noise", "3", "--prompt-places", "anywhere", "--seed", "7", "--out", str(tmp_path / "out")]
+    assert main([*words, "--json", str(scores), "--report", str(report)]) == 0
+    document = json.loads(scores.read_text())
+    assert [*document["modes"]] == ["none", "2"]
+    asked = {"split": "val", "noise": 3.0, "prompt_places": "anywhere", "seed": 7, "questions": True}
+    assert asked.items() <= document["protocol"].items()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"detector", "none", "2"}
+    page = report.read_text()
+    assert page.count("<img") == 3 * page.count('<div class="pictures beside">') > 0
+    assert page.count("<svg") == 4
+    assert "2 clicks" in page
+    assert not re.search(r"(src|href)=\"(?!data:)|<script|@import|url\(", page)
+    printed = capsys.readouterr().out
+    assert "LaneLM: best confidence" in printed
+    assert "choose it on validation images" not in printed, "these are the validation images"
+
+
+def test_errors_are_one_line(config, roads, checkpoint, tmp_path, capsys):
+    settings, detector = tmp_path / "small.py", tmp_path / "detector.py"
+    settings.write_text(to_source(config))
+    config.task = "clrernet"
+    detector.write_text(to_source(config))
+
+    def error(*words: str) -> str:
+        assert main(["test", *words, "--device", "cpu"]) == 2
+        message = capsys.readouterr().err.splitlines()
+        assert len(message) == 1
+        return message[0]
+
+    assert "is a detector, which is asked nothing" in error(str(detector), checkpoint, "--prompts", "2")
+    assert "is a detector, which is asked nothing" in error(str(detector), checkpoint, "--shuffle-images")
+    assert "'5' is not one of" in error(str(settings), checkpoint, "--prompts", "5")
+    assert "--prompts: 2 2 names one twice" in error(str(settings), checkpoint, "--prompts", "2", "2")
+    assert "--noise: -1 pixels" in error(str(settings), checkpoint, "--noise", "-1")
+    assert "no such checkpoint" in error(str(settings), str(tmp_path / "none.ckpt"))

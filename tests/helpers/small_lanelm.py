@@ -1,0 +1,47 @@
+"""Settings under which LaneLM trains in seconds, and a detector for it."""
+
+from pathlib import Path
+
+import torch
+
+from clrernetlm.config import Config, LaneLMConfig, LaneLMNetworkConfig
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.weights.build import build_lanelm
+from clrernetlm.weights.checkpoint import save_official
+from tests.helpers.small_detector import small_config
+
+
+def small_lanelm(root: Path, work_dir: Path, detector: Path, **training: object) -> Config:
+    """A LaneLM of 0.1 million weights on the detector of `small_config`."""
+    config = small_config(root, work_dir, **training)
+    config.task = "lanelm"
+    config.lanelm = LaneLMConfig(
+        detector=str(detector),
+        network=LaneLMNetworkConfig(
+            num_steps=16, nbins_x=80, embed_dim=32, num_layers=3, num_heads=2, ffn_dim=64, strip_points=5
+        ),
+    )
+    return config
+
+
+def write_detector(path: Path) -> Path:
+    """A detector of random weights that finds something: anchors of every confidence, three quarters of a lane long."""
+    torch.manual_seed(3)
+    model = CLRerNet(small_config(path, path).model)
+    torch.nn.init.normal_(model.bbox_head.cls_layers.weight, std=0.5)
+    torch.nn.init.constant_(model.bbox_head.reg_layers.bias[3:4], 0.75)
+    save_official(model, path)
+    return path
+
+
+def talkative_reader(config: Config) -> DetectorReader:
+    """Random weights under which lanes of every length are found and written, some of them with little confidence."""
+    torch.manual_seed(0)
+    model = build_lanelm(config).eval()
+    with torch.no_grad():
+        model.detector.bbox_head.reg_layers.bias[3] = 0.8  # the length
+        model.detector.bbox_head.cls_layers.weight.mul_(3000)
+        for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
+            linear.weight.mul_(4)
+    return model

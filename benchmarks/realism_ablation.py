@@ -29,8 +29,8 @@ from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import write_text_atomically
 from clrernetlm.core.image_list import read_images
+from clrernetlm.core.lane import lane_file_path
 from clrernetlm.evaluation.score_detector import score_detector
-from clrernetlm.metrics.categories import lines_file
 from clrernetlm.synth import generate_dataset
 from clrernetlm.synth.randomization import PIECES, parse_realism
 from clrernetlm.training.train import train
@@ -143,7 +143,7 @@ def check_inputs(args: argparse.Namespace) -> None:
     if not images:
         raise UserError(f"{photos / args.list}: no images; expected one image path a line")
     for image in images:
-        for file in (photos / image, Path(lines_file(photos, image))):
+        for file in (photos / image, Path(lane_file_path(photos, image))):
             if not file.is_file():
                 raise UserError(f"{file}: no such file, but {photos / args.list} names it; restore it")
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from clrernetlm.core.drawing import PALETTE
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
-from clrernetlm.core.lane import one_x_per_row, read_lines
+from clrernetlm.core.lane import monotone_label, read_lines
 from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig
@@ -54,7 +54,7 @@ def print_tokens(
         raise UserError(f"{lines}: no lane {lane}; it has {len(labels)}")
     frame = frame or _frame_beside(lines)
     tokenizer = LaneTokenizer(LaneTokenizerConfig(viewport.width, viewport.height, steps, bins))
-    labels = [one_x_per_row(label, lines, number) for number, label in enumerate(labels, start=1)]
+    labels = [monotone_label(label, lines, number) for number, label in enumerate(labels, start=1)]
     points = [viewport.to_network(label, frame) for label in labels]
     x_tokens, y_tokens = tokenizer.encode_lanes(points, extend_bottom=True)
     labelled = tokenizer.encode_lanes(points)[1] < steps

@@ -13,9 +13,9 @@ from clrernetlm.core.files import PathLike, has_utf8_name
 from clrernetlm.core.viewport import FrameSize
 
 HEAD = 1024  # bytes read at once
-MOST_PIXELS = 200_000_000  # of an image that is decoded: 600 MB; no camera takes larger pictures
-MOST_DEEP_PIXELS = MOST_PIXELS // 3  # of one that is decoded as it is stored, in up to 8 bytes a pixel
-_MOST_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are walked over
+MAX_IMAGE_PIXELS = 200_000_000  # of an image that is decoded: 600 MB; no camera takes larger pictures
+MAX_DEEP_IMAGE_PIXELS = MAX_IMAGE_PIXELS // 3  # of one that is decoded as it is stored, in up to 8 bytes a pixel
+_MAX_HEADER_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are walked over
 _UPRIGHT = 1
 _SIDEWAYS = 5  # EXIF orientations from here to 8 swap width and height
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 274, 256, 257
@@ -53,7 +53,7 @@ def image_size(path: PathLike) -> FrameSize:
     return header.size
 
 
-def require_decodable(header: ImageHeader, path: PathLike, most: int = MOST_PIXELS) -> None:
+def require_decodable(header: ImageHeader, path: PathLike, most: int = MAX_IMAGE_PIXELS) -> None:
     """Raise UserError for an image of more than `most` pixels, which would take memory before decoding fails."""
     width, height = header.size
     if width * height > most:
@@ -105,7 +105,7 @@ def exif_orientation(exif: bytes) -> int:
 def is_whole_jpeg(data: bytes) -> bool:
     """Check that a JPEG has its end-of-image marker, wherever in the file: some cameras append previews or a film."""
     position = 2
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_HEADER_PARTS):
         if data[position : position + 1] != b"\xff":
             return False
         marker = int.from_bytes(data[position + 1 : position + 2], "big")
@@ -130,7 +130,7 @@ _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 def _jpeg(head: bytes, file: BinaryIO) -> ImageHeader:
     """Walk a JPEG's segments to its frame header (SOF0..SOF15 without DHT, JPG and DAC), past the EXIF block."""
     position, orientation = 2, 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_HEADER_PARTS):
         segment = _part(head, file, position, 10)
         if len(segment) < 9 or segment[0] != 0xFF:
             break
@@ -151,7 +151,7 @@ def _png(head: bytes, file: BinaryIO) -> ImageHeader:
     """Read a PNG's header, the lengths of its chunks, and its EXIF block, which may stand behind the pixels."""
     size, orientation, longest = (_number(head[16:20]), _number(head[20:24])), 0, 0
     position = 8
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_HEADER_PARTS):
         chunk = _part(head, file, position, 8)
         if len(chunk) < 8 or chunk[4:] == b"IEND":
             break

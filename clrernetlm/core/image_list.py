@@ -19,8 +19,8 @@ from clrernetlm.core.text_files import read_utf8
 Paths = NDArray[np.bytes_]
 ListFault = tuple[int, str]  # line number, what is wrong with it
 
-MOST_BYTES = 500_000_000  # of an image list; CULane's have ten million
-_LONGEST_LINE = 10_000  # bytes; names of files have at most 4096
+MAX_LIST_BYTES = 500_000_000  # of an image list; CULane's have ten million
+_MAX_LINE_LENGTH = 10_000  # bytes; names of files have at most 4096
 _SUFFIXES = (b".jpg", b".png", b".jpeg", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm")
 _SUFFIX = re.compile(b"|".join(map(re.escape, _SUFFIXES)), re.IGNORECASE)
 _MOST_SUFFIXES = 20  # in a line; names could end at each of them
@@ -109,7 +109,7 @@ def list_rows(path: PathLike, root: PathLike | None = None) -> Iterator[tuple[in
     Raises UserError naming the file when it cannot be read or is too large, and the line that holds a NUL byte.
     """
     try:
-        text = read_utf8(path, MOST_BYTES)
+        text = read_utf8(path, MAX_LIST_BYTES)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"{path}: the image list cannot be read ({reason}); check data.root and the list") from None
@@ -119,7 +119,7 @@ def list_rows(path: PathLike, root: PathLike | None = None) -> Iterator[tuple[in
         row = line.split()
         if not row:
             continue
-        if len(line) > _LONGEST_LINE:
+        if len(line) > _MAX_LINE_LENGTH:
             raise UserError(f"{path}, line {number}: {len(line)} bytes; write one image a line")
         if not row[0].lower().endswith(_SUFFIXES) or (len(row) > 1 and not _is_column(row[1])):
             row = _with_spaces(line) or row

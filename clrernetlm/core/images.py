@@ -18,8 +18,8 @@ from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import (
     HEAD,
-    MOST_DEEP_PIXELS,
-    MOST_PIXELS,
+    MAX_DEEP_IMAGE_PIXELS,
+    MAX_IMAGE_PIXELS,
     ImageHeader,
     is_whole_jpeg,
     read_header,
@@ -113,7 +113,7 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
     # OpenCV takes as much memory as a chunk says that it is long, up to 4 GB, before it notices that the file ends.
     if header is None or header.longest_chunk > len(data):
         raise UserError(f"{path}: not a readable image; {_FIX}")
-    require_decodable(header, path, MOST_DEEP_PIXELS if flags < 0 else MOST_PIXELS)
+    require_decodable(header, path, MAX_DEEP_IMAGE_PIXELS if flags < 0 else MAX_IMAGE_PIXELS)
     if header.is_jpeg:
         _require_whole(data[-HEAD:], lambda: data, path)
     image = None

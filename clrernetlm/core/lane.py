@@ -1,4 +1,4 @@
-"""Lane: the one result type, and the `.lines.txt` files it is read from and written to."""
+"""The result type Lane, and reading and writing of `.lines.txt` files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from clrernetlm.core.files import PathLike, write_text_atomically
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.core.text_files import read_utf8
 
-MOST_BYTES = 8_000_000  # of a `.lines.txt` file; CULane's have a few thousand
-MOST_LANES = 1000  # of a `.lines.txt` file
+MAX_LANE_FILE_BYTES = 8_000_000  # size limit of a `.lines.txt` file; CULane's have a few thousand bytes
+MAX_LANES_PER_FILE = 1000
 
 
 @dataclass(frozen=True)
@@ -37,32 +37,33 @@ class Lane:
 
     @check_arguments
     def x_at(self, y: Float64Array, margin: float = 0.0) -> Float64Array:
-        """(M,) rows in pixels -> (M,) x in pixels; NaN where the lane does not reach (beyond `margin` pixels).
+        """Interpolate x on rows, (M,) y -> (M,) x in pixels; NaN more than `margin` pixels beyond the lane's ends.
 
-        An interpolating spline of degree min(3, N - 1) over strictly ordered rows; a lane of one point is nowhere but
-        on its own row.
+        By a spline of degree min(3, N - 1) over strictly ordered rows; a lane with a single point has an x on its own
+        row only.
         """
         y = number_array(y, "y", "rows in pixels")
         if np.ndim(self.points) != 2 or np.shape(self.points)[1] != 2:
             raise UserError(f"points: {shown(self.points)}; a lane is an array of x, y of shape (N, 2)")
-        rows, first = np.unique(self.points[:, 1], return_index=True)
+        rows, index = np.unique(self.points[:, 1], return_index=True)
         if len(rows) == 0:
             return np.full(y.shape, np.nan)
         inside = (y >= rows[0] - margin) & (y <= rows[-1] + margin)
         if len(rows) == 1:
-            return np.where(inside, self.points[first[0], 0], np.nan)
-        spline = InterpolatedUnivariateSpline(rows, self.points[first, 0], k=min(3, len(rows) - 1))
+            return np.where(inside, self.points[index[0], 0], np.nan)
+        spline = InterpolatedUnivariateSpline(rows, self.points[index, 0], k=min(3, len(rows) - 1))
         return np.where(inside, spline(y), np.nan)
 
 
 def read_lines(path: PathLike) -> list[Points]:
-    """Lanes of one `.lines.txt` file as (N, 2) float64 x, y in pixels, in the order and direction of the file.
+    """Read the lanes of a `.lines.txt` file as (N, 2) float64 x, y in pixels, in the order and direction of the file.
 
-    One lane per line: `x0 y0 x1 y1 ...`. Blank lines are lanes of no points, as the evaluation tools read them.
-    Raises UserError naming file and line for anything that is not an even number of finite numbers.
+    One lane per line: `x0 y0 x1 y1 ...`. Blank lines are lanes without points, as in the published evaluation tools.
+    Raises UserError naming file and line for a line that is not an even number of finite numbers. In loops over many
+    files `lane_files.read_lane_points` is faster.
     """
     lanes: list[Points] = []
-    for number, line in enumerate(read_lane_rows(path), start=1):
+    for number, line in enumerate(read_lane_file_rows(path), start=1):
         try:
             lanes.append(parse_lane(line))
         except ValueError as error:
@@ -70,10 +71,10 @@ def read_lines(path: PathLike) -> list[Points]:
     return lanes
 
 
-def read_lane_rows(path: PathLike) -> list[bytes]:
-    """Read the lines of a `.lines.txt` file. Raises UserError when it cannot be read or is too large."""
+def read_lane_file_rows(path: PathLike) -> list[bytes]:
+    """Read the lines of a `.lines.txt` file as bytes. Raises UserError if it cannot be read or is too large."""
     try:
-        rows = read_utf8(path, MOST_BYTES).splitlines()
+        rows = read_utf8(path, MAX_LANE_FILE_BYTES).splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except ValueError:
@@ -83,13 +84,15 @@ def read_lane_rows(path: PathLike) -> list[bytes]:
 
 
 def require_few_lanes(path: PathLike, lanes: int) -> None:
-    """Raise UserError for a file of more lines than any image has lanes."""
-    if lanes > MOST_LANES:
-        raise UserError(f"{path}: {lanes} lanes, more than {MOST_LANES}; write one lane a line, `x0 y0 x1 y1 ...`")
+    """Raise UserError for a file with more lines than any image has lanes."""
+    if lanes > MAX_LANES_PER_FILE:
+        raise UserError(
+            f"{path}: {lanes} lanes, more than {MAX_LANES_PER_FILE}; write one lane a line, `x0 y0 x1 y1 ...`"
+        )
 
 
 def parse_lane(row: bytes) -> Points:
-    """Read one line of a `.lines.txt` file as (N, 2) float64 x, y. Raises ValueError saying what is wrong with it."""
+    """Parse one line of a `.lines.txt` file to (N, 2) float64 x, y. Raises ValueError that says what is wrong."""
     try:
         values = np.array(row.split(), np.float64)
     except ValueError:
@@ -102,23 +105,28 @@ def parse_lane(row: bytes) -> Points:
 
 
 def label_path(image_path: str) -> str:
-    """Name the label file of an image: `.../00000.jpg` -> `.../00000.lines.txt`."""
+    """Return the path of an image's label file: `.../00000.jpg` -> `.../00000.lines.txt`."""
     return os.path.splitext(image_path)[0] + ".lines.txt"
 
 
-def one_x_per_row(points: Points, path: PathLike, line: int) -> Points:
-    """Order a label (N, 2) of a file's line bottom first, with one x per row, as targets of networks hold it.
+def lane_file_path(folder: PathLike, image: str) -> str:
+    """Return the path of an image's lanes in a folder: `folder/<image path without its extension>.lines.txt`."""
+    return os.path.join(folder, label_path(image.lstrip("/")))
 
-    Of a lane that turns back the longest part is left, with a warning that names file and line (`bottom_first`).
+
+def monotone_label(points: Points, path: PathLike, line: int) -> Points:
+    """Order the points of a label (N, 2) bottom first with one x per row, as targets of networks need it.
+
+    Of a lane that turns back only the longest part is kept, with a warning that names file and line (`bottom_first`).
     """
     ordered, turns_back = bottom_first(points)
     if turns_back:
-        warnings.warn(f"{path}, line {line}: {turn_message(ordered)}", stacklevel=3)
+        warnings.warn(f"{path}, line {line}: {describe_turn(ordered)}", stacklevel=3)
     return ordered
 
 
-def turn_message(used: Points) -> str:
-    """Say which part (N, 2), bottom first, of a lane that turns back is used, and what to do about it."""
+def describe_turn(used: Points) -> str:
+    """Describe, for a warning, which part (N, 2), bottom first, of a lane that turns back is used, and the fix."""
     part = f"y = {used[0, 1]:g} to {used[-1, 1]:g}"
     return (
         "the lane turns back: it has several x on one row, and targets hold one; only its longest part, "
@@ -127,7 +135,7 @@ def turn_message(used: Points) -> str:
 
 
 def format_lines(lanes: Iterable[Lane | Points], decimals: int = 5) -> str:
-    """Text of a `.lines.txt` file: one lane per line, `x y` pairs with `decimals` digits."""
+    """Format lanes as the text of a `.lines.txt` file: one lane per line, `x y` pairs with `decimals` digits."""
     rows = []
     for lane in lanes:
         points = lane.points if isinstance(lane, Lane) else lane
@@ -136,5 +144,5 @@ def format_lines(lanes: Iterable[Lane | Points], decimals: int = 5) -> str:
 
 
 def write_lines(path: PathLike, lanes: Sequence[Lane | Points], decimals: int = 5) -> None:
-    """Write a `.lines.txt` file atomically: readers see the old file or the whole new one."""
+    """Write a `.lines.txt` file atomically: readers see the old file or the complete new one."""
     write_text_atomically(path, format_lines(lanes, decimals))

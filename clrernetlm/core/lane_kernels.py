@@ -1,4 +1,4 @@
-"""Compiled: where lanes cross rows."""
+"""Compiled interpolation of lanes: their x on given rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from clrernetlm.core.numba_jit import kernel
 def lanes_on_rows(
     points: Float64Array, starts: Int64Array, rows: Float64Array, margin: float, extend: bool, found: Float64Array
 ) -> None:
-    """Lanes as `join_lanes` lays them, (M, 2) and (L + 1,), and descending `rows` (R,) -> x in `found` (L, R).
+    """Interpolate lanes of `concatenate_lanes`, (M, 2) and (L + 1,), on descending `rows` (R,): x into `found` (L, R).
 
-    NaN where a lane has no x. Ends reach `margin` pixels further than their points: rounding must not cost a row.
-    Below its lowest point a lane goes on only with `extend`, as in `x_on_rows`. A lane of one point is nowhere.
+    NaN where a lane has no x. Lanes are extended by `margin` pixels at both ends, so that rounding does not cost a row.
+    Below its lowest point a lane continues only with `extend`, as in `x_on_rows`. A lane with a single point is NaN
+    everywhere.
     """
     found[:] = np.nan
     snapped = np.empty(len(rows))
@@ -39,11 +40,11 @@ def lanes_on_rows(
 
 @kernel
 def x_on_rows(points: Float64Array, rows: Float64Array, found: Float64Array) -> None:
-    """(N, 2) points, y strictly descending, and descending `rows` (R,) -> x on the rows in `found` (R,).
+    """Interpolate points (N, 2), y strictly descending, on descending `rows` (R,): x into `found` (R,).
 
-    Between the points the spline through them, of degree min(3, N - 1) in y, whose third derivative is continuous at
-    the second and the last but one point; below them the straight line through the two lowest; NaN above them, and
-    everywhere if no row lies between them.
+    Between the points by a spline of degree min(3, N - 1) in y, whose third derivative is continuous at the second and
+    the last but one point; below them by the straight line through the two lowest; NaN above them, and everywhere if no
+    row lies between them.
     """
     n, lowest, highest = len(points), points[0, 1], points[-1, 1]
     found[:] = np.nan
@@ -73,7 +74,7 @@ def x_on_rows(points: Float64Array, rows: Float64Array, found: Float64Array) -> 
 
 @kernel
 def _slopes(points: Float64Array) -> Float64Array:
-    """dx/dy of the spline at its points (N, 2), N > 1."""
+    """Compute dx/dy of the spline at its points (N, 2), N > 1."""
     n = len(points)
     h = np.empty(n - 1)
     secant = np.empty(n - 1)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, is_device_or_pipe, replacing, sha256
-from clrernetlm.core.text_files import bounded_lines
+from clrernetlm.core.text_files import read_bounded_lines
 
 RESULTS_LOG = ".clrernetlm-results.jsonl"
 HEAD = 4096  # bytes that tell what kind of file it is
@@ -210,6 +210,6 @@ def _content(path: Path) -> str:
 def _lines(path: Path) -> Iterator[str]:
     try:
         with open(path, encoding="utf-8", errors="replace") as lines:
-            yield from bounded_lines(lines, path)
+            yield from read_bounded_lines(lines, path)
     except OSError:
         return

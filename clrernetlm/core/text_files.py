@@ -14,7 +14,7 @@ from typing import TextIO
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 
-LONGEST_LINE = 10_000_000  # characters of a line of JSON; ours have 100,000 at most
+MAX_LINE_LENGTH = 10_000_000  # characters of a line of JSON; ours have 100,000 at most
 
 _MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
@@ -25,7 +25,7 @@ _MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
 )
 
 
-def open_at_once(path: str, flags: int) -> int:
+def open_without_waiting(path: str, flags: int) -> int:
     """Open a file descriptor without waiting for the writer of a named pipe; the `opener` argument of `open`.
 
     A pipe that somebody writes to, as `<(command)` in a shell, is read to its end; one without a writer is empty.
@@ -49,7 +49,7 @@ def read_utf8(path: PathLike, most_bytes: int) -> bytes:
     they are. Raises OSError when the file cannot be read, and UserError naming the file when it is larger than
     `most_bytes` or does not hold what its mark says.
     """
-    with open(path, "rb", opener=open_at_once) as file:
+    with open(path, "rb", opener=open_without_waiting) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise UserError(f"{path}: larger than {most_bytes // 1_000_000} MB; check that it is the right file")
@@ -78,12 +78,12 @@ def unmarked_utf16(head: bytes) -> str | None:
     return "utf-16-be" if first[0] == 0 else "utf-16-le"
 
 
-def bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
-    """Yield the lines of an open text file; raises UserError naming the file for one of more than LONGEST_LINE."""
-    for line in iter(partial(file.readline, LONGEST_LINE + 1), ""):
-        if len(line) > LONGEST_LINE:
+def read_bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
+    """Yield the lines of an open text file; raises UserError naming the file for one longer than MAX_LINE_LENGTH."""
+    for line in iter(partial(file.readline, MAX_LINE_LENGTH + 1), ""):
+        if len(line) > MAX_LINE_LENGTH:
             raise UserError(
-                f"{path}: a line of more than {LONGEST_LINE // 1_000_000} MB; check that it is the right file"
+                f"{path}: a line of more than {MAX_LINE_LENGTH // 1_000_000} MB; check that it is the right file"
             )
         yield line
 
@@ -93,7 +93,7 @@ def text_encoding(path: PathLike) -> str:
 
     It is UTF-8 for others. Raises OSError.
     """
-    with open(path, "rb", opener=open_at_once) as file:
+    with open(path, "rb", opener=open_without_waiting) as file:
         head = file.read(4)
     encoding = next((encoding for mark, encoding in _MARKS if head.startswith(mark)), None)
     if encoding is None:

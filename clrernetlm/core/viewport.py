@@ -14,7 +14,7 @@ from clrernetlm.core.errors import UserError
 
 Image = BgrImage  # until its users import it from `arrays`
 FrameSize = tuple[int, int]  # width, height in pixels
-LARGEST = 4096  # pixels of the network input along an edge
+MAX_INPUT_SIDE = 4096  # pixels of the network input along an edge
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Viewport:
             )
         if self.width < 32 or self.height < 32:
             raise UserError(f"viewport: the network input {self.width}x{self.height} is too small; use at least 32x32")
-        if self.width > LARGEST or self.height > LARGEST:
+        if self.width > MAX_INPUT_SIDE or self.height > MAX_INPUT_SIDE:
             raise UserError(
-                f"viewport: the network input {self.width}x{self.height} is too large; use {LARGEST}x{LARGEST} at most"
+                f"viewport: the network input {self.width}x{self.height} is too large; "
+                f"use {MAX_INPUT_SIDE}x{MAX_INPUT_SIDE} at most"
             )
 
     @property

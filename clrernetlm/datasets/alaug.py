@@ -96,7 +96,7 @@ class Alaug:
         result = sample.copy()
         if "lanes" in sample:
             lanes = (self.viewport.to_network(points, frame) for points in sample["lanes"])
-            result["lanes"] = [_climbing(image_ops.apply_matrix(change, points)) for points in lanes]
+            result["lanes"] = [_rising_points(image_ops.apply_matrix(change, points)) for points in lanes]
         if "mask" in sample:
             result["mask"] = image_ops.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
         view = slice(top, bottom), slice(left, right)
@@ -120,7 +120,7 @@ class Alaug:
         return Blur(size, rng.uniform(0, 180) if rng.random() < 0.5 else None)
 
 
-def _climbing(points: Float64Array) -> Float64Array:
+def _rising_points(points: Float64Array) -> Float64Array:
     """(N, 2) bottom first -> the points higher than all before them: a rotated lane may turn down near its end."""
     highest = np.minimum.accumulate(points[:, 1])
     higher = np.concatenate(([True], points[1:, 1] < highest[:-1])) if len(points) else np.zeros(0, bool)

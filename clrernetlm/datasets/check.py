@@ -18,14 +18,14 @@ from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike
 from clrernetlm.core.image_list import (
-    MOST_BYTES,
+    MAX_LIST_BYTES,
     ImageList,
     ListFault,
     read_image_list,
     visible_lists,
 )
 from clrernetlm.core.images import read_image, require_complete
-from clrernetlm.core.lane import label_path, parse_lane, read_lane_rows, turn_message
+from clrernetlm.core.lane import describe_turn, label_path, parse_lane, read_lane_file_rows
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.core.progress import progress
 from clrernetlm.core.text_files import read_utf8
@@ -208,7 +208,7 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
 def _is_empty_on_purpose(root: Path, path: Path) -> bool:
     """Whether a list without an image is right: of a test category that a small data set lacks, or by the generator."""
     try:
-        return not read_utf8(path, MOST_BYTES).strip() and (
+        return not read_utf8(path, MAX_LIST_BYTES).strip() and (
             path.parent.name == CATEGORY_FOLDER or (root / GENERATED_DATA).is_file()
         )
     except OSError:
@@ -286,7 +286,7 @@ def _inspect_labels(
         return None, 0
     lanes = top_first = 0
     try:
-        rows = read_lane_rows(path)
+        rows = read_lane_file_rows(path)
     except UserError as error:
         problems.append(_from_error(path, error))
         return None, 0
@@ -317,7 +317,7 @@ def _inspect_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None,
 def _inspect_points(points: Float64Array, size: tuple[int, int] | None) -> str | None:
     used, turns_back = bottom_first(points)
     if turns_back:
-        return turn_message(used)
+        return describe_turn(used)
     if len(np.unique(points, axis=0)) < len(points):
         return "the same point twice; remove one"
     steps = np.diff(points[:, 1])

@@ -21,7 +21,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import ImageList, read_image_list
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame
-from clrernetlm.core.lane import label_path, one_x_per_row
+from clrernetlm.core.lane import label_path, monotone_label
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.frame_difference import load_differences
@@ -184,22 +184,22 @@ class UnreadableImage(UserError):
 def read_labels(image_path: str) -> list[Float64Array]:
     """Read the lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
 
-    Of a lane that turns back the longest part is left, with a warning (`one_x_per_row`).
+    Of a lane that turns back the longest part is left, with a warning (`monotone_label`).
 
     Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
     """
-    from clrernetlm.metrics.lane_files import read_points  # numba is slow to import
+    from clrernetlm.core.lane_files import read_lane_points  # numba is slow to import
 
     path = label_path(image_path)
     try:
-        points, stops = read_points(path)
+        points, stops = read_lane_points(path)
     except UserError:
         if os.path.exists(path):
             raise
         message = "no label file; write one, empty if the image shows no lane, or use a test list"
         raise UserError(f"{path}: {message}") from None
     lanes = enumerate(pairwise(stops.tolist()), start=1)
-    return [one_x_per_row(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
+    return [monotone_label(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
 
 
 @check_arguments

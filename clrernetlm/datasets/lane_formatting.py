@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from clrernetlm.core.arrays import ByteArray, Float32Array
-from clrernetlm.core.lane_points import join_lanes
+from clrernetlm.core.lane_points import concatenate_lanes
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.clrernet.targets import EMPTY, IGNORED_LABEL, ROWS, VALID
 
@@ -87,7 +87,7 @@ class PackCLRNetInputs:
 
         targets = np.full((self.max_lanes, ROWS + self.num_points), EMPTY, np.float32)
         targets[:, :2] = 1, 0
-        points, starts = join_lanes(lanes)
+        points, starts = concatenate_lanes(lanes)
         candidates = [points[start:end] for start, end in pairwise(starts) if end - start > 1]
         if not candidates:
             return targets

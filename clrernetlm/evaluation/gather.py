@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
+from clrernetlm.core.lane import lane_file_path
 from clrernetlm.core.output_files import ResultFolder
 from clrernetlm.distributed.process_group import ProcessGroup
-from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.counts import EvaluationResult
-from clrernetlm.metrics.prediction_files import lines_name
+from clrernetlm.metrics.prediction_files import lane_file_name
 from clrernetlm.metrics.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def bring_lane_files(
 
     def texts() -> Iterator[tuple[str, bytes]]:
         for image in group.shard.pick(read_images(list_file, root)):
-            yield image, Path(lines_file(shard_folder, image)).read_bytes()
+            yield image, Path(lane_file_path(shard_folder, image)).read_bytes()
 
     for image, text in group.in_list_order(texts()):
-        results.write_bytes(lines_name(image), text, source)
+        results.write_bytes(lane_file_name(image), text, source)
 
 
 def _use_up(items: Iterator[Any]) -> None:

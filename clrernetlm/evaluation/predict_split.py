@@ -25,7 +25,7 @@ from clrernetlm.datasets.transforms import Sample
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.inference.auto_crop import Detector, Look, look
-from clrernetlm.metrics.frame_scale import require_fitting_frame
+from clrernetlm.metrics.frame_scale import require_frame_fits
 from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.lanelm.detector import Observation
 
@@ -47,7 +47,7 @@ def observe_split(
     for batch in progress(loader, what, shown=shard.rank == 0):
         for meta in batch["metainfo"]:
             path = os.path.join(config.data.root, meta["path"].lstrip("/"))
-            require_fitting_frame(config.evaluation.image_size, path, meta["frame_size"])
+            require_frame_fits(config.evaluation.image_size, path, meta["frame_size"])
         seen = observe_batch(config.model, detector, batch)
         metas = zip(batch["metainfo"], seen.viewports, strict=True)
         yield [meta | {"viewport": view} for meta, view in metas], seen

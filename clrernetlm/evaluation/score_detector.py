@@ -19,7 +19,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import replacing, temporary_folder, write_text_atomically
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane import Lane, lane_file_path
 from clrernetlm.core.output_files import ReadFiles, ResultFolder, check_distinct, check_output
 from clrernetlm.core.version import __version__
 from clrernetlm.core.viewport import FrameSize
@@ -33,11 +33,11 @@ from clrernetlm.evaluation.gather import bring_lane_files, bring_lines, whole_re
 from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, is_viewport_log, observe_split, viewport_log
 from clrernetlm.inference.auto_crop import Detector, Look
 from clrernetlm.metrics import evaluate
-from clrernetlm.metrics.categories import FOLDERS, folder_categories, lines_file
+from clrernetlm.metrics.categories import FOLDERS, folder_categories
 from clrernetlm.metrics.counts import EvaluationResult, is_scores
 from clrernetlm.metrics.evaluator import is_per_image
-from clrernetlm.metrics.frame_scale import canvas_words
-from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, PredictionWriter, lines_name, shared_lines
+from clrernetlm.metrics.frame_scale import describe_canvas
+from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, PredictionWriter, duplicate_lane_file, lane_file_name
 from clrernetlm.metrics.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.models.clrernet.decode import decode_lanes, prediction_points
 from clrernetlm.reports.report import is_report, write_report
@@ -171,10 +171,10 @@ def require_writable(
     images = list(dict.fromkeys(read_images(listed, config.data.root)))
     first: dict[str, str] = {}
     for image in images:
-        reads.add(lines_file(config.data.root, image))
-        other = first.setdefault(lines_name(image), image)
+        reads.add(lane_file_path(config.data.root, image))
+        other = first.setdefault(lane_file_name(image), image)
         if other != image:
-            raise shared_lines(other, image)
+            raise duplicate_lane_file(other, image)
     written = ReadFiles()
     for mode in modes:
         folder = ResultFolder(Path(out) / mode, overwrite=overwrite, reads=reads)
@@ -297,7 +297,7 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
         "network input": f"{viewport.width}x{viewport.height}",
         "crop": "chosen for each image" if config.model.viewport_mode == "auto" else "the configured one",
         "confidence threshold": f"{config.model.decode.conf_threshold:g}",
-        "metric": f"{settings.semantics}, {settings.lane_width} px on {canvas_words(settings.image_size)}",
+        "metric": f"{settings.semantics}, {settings.lane_width} px on {describe_canvas(settings.image_size)}",
         "clrernetlm": __version__,
         "date": date.today().isoformat(),
     }

@@ -91,7 +91,7 @@ def score_lanelm(
                 if name in names:
                     scores[name] = ScoreLog()
                     sweeps[name] = sweep_confidence(
-                        scores[name].watch(folder_ious(config, split, shard_folder / name, group.shard)),
+                        scores[name].record(folder_ious(config, split, shard_folder / name, group.shard)),
                         confidences=SWEPT_CONFIDENCES,
                         semantics=config.evaluation.semantics,
                     )

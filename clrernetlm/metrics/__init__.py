@@ -1,4 +1,4 @@
-"""The CULane metric in both published readings, the evaluation of a data set, sweeps and reports."""
+"""The CULane metric in both published implementations, evaluation of data sets, sweeps and calibration."""
 
 from clrernetlm.metrics.counts import EvaluationResult
 from clrernetlm.metrics.culane_metric import lane_ious, match_lanes

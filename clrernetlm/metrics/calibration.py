@@ -1,4 +1,4 @@
-"""Whether a score is a probability: how often lanes of a score are right."""
+"""Calibration of scores: how often lanes of a score are right."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BINS = 10
 
 
 def reliability(scores: ArrayLike, right: ArrayLike, bins: int = BINS) -> dict[str, Any]:
-    """(N,) scores in [0, 1], (N,) whether the lane is right -> JSON: bins of equal width, expected calibration error.
+    """Compute bins of equal width and the expected calibration error of scores (N,) in [0, 1] and `right` (N,) bool.
 
-    A bin holds from, to, count, the mean score and the share that is right (None where it is empty). The error is the
-    mean distance of the two over all lanes; None without lanes. Source: Naeini et al., 2015.
+    Returns plain values for JSON. A bin holds from, to, count, the mean score and the share that is right (None if it
+    is empty). The error is their mean distance over all lanes; None without lanes. Source: Naeini et al., 2015.
     """
     values, hits = np.asarray(scores, np.float64), np.asarray(right, bool)
     bin_of = np.clip((values * bins).astype(np.int64), 0, bins - 1)
@@ -42,20 +42,20 @@ def reliability(scores: ArrayLike, right: ArrayLike, bins: int = BINS) -> dict[s
 
 @dataclass
 class ScoreLog:
-    """Notes the score of every lane that passes, and the IoU with the label nearest to it, image by image."""
+    """Records the score of every predicted lane, and its highest IoU with a label, image by image."""
 
     scores: list[Float64Array] = field(default_factory=list)
     ious: list[Float64Array] = field(default_factory=list)
 
-    def watch(self, images: Iterable[ScoredIous]) -> Iterator[ScoredIous]:
-        """The same images, one at a time."""
+    def record(self, images: Iterable[ScoredIous]) -> Iterator[ScoredIous]:
+        """Record images while yielding them unchanged, one at a time."""
         for scores, ious in images:
             self.scores.append(scores)
             self.ious.append(ious.max(axis=1, initial=0.0))
             yield scores, ious
 
     def reliability(self, iou_threshold: float = 0.5, bins: int = BINS) -> dict[str, Any]:
-        """`reliability` of the score as the probability of an IoU above the threshold with some label."""
+        """Compute `reliability` of the scores as probabilities of an IoU above the threshold with some label."""
         ious = np.concatenate([np.zeros(0), *self.ious])
         return {
             "iou_threshold": iou_threshold,

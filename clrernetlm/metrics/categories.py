@@ -1,28 +1,26 @@
-"""Which images are evaluated, and in which categories they count."""
+"""Reads the categories of test images: one list per category, or the images' top-level folders."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images, visible_lists
-from clrernetlm.core.lane import label_path
 
 FOLDERS = "folders"  # in place of a folder of category lists: the top-level folders of the images
 
 
 def category_name(path: Path) -> str:
-    """`test0_normal.txt` -> `normal`; other names: the stem."""
+    """Derive the category of a list: `test0_normal.txt` -> `normal`; for other names the stem."""
     return re.sub(r"^test\d+_", "", path.stem)
 
 
 def read_categories(folder: PathLike, root: PathLike | None = None) -> dict[str, list[str]]:
-    """Category name -> its images, for every `*.txt` of a folder, ordered as CULane numbers them.
+    """Read {category: its images} from every `*.txt` of a folder, in the order of CULane's numbers.
 
-    Raises UserError when there is none, or when two files have the same name of category.
+    Raises UserError if there is none, or if two files have the same category.
     """
 
     def order(path: Path) -> tuple[int, str]:
@@ -42,14 +40,9 @@ def read_categories(folder: PathLike, root: PathLike | None = None) -> dict[str,
 
 
 def folder_categories(list_file: PathLike, root: PathLike | None = None) -> dict[str, list[str]]:
-    """Top-level folder -> its images, in the order of the list; images outside of any folder are in `.`."""
+    """Group the images of a list as {top-level folder: its images}, in the order of the list; `.` for no folder."""
     categories: dict[str, list[str]] = {}
     for image in read_images(list_file, root):
         folder, slash, _ = image.partition("/")
         categories.setdefault(folder if slash else ".", []).append(image)
     return categories
-
-
-def lines_file(folder: PathLike, image: str) -> str:
-    """Where the lanes of an image are: `folder/<image path without its extension>.lines.txt`."""
-    return os.path.join(folder, label_path(image.lstrip("/")))

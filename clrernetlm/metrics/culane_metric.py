@@ -1,6 +1,6 @@
-"""IoU of lanes drawn as thick lines, and which prediction is which lane: the CULane metric in both its readings.
+"""The CULane metric in both its implementations: IoU of lanes drawn as thick lines, and the matching of lanes.
 
-`clrernet` is the reading behind the published CLRerNet numbers, `official` that of the data set's own tool:
+`clrernet` is the implementation behind the published CLRerNet numbers, `official` that of the data set's own tool:
 
 |                     | clrernet                                  | official                                    |
 |---------------------|-------------------------------------------|---------------------------------------------|
@@ -36,13 +36,13 @@ def lane_ious(
     width: int = 30,
     image_size: tuple[int, int] = (1640, 590),
 ) -> Float64Array:
-    """Lanes as (n, 2) x, y in pixels of `image_size` -> (n_pred, n_gt) float64 IoU of the lanes drawn `width` wide.
+    """Compute the IoU of lanes (n, 2) x, y in pixels of `image_size`, drawn `width` pixels wide -> (n_pred, n_gt).
 
     With `semantics="clrernet"` lanes of fewer than two points are left out: the matrix has rows and columns for the
     others only, in their order. With `"official"` every lane has its row or column.
 
-    Raises UserError for a lane that is not an (n, 2) array of finite numbers, and for settings that make no sense.
-    Exact to the bit for both published tools (drawing as in OpenCV 4.10 to 4.12).
+    Raises UserError for a lane that is not an (n, 2) array of finite numbers, and for settings out of range. Equal to
+    both published tools in every bit (drawing as in OpenCV 4.10 to 4.12).
     """
     check_settings(semantics, width, image_size)
     require_sequence(pred, "pred", "lanes")
@@ -63,18 +63,18 @@ def ious_of_points(
     width: int,
     image_size: tuple[int, int],
 ) -> Float64Array:
-    """`lane_ious` without checks: lane i is points[stops[i]:stops[i + 1]], predictions first, then labels."""
-    from clrernetlm.metrics import overlap  # numba takes a moment to import; only comparing lanes needs it
+    """Compute `lane_ious` without checks; lane i is points[stops[i]:stops[i + 1]], predictions first, then labels."""
+    from clrernetlm.metrics import overlap  # here, because numba is slow to import
 
-    pen = overlap.pen_of_width(int(width))
+    line = overlap.line_stencils(int(width))
     size = (int(image_size[0]), int(image_size[1]))
-    return overlap.image_ious(points, stops, predictions, semantics == "official", pen, size)
+    return overlap.image_ious(points, stops, predictions, semantics == "official", line, size)
 
 
 def match_lanes(ious: Float64Array, semantics: Semantics = "clrernet") -> tuple[Int64Array, Int64Array]:
-    """(n_pred, n_gt) IoU -> rows, columns of the one-to-one matching with the largest sum of IoU.
+    """Match lanes one to one with the largest sum of IoU, (n_pred, n_gt) -> rows and columns of the pairs.
 
-    A pair is a hit at a threshold when its IoU is larger. One matching serves all thresholds, as in both tools.
+    A pair is a hit at a threshold if its IoU is larger. There is one matching for all thresholds, as in both tools.
     """
     try:
         if semantics == "official":
@@ -87,7 +87,7 @@ def match_lanes(ious: Float64Array, semantics: Semantics = "clrernet") -> tuple[
 
 
 def check_settings(semantics: str, width: int, image_size: tuple[int, int]) -> None:
-    """Raises UserError when lanes cannot be compared with these settings."""
+    """Raise UserError for settings with which lanes cannot be compared."""
     if not isinstance(semantics, str) or semantics not in get_args(Semantics):
         raise UserError(f"semantics: {shown(semantics)} is unknown; use {' or '.join(get_args(Semantics))}")
     require_whole_number(width, "width", 2, MAX_WIDTH)

@@ -1,4 +1,4 @@
-"""A whole data set evaluated: files in, counts out, on all cores, in one pass and in bounded memory."""
+"""Evaluates the prediction files of a data set: counts of hits, on all cores, in one pass and bounded memory."""
 
 from __future__ import annotations
 
@@ -20,56 +20,57 @@ from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_images
+from clrernetlm.core.lane import lane_file_path
 from clrernetlm.core.output_files import begins_with, check_output, read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.metrics.categories import FOLDERS, folder_categories, lines_file, read_categories
+from clrernetlm.metrics.categories import FOLDERS, folder_categories, read_categories
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.metrics.culane_metric import Semantics, check_settings, ious_of_points, match_lanes
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
-    SLACK,
+    FRAME_TOLERANCE,
     ImageSize,
     canvas_size,
     frame_scale,
-    listed_frame,
-    require_fitting_labels,
+    listed_frame_size,
+    require_labels_fit,
 )
 
-Entry = tuple[str, tuple[str, ...]]  # image, names of its categories
-CHUNK = 64  # images a worker takes at a time
+CategorisedImage = tuple[str, tuple[str, ...]]  # path of an image, names of its categories
+IMAGES_PER_CHUNK = 64  # images per task of a worker
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every worker needs to know."""
+class EvaluationJob:
+    """Settings of an evaluation, for its workers."""
 
     pred_dir: PathLike
     gt_dir: PathLike
     semantics: Semantics
     width: int
     image_size: ImageSize
-    thresholds: tuple[float, ...]  # asked for
+    thresholds: tuple[float, ...]  # requested ones
     per_image: bool
 
     @property
-    def suspicious(self) -> Float64Array:
-        """x and y that hardly any label exceeds unless its frame is larger than the canvas."""
-        return SLACK * np.array(self.image_size or (np.inf, np.inf))
+    def oversize_limit(self) -> Float64Array:
+        """Return x and y that labels hardly ever exceed unless their frame is larger than the canvas."""
+        return FRAME_TOLERANCE * np.array(self.image_size or (np.inf, np.inf))
 
     @property
-    def counted(self) -> tuple[float, ...]:
-        """All thresholds that are counted: the ones asked for and those of mF1."""
+    def counted_thresholds(self) -> tuple[float, ...]:
+        """Return the thresholds at which hits are counted: the requested ones and those of mF1."""
         return tuple(sorted({*self.thresholds, *MF1_THRESHOLDS}))
 
 
 @dataclass
 class ChunkResult:
-    """What a worker found in its images: counts of all of them and of every category."""
+    """Counts of a chunk of images, in total and by category."""
 
     total: Tally
     categories: dict[str, Tally]
-    lines: list[str]  # JSON, one per image, when asked for
+    lines: list[str]  # JSON, one per image, if requested
     missing: int  # prediction files that do not exist
 
 
@@ -91,17 +92,17 @@ def evaluate(
 ) -> EvaluationResult:
     """Compare `<pred_dir>/<image>.lines.txt` with `<gt_dir>/<image>.lines.txt` for every image of a list.
 
-    `list_file`: one image a line, first column, leading `/` or not. `categories`: a folder of such lists
-    (`test0_normal.txt`, ...), of which the images in `list_file` count; or `folders`, for the top-level folders of the
-    images. `width` in pixels of `image_size` (width, height), which takes coordinates as they are; None scales every
-    frame to 1640 pixels wide and needs the images beside their labels. `workers`: processes, 0 = one per core.
-    `per_image`: a JSON-lines file with the counts, hits and IoUs of every image, in the order of the list. `shard`:
-    only its images of the list count, if any; the results of all shards add up to that of the list. `overwrite` allows
-    `per_image` to replace such a file of an earlier run.
+    `list_file`: one image per line, first column, with or without leading `/`. `categories`: a folder of such lists
+    (`test0_normal.txt`, ...), of which the images in `list_file` are counted; or `folders`, for the top-level folders
+    of the images. `width`: pixels of `image_size` (width, height), in which coordinates are taken unchanged; with None
+    every frame is scaled to a width of 1640 pixels, and the images must lie beside their labels. `workers`: processes,
+    0 = one per core. `per_image`: a JSON-lines file for the counts, hits and IoUs of every image, in the order of the
+    list. `shard`: the part of the list to evaluate; the results of all shards add up to that of the list. `overwrite`
+    allows replacing a `per_image` file of an earlier run.
 
-    A missing prediction file means no lanes; the result counts them. Raises UserError when all are missing, for a
+    A missing prediction file means no lanes, and is counted in the result. Raises UserError if all are missing, for a
     missing label file, for a malformed file (naming the line), for labels beyond `image_size`, for an empty list and
-    for settings that make no sense.
+    for settings out of range.
     """
     check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
     require_sequence(thresholds, "thresholds", "IoU thresholds")
@@ -120,10 +121,10 @@ def evaluate(
             raise UserError(f"{folder}: no such folder of {name}; check the path")
     if per_image is not None:
         check_output(per_image, "a per-image file", is_per_image, parameter="per_image", overwrite=overwrite)
-    job = Job(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
+    job = EvaluationJob(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
     names = _categories(categories, list_file, gt_dir)
-    total = Tally(job.counted)
-    by_category = {name: Tally(job.counted) for name in names}
+    total = Tally(job.counted_thresholds)
+    by_category = {name: Tally(job.counted_thresholds) for name in names}
     entries = _entries(list_file, names, gt_dir)
     chunks = _chunks(entries if shard is None else shard.pick(entries))
     with replacing(per_image) if per_image is not None else nullcontext() as temporary:
@@ -138,7 +139,7 @@ def evaluate(
         if total.images == 0 and next(read_images(list_file), None) is None:
             raise UserError(f"{list_file}: no images; expected one image path a line")
         if shard is None and missing == total.images:
-            example = lines_file(pred_dir, next(read_images(list_file, gt_dir)))
+            example = lane_file_path(pred_dir, next(read_images(list_file, gt_dir)))
             raise UserError(
                 f"{pred_dir}: 0 of {total.images:,} prediction files found, among them {example}; check the folder and "
                 f"the paths in {list_file}"
@@ -155,7 +156,7 @@ def _categories(categories: PathLike | None, list_file: PathLike, root: PathLike
     return read_categories(categories, root)
 
 
-def _entries(list_file: PathLike, categories: dict[str, list[str]], root: PathLike) -> Iterator[Entry]:
+def _entries(list_file: PathLike, categories: dict[str, list[str]], root: PathLike) -> Iterator[CategorisedImage]:
     members: dict[str, tuple[str, ...]] = {}
     for name, images in categories.items():
         for image in images:
@@ -164,16 +165,16 @@ def _entries(list_file: PathLike, categories: dict[str, list[str]], root: PathLi
         yield image, members.get(image, ())
 
 
-def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def _chunks(entries: Iterable[CategorisedImage]) -> Iterator[list[CategorisedImage]]:
     iterator = iter(entries)
-    while chunk := list(islice(iterator, CHUNK)):
+    while chunk := list(islice(iterator, IMAGES_PER_CHUNK)):
         yield chunk
 
 
-def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[ChunkResult]:
-    """Results of the chunks in order; few of them are on their way at any time."""
+def _run(job: EvaluationJob, chunks: Iterator[list[CategorisedImage]], workers: int) -> Iterator[ChunkResult]:
+    """Evaluate the chunks in order, with few of them in memory at any time."""
     first = list(islice(chunks, 2))
-    if workers == 1 or len(first) < 2:  # not worth a process
+    if workers == 1 or len(first) < 2:  # starting processes would take longer
         for chunk in (*first, *chunks):
             yield evaluate_chunk(job, chunk)
         return
@@ -182,7 +183,7 @@ def _run(job: Job, chunks: Iterator[list[Entry]], workers: int) -> Iterator[Chun
 
 
 def is_per_image(path: Path) -> bool:
-    """Whether a file is a per-image file of `evaluate`."""
+    """Check whether a file is a per-image file of `evaluate`."""
     return begins_with('{"path": "/')(path) and b'"tp": {' in read_head(path)
 
 
@@ -201,15 +202,15 @@ def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResu
             yield result
 
 
-def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
-    """Tallies of a few images (image, categories); runs in a worker."""
-    counted = job.counted
+def evaluate_chunk(job: EvaluationJob, entries: list[CategorisedImage]) -> ChunkResult:
+    """Count the hits of a chunk of images (image, categories); runs in a worker."""
+    counted_thresholds = job.counted_thresholds
     matches: dict[str, list[Float64Array]] = {"": []}
     sizes: dict[str, list[int]] = {"": [0, 0, 0]}  # predictions, labels, images
     lines, missing = [], 0
     for image, categories in entries:
         ious = image_ious(job, image)
-        missing += ious.shape[0] == 0 and not os.path.exists(lines_file(job.pred_dir, image))
+        missing += ious.shape[0] == 0 and not os.path.exists(lane_file_path(job.pred_dir, image))
         rows, columns = match_lanes(ious, job.semantics)
         matched = ious[rows, columns]
         for name in ("", *categories):
@@ -222,27 +223,27 @@ def evaluate_chunk(job: Job, entries: list[Entry]) -> ChunkResult:
             lines.append(json.dumps(_image_line(image, ious, rows, matched, job.thresholds)) + "\n")
     tallies = {}
     for name, found in matches.items():
-        tallies[name] = Tally(counted)
+        tallies[name] = Tally(counted_thresholds)
         tallies[name].count(np.concatenate([np.zeros(0), *found]), *sizes[name])
     return ChunkResult(tallies.pop(""), tallies, lines, missing)
 
 
-def image_ious(job: Job, image: str) -> Float64Array:
-    """(n_pred, n_gt) IoU of one image's files."""
-    from clrernetlm.metrics.lane_files import read_points
+def image_ious(job: EvaluationJob, image: str) -> Float64Array:
+    """Compute the (n_pred, n_gt) IoU of one image's files."""
+    from clrernetlm.core.lane_files import read_lane_points
 
-    label_file = lines_file(job.gt_dir, image)
-    predicted, stops = read_points(lines_file(job.pred_dir, image), missing_is_empty=True)
-    labelled, label_stops = read_points(label_file)
+    label_file = lane_file_path(job.gt_dir, image)
+    predicted, stops = read_lane_points(lane_file_path(job.pred_dir, image), missing_is_empty=True)
+    labelled, label_stops = read_lane_points(label_file)
     points = np.concatenate((predicted, labelled))
     stops = np.concatenate((stops, label_stops[1:] + len(predicted)))
     predictions = len(stops) - len(label_stops)
     size = job.image_size
-    if size is not None and (labelled > job.suspicious).any():  # rarely; the slow look at every lane decides
+    if size is not None and (labelled > job.oversize_limit).any():  # rare, so that the exact check may be slow
         lanes = np.split(labelled, label_stops[1:-1])
-        require_fitting_labels(size, job.gt_dir, image, lanes)
+        require_labels_fit(size, job.gt_dir, image, lanes)
     if size is None:
-        frame = listed_frame(job.gt_dir, image)
+        frame = listed_frame_size(job.gt_dir, image)
         points, size = points * frame_scale(None, frame), canvas_size(None, frame)
     return ious_of_points(points, stops, predictions, job.semantics, job.width, size)
 

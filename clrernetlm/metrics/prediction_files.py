@@ -1,4 +1,4 @@
-"""A model's predictions on disk: `.lines.txt` per image for the metric, `predictions.jsonl` with the scores."""
+"""Reads and writes predictions: a `.lines.txt` per image for the metric, `predictions.jsonl` with the scores."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ import numpy as np
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.lane import Lane, format_lines
+from clrernetlm.core.lane import Lane, format_lines, lane_file_path
 from clrernetlm.core.output_files import ResultFolder
-from clrernetlm.core.text_files import bounded_lines, text_encoding
-from clrernetlm.metrics.categories import lines_file
+from clrernetlm.core.text_files import read_bounded_lines, text_encoding
 
 PREDICTIONS_FILE = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's lanes; `path` as in the image list, without the leading `/`."""
+    """The predicted lanes of an image; `path` as in the image list, without the leading `/`."""
 
     path: str
     lanes: list[Lane]
 
 
 class PredictionWriter:
-    """Context manager that writes predictions as they come, holding one image at a time.
+    """Context manager that writes predictions image by image, with one image in memory.
 
     `write(path, lanes)` makes `<folder>/<path without extension>.lines.txt`, and a line of
     `<folder>/predictions.jsonl`: `{"path": "/a/b.jpg", "lanes": [{"score": s, "points": [[x, y], ...]}, ...]}`, points
     in frame pixels with the same five digits as the text file. The JSON-lines file appears when the block ends without
-    an error. `min_score`: lanes below it are in the JSON-lines file only (what a confidence sweep needs).
+    an error. `min_score`: lanes below it are written to the JSON-lines file only (for confidence sweeps).
 
-    `source` says what made the predictions (a model and a list). Predictions of the same source that are in the folder
-    already are replaced, others only with `overwrite`, and any other file never: see `ResultFolder`.
+    `source` describes the origin of the predictions (a model and a list). Predictions of the same source that are
+    already in the folder are replaced, others only with `overwrite`, and any other file never: see `ResultFolder`.
     """
 
     def __init__(self, folder: PathLike, min_score: float = 0.0, *, source: str = "", overwrite: bool = False) -> None:
@@ -47,12 +46,12 @@ class PredictionWriter:
         self.min_score = min_score
         self.source = source
         self._results = ResultFolder(folder, overwrite=overwrite, parameter="folder")
-        self._images: dict[str, str] = {}  # file of lanes -> image that it belongs to
+        self._images: dict[str, str] = {}  # lane file -> its image
         self._stack = ExitStack()
 
     @property
     def predictions_file(self) -> Path:
-        """The JSON-lines file."""
+        """Path of the JSON-lines file."""
         return self.folder / PREDICTIONS_FILE
 
     def __enter__(self) -> PredictionWriter:
@@ -68,39 +67,41 @@ class PredictionWriter:
         self._stack.__exit__(kind, error, trace)
 
     def write(self, path: str, lanes: Sequence[Lane]) -> None:
-        """Write one image's lanes.
+        """Write the lanes of an image.
 
-        Raises UserError when the path would leave the folder, when another image has the same file of lanes, and when
-        that file exists and may not be replaced.
+        Raises UserError if the path would leave the folder, if another image has the same lane file, and if that file
+        exists and must not be replaced.
         """
         image = path.lstrip("/")
         if ".." in Path(image).parts:
             raise UserError(f"{path}: an image path with `..` would be written outside {self.folder}; use a plain path")
-        name = lines_name(image)
+        name = lane_file_name(image)
         other = self._images.setdefault(name, image)
         if other != image:
-            raise shared_lines(other, image)
+            raise duplicate_lane_file(other, image)
         text = format_lines([lane for lane in lanes if lane.score >= self.min_score])
         self._results.write_bytes(name, text.encode("ascii"), self.source)
         rows = [{"score": float(lane.score), "points": np.round(lane.points, 5).tolist()} for lane in lanes]
         self._lines.write(json.dumps({"path": "/" + image, "lanes": rows}) + "\n")
 
 
-def lines_name(image: str) -> str:
-    """Path of an image's predictions inside their folder."""
-    return lines_file("", image)
+def lane_file_name(image: str) -> str:
+    """Name the lane file of an image, relative to the folder of predictions."""
+    return lane_file_path("", image)
 
 
-def shared_lines(first: str, second: str) -> UserError:
-    """The error for two images whose predictions would be one file: `a.jpg` and `a.png` of one folder."""
-    return UserError(f"/{second}: its predictions would overwrite those of /{first}, {lines_name(second)}; rename one")
+def duplicate_lane_file(first: str, second: str) -> UserError:
+    """Build the error for two images with the same lane file, such as `a.jpg` and `a.png` of one folder."""
+    return UserError(
+        f"/{second}: its predictions would overwrite those of /{first}, {lane_file_name(second)}; rename one"
+    )
 
 
 def read_predictions(path: PathLike) -> Iterator[Prediction]:
-    """Predictions of a JSON-lines file, one image at a time. Raises UserError naming file and line."""
+    """Read the predictions of a JSON-lines file, image by image. Raises UserError naming file and line."""
     try:
         with open(path, encoding=text_encoding(path)) as lines:
-            for number, line in enumerate(bounded_lines(lines, path), start=1):
+            for number, line in enumerate(read_bounded_lines(lines, path), start=1):
                 if line.strip():
                     yield _parse(line, f"{path}, line {number}")
     except (OSError, UnicodeDecodeError) as error:
@@ -108,7 +109,7 @@ def read_predictions(path: PathLike) -> Iterator[Prediction]:
 
 
 def listed_path(path: object) -> str:
-    """The path of an image in a row of JSON, without the leading `/`; raises ValueError for what names no file."""
+    """Check the path of an image in a row of JSON, and strip its leading `/`; raises ValueError for other values."""
     if not isinstance(path, str) or "\0" in path:
         raise ValueError(path)
     return path.lstrip("/")

@@ -1,10 +1,10 @@
-"""Thick lines, pixel for pixel as OpenCV 4.10 to 4.12 draws them, whatever OpenCV is installed.
+"""Draws thick lines, pixel for pixel as OpenCV 4.10 to 4.12, independent of the installed OpenCV.
 
-A segment of width `width` between two whole pixels is three things in OpenCV: the filled quadrilateral around it, the
-outline of that quadrilateral, and a disc on either end. Geometry is in 16.16 fixed point (`ONE` is one pixel). Only the
-outline depends on the image's border: its four lines are clipped first and drawn with the slope of what is left.
+OpenCV draws a segment of width `width` between two whole pixels as the filled quadrilateral around it, the outline of
+that quadrilateral, and a disc on either end. Geometry is in 16.16 fixed point (`ONE` is one pixel). Only the outline
+depends on the image's border: its four lines are clipped first and drawn with the slope of the clipped line.
 
-Everything is produced as runs (row, first column, last column) inside the image.
+All results are runs (row, first column, last column) inside the image.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ HALF = ONE >> 1
 
 @kernel
 def disc_radius(width: int) -> int:
-    """Radius in pixels of the discs on the ends of a line."""
+    """Compute the radius in pixels of the discs on the ends of a line."""
     return ((width << (SHIFT - 1)) + HALF) >> SHIFT
 
 
 @kernel
 def disc_profile(radius: int) -> Int64Array:
-    """(2 * radius + 1,) half width of a disc on each of its rows, by the midpoint circle algorithm."""
+    """Compute the half width of a disc on each of its rows, (2 * radius + 1,), by the midpoint circle algorithm."""
     profile = np.zeros(2 * radius + 1, np.int64)
     x, y, error, plus, minus = radius, 0, 0, 1, 2 * radius - 1
     while x >= y:
@@ -49,20 +49,20 @@ def disc_profile(radius: int) -> Int64Array:
 
 @kernel
 def run_capacity(radius: int, size: Size) -> int:
-    """How many runs one segment can have at most: two discs, a fill and four outlines."""
+    """Bound the number of runs of a segment: two discs, a fill and four outlines."""
     return 2 * (2 * radius + 1) + size[1] + 4 * (max(size[0], size[1]) + 3)
 
 
 @kernel
 def _quotient(a: int, b: int) -> int:
-    """Integer division that rounds towards zero."""
+    """Divide integers, rounding towards zero."""
     q = abs(a) // abs(b)
     return q if (a < 0) == (b < 0) else -q
 
 
 @kernel
 def _add_run(runs: Int64Array, count: int, row: int, left: int, right: int, size: Size) -> int:
-    """Append a run cut to the image's columns; `row` is inside. Returns the new count."""
+    """Append a run clipped to the image's columns; `row` is inside. Returns the new count."""
     left, right = max(left, 0), min(right, size[0] - 1)
     if left > right:
         return count
@@ -81,10 +81,10 @@ def _add_disc(runs: Int64Array, count: int, x: int, y: int, profile: Int64Array,
 
 @kernel
 def _next_edge(corners: Int64Array, corner: int, way: int, row: int, edges_left: int) -> tuple[int, int, int, int, int]:
-    """First edge from `corner` on, going `way` corners further each time, that ends below `row`.
+    """Find the first edge from `corner` on, in steps of `way` corners, that ends below `row`.
 
-    Returns (corner it leaves, row it ends on, x there it starts from, its step in x per row, edges left); -1 edges
-    left: there is none.
+    Returns (the corner at its end, the row of that end, x of its start, its step in x per row, edges left); -1 edges
+    left if there is none.
     """
     while edges_left > 0:
         edges_left -= 1
@@ -100,9 +100,9 @@ def _next_edge(corners: Int64Array, corner: int, way: int, row: int, edges_left:
 
 @kernel
 def _add_fill(runs: Int64Array, count: int, corners: Int64Array, size: Size) -> int:
-    """The inside of a convex quadrilateral, corners (4, 2) in fixed point, in order around it.
+    """Append the inside of a convex quadrilateral, corners (4, 2) in fixed point, in order around it.
 
-    Two walkers leave the topmost corner, one each way round, and advance by a constant step in x per row.
+    Its two sides are followed from the topmost corner downwards, each by a constant step in x per row.
     """
     top_corner = 0
     lowest = corners[0, 1]
@@ -127,7 +127,7 @@ def _add_fill(runs: Int64Array, count: int, corners: Int64Array, size: Size) -> 
         if row >= 0:
             left, right = min(x_a, x_b), max(x_a, x_b)
             count = _add_run(runs, count, row, (left + HALF) >> SHIFT, (right + HALF) >> SHIFT, size)
-        else:  # above the image: straight to the next corner, or to row 0
+        else:  # above the image: skip to the next corner, or to row 0
             rows = min(until_a, until_b, 0) - row
         x_a += step_a * rows
         x_b += step_b * rows
@@ -137,15 +137,15 @@ def _add_fill(runs: Int64Array, count: int, corners: Int64Array, size: Size) -> 
 
 @kernel
 def _outside(x: int, y: int, right: int, bottom: int) -> int:
-    """Bits: 1 left of, 2 right of, 4 above, 8 below the image."""
+    """Compute Cohen-Sutherland's outcode: bits 1 left of, 2 right of, 4 above, 8 below the image."""
     return (x < 0) + (x > right) * 2 + (y < 0) * 4 + (y > bottom) * 8
 
 
 @kernel
 def _clip(x0: int, y0: int, x1: int, y1: int, right: int, bottom: int) -> tuple[bool, int, int, int, int]:
-    """Cut a line to 0..right, 0..bottom, fixed point: (anything left, x0, y0, x1, y1).
+    """Clip a line to 0..right, 0..bottom in fixed point: (whether any of it is inside, x0, y0, x1, y1).
 
-    Cohen-Sutherland, rows before columns. The far end is cut along the line that the near end's cut has left.
+    Cohen-Sutherland, rows before columns. The second end is clipped along the line as the first clip left it.
     """
     code0, code1 = _outside(x0, y0, right, bottom), _outside(x1, y1, right, bottom)
     if not code0 | code1 or code0 & code1:
@@ -171,13 +171,13 @@ def _clip(x0: int, y0: int, x1: int, y1: int, right: int, bottom: int) -> tuple[
 
 @kernel
 def _add_outline(runs: Int64Array, count: int, x0: int, y0: int, x1: int, y1: int, size: Size) -> int:
-    """A one-pixel line between two fixed-point places: one pixel per column when it is flat, per row when steep."""
+    """Append a one-pixel line between two fixed-point positions: one pixel per column if flat, per row if steep."""
     visible, x0, y0, x1, y1 = _clip(x0, y0, x1, y1, (size[0] << SHIFT) - 1, (size[1] << SHIFT) - 1)
     if not visible:
         return count
     flat = abs(x1 - x0) > abs(y1 - y0)
     start, start_across, end, end_across = (x0, y0, x1, y1) if flat else (y0, x0, y1, x1)
-    if end < start:  # walk towards larger coordinates
+    if end < start:  # draw towards larger coordinates
         start, start_across, end, end_across = end, end_across, start, start_across
     step = _quotient((end_across - start_across) << SHIFT, (end - start) | 1)
     steps = (end - start) >> SHIFT
@@ -196,9 +196,9 @@ def _add_outline(runs: Int64Array, count: int, x0: int, y0: int, x1: int, y1: in
 def segment_runs(
     runs: Int64Array, x0: int, y0: int, x1: int, y1: int, width: int, profile: Int64Array, size: Size
 ) -> int:
-    """Fill `runs` (n, 3) with row, first column, last column of everything one segment draws; returns how many.
+    """Fill `runs` (n, 3) with row, first column, last column of all pixels of one segment; returns their number.
 
-    `x0, y0, x1, y1` are whole pixels. The fill comes first: it touches the discs, and those touch the outline.
+    `x0, y0, x1, y1` are whole pixels. In this order, fill, discs, outline, every run touches earlier ones.
     """
     reach = len(profile) // 2 + 1
     if max(x0, x1) + reach < 0 or min(x0, x1) - reach >= size[0]:

@@ -1,7 +1,7 @@
-"""The two curves that are drawn through a lane's points before lanes are compared.
+"""Interpolates the points of lanes by the curves of both metric implementations before lanes are drawn.
 
-Both are written out instead of called from a library because the `clrernet` reading truncates the curve to whole
-pixels: a difference in the last bit moves a vertical lane by one pixel.
+Both curves are written out instead of called from a library, because `clrernet` truncates the curve to whole pixels,
+where a difference in the last bit moves a vertical lane by one pixel.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from clrernetlm.core.arrays import Float32Array, Float64Array
 from clrernetlm.core.numba_jit import kernel
 
-POINT_LIMIT = float(1 << 30)  # coordinates are clamped to it, so that squares and fixed point cannot overflow
+POINT_LIMIT = float(1 << 30)  # limit of coordinates, so that squares and fixed point cannot overflow
 
 
 @kernel
 def distinct_points(points: Float64Array) -> Float64Array:
-    """(n, 2) -> (m, 2): points that do not lead on from the one before them removed, but never below min(n, 2) points.
+    """Remove points that repeat their predecessor, (n, 2) -> (m, 2); at least min(n, 2) points are left.
 
-    A point leads on when it adds to the distance travelled in float64, which is what both curves divide by.
+    A point is kept if it adds to the arc length in float64, by which both curves divide.
     """
     kept = np.empty_like(points)
     count = 0
@@ -44,7 +44,7 @@ def distinct_points(points: Float64Array) -> Float64Array:
 
 @kernel
 def _basis(knots: Float64Array, degree: int, span: int, u: float, values: Float64Array) -> None:
-    """The degree + 1 B-splines that are not zero at `u` in knots[span] <= u < knots[span + 1] (de Boor's recursion)."""
+    """Evaluate the degree + 1 B-splines that are not zero at `u`, knots[span] <= u < knots[span + 1] (de Boor)."""
     previous = np.empty(4)
     values[0] = 1.0
     for order in range(1, degree + 1):
@@ -61,7 +61,7 @@ def _basis(knots: Float64Array, degree: int, span: int, u: float, values: Float6
 
 @kernel
 def _cubic_basis(knots: Float64Array, span: int, u: float) -> tuple[float, float, float, float]:
-    """`_basis` of degree 3 with the loops written out, as four numbers: most of a lane's time is spent here."""
+    """Evaluate `_basis` of degree 3 with unrolled loops, which takes most of a lane's time."""
     l2, l1, l0 = knots[span - 2], knots[span - 1], knots[span]
     r0, r1, r2 = knots[span + 1], knots[span + 2], knots[span + 3]
     first = 1.0 / (r0 - l0)
@@ -79,7 +79,7 @@ def _cubic_basis(knots: Float64Array, span: int, u: float) -> tuple[float, float
 
 @kernel
 def _chord_parameters(points: Float64Array) -> Float64Array:
-    """(n, 2) -> (n,): distance travelled along the points, as a fraction of the whole."""
+    """Compute the arc length up to each point, (n, 2) -> (n,), as a fraction of the total."""
     u = np.zeros(len(points))
     for i in range(1, len(points)):
         dx = points[i, 0] - points[i - 1, 0]
@@ -94,7 +94,7 @@ def _chord_parameters(points: Float64Array) -> Float64Array:
 
 @kernel
 def _interpolation_knots(u: Float64Array, degree: int) -> Float64Array:
-    """Knots of the interpolating spline: the data's parameters, or their middles for an even degree."""
+    """Compute the knots of the interpolating spline: the data's parameters, or their midpoints for an even degree."""
     count = len(u)
     knots = np.empty(count + degree + 1)
     knots[: degree + 1] = u[0]
@@ -161,10 +161,10 @@ def _interpolation_coefficients(
 
 @kernel
 def parametric_curve(points: Float64Array, samples: int) -> Float64Array:
-    """(n, 2) -> ((n - 1) * samples + 1, 2): interpolating B-spline of degree min(3, n - 1) over chord length.
+    """Interpolate by a B-spline of degree min(3, n - 1) over chord length, (n, 2) -> ((n - 1) * samples + 1, 2).
 
-    Evaluated at uniform parameters. Points must differ from their neighbours, n >= 2; two equal points stay as they
-    are.
+    Evaluated at uniform parameters. Points must differ from their neighbours, n >= 2; two equal points are returned
+    unchanged.
     """
     if len(points) == 2 and points[0, 0] == points[1, 0] and points[0, 1] == points[1, 1]:
         return points.copy()
@@ -205,7 +205,7 @@ def parametric_curve(points: Float64Array, samples: int) -> Float64Array:
 
 @kernel
 def _natural_moments(values: Float32Array, h: Float64Array) -> Float64Array:
-    """Second derivatives at the knots of the natural cubic spline through `values` (n,), `h` (n - 1,) apart."""
+    """Compute second derivatives at the knots of the natural cubic spline through `values` (n,), `h` (n - 1,) apart."""
     count = len(values)
     moments = np.zeros(count)
     upper = np.empty(count - 2)
@@ -226,10 +226,10 @@ def _natural_moments(values: Float32Array, h: Float64Array) -> Float64Array:
 
 @kernel
 def natural_curve(points: Float64Array, samples: int) -> Float64Array:
-    """(n, 2) float64 -> ((n - 1) * samples + 1, 2): natural cubic spline over chord length, in float32 precision.
+    """Interpolate by a natural cubic spline over chord length in float32, (n, 2) -> ((n - 1) * samples + 1, 2) float64.
 
-    Every segment is cut into `samples` equal steps of chord length, the last point is added as it is. Two points stay
-    two points. Points must differ from their neighbours, n >= 2.
+    Every segment is sampled in `samples` equal steps of chord length; the last point is added. Two points are returned
+    without interpolation. Points must differ from their neighbours, n >= 2.
     """
     single = points.astype(np.float32)
     count = len(points)

@@ -1,4 +1,4 @@
-"""Which confidence threshold is best: F1 over the threshold, and the precision-recall curve."""
+"""Sweeps the confidence threshold: F1 at every threshold, the best one, and the precision-recall curve."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane import lane_file_path, read_lines
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.counts import scores as scores_of
 from clrernetlm.metrics.culane_metric import Semantics, check_settings, lane_ious, match_lanes
 from clrernetlm.metrics.frame_scale import (
@@ -23,8 +22,8 @@ from clrernetlm.metrics.frame_scale import (
     ImageSize,
     canvas_size,
     frame_scale,
-    listed_frame,
-    require_fitting_labels,
+    listed_frame_size,
+    require_labels_fit,
 )
 from clrernetlm.metrics.prediction_files import read_predictions
 
@@ -43,22 +42,22 @@ class Sweep:
     fn: Int64Array
 
     def __add__(self, other: Sweep) -> Sweep:
-        """The counts of both, for other images swept in the same way."""
+        """Add the counts of a sweep of other images with the same settings."""
         return replace(self, tp=self.tp + other.tp, fp=self.fp + other.fp, fn=self.fn + other.fn)
 
     def points(self) -> list[dict[str, Any]]:
-        """confidence, tp, fp, fn, precision, recall, f1 per confidence threshold: both curves."""
+        """Compute confidence, tp, fp, fn, precision, recall, f1 per confidence threshold: both curves."""
         return [
             {"confidence": confidence, **scores_of(int(tp), int(fp), int(fn))}
             for confidence, tp, fp, fn in zip(self.confidences, self.tp, self.fp, self.fn, strict=True)
         ]
 
     def best(self) -> dict[str, Any]:
-        """The point with the highest F1; of equal ones the lowest confidence."""
+        """Find the point with the highest F1; of equal ones that with the lowest confidence."""
         return max(self.points(), key=lambda point: point["f1"])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON: the IoU threshold, the best point and all points."""
+        """Convert to JSON: the IoU threshold, the best point and all points."""
         return {"iou_threshold": self.iou_threshold, "best": self.best(), "points": self.points()}
 
 
@@ -68,10 +67,10 @@ def sweep_confidence(
     confidences: Sequence[float] = CONFIDENCES,
     semantics: Semantics = "clrernet",
 ) -> Sweep:
-    """(n_pred,) scores and (n_pred, n_gt) IoU per image, streamed -> exact counts at every confidence threshold.
+    """Count hits at every confidence threshold, from streamed (n_pred,) scores and (n_pred, n_gt) IoU per image.
 
-    At every threshold the predictions that are left are matched anew, as evaluating their files would. An image's
-    counts only change where a prediction drops out, so it is matched at most n_pred times, whatever the grid.
+    Exact: at every threshold the remaining predictions are matched anew, as in an evaluation of their files. The counts
+    of an image only change where a prediction drops out, so that it is matched at most n_pred times, for any grid.
     """
     require_sequence(confidences, "confidences", "confidence thresholds")
     for confidence in confidences:
@@ -82,7 +81,7 @@ def sweep_confidence(
     labels = 0
     for scores, ious in images:
         labels += ious.shape[1]
-        # Threshold i keeps the predictions from rank first[i] on, ranked by score from below.
+        # At threshold i the predictions from rank first[i] on remain, ranked by ascending score.
         ranked = np.sort(scores)
         first = np.searchsorted(ranked, grid, side="left")
         predictions += len(scores) - first
@@ -104,12 +103,11 @@ def scored_ious(
     image_size: ImageSize = (1640, 590),
     shard: Shard | None = None,
 ) -> Iterator[ScoredIous]:
-    """Scores and IoUs of the images of a predictions file, one at a time, against `<gt_dir>/<image>.lines.txt`.
+    """Compute scores and IoUs of the images of a predictions file, one by one, against `<gt_dir>/<image>.lines.txt`.
 
-    With `list_file` only its images count, each once, and those without a prediction count as images without predicted
-    lanes. `image_size`, and `shard` of that list, as in `evaluate`.
-    Raises UserError for a malformed or missing file, for one that has no image of the whole list, and for labels beyond
-    `image_size`.
+    With `list_file` only its images are yielded, each once, those without a prediction as images without predicted
+    lanes. `image_size`, and `shard` of that list, as in `evaluate`. Raises UserError for a malformed or missing file,
+    for one that has no image of the whole list, and for labels beyond `image_size`.
     """
     check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
     missing: set[str] | None = None
@@ -122,13 +120,13 @@ def scored_ious(
                 continue
             missing.remove(prediction.path)
         matched += 1
-        labels = read_lines(lines_file(gt_dir, prediction.path))
-        # Lanes that the reading does not count must not keep their score either.
+        labels = read_lines(lane_file_path(gt_dir, prediction.path))
+        # Lanes that the implementation leaves out must not have a score, either.
         lanes = [lane for lane in prediction.lanes if semantics == "official" or len(lane) >= 2]
-        require_fitting_labels(image_size, gt_dir, prediction.path, labels)
+        require_labels_fit(image_size, gt_dir, prediction.path, labels)
         found, size = [lane.points for lane in lanes], image_size
         if size is None:
-            frame = listed_frame(gt_dir, prediction.path)
+            frame = listed_frame_size(gt_dir, prediction.path)
             scale, size = frame_scale(None, frame), canvas_size(None, frame)
             found, labels = [points * scale for points in found], [points * scale for points in labels]
         ious = lane_ious(found, labels, semantics, width, size)
@@ -139,13 +137,13 @@ def scored_ious(
             "check both"
         )
     for image in sorted(missing or ()):
-        # Without predictions the shape alone matters, which the canvas does not change.
-        labels = read_lines(lines_file(gt_dir, image))
+        # Without predictions only the shape matters, which does not depend on the canvas.
+        labels = read_lines(lane_file_path(gt_dir, image))
         yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))
 
 
 def _first_listed(list_file: PathLike, root: PathLike, shard: Shard) -> set[str]:
-    """The images of a shard that no line before theirs names."""
+    """Find the images of a shard; an image that is listed twice is in the shard of its first line."""
     numbers: dict[str, int] = {}
     for number, image in enumerate(read_images(list_file, root)):
         numbers.setdefault(image, number)

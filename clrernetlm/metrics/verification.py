@@ -1,4 +1,4 @@
-"""How well a score tells true proposals from false ones."""
+"""Measures how well a score separates true proposals from false ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from clrernetlm.core.arrays import BoolArray, Float64Array
 from clrernetlm.metrics.culane_metric import Semantics, match_lanes
 
-LOSSES = tuple(i / 100 for i in range(101))  # shares of the true ones that a point of the curve may lose
-ALLOWED_LOSS = 0.03
+ALLOWED_LOSSES = tuple(i / 100 for i in range(101))  # shares of true proposals that may be lost, one per curve point
+BEST_ALLOWED_LOSS = 0.03  # of the point that is reported as the best
 
 
 def true_proposals(ious: Float64Array, semantics: Semantics = "clrernet", threshold: float = 0.5) -> BoolArray:
-    """(P, G) IoU of proposals and labels -> (P,) which are a lane: matched one to one, above the threshold."""
+    """Find proposals that are lanes: matched one to one with an IoU above the threshold; (P, G) IoU -> (P,) bool."""
     true = np.zeros(len(ious), bool)
     if ious.size:
         rows, columns = match_lanes(ious, semantics)
@@ -23,10 +23,10 @@ def true_proposals(ious: Float64Array, semantics: Semantics = "clrernet", thresh
     return true
 
 
-def rejection(scores: ArrayLike, true: ArrayLike, threshold: float) -> dict[str, float | None]:
-    """Shares of false proposals rejected and of true ones lost when a score below the threshold rejects.
+def rejection_rates(scores: ArrayLike, true: ArrayLike, threshold: float) -> dict[str, float | None]:
+    """Compute the shares of false proposals rejected and of true ones lost by rejecting scores below the threshold.
 
-    (N,) scores, (N,) bool. None for a share of nothing.
+    (N,) scores, (N,) bool. None without false or true proposals.
     """
     below, is_true = np.asarray(scores) < threshold, np.asarray(true, bool)
     return {
@@ -37,21 +37,23 @@ def rejection(scores: ArrayLike, true: ArrayLike, threshold: float) -> dict[str,
 
 
 def rejection_curve(scores: ArrayLike, true: ArrayLike) -> dict[str, Any]:
-    """(N,) scores, (N,) bool -> JSON: the most false ones a threshold rejects at each allowed loss of true ones.
+    """Compute, for JSON, the largest share of false proposals rejected at each allowed loss of true ones.
 
-    `curve` has a point (allowed loss, threshold, false_rejected, true_lost) per percent, `best` is the one at 3 %;
-    empty and None when there are no true or no false proposals.
+    (N,) scores, (N,) bool. `curve` has a point (allowed loss, threshold, false_rejected, true_lost) per percent, `best`
+    is the one at 3 %; empty and None if there are no true or no false proposals.
     """
     values, is_true = np.asarray(scores, np.float64), np.asarray(true, bool)
     lanes, others = np.sort(values[is_true]), np.sort(values[~is_true])
     if not len(lanes) or not len(others):
         return {"curve": [], "best": None}
-    # Everything below a threshold goes. Between two scores all thresholds do the same: the scores themselves are tried,
-    # and one above all of them.
+    # Scores below a threshold are rejected. All thresholds between two scores are equivalent, so only the scores and
+    # one threshold above all of them are tried.
     thresholds = np.append(np.unique(values), np.nextafter(values.max(), np.inf))
     lost = np.searchsorted(lanes, thresholds, side="left") / len(lanes)
     rejected = np.searchsorted(others, thresholds, side="left") / len(others)
-    best = np.searchsorted(lost, np.array(LOSSES) + 1e-12, side="right") - 1  # both shares rise with the threshold
+    best = (
+        np.searchsorted(lost, np.array(ALLOWED_LOSSES) + 1e-12, side="right") - 1
+    )  # both shares rise with the threshold
     curve = [
         {
             "allowed": allowed,
@@ -59,26 +61,26 @@ def rejection_curve(scores: ArrayLike, true: ArrayLike) -> dict[str, Any]:
             "false_rejected": float(rejected[i]),
             "true_lost": float(lost[i]),
         }
-        for allowed, i in zip(LOSSES, best, strict=True)
+        for allowed, i in zip(ALLOWED_LOSSES, best, strict=True)
     ]
-    return {"curve": curve, "best": curve[LOSSES.index(ALLOWED_LOSS)]}
+    return {"curve": curve, "best": curve[ALLOWED_LOSSES.index(BEST_ALLOWED_LOSS)]}
 
 
 def verification(
     detector: ArrayLike, lanelm: ArrayLike, true: ArrayLike, detector_threshold: float, lanelm_threshold: float
 ) -> dict[str, Any]:
-    """(N,) scores of proposals by the detector and by LaneLM, (N,) which are true -> JSON of counts and both scores.
+    """Compare, for JSON, the scores (N,) of proposals by the detector and by LaneLM, given which are true, (N,) bool.
 
-    Per score: what its own threshold rejects (`configured`), and its `rejection_curve`.
+    Holds the counts, and per score the shares at its own threshold (`configured`) and its `rejection_curve`.
     """
     is_true = np.asarray(true, bool)
-    judges = {"detector": (detector, detector_threshold), "lanelm": (lanelm, lanelm_threshold)}
+    scorers = {"detector": (detector, detector_threshold), "lanelm": (lanelm, lanelm_threshold)}
     return {
         "true": int(is_true.sum()),
         "false": int((~is_true).sum()),
         **{
-            name: {"configured": rejection(scores, is_true, threshold), **rejection_curve(scores, is_true)}
-            for name, (scores, threshold) in judges.items()
+            name: {"configured": rejection_rates(scores, is_true, threshold), **rejection_curve(scores, is_true)}
+            for name, (scores, threshold) in scorers.items()
         },
     }
 

@@ -17,7 +17,7 @@ from clrernetlm.core.files import PathLike, write_text_atomically
 from clrernetlm.core.lane import Lane, Points
 from clrernetlm.core.output_files import begins_with
 from clrernetlm.core.viewport import Image
-from clrernetlm.metrics.frame_scale import canvas_words
+from clrernetlm.metrics.frame_scale import describe_canvas
 from clrernetlm.metrics.sweep import Sweep
 from clrernetlm.reports.charts import Series, line_chart
 from clrernetlm.reports.table import category_label, has_labels, missing_words
@@ -161,7 +161,7 @@ def metric_html(result: Mapping[str, Any]) -> str:
     if missing_words(result):
         settings.append(f"{result['images']:,} images{missing_words(result)}")
     if "width" in result and "image_size" in result:
-        settings.append(f"lanes drawn {result['width']} px wide at {canvas_words(result['image_size'])}")
+        settings.append(f"lanes drawn {result['width']} px wide at {describe_canvas(result['image_size'])}")
     return f'<p class="note">{escape(", ".join(settings))}</p>' if settings else ""
 
 

@@ -13,10 +13,9 @@ import numpy as np
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import Points, read_lines
-from clrernetlm.core.text_files import bounded_lines
+from clrernetlm.core.lane import Points, lane_file_path, read_lines
+from clrernetlm.core.text_files import read_bounded_lines
 from clrernetlm.core.viewport import Image
-from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.prediction_files import listed_path
 from clrernetlm.reports.report import draw_comparison
 
@@ -45,7 +44,7 @@ def per_image_lines(per_image: PathLike, threshold: float = HIT) -> Iterator[dic
     key = f"{threshold:g}"
     try:
         with open(per_image, encoding="utf-8") as lines:
-            for text in bounded_lines(lines, per_image):
+            for text in read_bounded_lines(lines, per_image):
                 line = json.loads(text)
                 listed_path(line["path"])
                 counts = [line[name][key] for name in ("tp", "fp", "fn")]
@@ -77,8 +76,8 @@ def mistake_picture(
 ) -> tuple[str, Image]:
     """Caption and BGR picture of one line of a per-image file; arguments as in `mistake_pictures`."""
     key, path = f"{HIT:g}", line["path"].lstrip("/")
-    labels = read_lines(lines_file(gt_dir, path))
-    predicted_file = lines_file(pred_dir, path)
+    labels = read_lines(lane_file_path(gt_dir, path))
+    predicted_file = lane_file_path(pred_dir, path)
     points = read_lines(predicted_file) if os.path.exists(predicted_file) else []
     hits = line["hits"][key]
     if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out

@@ -18,7 +18,7 @@ from clrernetlm.core.lane import Lane, label_path, read_lines
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.metrics import match_lanes
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
-from clrernetlm.metrics.frame_scale import frame_ious, require_fitting_frame
+from clrernetlm.metrics.frame_scale import frame_ious, require_frame_fits
 from clrernetlm.models.clrernet.decode import prediction_points
 
 
@@ -33,7 +33,7 @@ def require_fitting_validation(config: Config) -> None:
         image = root / next(read_images(root / config.data.val_list, root), "")
         frame = image_size(image)
     if frame is not None:
-        require_fitting_frame(config.evaluation.image_size, image, frame)
+        require_frame_fits(config.evaluation.image_size, image, frame)
 
 
 class ValidationTally:
@@ -50,7 +50,7 @@ class ValidationTally:
     def add(self, lanes: Sequence[Lane], image: Path, frame: FrameSize) -> None:
         """Compare predictions with the labels beside `image`; raises UserError when those cannot be read."""
         settings = self.settings
-        require_fitting_frame(settings.image_size, image, frame)
+        require_frame_fits(settings.image_size, image, frame)
         labels = [points for points in read_lines(label_path(str(image))) if len(points) > 1]
         found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
         ious = frame_ious(settings, found, labels, frame)

@@ -15,14 +15,14 @@ import pytest
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_list import list_rows, read_image_list, read_images
-from clrernetlm.core.lane import MOST_BYTES, read_lines
+from clrernetlm.core.lane import MAX_LANE_FILE_BYTES, read_lines
+from clrernetlm.core.lane_files import read_lane_points
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import CropResize, CulaneDataset, check_data
 from clrernetlm.datasets.culane import read_labels
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.categories import folder_categories, read_categories
-from clrernetlm.metrics.lane_files import read_points
 from clrernetlm.metrics.prediction_files import read_predictions
 from tests.helpers.small_culane import write_culane
 from tests.helpers.timing import times_as_long
@@ -58,7 +58,7 @@ def test_unicode_encodings_are_read_everywhere(tmp_path: Path, encoding: str) ->
     assert [dataset.image_path(i) for i in range(2)] == names
     for read in (read_lines(label), read_labels(str(label.with_suffix("").with_suffix(".jpg"))), dataset[0]["lanes"]):
         np.testing.assert_array_equal(read, lanes)
-    np.testing.assert_array_equal(read_points(label)[0], np.concatenate(lanes))
+    np.testing.assert_array_equal(read_lane_points(label)[0], np.concatenate(lanes))
     assert check_data(tmp_path, contact_sheet=None, workers=1).problems == []
     assert list(read_images(tmp_path / "list/test.txt")) == [name[1:] for name in names]
     assert read_categories(tmp_path / "list/test_split") == {"normal": [name[1:] for name in names]}
@@ -174,10 +174,10 @@ def test_absurd_label_files_are_refused_at_once(tmp_path: Path) -> None:
     label = tmp_path / "a.lines.txt"
     for text, message in (
         ("1 2 3 4\n" * 400_000, "400000 lanes, more than 1000"),
-        ("1 " * MOST_BYTES, "larger than 8 MB"),
+        ("1 " * MAX_LANE_FILE_BYTES, "larger than 8 MB"),
     ):
         label.write_text(text)
-        for read in (read_lines, read_points, lambda path: read_labels(str(tmp_path / "a.jpg"))):
+        for read in (read_lines, read_lane_points, lambda path: read_labels(str(tmp_path / "a.jpg"))):
             refuse = partial(refused, read, label, rf"a\.lines\.txt: {message}")
             assert times_as_long(refuse, lambda: label.read_text().split()) < 10  # no number of it is read
         assert message in str(check_data(tmp_path, contact_sheet=None, workers=1).problems)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.image_headers import MOST_PIXELS, image_size
+from clrernetlm.core.image_headers import MAX_IMAGE_PIXELS, image_size
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 from clrernetlm.core.memory import peak_memory, reset_peak_memory
 from clrernetlm.core.viewport import Viewport
@@ -21,7 +21,7 @@ from clrernetlm.datasets import CropResize, CulaneDataset, check_data
 from clrernetlm.datasets.frame_difference import frame_differences
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.deploy.export.quantisation import calibration_inputs
-from clrernetlm.metrics.frame_scale import listed_frame
+from clrernetlm.metrics.frame_scale import listed_frame_size
 from clrernetlm.reports.worst_images import mistake_picture
 from tests.helpers.exif_images import SUFFIXES, encode, exif, huge, png_chunk, turn
 from tests.helpers.small_culane import frame
@@ -57,7 +57,7 @@ def test_every_reader_shows_the_same_picture(tmp_path: Path, suffix: str, orient
     assert half.shape in (expected.shape, ((size[1] + 1) // 2, (size[0] + 1) // 2, 3))
     grown = cv2.resize(half, size, interpolation=cv2.INTER_LINEAR)
     assert np.abs(grown.astype(int) - expected).mean() < 8
-    assert image_size(path) == listed_frame(tmp_path, name) == size
+    assert image_size(path) == listed_frame_size(tmp_path, name) == size
 
     (tmp_path / "list").mkdir()
     (tmp_path / "list/test.txt").write_text(f"{name}\n")
@@ -201,7 +201,7 @@ def test_sizes_that_overflow_are_refused_too(tmp_path: Path) -> None:
         path.write_bytes(huge(suffix, 0, 5))
         with pytest.raises(UserError, match="not a readable image"):
             read_image(str(path))
-    assert MOST_PIXELS >= 16320 * 12240  # the largest sensors of phones
+    assert MAX_IMAGE_PIXELS >= 16320 * 12240  # the largest sensors of phones
 
 
 @pytest.mark.parametrize("reader", READERS)

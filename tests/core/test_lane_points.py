@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.core.lane_points import bottom_first, join_lanes
+from clrernetlm.core.lane_points import bottom_first, concatenate_lanes
 from clrernetlm.datasets import PackCLRNetInputs, PackLaneLMInputs
 from tests.helpers.timing import times_as_long
 
@@ -90,7 +90,7 @@ def test_whatever_the_label_y_descends(points: list[tuple[float, float]]) -> Non
     assert len(found)
     assert (np.diff(found[:, 1]) < 0).all()
     assert {tuple(point) for point in found.tolist()} <= {tuple(point) for point in points}
-    np.testing.assert_array_equal(join_lanes([np.array(points, float)])[0], found)
+    np.testing.assert_array_equal(concatenate_lanes([np.array(points, float)])[0], found)
 
 
 def test_a_huge_lane_takes_a_look_at_each_point() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from clrernetlm.core.lane_files import read_lane_points
 from clrernetlm.core.text_files import read_utf8
-from clrernetlm.metrics.lane_files import read_points
 
 
 def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:
@@ -21,4 +21,4 @@ def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:
         assert file.read() == b"/a.jpg\n"
     with pytest.raises(OSError, match="a device"):
         read_utf8("/dev/zero", 1000)
-    assert read_points(pipe)[0].shape == (0, 2)
+    assert read_lane_points(pipe)[0].shape == (0, 2)

@@ -25,6 +25,7 @@ from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.image_list import read_image_list, read_images
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_files import read_lane_points
 from clrernetlm.core.sources import find_inputs
 from clrernetlm.core.video import Video
 from clrernetlm.core.viewport import Viewport
@@ -40,7 +41,6 @@ from clrernetlm.deploy.runtimes.open_runtime import open_runtime
 from clrernetlm.inference.predictor import Predictor
 from clrernetlm.metrics.categories import read_categories
 from clrernetlm.metrics.evaluator import evaluate
-from clrernetlm.metrics.lane_files import read_points
 from clrernetlm.metrics.prediction_files import read_predictions
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
 from clrernetlm.reports.worst_images import image_lines, mistake_pictures
@@ -165,7 +165,7 @@ def read_label(seeds: Path, folder: Path) -> None:
     path, right, listed = root / "a.lines.txt", root / "right", root / "list" / "list.txt"
 
     def alike() -> None:
-        points, stops = read_points(path)
+        points, stops = read_lane_points(path)
         lanes = read_lines(path)
         assert len(stops) == len(lanes) + 1, "two readers of labels differ"
         assert np.array_equal(points, np.concatenate([np.zeros((0, 2)), *lanes])), "two readers of labels differ"

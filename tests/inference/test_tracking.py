@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.core.lane import Lane
-from clrernetlm.inference.tracking import PATIENCE, REACH, Track, Tracks, advance, distances, match, on_rows, shown
+from clrernetlm.inference.tracking import (
+    PATIENCE,
+    REACH,
+    Track,
+    Tracks,
+    advance,
+    distances,
+    match,
+    on_rows,
+    shown,
+)
 
 FRAME = (1640, 590)
 

@@ -39,7 +39,7 @@ def test_log_passes_images_on_and_takes_the_nearest_label():
         (np.array([0.8]), np.zeros((1, 0))),  # no labels: nothing can be right
     ]
     log = ScoreLog()
-    passed = list(log.watch(images))
+    passed = list(log.record(images))
     assert [len(scores) for scores, _ in passed] == [2, 0, 1]
     figures = log.reliability()
     assert figures["lanes"] == 3

@@ -12,7 +12,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.evaluation.evaluate_files import evaluate_command
 from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
-from clrernetlm.metrics.evaluator import CHUNK
+from clrernetlm.metrics.evaluator import IMAGES_PER_CHUNK
 
 CATEGORIES = ["normal", "crowd", "hlight", "shadow", "noline", "arrow", "curve", "cross", "night"]
 LANES = "600.0 590.0 610.0 500.0 620.0 400.0\n900 590 850 400\n"
@@ -82,7 +82,7 @@ def test_mf1_is_the_mean_over_ten_thresholds(tree: Path) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """Three chunks of images with two lanes each; every third prediction lacks a lane, every fifth its file."""
-    names = [f"a/{i:04d}.jpg" for i in range(2 * CHUNK + 20)]
+    names = [f"a/{i:04d}.jpg" for i in range(2 * IMAGES_PER_CHUNK + 20)]
     for i, name in enumerate(names):
         for folder in ("gt", "pred"):
             if folder == "pred" and i % 5 == 0:
@@ -142,7 +142,7 @@ def test_a_label_less_category_counts_false_positives(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_files_are_named(small: Path, folder: str, text: str, message: str) -> None:
-    broken = small / folder / f"a/{CHUNK + 2:04d}.lines.txt"
+    broken = small / folder / f"a/{IMAGES_PER_CHUNK + 2:04d}.lines.txt"
     broken.write_text(text)
     out = small / "lines.jsonl"
     for workers in (1, 2):

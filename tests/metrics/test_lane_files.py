@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import read_lines
-from clrernetlm.metrics.lane_files import read_points
+from clrernetlm.core.lane_files import read_lane_points
 
 token = (
     st.decimals(allow_nan=False, allow_infinity=False, min_value=-99999, max_value=99999, places=5).map(str)
@@ -25,7 +25,7 @@ file_text = st.lists(st.lists(token, max_size=6).map(" ".join), max_size=5).map(
 
 
 def fast_lanes(path: Path) -> list[np.ndarray]:
-    points, stops = read_points(path)
+    points, stops = read_lane_points(path)
     return [points[start:stop] for start, stop in pairwise(stops)]
 
 
@@ -46,8 +46,8 @@ def test_same_lanes_or_same_error(tmp_path: Path, text: str, end: str) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    points, stops = read_points(tmp_path / "none.lines.txt", missing_is_empty=True)
+    points, stops = read_lane_points(tmp_path / "none.lines.txt", missing_is_empty=True)
     assert (points.shape, stops.tolist()) == ((0, 2), [0])
     for path in (tmp_path / "none.lines.txt", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
-            read_points(path)
+            read_lane_points(path)

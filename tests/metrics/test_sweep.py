@@ -9,9 +9,8 @@ import pytest
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.core.lane import Lane, lane_file_path, read_lines
 from clrernetlm.metrics import evaluate, match_lanes
-from clrernetlm.metrics.categories import lines_file
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
 
@@ -51,7 +50,7 @@ def test_equals_the_evaluator_on_written_predictions(tree: Path, tmp_path: Path)
     images = list(read_images(listed))
     with PredictionWriter(tmp_path / "pred", min_score=0.3) as writer:
         for image in images[1:]:  # one image without a prediction
-            lanes = read_lines(lines_file(tree / "pred", image))
+            lanes = read_lines(lane_file_path(tree / "pred", image))
             writer.write("/" + image, [Lane(points, float(rng.uniform(0.1, 1))) for points in lanes])
     for semantics in ("clrernet", "official"):
         rows = scored_ious(writer.predictions_file, tree / "gt", listed, semantics)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clrernetlm.metrics.verification import rejection, rejection_curve, true_proposals, verification
+from clrernetlm.metrics.verification import rejection_curve, rejection_rates, true_proposals, verification
 
 
 def test_true_proposals_are_matched_one_to_one():
@@ -19,14 +19,14 @@ def test_true_proposals_are_matched_one_to_one():
 
 def test_shares_counted_by_hand():
     scores, true = [0.1, 0.2, 0.3, 0.4, 0.9], [False, True, False, True, True]
-    assert rejection(scores, true, 0.35) == {
+    assert rejection_rates(scores, true, 0.35) == {
         "threshold": 0.35,
         "false_rejected": 1.0,
         "true_lost": pytest.approx(1 / 3),
     }
     # A score that reaches the threshold passes.
-    assert rejection(scores, true, 0.3)["false_rejected"] == 0.5
-    assert rejection([0.5], [True], 0.9) == {"threshold": 0.9, "false_rejected": None, "true_lost": 1.0}
+    assert rejection_rates(scores, true, 0.3)["false_rejected"] == 0.5
+    assert rejection_rates([0.5], [True], 0.9) == {"threshold": 0.9, "false_rejected": None, "true_lost": 1.0}
     figures = rejection_curve(scores, true)
     # Nothing lost: up to 0.2 only the first false one goes. One of three lost: both go.
     assert figures["best"] == {"allowed": 0.03, "threshold": 0.2, "false_rejected": 0.5, "true_lost": 0.0}
@@ -42,11 +42,11 @@ def test_no_threshold_beats_the_curve(proposals):
     if true.all() or not true.any():
         assert figures == {"curve": [], "best": None}
         return
-    tried = [rejection(scores, true, threshold) for threshold in (*np.arange(8) / 6, 2.0)]
+    tried = [rejection_rates(scores, true, threshold) for threshold in (*np.arange(8) / 6, 2.0)]
     for point in figures["curve"]:
         possible = [other["false_rejected"] for other in tried if other["true_lost"] <= point["allowed"] + 1e-9]
         assert point["false_rejected"] == max(possible)
-        assert point == {"allowed": point["allowed"], **rejection(scores, true, point["threshold"])}
+        assert point == {"allowed": point["allowed"], **rejection_rates(scores, true, point["threshold"])}
 
 
 def test_both_judges_side_by_side():

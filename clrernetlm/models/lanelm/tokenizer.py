@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from clrernetlm.core.argument_checks import check_arguments, require_whole_number
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane_points import SAME_ROW, join_lanes
+from clrernetlm.core.lane_points import SAME_ROW, concatenate_lanes
 
 Tokens = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -97,7 +97,7 @@ class LaneTokenizer:
         """
         from clrernetlm.core.lane_kernels import lanes_on_rows  # numba is slow to import
 
-        points, starts = join_lanes(lanes)
+        points, starts = concatenate_lanes(lanes)
         found = np.empty((len(lanes), len(self.rows)))
         lanes_on_rows(points, starts, np.ascontiguousarray(self.rows[::-1]), SAME_ROW, extend_bottom, found)
         return np.ascontiguousarray(found[:, ::-1])

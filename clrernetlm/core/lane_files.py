@@ -1,4 +1,4 @@
-"""`.lines.txt` files read fast: the same numbers and the same errors as `clrernetlm.core.lane.read_lines`."""
+"""Reads `.lines.txt` files fast, with the same numbers and errors as `clrernetlm.core.lane.read_lines`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from clrernetlm.core.arrays import ByteArray, Float64Array, Int64Array
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.lane import MOST_BYTES, read_lines, require_few_lanes
+from clrernetlm.core.lane import MAX_LANE_FILE_BYTES, read_lines, require_few_lanes
 from clrernetlm.core.numba_jit import kernel
-from clrernetlm.core.text_files import open_at_once
+from clrernetlm.core.text_files import open_without_waiting
 
 POWERS_OF_TEN = np.asarray(10.0 ** np.arange(23), np.float64)  # all exact in float64
-MANTISSA_LIMIT = 1 << 53  # up to here a whole number / a power of ten is the float64 nearest to the decimal
+MANTISSA_LIMIT = 1 << 53  # integers up to here divided by a power of ten give the float64 nearest to the decimal
 
 
 @kernel
-def _parse(text: ByteArray, powers: Float64Array) -> tuple[bool, Float64Array, Int64Array]:
-    """(bytes,) uint8 -> (understood, values (n,), values up to the end of each line (lines + 1,)).
+def _parse_decimals(text: ByteArray, powers: Float64Array) -> tuple[bool, Float64Array, Int64Array]:
+    """Parse (bytes,) uint8 -> (whether parsed, values (n,), number of values up to each line's end (lines + 1,)).
 
-    Understands plain decimals, blanks and line ends only. Everything else, right or wrong, is left to Python.
+    Parses plain decimals, blanks and line ends only. All other files, valid or not, are left to `read_lines`.
     """
     values = np.empty(len(text) // 2 + 1)
     stops = np.zeros(np.count_nonzero(text == 10) + 2, np.int64)
@@ -63,15 +63,15 @@ def _parse(text: ByteArray, powers: Float64Array) -> tuple[bool, Float64Array, I
     return True, values[:count], stops[: lines + 1]
 
 
-def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Float64Array, Int64Array]:
-    """Lanes of one file as points (n, 2) x, y and stops (lanes + 1,): lane i is points[stops[i]:stops[i + 1]].
+def read_lane_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Float64Array, Int64Array]:
+    """Read the lanes of a file as points (n, 2) x, y and stops (lanes + 1,): lane i is points[stops[i]:stops[i + 1]].
 
-    `missing_is_empty`: a file that does not exist has no lanes. Raises UserError naming file and line otherwise, as
-    `read_lines` does.
+    `missing_is_empty`: return no lanes for a file that does not exist. Raises UserError naming file and line, as
+    `read_lines`.
     """
     try:
-        with open(path, "rb", buffering=0, opener=open_at_once) as file:
-            data = file.read() if os.fstat(file.fileno()).st_size <= MOST_BYTES else None
+        with open(path, "rb", buffering=0, opener=open_without_waiting) as file:
+            data = file.read() if os.fstat(file.fileno()).st_size <= MAX_LANE_FILE_BYTES else None
     except FileNotFoundError:
         if missing_is_empty:
             return np.zeros((0, 2)), np.zeros(1, np.int64)
@@ -79,8 +79,8 @@ def read_points(path: PathLike, missing_is_empty: bool = False) -> tuple[Float64
     except (OSError, ValueError):  # a NUL byte in the name
         data = None
     if data is not None:
-        understood, values, stops = _parse(np.frombuffer(data, np.uint8), POWERS_OF_TEN)
-        if understood and not (stops & 1).any():
+        parsed, values, stops = _parse_decimals(np.frombuffer(data, np.uint8), POWERS_OF_TEN)
+        if parsed and not (stops & 1).any():
             require_few_lanes(path, len(stops) - 1)
             return values.reshape(-1, 2), stops >> 1
     lanes = read_lines(path)

@@ -1,6 +1,6 @@
 """Where lanes lie in pictures: generated labels beside real ones in TuSimple's format (JSON lines in a folder).
 
-python benchmarks/lane_geometry.py FOLDER [--count 3000] [--realism cameras course]
+python benchmarks/lane_geometry.py FOLDER [--count 3000] [--randomization cameras course]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.core.errors import UserError
-from clrernetlm.synth import CATEGORIES, lanes, sample_scene
-from clrernetlm.synth.randomization import Realism, parse_realism
+from clrernetlm.synth import CATEGORIES, labelled_lanes, sample_scene
+from clrernetlm.synth.randomization import Randomization, parse_randomization
 
 Array = NDArray[np.float64]
 Table = dict[str, list[float]]
@@ -57,7 +57,9 @@ def real_lanes(folder: Path) -> Iterable[tuple[list[Array], tuple[int, int]]]:
             yield [points[points[:, 0] >= 0] for points in found], (1280, 720)
 
 
-def generated_lanes(count: int, realism: Realism, highways: bool) -> Iterable[tuple[list[Array], tuple[int, int]]]:
+def generated_lanes(
+    count: int, randomization: Randomization, highways: bool
+) -> Iterable[tuple[list[Array], tuple[int, int]]]:
     """The same of generated scenes; only `highways` in pictures of 16:9 when asked."""
     kinds = [kind for kind in CATEGORIES if kind != "cross"]
     chances = np.array([CATEGORIES[kind] for kind in kinds], np.float64)
@@ -66,12 +68,12 @@ def generated_lanes(count: int, realism: Realism, highways: bool) -> Iterable[tu
         rng = np.random.default_rng([77, index])
         index += 1
         kind = kinds[int(rng.choice(len(kinds), p=chances / chances.sum()))]
-        scene = sample_scene(rng, kind, (1280, 720), 5 if highways else 4, realism)
+        scene = sample_scene(rng, kind, (1280, 720), 5 if highways else 4, randomization)
         size = (scene.camera.width, scene.camera.height)
-        if highways and (scene.layout.place != "highway" or abs(size[0] / size[1] - 16 / 9) > 0.01):
+        if highways and (scene.layout.road_type != "highway" or abs(size[0] / size[1] - 16 / 9) > 0.01):
             continue
         made += 1
-        yield lanes(scene), size
+        yield labelled_lanes(scene), size
 
 
 def measure(frames: Iterable[tuple[list[Array], tuple[int, int]]]) -> Table:
@@ -120,13 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=positive, default=3000)
-    parser.add_argument("--realism", nargs="*", default=["cameras", "course"])
+    parser.add_argument("--randomization", nargs="*", default=["cameras", "course"])
     arguments = parser.parse_args()
-    realism = parse_realism(arguments.realism)
+    randomization = parse_randomization(arguments.randomization)
     tables = {
         "real": measure(real_lanes(arguments.folder)),
-        "highways": measure(generated_lanes(arguments.count, realism, True)),
-        "all": measure(generated_lanes(arguments.count, realism, False)),
+        "highways": measure(generated_lanes(arguments.count, randomization, True)),
+        "all": measure(generated_lanes(arguments.count, randomization, False)),
     }
     real = tables["real"]
     print(

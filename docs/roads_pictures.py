@@ -1,6 +1,6 @@
-"""The pictures of docs/REAL_ROADS.md: `python docs/roads_pictures.py ROADS [PHOTOS LIST]`.
+"""Draws the images of docs/REAL_ROADS.md: `python docs/roads_pictures.py ROADS [PHOTOS LIST]`.
 
-ROADS is a folder of `clrernetlm synth --realism all`; its first images are shown with the lanes that the shipped
+ROADS is a folder of `clrernetlm synth --randomization all`; its first images are shown with the lanes that the shipped
 detector finds. PHOTOS and LIST name labelled photographs: of those only the lanes are drawn that were found, blue where
 one agrees with a label (IoU above .5), red where none does; no photograph and no label is shown.
 """
@@ -75,7 +75,7 @@ def main() -> None:
     images = sorted(Path(roads).glob("driver_01/*/*.jpg"))[: COLUMNS * 5]
     roads_sheet = sheet([detected(predictor, path) for path in images], COLUMNS)
     encoded = cv2.imencode(".jpg", roads_sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])[1]
-    (FOLDER / "realism.jpg").write_bytes(encoded.tobytes())
+    (FOLDER / "generated_roads.jpg").write_bytes(encoded.tobytes())
     if photos:
         root = Path(photos[0])
         paths = [root / name.lstrip("/") for name in read_images(root / photos[1])]

@@ -15,6 +15,7 @@ from clrernetlm.cli.base import Command, WithSettings
 from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.config.suggestions import closest, did_you_mean
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.notices import tell_once
 from clrernetlm.core.version import __version__
 
 PROGRAM = "clrernetlm"
@@ -56,7 +57,7 @@ def parse(name: str, words: Sequence[str]) -> Command:
     """The command `name` with its options filled in; raises UserError."""
     cls = COMMANDS[name]
     overrides: list[str] = []
-    rest = list(words)
+    rest = [_present_option(cls, word) for word in words]
     if issubclass(cls, WithSettings):
         from clrernetlm.config.overrides import split_overrides
 
@@ -70,6 +71,16 @@ def parse(name: str, words: Sequence[str]) -> Command:
     except SystemExit:
         raise UserError(f"{name}: {_one_line(boxes.getvalue())}; see {PROGRAM} {name} --help") from None
     return replace(command, overrides=tuple(overrides)) if isinstance(command, WithSettings) else command
+
+
+def _present_option(cls: type[Command], word: str) -> str:
+    """Replace the former name of an option by its present one, and say so once."""
+    option, equals, value = word.partition("=")
+    present = cls.renamed_options.get(option)
+    if present is None:
+        return word
+    tell_once(f"{option} is now called {present}")
+    return f"{present}{equals}{value}"
 
 
 MARKERS = (tyro.conf.FlagCreatePairsOff,)

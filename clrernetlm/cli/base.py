@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, Suppress, arg
 
@@ -23,6 +23,8 @@ TrustCode = Annotated[bool, arg(help="open a .pt2, which can run code of whoever
 @dataclass(kw_only=True)
 class Command:
     """One command; `run` returns the exit code."""
+
+    renamed_options: ClassVar[dict[str, str]] = {}  # former option -> present one, both with dashes
 
     def run(self) -> int:
         raise NotImplementedError

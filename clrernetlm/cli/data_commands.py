@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -24,17 +24,20 @@ class Synth(Command):
     test: Annotated[int, arg(metavar="N", help="test images")]
     seed: Annotated[int, arg(help="the same seed gives the same bytes")] = 0
     size: Annotated[Size, arg(help="image size")] = (1640, 590)
-    realism: Annotated[
+    randomization: Annotated[
         tuple[str, ...],
         arg(
-            metavar="PIECE...", help="what makes the roads more like real ones: all, none, or pieces; all -NAME: but it"
+            metavar="GROUP...",
+            help="what is varied to train models for real roads: all, none, or any of cameras, course, surface, paint, "
+            "distractors, surroundings, light, sensor; no-GROUP leaves one out, as in `all no-paint`",
         ),
     ] = ("none",)
     workers: Workers = 0
+    renamed_options: ClassVar[dict[str, str]] = {"--realism": "--randomization"}
 
     def run(self) -> int:
         from clrernetlm.synth import generate_dataset
-        from clrernetlm.synth.randomization import parse_realism
+        from clrernetlm.synth.randomization import parse_randomization
 
         generate_dataset(
             self.out,
@@ -44,7 +47,7 @@ class Synth(Command):
             seed=self.seed,
             size=self.size,
             workers=self.workers,
-            realism=parse_realism(self.realism),
+            randomization=parse_randomization(self.randomization),
         )
         return 0
 

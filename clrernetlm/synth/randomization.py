@@ -1,4 +1,4 @@
-"""Realism: the pieces that make generated roads teach real ones, each of which can be left out to see its worth."""
+"""Names the groups of domain randomization, which prepare a detector for real roads; each can be left out."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ from typing import Literal, get_args
 
 from clrernetlm.core.errors import UserError
 
-Piece = Literal["cameras", "course", "surface", "paint", "distractors", "surroundings", "light", "sensor"]
-PIECES: tuple[Piece, ...] = get_args(Piece)
-# cameras       frames of any shape, horizons and lenses of any dashboard, bonnets and what the windscreen mirrors
-# course        lane widths, bends, hills and places in the lane as real labels have them
+RandomizationGroup = Literal["cameras", "course", "surface", "paint", "distractors", "surroundings", "light", "sensor"]
+RANDOMIZATION_GROUPS: tuple[RandomizationGroup, ...] = get_args(RandomizationGroup)
+# cameras       frames of any shape, horizons and lenses of any dashboard, bonnets, reflections in the windscreen
+# course        lane widths, curves, hills and positions in the lane with the statistics of real labels
 # surface       concrete and asphalt from black to glaring, joints, grooves, tyre tracks, patches
-# paint         markings from fresh to hardly there, dots and studs, white, yellow and grey, wide and narrow
-# distractors   what looks like a lane and is labelled as nothing: seams, kerbs, old lines, skid marks, cables' shadows
-# surroundings  hills, embankments, walls, poles and traffic as they stand along real roads
+# paint         markings from fresh to hardly visible, dots and studs, white, yellow and grey, wide and narrow
+# distractors   unlabelled features that resemble lanes: seams, kerbs, old lines, skid marks, shadows of cables
+# surroundings  hills, embankments, walls, poles and traffic as along real roads
 # light         low sun, hard shadows, dusk, unlit nights with headlight cones, wet roads
-# sensor        casts of colour, exposure, noise, blur, compression
-Realism = frozenset[Piece]
-PLAIN: Realism = frozenset()
-ALL: Realism = frozenset(PIECES)
+# sensor        colour casts, exposure, noise, blur, compression
+Randomization = frozenset[RandomizationGroup]
+NO_RANDOMIZATION: Randomization = frozenset()
+FULL_RANDOMIZATION: Randomization = frozenset(RANDOMIZATION_GROUPS)
 
 
-def parse_realism(names: Iterable[str]) -> Realism:
-    """Names of pieces -> the set; `all` and `none` stand for all and none of them, `no-NAME` leaves one out.
+def parse_randomization(names: Iterable[str]) -> Randomization:
+    """Turn names of groups into a set: `all` adds every group, `no-NAME` removes one, `none` adds nothing.
 
-    Raises UserError for a name that is no piece.
+    Names apply from left to right. Raises UserError for an unknown name.
     """
-    chosen: set[Piece] = set()
+    groups: set[RandomizationGroup] = set()
     for name in names:
-        named = [piece for piece in PIECES if piece == name.removeprefix("no-")]
+        matches = [group for group in RANDOMIZATION_GROUPS if group == name.removeprefix("no-")]
         if name == "all":
-            chosen |= ALL
-        elif named and name.startswith("no-"):
-            chosen -= set(named)
-        elif named:
-            chosen |= set(named)
+            groups |= FULL_RANDOMIZATION
+        elif matches and name.startswith("no-"):
+            groups -= set(matches)
+        elif matches:
+            groups |= set(matches)
         elif name != "none":
-            raise UserError(f"--realism {name}: no such piece; use all, none, or any of {', '.join(PIECES)}")
-    return frozenset(chosen)
+            raise UserError(
+                f"randomization {name}: no such group; use all, none, or any of {', '.join(RANDOMIZATION_GROUPS)}, "
+                "each with no- in front to leave it out"
+            )
+    return frozenset(groups)

@@ -28,8 +28,8 @@ def script(monkeypatch):
     return lambda name: runpy.run_path(str(FOLDER / f"{name}.py"), run_name="imported")
 
 
-def test_the_realism_ablation_names_missing_photos_labels_and_weights_first(script, tmp_path, monkeypatch):
-    module = script("realism_ablation")
+def test_the_randomization_ablation_names_missing_photos_labels_and_weights_first(script, tmp_path, monkeypatch):
+    module = script("randomization_ablation")
     check = module["check_inputs"]
     options = argparse.Namespace(
         photos=str(tmp_path), list="list.txt", out=str(tmp_path / "out"), epochs=1, settings=[], data_only=False

@@ -9,6 +9,7 @@ import clrernetlm
 from clrernetlm.cli import main
 from clrernetlm.cli.arguments import parse
 from clrernetlm.cli.commands import COMMANDS, ScoreSplit, Train
+from clrernetlm.core import notices
 
 ROOT = Path(__file__).parents[2]
 
@@ -254,3 +255,12 @@ def test_processes_and_devices_that_are_not_there_are_refused_before_anything_la
     first, second = ended.stderr.splitlines()
     assert first.startswith("error: data.batch_size: 24 is not a multiple of the 1024 processes")
     assert second.startswith("error: device: PyTorch finds no cuda:9999")
+
+
+def test_the_former_name_of_an_option_works_and_names_the_present_one_once(capsys, monkeypatch):
+    monkeypatch.setattr(notices, "_told", set())
+    words = ["out", "--train", "1", "--val", "0", "--test", "0"]
+    renamed = parse("synth", [*words, "--realism", "all", "no-paint"])
+    assert renamed == parse("synth", [*words, "--randomization", "all", "no-paint"])
+    assert parse("synth", [*words, "--realism=light"]) == parse("synth", [*words, "--randomization=light"])
+    assert capsys.readouterr().err == "clrernetlm: --realism is now called --randomization\n"

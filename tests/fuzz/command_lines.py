@@ -63,7 +63,8 @@ OPTIONS = (
     "models/lanelm.safetensors", "missing.jpg", "/dev/null", "/dev/zero", "/proc/self/mem", ".",
     "*.jpg", "http://127.0.0.1:9/a.mp4",
     "rtsp://127.0.0.1:9/a", "99", "roads", "roads_detector", "clrernet_culane_dla34", "--split=train", "--prompts=all",
-    "--image-size=auto", "--image-size=0x0", "--categories=folders", "--workers=-1", "--realism=all", "--realism=x",
+    "--image-size=auto", "--image-size=0x0", "--categories=folders", "--workers=-1",
+    "--randomization=all", "--realism=x",
 )  # fmt: skip
 HARMLESS = ("/dev/null", "/dev/zero", "/proc/self/mem")
 # What follows may take its time rightly where the numbers are large, so they stay small.

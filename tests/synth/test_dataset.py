@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from clrernetlm.core import notices
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import read_lines
 from clrernetlm.synth import CATEGORIES, generate_dataset
 from clrernetlm.synth import dataset as synth_dataset
+from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, parse_randomization
 
 SIZE = (328, 118)
 
@@ -31,7 +33,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_lists_name_pictures_labels_and_masks_that_exist(root):
+def test_lists_name_images_labels_and_masks_that_exist(root):
     for name, count in (("train_gt", 6), ("val_gt", 3)):
         rows = (root / "list" / f"{name}.txt").read_text().splitlines()
         assert len(rows) == count
@@ -51,7 +53,7 @@ def test_lists_name_pictures_labels_and_masks_that_exist(root):
                 assert (np.diff(points[:, 1]) < 0).all()
 
 
-def test_test_split_holds_every_picture_once_and_every_category(root):
+def test_test_split_holds_every_image_once_and_every_category(root):
     tests = (root / "list" / "test.txt").read_text().split()
     assert len(tests) == 10
     files = sorted((root / "list" / "test_split").iterdir())
@@ -63,7 +65,7 @@ def test_test_split_holds_every_picture_once_and_every_category(root):
         assert read_lines(root / image[1:].replace(".jpg", ".lines.txt")) == []
 
 
-def test_differences_let_every_training_picture_through(root):
+def test_no_training_image_is_skipped_for_small_differences(root):
     data = np.load(root / "list" / "train_diffs.npz")["data"]
     assert data.shape == (6,)
     assert (data > 15).all()
@@ -75,18 +77,18 @@ def test_two_processes_write_the_same_bytes_as_one(root, tmp_path):
 
 
 loaded: list[str] = []
-make_picture = synth_dataset.make_picture
+generate_image = synth_dataset.generate_image
 
 
-def make_if_loaded(picture, **settings):
-    assert loaded, "made in a new interpreter"
-    return make_picture(picture, **settings)
+def generate_if_loaded(spec, **settings):
+    assert loaded, "generated in a new interpreter"
+    return generate_image(spec, **settings)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems start new interpreters")
 def test_processes_load_nothing_anew(tmp_path, monkeypatch):
     """A new interpreter that finds no memory for the libraries prints a traceback of its own."""
-    monkeypatch.setattr(synth_dataset, "make_picture", make_if_loaded)
+    monkeypatch.setattr(synth_dataset, "generate_image", generate_if_loaded)
     monkeypatch.setitem(globals(), "loaded", ["all"])
     generate_dataset(tmp_path / "roads", 2, 0, 0, size=SIZE, workers=2, progress=False)
 
@@ -98,7 +100,7 @@ def test_a_split_may_be_empty(tmp_path):
     assert len((tmp_path / "test only" / "list" / "test.txt").read_text().split()) == 1
 
 
-def test_another_seed_gives_other_pictures(root, tmp_path):
+def test_another_seed_gives_other_images(root, tmp_path):
     generate_dataset(tmp_path / "other", 1, 0, 0, seed=5, size=SIZE, workers=1, progress=False)
     first = "driver_01/00000.MP4/00000.jpg"
     assert (tmp_path / "other" / first).read_bytes() != (root / first).read_bytes()
@@ -107,14 +109,14 @@ def test_another_seed_gives_other_pictures(root, tmp_path):
 def test_an_interrupted_run_is_completed_by_the_same_call(tmp_path, monkeypatch):
     made = []
 
-    def stop_after_two(picture, **settings):
+    def stop_after_two(spec, **settings):
         if len(made) == 2:
             raise KeyboardInterrupt
-        made.append(picture)
-        return real(picture, **settings)
+        made.append(spec)
+        return real(spec, **settings)
 
-    real = synth_dataset.make_picture
-    monkeypatch.setattr(synth_dataset, "make_picture", stop_after_two)
+    real = synth_dataset.generate_image
+    monkeypatch.setattr(synth_dataset, "generate_image", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         generate_dataset(tmp_path / "roads", 3, 0, 0, seed=1, size=SIZE, workers=1, progress=False)
     assert not (tmp_path / "roads" / "list").exists()
@@ -125,12 +127,12 @@ def test_an_interrupted_run_is_completed_by_the_same_call(tmp_path, monkeypatch)
 
 
 def test_categories_follow_culane_and_none_is_left_out():
-    counts = Counter(synth_dataset.categories(2, 3468, 0))
+    counts = Counter(synth_dataset.draw_categories(2, 3468, 0))
     assert set(counts) == set(CATEGORIES)
     for name, images in CATEGORIES.items():
         assert abs(counts[name] - images / 10) <= 2
-    assert sum(Counter(synth_dataset.categories(0, 5, 0)).values()) == 5
-    assert set(synth_dataset.categories(2, 9, 1)) == set(CATEGORIES)
+    assert sum(Counter(synth_dataset.draw_categories(0, 5, 0)).values()) == 5
+    assert set(synth_dataset.draw_categories(2, 9, 1)) == set(CATEGORIES)
 
 
 def test_a_folder_of_others_is_refused(tmp_path):
@@ -177,3 +179,20 @@ def test_a_folder_without_permission_is_told_in_one_line(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot be"):
         generate_dataset(tmp_path / "new", 1, 0, 0, size=SIZE, workers=1, progress=False)
+
+
+def test_the_former_name_of_the_randomization_gives_the_same_bytes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(notices, "_told", set())
+    groups = parse_randomization(["all", "no-cameras"])
+    generate_dataset(tmp_path / "old", 1, 0, 0, size=SIZE, workers=1, progress=False, realism=groups)
+    assert "realism is now called randomization" in capsys.readouterr().err
+    generate_dataset(tmp_path / "new", 1, 0, 0, size=SIZE, workers=1, progress=False, randomization=groups)
+    assert _bytes(tmp_path / "old") == _bytes(tmp_path / "new")
+
+
+def test_groups_are_chosen_by_name_and_left_out_with_no():
+    assert parse_randomization(["none"]) == frozenset()
+    assert parse_randomization(["light", "paint"]) == {"light", "paint"}
+    assert parse_randomization(["all", "no-paint"]) == set(RANDOMIZATION_GROUPS) - {"paint"}
+    with pytest.raises(UserError, match=r"^randomization fog: no such group; use all, none, or any of cameras, .*no-"):
+        parse_randomization(["all", "fog"])

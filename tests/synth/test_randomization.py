@@ -1,4 +1,4 @@
-"""Pieces of realism: nothing changes without them, and with them labels still lie on the paint of any camera."""
+"""Randomization: plain scenes never change, and labels lie on the paint for any camera."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.lane import read_lines
-from clrernetlm.synth import lanes, render, sample_scene
-from clrernetlm.synth.camera.dashcam import SHAPES, sample_dashcam, sample_size
-from clrernetlm.synth.camera.recording import Grading, grade, sample_grading
-from clrernetlm.synth.camera.windscreen import Print, print_over
-from clrernetlm.synth.dataset import Picture, make_picture
-from clrernetlm.synth.randomization import ALL, PLAIN, Realism
-from clrernetlm.synth.renderer import lane_slots
-from clrernetlm.synth.road.course import sample_course
-from clrernetlm.synth.road.forks import fork
-from clrernetlm.synth.road.labels import lane_points
-from clrernetlm.synth.road.layout import Layout, sample_layout
-from clrernetlm.synth.road.projection import Projector
-from clrernetlm.synth.road.road import Road
+from clrernetlm.synth import CATEGORIES, labelled_lanes, render, sample_scene
+from clrernetlm.synth.camera.dashcam import ASPECT_RATIOS, sample_frame_size, sample_randomized_camera
+from clrernetlm.synth.camera.recording import Recording, apply_recording, sample_recording
+from clrernetlm.synth.camera.text_overlay import TextOverlay, draw_text_overlays
+from clrernetlm.synth.dataset import ImageSpec, generate_image
+from clrernetlm.synth.randomization import FULL_RANDOMIZATION, NO_RANDOMIZATION, Randomization
+from clrernetlm.synth.renderer import labelled_lane_slots
+from clrernetlm.synth.road.forks import add_fork
+from clrernetlm.synth.road.geometry import RoadGeometry
+from clrernetlm.synth.road.geometry_sampling import sample_randomized_geometry
+from clrernetlm.synth.road.labels import label_points
+from clrernetlm.synth.road.layout import RoadLayout, sample_layout
+from clrernetlm.synth.road.projection import RoadProjector
 
-OURS: Realism = frozenset({"cameras", "course", "sensor"})
-# Numbers of plain scenes that any new random draw outside the pieces would change.
+CAMERA_GROUPS: Randomization = frozenset({"cameras", "course", "sensor"})
+# Numbers of plain scenes that any new random draw outside the groups would change.
 PLAIN_SCENES = "e147f45b1335b49f"
 
 
@@ -34,7 +34,7 @@ def test_plain_scenes_are_those_of_the_first_version():
     for seed, category in enumerate(("normal", "crowd", "shadow", "curve", "cross", "night")):
         rng = np.random.default_rng([seed, 11])
         scene = sample_scene(rng, category, (656, 236))
-        for points in lanes(scene):
+        for points in labelled_lanes(scene):
             digest.update(np.round(points, 3).tobytes())
         digest.update(np.round(rng.random(4), 9).tobytes())
     assert digest.hexdigest()[:16] == PLAIN_SCENES
@@ -48,19 +48,55 @@ def test_plain_scenes_are_those_of_the_first_version():
         (2, "night", (48.16, 69.19, 77.73), 0.451722),
     ],
 )
-def test_plain_pictures_look_and_draw_as_in_the_first_version(seed, category, means, drawn):
+def test_plain_images_are_those_of_the_first_version(seed, category, means, drawn):
     rng = np.random.default_rng([seed, 12])
-    picture = render(sample_scene(rng, category, (656, 236)), rng)
-    assert picture.mean((0, 1)) == pytest.approx(means, abs=0.05)  # other processors round otherwise
+    image = render(sample_scene(rng, category, (656, 236)), rng)
+    assert image.mean((0, 1)) == pytest.approx(means, abs=0.05)  # other processors round otherwise
     assert rng.random() == pytest.approx(drawn, abs=1e-6)
 
 
-@pytest.mark.parametrize("pieces", [PLAIN, OURS, ALL], ids=["plain", "ours", "all"])
-def test_same_seed_same_bytes(pieces, tmp_path):
+# Number of label points, sum of their x, mean of blue, green and red, next random number; by the first version.
+IMAGES = [
+    (NO_RANDOMIZATION, "normal", 17, 2371.28, (108.01, 107.63, 106.89), 0.312626),
+    (NO_RANDOMIZATION, "crowd", 18, 2840.53, (146.87, 143.47, 145.28), 0.770508),
+    (NO_RANDOMIZATION, "hlight", 19, 2951.84, (133.96, 132.94, 129.62), 0.153273),
+    (NO_RANDOMIZATION, "shadow", 19, 2682.21, (106.64, 99.99, 84.78), 0.619764),
+    (NO_RANDOMIZATION, "noline", 24, 4057.41, (62.91, 67.03, 76.83), 0.162553),
+    (NO_RANDOMIZATION, "arrow", 23, 4026.36, (123.99, 121.96, 116.36), 0.856166),
+    (NO_RANDOMIZATION, "curve", 22, 3578.55, (156.32, 159.05, 156.02), 0.744750),
+    (NO_RANDOMIZATION, "cross", 0, 0.00, (43.64, 54.78, 51.85), 0.554640),
+    (NO_RANDOMIZATION, "night", 19, 2674.60, (46.21, 49.74, 50.41), 0.355951),
+    (FULL_RANDOMIZATION, "normal", 25, 4578.14, (105.13, 108.60, 104.58), 0.794557),
+    (FULL_RANDOMIZATION, "crowd", 19, 3011.25, (119.59, 103.19, 111.00), 0.017749),
+    (FULL_RANDOMIZATION, "hlight", 37, 5993.93, (67.69, 73.16, 71.67), 0.410336),
+    (FULL_RANDOMIZATION, "shadow", 30, 4830.70, (51.96, 50.07, 42.85), 0.107649),
+    (FULL_RANDOMIZATION, "noline", 34, 6014.36, (102.79, 97.05, 104.41), 0.429246),
+    (FULL_RANDOMIZATION, "arrow", 35, 5167.43, (17.33, 35.89, 44.70), 0.489027),
+    (FULL_RANDOMIZATION, "curve", 22, 4382.42, (85.43, 96.58, 99.89), 0.998990),
+    (FULL_RANDOMIZATION, "cross", 0, 0.00, (127.44, 141.98, 144.30), 0.085114),
+    (FULL_RANDOMIZATION, "night", 18, 2968.69, (30.54, 26.85, 33.86), 0.676277),
+]
+
+
+@pytest.mark.parametrize(("groups", "category", "points", "x", "means", "drawn"), IMAGES)
+def test_images_of_every_category_are_those_of_the_first_version(groups, category, points, x, means, drawn):
+    rng = np.random.default_rng([list(CATEGORIES).index(category), 13])
+    scene = sample_scene(rng, category, (328, 118), randomization=groups)
+    labels = labelled_lanes(scene)
+    assert sum(len(lane) for lane in labels) == points
+    assert sum(float(lane[:, 0].sum()) for lane in labels) == pytest.approx(x, abs=0.05)
+    assert render(scene, rng).mean((0, 1)) == pytest.approx(means, abs=0.1)  # other processors round otherwise
+    assert rng.random() == pytest.approx(drawn, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "groups", [NO_RANDOMIZATION, CAMERA_GROUPS, FULL_RANDOMIZATION], ids=["plain", "camera", "all"]
+)
+def test_same_seed_same_bytes(groups, tmp_path):
     for folder in ("one", "two"):
         for index, category in enumerate(("normal", "night")):
-            picture = Picture(0, index, category)
-            make_picture(picture, tmp_path / folder, 3, (328, 118), (60, 95), 4, pieces)
+            spec = ImageSpec(0, index, category)
+            generate_image(spec, tmp_path / folder, 3, (328, 118), (60, 95), 4, groups)
     files = [sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in ("one", "two")]
     assert len(files[0]) == 6
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
@@ -69,10 +105,10 @@ def test_same_seed_same_bytes(pieces, tmp_path):
 def test_masks_and_labels_follow_the_size_that_was_drawn(tmp_path):
     sizes = set()
     for index in range(12):
-        result = make_picture(Picture(0, index, "normal"), tmp_path, 8, (328, 118), (60, 95), 4, OURS)
-        base = tmp_path / Picture(0, index, "normal").path[1:]
+        result = generate_image(ImageSpec(0, index, "normal"), tmp_path, 8, (328, 118), (60, 95), 4, CAMERA_GROUPS)
+        base = tmp_path / ImageSpec(0, index, "normal").path[1:]
         image = cv2.imread(f"{base}.jpg")
-        mask = cv2.imread(str(tmp_path / "laneseg_label_w16" / f"{Picture(0, index, 'normal').path[1:]}.png"), -1)
+        mask = cv2.imread(str(tmp_path / "laneseg_label_w16" / f"{ImageSpec(0, index, 'normal').path[1:]}.png"), -1)
         assert mask.shape == image.shape[:2]
         sizes.add(image.shape[:2])
         found = read_lines(f"{base}.lines.txt")
@@ -84,17 +120,17 @@ def test_masks_and_labels_follow_the_size_that_was_drawn(tmp_path):
 
 def test_frames_come_in_all_shapes_as_often_as_listed():
     rng = np.random.default_rng(0)
-    sizes = [sample_size(rng, 1640) for _ in range(2000)]
-    for shape, chance in SHAPES:
+    sizes = [sample_frame_size(rng, 1640) for _ in range(2000)]
+    for shape, chance in ASPECT_RATIOS:
         share = np.mean([abs(width / height - shape) < 0.01 for width, height in sizes])
         assert share == pytest.approx(chance, abs=0.04)
 
 
-def test_dashcams_see_the_horizon_in_the_picture_and_no_ground_too_near():
+def test_cameras_see_the_horizon_in_the_image_and_no_ground_too_near():
     rng = np.random.default_rng(1)
     for _ in range(200):
-        size = sample_size(rng, 1280)
-        camera, above = sample_dashcam(rng, size)
+        size = sample_frame_size(rng, 1280)
+        camera, above = sample_randomized_camera(rng, size)
         row = float(camera.project([0.0, 0.0, 1.0])[1]) / camera.height
         assert 0.15 < row < 0.7
         assert 0.9 <= above <= 2.2
@@ -103,12 +139,12 @@ def test_dashcams_see_the_horizon_in_the_picture_and_no_ground_too_near():
         assert (above / -up).min() > 1.2
 
 
-def test_courses_bend_climb_and_stay_one_in_both_projections():
+def test_roads_bend_climb_and_agree_in_both_projections():
     rng = np.random.default_rng(2)
-    camera, above = sample_dashcam(rng, (1280, 720))
+    camera, above = sample_randomized_camera(rng, (1280, 720))
     turned, hidden = 0, 0
     for number in range(30):
-        road = sample_course(rng, number % 3 == 0, "rural", above)
+        road = sample_randomized_geometry(rng, number % 3 == 0, "rural", above)
         turned += abs(road.shift(70.0)) > 1.5
         hidden += not road.visible[1].all()
         offset, distance = rng.uniform(-6, 6, 20), rng.uniform(4, 150, 20)
@@ -116,21 +152,21 @@ def test_courses_bend_climb_and_stay_one_in_both_projections():
         assert valid.all()
         limit = 8 * camera.width
         expected = np.clip(np.stack([x, y], 1), -limit, limit)
-        np.testing.assert_allclose(Projector(camera, road)(offset, distance), expected, atol=1e-5)
+        np.testing.assert_allclose(RoadProjector(camera, road)(offset, distance), expected, atol=1e-5)
     assert turned > 8
     assert hidden > 3
 
 
-def _forked(kind: str) -> Layout:
+def _forked(kind: str) -> RoadLayout:
     """A highway whose outer lane ends (`end`), begins (`begin`) or is a ramp (`ramp`)."""
     for seed in range(900):
         rng = np.random.default_rng([seed, 5])
         layout = sample_layout(rng, "highway", 0.5, 1.0)
-        fork(layout, rng)
-        turns = layout.turns.values()
-        ramp = len(turns) == 1
-        begins = any(turn.first > 0 for turn in turns)
-        if turns and kind == ("ramp" if ramp else "begin" if begins else "end"):
+        add_fork(layout, rng)
+        border_paths = layout.border_paths.values()
+        ramp = len(border_paths) == 1
+        begins = any(turn.first > 0 for turn in border_paths)
+        if border_paths and kind == ("ramp" if ramp else "begin" if begins else "end"):
             return layout
     raise AssertionError(f"no {kind} found")
 
@@ -138,7 +174,7 @@ def _forked(kind: str) -> Layout:
 @pytest.mark.parametrize("kind", ["end", "begin", "ramp"])
 def test_lines_of_lanes_that_end_or_begin_run_where_the_labels_do(kind):
     layout = _forked(kind)
-    for index, turn in layout.turns.items():
+    for index, turn in layout.border_paths.items():
         z = np.linspace(max(turn.first, 2.0) + 0.5, min(turn.last, 150.0) - 0.5, 60)
         border = layout.borders[index] + turn.offset(z)
         for distance, offset in zip(z, border, strict=True):
@@ -155,10 +191,10 @@ def test_lines_of_lanes_that_end_or_begin_run_where_the_labels_do(kind):
 
 def test_a_border_that_ends_is_labelled_up_to_there_only():
     layout = _forked("end")
-    camera, road = sample_dashcam(np.random.default_rng(4), (1280, 720))[0], Road(1.4)
-    turn = next(turn for turn in layout.turns.values() if turn.last < 1e9)
-    points = lane_points(camera, road, 1.8, 150.0, turn)
-    whole = lane_points(camera, road, 1.8, 150.0)
+    camera, road = sample_randomized_camera(np.random.default_rng(4), (1280, 720))[0], RoadGeometry(1.4)
+    turn = next(turn for turn in layout.border_paths.values() if turn.last < 1e9)
+    points = label_points(camera, road, 1.8, 150.0, turn)
+    whole = label_points(camera, road, 1.8, 150.0)
     assert 0 < len(points) <= len(whole)
     _, row, _ = camera.project(road.world(1.8, turn.last))
     assert points[-1, 1] >= float(row) - 1
@@ -171,17 +207,19 @@ def _clear(scene):
     ]
     light = replace(scene.light, night=False, ambient=(1.0, 1.0, 1.0), glare=0.0, wet=0.0, veil=0.0)
     sensor = replace(scene.sensor, exposure=0.7, shot_noise=0.002, read_noise=0.0, saturation=1.0, vignette=0.0)
-    cleared = replace(scene, vehicles=[], things=[], bonnet=None, decals=[], dapple=0.0, light=light, sensor=sensor)
-    return replace(cleared, windscreen=None, prints=[], weather=replace(scene.weather, visibility=1e5))
+    cleared = replace(
+        scene, vehicles=[], objects=[], ego_vehicle=None, decals=[], leaf_shadow=0.0, light=light, sensor=sensor
+    )
+    return replace(cleared, windscreen=None, text_overlays=[], weather=replace(scene.weather, visibility=1e5))
 
 
 def test_labels_match_the_paint_of_odd_cameras_to_two_pixels():
     errors = []
     for seed in range(16):
         rng = np.random.default_rng([seed, 6])
-        scene = _clear(sample_scene(rng, "normal", (1640, 590), realism=OURS))
+        scene = _clear(sample_scene(rng, "normal", (1640, 590), randomization=CAMERA_GROUPS))
         green = render(scene, rng)[..., 1].astype(np.float64)
-        for points in lane_slots(scene):
+        for points in labelled_lane_slots(scene):
             for x, y in points[3:20]:
                 near = np.arange(round(x) - 30, round(x) + 31)
                 if near[0] < 0 or near[-1] >= green.shape[1] or y >= green.shape[0]:
@@ -196,13 +234,13 @@ def test_labels_match_the_paint_of_odd_cameras_to_two_pixels():
     assert abs(np.mean(errors)) < 0.5
 
 
-def test_grading_leaves_size_and_place_alone():
-    picture = np.zeros((300, 800, 3), np.uint8)
-    picture[:, 400:409] = 200
+def test_recording_keeps_size_and_position():
+    image = np.zeros((300, 800, 3), np.uint8)
+    image[:, 400:409] = 200
     rng = np.random.default_rng(3)
     for _ in range(20):
-        graded = grade(picture, sample_grading(rng, True))
-        assert graded.shape == picture.shape
+        graded = apply_recording(image, sample_recording(rng, True))
+        assert graded.shape == image.shape
         assert graded.dtype == np.uint8
         row = graded[150, :, 1].astype(np.float64) - graded[150, :, 1].min()
         row *= row > 0.3 * row.max()
@@ -210,16 +248,19 @@ def test_grading_leaves_size_and_place_alone():
 
 
 def test_curves_cast_and_levels_work_per_channel():
-    picture = np.full((64, 64, 3), 128, np.uint8)
-    graded = grade(picture, Grading(curve=(2.0, 1.0, 0.5), black=(0.0, 0.1, 0.0)))
+    image = np.full((64, 64, 3), 128, np.uint8)
+    graded = apply_recording(image, Recording(gamma=(2.0, 1.0, 0.5), black=(0.0, 0.1, 0.0)))
     blue, green, red = graded[0, 0]
     assert blue < 70 < 128 < green < red
 
 
-def test_prints_may_leave_the_picture():
-    picture = np.zeros((60, 160, 3), np.uint8)
-    print_over(picture, [Print("12:34", 0.9, 1.02, 0.06, tilt=0.2), Print("AB", -0.02, 0.1, 0.05, plate=(0, 0, 200))])
-    assert (picture > 0).any()
-    untouched = picture.copy()
-    print_over(picture, [Print("far off", 3.0, 3.0, 0.05)])
-    np.testing.assert_array_equal(picture, untouched)
+def test_text_overlays_may_extend_beyond_the_image():
+    image = np.zeros((60, 160, 3), np.uint8)
+    draw_text_overlays(
+        image,
+        [TextOverlay("12:34", 0.9, 1.02, 0.06, tilt=0.2), TextOverlay("AB", -0.02, 0.1, 0.05, plate=(0, 0, 200))],
+    )
+    assert (image > 0).any()
+    untouched = image.copy()
+    draw_text_overlays(image, [TextOverlay("far off", 3.0, 3.0, 0.05)])
+    np.testing.assert_array_equal(image, untouched)

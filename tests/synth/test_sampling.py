@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clrernetlm.synth import CATEGORIES, lanes, render, sample_scene
-from clrernetlm.synth.renderer import lane_slots
+from clrernetlm.synth import CATEGORIES, labelled_lanes, render, sample_scene
+from clrernetlm.synth.renderer import labelled_lane_slots
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -27,7 +27,7 @@ def test_any_size_works(size):
     rng = np.random.default_rng(5)
     scene = sample_scene(rng, "normal", size)
     assert render(scene, rng).shape == (size[1], size[0], 3)
-    for points in lanes(scene):
+    for points in labelled_lanes(scene):
         assert points[0, 1] <= size[1]
         assert (points[:, 0] > -0.05 * size[0]).all()
         assert (points[:, 0] < 1.05 * size[0]).all()
@@ -37,7 +37,7 @@ def test_crossroads_have_no_lanes_and_worn_roads_keep_theirs():
     counts = {"cross": [], "noline": []}
     for seed in range(20):
         for category, found in counts.items():
-            found.append(len(lanes(sample_scene(np.random.default_rng(seed), category))))
+            found.append(len(labelled_lanes(sample_scene(np.random.default_rng(seed), category))))
     assert max(counts["cross"]) == 0
     assert np.mean(counts["noline"]) >= 2
 
@@ -45,11 +45,11 @@ def test_crossroads_have_no_lanes_and_worn_roads_keep_theirs():
 def test_lanes_two_and_three_lie_left_and_right_of_the_car():
     for seed in range(30):
         scene = sample_scene(np.random.default_rng(seed), "normal")
-        slots = lane_slots(scene)
+        slots = labelled_lane_slots(scene)
         bottoms = [points[0, 0] if len(points) and points[0, 1] > 500 else None for points in slots]
         present = [x for x in bottoms if x is not None]
         assert present == sorted(present)
-        left, right = scene.layout.borders[scene.layout.ego], scene.layout.borders[scene.layout.ego + 1]
+        left, right = scene.layout.borders[scene.layout.ego_border], scene.layout.borders[scene.layout.ego_border + 1]
         assert left < 0 < right
         assert len(slots) == 4
 
@@ -57,7 +57,7 @@ def test_lanes_two_and_three_lie_left_and_right_of_the_car():
 def test_six_lanes_can_be_labelled():
     most = 0
     for seed in range(40):
-        slots = lane_slots(sample_scene(np.random.default_rng(seed), "normal", max_lanes=6))
+        slots = labelled_lane_slots(sample_scene(np.random.default_rng(seed), "normal", max_lanes=6))
         assert len(slots) == 6
         most = max(most, sum(len(points) > 0 for points in slots))
     assert most >= 5
@@ -75,7 +75,7 @@ def test_nights_are_dark_and_headlights_light_the_road_ahead():
     day, night, ahead, aside = [], [], [], []
     for seed in range(5):
         rng = np.random.default_rng(seed)
-        scene = replace(sample_scene(rng, "night", (820, 295)), vehicles=[], things=[], bonnet=None)
+        scene = replace(sample_scene(rng, "night", (820, 295)), vehicles=[], objects=[], ego_vehicle=None)
         picture = render(scene, rng)
         night.append(picture.mean())
         ahead.append(picture[200:280, 350:470].mean())
@@ -111,9 +111,9 @@ def test_labels_match_the_paint_of_finished_pictures():
             replace(line, dash=1.0, period=1.0, wear=-9.0, strength=1.0, twin=0.0) for line in scene.layout.lines
         ]
         day = replace(scene.light, night=False, ambient=(1.0, 1.0, 1.0), glare=0.0, wet=0.0)
-        scene = replace(scene, vehicles=[], things=[], bonnet=None, decals=[], dapple=0.0, light=day)
+        scene = replace(scene, vehicles=[], objects=[], ego_vehicle=None, decals=[], leaf_shadow=0.0, light=day)
         green = render(scene, rng)[..., 1].astype(np.float64)
-        for points in lanes(scene):
+        for points in labelled_lanes(scene):
             for x, y in points[3:12]:
                 near = np.arange(round(x) - 30, round(x) + 31)
                 if near[0] < 0 or near[-1] >= 1640:

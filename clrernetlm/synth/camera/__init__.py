@@ -1,1 +1,1 @@
-"""The camera that sees a generated road, and the car around it."""
+"""The camera of a generated scene, and the car around it."""

@@ -1,36 +1,36 @@
-"""Cameras: frames of any shape, and how a recorder hangs behind the windscreen of any car."""
+"""Samples cameras: image shape, focal length, mounting, and the part of the own car in the image."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.camera.ego_vehicle import Bonnet, Hump
+from clrernetlm.synth.camera.ego_vehicle import Bump, EgoVehicle
 
-# Width over height of the pictures that recorders write, and how often.
-SHAPES: tuple[tuple[float, float], ...] = (
+# Width over height of recorded images, and how often it occurs.
+ASPECT_RATIOS: tuple[tuple[float, float], ...] = (
     (1640 / 590, 0.25),
     (16 / 9, 0.5),
     (4 / 3, 0.1),
     (2.0, 0.08),
     (2.4, 0.07),
 )
-# Blue, green and red of cars that are not grey: red, blue, green, gold, brown.
+# Colours of cars that are not grey: red, blue, green, gold, brown.
 CAR_COLOURS = ((28, 26, 130), (110, 62, 30), (62, 72, 40), (110, 150, 165), (42, 52, 72))
-_NEAREST = 1.22  # metres: the course of the road is known from here on
+_NEAREST = 1.22  # metres: the geometry of the road is tabulated from here on
 
 
-def sample_size(rng: np.random.Generator, width: int) -> tuple[int, int]:
-    """(width, height) in pixels of a frame of this width in one of the `SHAPES`; the height is even."""
-    chances = np.array([chance for _, chance in SHAPES])
-    shape = SHAPES[int(rng.choice(len(SHAPES), p=chances / chances.sum()))][0]
+def sample_frame_size(rng: np.random.Generator, width: int) -> tuple[int, int]:
+    """Draw (width, height) in pixels of a frame of this width with one of the `ASPECT_RATIOS`; the height is even."""
+    chances = np.array([chance for _, chance in ASPECT_RATIOS])
+    shape = ASPECT_RATIOS[int(rng.choice(len(ASPECT_RATIOS), p=chances / chances.sum()))][0]
     return width, max(64, 2 * round(width / shape / 2))
 
 
-def sample_dashcam(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
-    """A camera for a picture of `size` (width, height), and its height above the road in metres.
+def sample_randomized_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
+    """Draw a camera for images of `size` (width, height), and its height above the road in metres.
 
-    It never sees ground nearer than the course of the road is known.
+    Ground nearer than `_NEAREST` metres, for which the geometry of the road is not tabulated, is never visible.
     """
     width, height = size
     for attempt in range(50):
@@ -46,7 +46,7 @@ def sample_dashcam(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Cam
         shift = (float(rng.normal(0, 0.012)) * width, float(rng.normal(0, 0.02)) * height)
         yaw = float(np.clip(rng.normal(0, 0.05), -0.14, 0.14)) * min(1.0, wide / 66)
         above = float(np.clip(rng.normal(1.45, 0.25), 0.9, 2.2))
-        if attempt == 49:  # a long lens sees nothing near
+        if attempt == 49:  # a telephoto lens sees no near ground
             focal, barrel = 1.3 * width, 0.0
         pitch = float(np.arctan(((height - 1) / 2 + shift[1] - horizon) / focal))
         camera = Camera(width, height, focal, pitch, yaw, roll, barrel, shift)
@@ -56,8 +56,8 @@ def sample_dashcam(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Cam
     return camera, above
 
 
-def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
-    """What the picture shows of the own car: nothing, the rim of a bonnet, a whole one, or the dashboard."""
+def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> EgoVehicle | None:
+    """Draw the visible part of the own car: nothing, the rim of a bonnet, a whole bonnet, or the dashboard."""
     kind = int(rng.choice(4, p=[0.36, 0.2, 0.26, 0.18]))
     if kind == 0:
         return None
@@ -80,7 +80,7 @@ def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
             grey, tint = float(rng.uniform(0.5, 1.3)), np.asarray(CAR_COLOURS[int(rng.integers(len(CAR_COLOURS)))])
         gloss = float(rng.uniform(0.03, 0.6))
     b, g, r = (float(v) for v in np.clip(grey * rng.uniform(0.75, 1.25) * tint, 2, 240))
-    return Bonnet(
+    return EgoVehicle(
         tall,
         drop,
         float(rng.uniform(0.3, 0.7) if rng.random() < 0.4 else rng.uniform(0.44, 0.56)),
@@ -91,15 +91,41 @@ def sample_front(rng: np.random.Generator, camera: Camera) -> Bonnet | None:
         slant=float(rng.normal(0, 0.02)) * (rng.random() < 0.4),
         grain=float(rng.uniform(0.02, 0.3)) if dashboard else float(rng.uniform(0, 0.04)),
         streaks=0.0 if dashboard or rng.random() < 0.4 else float(rng.gamma(1.5, 0.4)),
-        humps=_humps(rng, tall, dashboard),
+        bumps=_sample_bumps(rng, tall, dashboard),
     )
 
 
-def _humps(rng: np.random.Generator, tall: float, dashboard: bool) -> tuple[Hump, ...]:
-    """Vents, phones and clusters on a dashboard; creases and badges on a bonnet."""
+def _sample_bumps(rng: np.random.Generator, tall: float, dashboard: bool) -> tuple[Bump, ...]:
+    """Draw vents, phones and clusters on a dashboard; creases and badges on a bonnet."""
     count = int(rng.integers(0, 4)) if dashboard else int(rng.random() < 0.25)
     rise = min(0.35 * tall, 0.05)
     return tuple(
         (float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.04, 0.2)), float(rng.uniform(0.1, 1.0)) * rise)
         for _ in range(count)
+    )
+
+
+def sample_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
+    """Draw a CULane-like camera for images of `size` (width, height), and its height above the road in metres."""
+    width, height = size
+    focal = float(rng.uniform(760, 1250)) * width / 1640
+    horizon = float(np.clip(rng.normal(0.455, 0.018), 0.40, 0.495)) * height
+    pitch = float(np.arctan(((height - 1) / 2 - horizon) / focal))
+    yaw, roll = float(rng.normal(0, 0.025)), float(rng.normal(0, 0.012))
+    k1 = float(rng.uniform(0, 0.12)) if rng.random() < 0.5 else 0.0
+    return Camera(width, height, focal, pitch, yaw, roll, k1), float(rng.uniform(1.15, 1.75))
+
+
+def sample_ego_vehicle(rng: np.random.Generator) -> EgoVehicle:
+    """Draw the bonnet of the own car."""
+    tall = float(rng.uniform(0.05, 0.27))
+    grey = float(rng.choice([18, 30, 60, 150])) * float(rng.uniform(0.7, 1.3))
+    paint = (grey, grey * float(rng.uniform(0.9, 1.15)), grey * float(rng.uniform(0.85, 1.1)))
+    return EgoVehicle(
+        tall,
+        float(rng.uniform(0.02, tall)),
+        float(rng.uniform(0.42, 0.58)),
+        paint,
+        float(rng.uniform(0.05, 0.5)),
+        bool(rng.random() < 0.3),
     )

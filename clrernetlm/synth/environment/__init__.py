@@ -1,1 +1,1 @@
-"""What surrounds a generated road: sky, light, weather, roadside, traffic."""
+"""The surroundings of a generated road: sky, light, weather, roadside, traffic."""

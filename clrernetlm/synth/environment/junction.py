@@ -1,4 +1,4 @@
-"""Crossing: crossroads, arrows in the lanes, and the shadows that things cast on the road."""
+"""Samples junctions: the crossing street, its markings, and arrows in the lanes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from clrernetlm.synth.environment.roadside_objects import Bridge, House, Pole, Thing
+from clrernetlm.synth.environment.roadside_objects import Building, SceneObject
 from clrernetlm.synth.environment.traffic import Vehicle
-from clrernetlm.synth.environment.weather import Weather
-from clrernetlm.synth.road.layout import Layout
+from clrernetlm.synth.road.layout import RoadLayout
 from clrernetlm.synth.road.markings import Decal, arrow, lettering, rectangle, stop_line, zebra
 
 
-def sample_arrows(rng: np.random.Generator, layout: Layout) -> list[Decal]:
-    """Arrows and text in the lanes of the own direction, in rows."""
+def sample_lane_arrows(rng: np.random.Generator, layout: RoadLayout) -> list[Decal]:
+    """Draw rows of arrows and text in the lanes of the own direction."""
     decals = []
     ahead = [(left + right) / 2 for left, right, direction in layout.lanes if direction > 0]
     for z in np.arange(float(rng.uniform(5, 16)), 80, float(rng.uniform(18, 45))):
@@ -26,10 +25,13 @@ def sample_arrows(rng: np.random.Generator, layout: Layout) -> list[Decal]:
     return decals
 
 
-def sample_crossing(
-    rng: np.random.Generator, layout: Layout, vehicles: list[Vehicle]
+def sample_junction(
+    rng: np.random.Generator, layout: RoadLayout, vehicles: list[Vehicle]
 ) -> tuple[tuple[float, float], list[Vehicle], list[Decal]]:
-    """Where the crossing street lies; its zebras and stop lines; the vehicles that stay."""
+    """Draw a crossing street: its distances, its zebra crossings and stop lines, and the vehicles that remain.
+
+    Clips the lines of `layout` in place.
+    """
     start, width = float(rng.uniform(-4, 26)), float(rng.uniform(14, 34))
     near, far = start, start + width
     left, right = layout.left_edge + 0.4, layout.right_edge - 0.4
@@ -54,26 +56,8 @@ def sample_crossing(
     return (near, far), clear, decals
 
 
-def reaches(thing: Thing, between: tuple[float, float]) -> bool:
-    """Whether a thing stands in the crossing street."""
-    if isinstance(thing, House):
-        return thing.distance < between[1] and thing.distance + thing.depth > between[0]
-    return between[0] - 3 < thing.depth_key and thing.distance < between[1] + 3
-
-
-def thing_shadows(things: list[Thing], weather: Weather, sunny: int) -> list[Decal]:
-    """Shadows that bridges, poles and trees cast across the road."""
-    decals = []
-    for thing in things:
-        if isinstance(thing, Bridge):
-            z = thing.distance + abs(weather.lean)
-            decals.append(Decal((rectangle(-40, 40, z, z + thing.depth),), max(170, sunny), "shade"))
-        if sunny > 110 and isinstance(thing, Pole) and thing.distance < 90:
-            tip = thing.offset + weather.lean * thing.height
-            half = thing.width * 0.6
-            z, slant = thing.distance, 0.3 * thing.height
-            shape = np.array(
-                [[thing.offset, z - half], [tip, z + slant - half], [tip, z + slant + half], [thing.offset, z + half]]
-            )
-            decals.append(Decal((shape,), sunny, "shade"))
-    return decals
+def stands_in_junction(item: SceneObject, between: tuple[float, float]) -> bool:
+    """Test whether an object stands in the crossing street."""
+    if isinstance(item, Building):
+        return item.distance < between[1] and item.distance + item.depth > between[0]
+    return between[0] - 3 < item.depth_key and item.distance < between[1] + 3

@@ -1,4 +1,4 @@
-"""Sprites: trees and facades as small pictures, and the loop that stamps them into the canvas."""
+"""Makes small images of trees and facades, and blends them into the canvas."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from clrernetlm.core.arrays import BgraImage, BgrImage, Float32Array
 from clrernetlm.core.numba_jit import kernel
-from clrernetlm.synth.textures import fractal_tile
+from clrernetlm.synth.textures import fractal_noise
 
-Image = NDArray[np.uint8]
 TREE_KINDS = 14
 FACADE_KINDS, FACADE_ROWS, FACADE_COLUMNS = 16, 24, 16
 FACADE_CELL = (18, 22)  # pixels per window
 _TREE_SIZE = 192
 
 
-def _tree(rng: np.random.Generator) -> Image:
-    """(S, S, 4) one tree: trunk, clumps of leaves lit from above, ragged edges. Colours are shares of 128."""
+def _tree_sprite(rng: np.random.Generator) -> BgraImage:
+    """Return (S, S, 4) one tree: trunk, clumps of leaves lit from above, ragged edges. Colours are shares of 128."""
     size = _TREE_SIZE
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     style = rng.random()
@@ -44,8 +42,8 @@ def _tree(rng: np.random.Generator) -> Image:
         )
         light = np.where(clump > 0, light + (shade - light) * clump, light)
         density = np.maximum(density, clump)
-    noise = np.roll(fractal_tile(7, 0.8, 256), int(rng.integers(256)), 0)[:size, :size]
-    fine = np.roll(fractal_tile(8, 0.3, 256), int(rng.integers(256)), 1)[:size, :size]
+    noise = np.roll(fractal_noise(7, 0.8, 256), int(rng.integers(256)), 0)[:size, :size]
+    fine = np.roll(fractal_noise(8, 0.3, 256), int(rng.integers(256)), 1)[:size, :size]
     alpha = np.clip(
         (density * 1.7 + (0.3 * noise + 0.16 * fine) * (density > 0.02) - (0.95 if bare else 0.62)) * 4, 0, 1
     )
@@ -59,9 +57,9 @@ def _tree(rng: np.random.Generator) -> Image:
     return np.dstack([np.clip(colour, 0, 255), alpha * 255]).astype(np.uint8)
 
 
-def _bush_row(rng: np.random.Generator) -> Image:
-    """(64, 256, 4) a hedge."""
-    noise, fine = fractal_tile(9, 1.0, 256)[:64], fractal_tile(10, 0.4, 256)[:64]
+def _hedge_sprite(rng: np.random.Generator) -> BgraImage:
+    """Return (64, 256, 4) a hedge."""
+    noise, fine = fractal_noise(9, 1.0, 256)[:64], fractal_noise(10, 0.4, 256)[:64]
     y = np.linspace(1, 0, 64, dtype=np.float32)[:, None]
     alpha = np.clip((1 - y + 0.12 * noise - 0.28 + rng.uniform(-0.1, 0)) * 10, 0, 1) * np.clip((1 - y) * 8, 0, 1)
     leaf = np.clip(0.55 + 0.5 * y + 0.2 * noise + 0.2 * fine, 0.1, 1.6) * 128
@@ -70,15 +68,15 @@ def _bush_row(rng: np.random.Generator) -> Image:
 
 
 @lru_cache(1)
-def trees() -> tuple[tuple[Image, ...], ...]:
-    """Per kind a pyramid of (S, S, 4) sprites, each half as large as the one before; the last kinds are hedges."""
+def tree_sprites() -> tuple[tuple[BgraImage, ...], ...]:
+    """Return per kind a pyramid of (S, S, 4) sprites, each level half as large; the last kinds are hedges."""
     rng = np.random.default_rng(20242)
-    sprites = [_tree(rng) for _ in range(TREE_KINDS)] + [_bush_row(rng) for _ in range(2)]
-    return tuple(_pyramid(sprite) for sprite in sprites)
+    sprites = [_tree_sprite(rng) for _ in range(TREE_KINDS)] + [_hedge_sprite(rng) for _ in range(2)]
+    return tuple(_sprite_pyramid(sprite) for sprite in sprites)
 
 
-def _pyramid(sprite: Image) -> tuple[Image, ...]:
-    """Halved until 8 pixels are left, with colours weighted by opacity so that edges do not darken."""
+def _sprite_pyramid(sprite: BgraImage) -> tuple[BgraImage, ...]:
+    """Halve a sprite until about 8 pixels are left, with colours weighted by opacity so that edges do not darken."""
     levels = [sprite]
     while min(levels[-1].shape[:2]) > 12:
         big = levels[-1].astype(np.float32)
@@ -89,8 +87,11 @@ def _pyramid(sprite: Image) -> tuple[Image, ...]:
     return tuple(levels)
 
 
-def _facade(rng: np.random.Generator, lit: float) -> Image:
-    """(H, W, 3) a wall of FACADE_COLUMNS x FACADE_ROWS windows, ground floor last; the share `lit` of them glows."""
+def _facade_sprite(rng: np.random.Generator, lit: float) -> BgrImage:
+    """Return (H, W, 3) a wall of windows, ground floor last; the share `lit` of the windows glows.
+
+    It has FACADE_COLUMNS x FACADE_ROWS windows.
+    """
     (cell_w, cell_h), columns, rows = FACADE_CELL, FACADE_COLUMNS, FACADE_ROWS
     warmth = rng.uniform(-0.3, 1.2)
     wall = rng.uniform(80, 215) + rng.normal(0, 4, 3) + np.array([-14, -2, 12]) * warmth
@@ -121,18 +122,18 @@ def _facade(rng: np.random.Generator, lit: float) -> Image:
         wall + rng.normal(0, 9, (1, columns, 1, 3)) + rng.normal(0, 22, (1, columns, 1, 1)), 20, 230
     )
     image = cells.reshape(rows * cell_h, columns * cell_w, 3)
-    dirt = np.tile(fractal_tile(9, 1.2, 256), (4, 4))[: image.shape[0], : image.shape[1], None]
+    dirt = np.tile(fractal_noise(9, 1.2, 256), (4, 4))[: image.shape[0], : image.shape[1], None]
     image *= 1 + 0.05 * dirt + rng.normal(0, 0.03, image.shape[:2]).astype(np.float32)[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
 @lru_cache(2)
-def facades(lit: bool) -> tuple[tuple[Image, ...], ...]:
-    """`FACADE_KINDS` walls by day, or by night with some windows lit, each halved three times."""
+def facade_sprites(lit: bool) -> tuple[tuple[BgrImage, ...], ...]:
+    """Return `FACADE_KINDS` walls by day, or by night with some windows lit, each halved three times."""
     rng = np.random.default_rng([20243, lit])
     kinds = []
     for _ in range(FACADE_KINDS):
-        levels = [_facade(rng, rng.uniform(0.04, 0.35) if lit else 0.0)]
+        levels = [_facade_sprite(rng, rng.uniform(0.04, 0.35) if lit else 0.0)]
         for _ in range(3):
             size = (levels[-1].shape[1] // 2, levels[-1].shape[0] // 2)
             levels.append(cv2.resize(levels[-1], size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
@@ -140,27 +141,29 @@ def facades(lit: bool) -> tuple[tuple[Image, ...], ...]:
     return tuple(kinds)
 
 
-def stamp(
-    canvas: Image,
-    pyramid: tuple[Image, ...],
+def draw_sprite(
+    canvas: BgrImage,
+    pyramid: tuple[BgraImage, ...],
     box: tuple[float, float, float, float],
     tint: tuple[float, float, float],
     fog: tuple[float, float, float],
     clear: float,
     flip: bool = False,
 ) -> None:
-    """Blend a sprite into the box (left, top, right, bottom) in pixels; colours are multiplied by `tint` / 128 and
-    fade into `fog` as `clear` falls from 1 to 0."""
+    """Blend a sprite into the box (left, top, right, bottom) in pixels.
+
+    Colours are multiplied by `tint` / 128 and fade into `fog` as `clear` falls from 1 to 0.
+    """
     width, height = box[2] - box[0], box[3] - box[1]
     if width < 1 or height < 1:
         return
     level = int(np.clip(np.floor(np.log2(pyramid[0].shape[0] / height) + 0.4), 0, len(pyramid) - 1))
     colours = np.array([*tint, *fog, clear], np.float32)
-    _stamp(canvas, pyramid[level], np.array(box, np.float32), colours, flip)
+    _draw_sprite(canvas, pyramid[level], np.array(box, np.float32), colours, flip)
 
 
 @kernel(fastmath=True)
-def _stamp(canvas: BgrImage, sprite: BgraImage, box: Float32Array, colours: Float32Array, flip: bool) -> None:
+def _draw_sprite(canvas: BgrImage, sprite: BgraImage, box: Float32Array, colours: Float32Array, flip: bool) -> None:
     rows, columns = sprite.shape[:2]
     step_x = np.float32(columns) / (box[2] - box[0])
     step_y = np.float32(rows) / (box[3] - box[1])

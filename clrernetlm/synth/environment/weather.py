@@ -1,4 +1,4 @@
-"""Weather: sky, light, air and the camera's reaction to them."""
+"""Samples sky, light, air, and the sensor that matches them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clrernetlm.core.arrays import BgrColour
 from clrernetlm.synth.camera.sensor import Sensor
 from clrernetlm.synth.environment.light import Lamp, Light
 
-Colour = tuple[float, float, float]
 SODIUM, YELLOW, COOL = (0.18, 0.55, 1.0), (0.1, 0.8, 1.0), (1.0, 0.97, 0.9)
 
 
 @dataclass(frozen=True)
 class Weather:
-    """Display colours of sky and air, and how hard shadows are."""
+    """Hold display colours of sky and air, and the strength of shadows."""
 
-    zenith: Colour
-    haze: Colour
-    cloud: Colour
+    zenith: BgrColour
+    haze: BgrColour
+    cloud: BgrColour
     clouds: float
     visibility: float
     sunny: float  # depth of shadows 0..1
@@ -29,7 +29,7 @@ class Weather:
     dusk: bool = False
 
 
-def _vary(rng: np.random.Generator, colour: tuple[float, ...], spread: float = 0.08) -> Colour:
+def _vary(rng: np.random.Generator, colour: tuple[float, ...], spread: float = 0.08) -> BgrColour:
     b, g, r = (
         float(v)
         for v in np.clip(np.asarray(colour) * rng.uniform(1 - spread, 1 + spread) + rng.normal(0, 4, 3), 0, 250)
@@ -110,7 +110,7 @@ def sample_weather(rng: np.random.Generator, night: bool, sunny: bool, dazzle: b
 
 
 def tunnel_light(rng: np.random.Generator) -> Light:
-    """The even light of a tunnel, often yellowish or greenish."""
+    """Draw the even light of a tunnel, often yellowish or greenish."""
     level, warm = float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.5, 1.0))
     colour = (level * warm, level * float(rng.uniform(0.88, 1.0)), level)
     return Light(
@@ -118,8 +118,8 @@ def tunnel_light(rng: np.random.Generator) -> Light:
     )
 
 
-def sample_lamp_colour(rng: np.random.Generator) -> Colour | None:
-    """Linear colour of the street lamps, or None where the road is dark."""
+def sample_lamp_colour(rng: np.random.Generator) -> BgrColour | None:
+    """Draw the linear colour of the street lamps, or None where the road is dark."""
     if rng.random() < 0.3:
         return None
     base = (SODIUM, YELLOW, COOL)[int(rng.choice(3, p=[0.5, 0.25, 0.25]))]
@@ -133,9 +133,9 @@ def sample_light(
     night: bool,
     dazzle: bool,
     lamps: list[tuple[float, float, float]],
-    colour: Colour | None,
+    colour: BgrColour | None,
 ) -> Light:
-    """Light of a day or a night; `lamps` are offset, distance and height of the street lamps."""
+    """Draw the light of a day or a night; `lamps` are offset, distance and height of the street lamps."""
     if not night:
         level = float(rng.uniform(0.35, 0.7)) if weather.dusk else 1.0
         glare = float(rng.uniform(0.35, 0.9)) if dazzle else 0.0
@@ -171,7 +171,7 @@ def sample_light(
 
 
 def sample_sensor(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
-    """Camera and lens of the day."""
+    """Draw a sensor and lens for the light."""
     warm = float(rng.normal(0, 0.1))
     balance = (float(np.exp(-warm)), float(np.exp(rng.normal(0, 0.03))), float(np.exp(warm)))
     exposure = float(np.exp(rng.normal(0.0, 0.25))) * (1.25 if night else 1.0) * (0.85 if dazzle else 1.0)

@@ -1,1 +1,1 @@
-"""A generated road: course, cross section, markings, surface."""
+"""A generated road: geometry, lanes, cross section, markings and pavement."""

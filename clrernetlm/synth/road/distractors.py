@@ -1,4 +1,4 @@
-"""Distractors: what looks like a lane line and is none. Nothing made here is ever labelled."""
+"""Samples features that resemble lane lines but are none; nothing made here is ever labelled."""
 
 from __future__ import annotations
 
@@ -6,66 +6,71 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from clrernetlm.synth.road.ground_map import Ground, blank, stroke
-from clrernetlm.synth.road.layout import Layout
-from clrernetlm.synth.road.markings import Decal, Line, arrow, chevrons, lettering, rectangle, stop_line, zebra
+from clrernetlm.synth.road.ground_map import GroundMap, blank, stroke
+from clrernetlm.synth.road.layout import RoadLayout
+from clrernetlm.synth.road.markings import Decal, RoadLine, arrow, chevrons, lettering, rectangle, stop_line, zebra
 
 
 @dataclass
-class Clutter:
-    """Lines and polygons on the road besides its own."""
+class Distractors:
+    """Hold lines and polygons on the road besides its markings."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[RoadLine] = field(default_factory=list)
     decals: list[Decal] = field(default_factory=list)
 
 
-def sample_clutter(
-    rng: np.random.Generator, layout: Layout, ground: Ground, grey: float, sunny: int, faint: bool
-) -> Clutter:
-    """Distractors for a road of this `grey`; `sunny` is the depth 0..255 of shadows, `faint` keeps all of it weak."""
-    clutter = Clutter()
+def sample_distractors(
+    rng: np.random.Generator, layout: RoadLayout, ground_map: GroundMap, grey: float, sunny: int, faint: bool
+) -> Distractors:
+    """Draw distractors for a road; skid marks, sealed cracks and pavement edges go to `ground_map`.
+
+    `grey` is the display value of the pavement, `sunny` the depth 0..255 of shadows; `faint` keeps all distractors
+    weak.
+    """
+    distractors = Distractors()
     weak = 0.4 if faint else 1.0
     lanes = [(left, right) for left, right, _ in layout.lanes if right > -14 and left < 14]
     if rng.random() < 0.45:
-        clutter.lines += _seams(rng, lanes, grey, weak)
+        distractors.lines += _seams(rng, lanes, grey, weak)
     if rng.random() < 0.3:
-        shown = float(np.median([line.strength for line in layout.lines]))  # old lines are fainter than the new
-        clutter.lines += _ghosts(rng, lanes, grey, weak * float(np.clip(shown / 0.7, 0.3, 1)))
+        # Removed lines are fainter than present ones.
+        typical_strength = float(np.median([line.strength for line in layout.lines]))
+        distractors.lines += _removed_markings(rng, lanes, grey, weak * float(np.clip(typical_strength / 0.7, 0.3, 1)))
     if rng.random() < 0.25:
-        _skid(rng, lanes, ground)
+        _skid_marks(rng, lanes, ground_map)
     if rng.random() < 0.18:
-        _snakes(rng, lanes, ground)
+        _sealed_cracks(rng, lanes, ground_map)
     if rng.random() < 0.15:
-        _step(rng, lanes, ground)
-    if layout.place == "urban":
-        clutter.decals += _street(rng, layout, lanes)
+        _pavement_edge(rng, lanes, ground_map)
+    if layout.road_type == "urban":
+        distractors.decals += _street_markings(rng, layout, lanes)
         if rng.random() < 0.06:
-            clutter.lines += _rails(rng, lanes)
+            distractors.lines += _tram_rails(rng, lanes)
         if rng.random() < 0.3:
-            clutter.decals += _parking(rng, layout)
-    elif layout.place == "highway" and rng.random() < 0.12:
-        clutter.decals.append(_hatched(rng, layout))
+            distractors.decals += _parking_bays(rng, layout)
+    elif layout.road_type == "highway" and rng.random() < 0.12:
+        distractors.decals.append(_hatched_area(rng, layout))
     if sunny > 110:
-        clutter.decals += _cable_shadows(rng, layout, sunny)
-    return clutter
+        distractors.decals += _cable_shadows(rng, layout, sunny)
+    return distractors
 
 
-def _clear(lanes: list[tuple[float, float]], rng: np.random.Generator, margin: float = 0.55) -> float:
-    """An offset inside a lane, `margin` metres away from its lines."""
+def _offset_inside_lane(lanes: list[tuple[float, float]], rng: np.random.Generator, margin: float = 0.55) -> float:
+    """Draw an offset inside a lane, `margin` metres away from its lines."""
     left, right = lanes[int(rng.integers(len(lanes)))]
     return float(rng.uniform(left + margin, max(right - margin, left + margin + 0.01)))
 
 
-def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float) -> list[Line]:
-    """Longitudinal joints and tar seams inside the lanes."""
+def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float) -> list[RoadLine]:
+    """Draw longitudinal joints and tar seams inside the lanes."""
     lines = []
     for _ in range(int(rng.integers(1, 4))):
         tone = grey * float(rng.uniform(0.15, 0.7))
         first = float(rng.uniform(0, 40)) if rng.random() < 0.4 else 0.0
         last = first + float(rng.uniform(10, 60)) if rng.random() < 0.4 else 1e9
         lines.append(
-            Line(
-                _clear(lanes, rng),
+            RoadLine(
+                _offset_inside_lane(lanes, rng),
                 float(rng.uniform(0.02, 0.12)),
                 colour=(tone, tone, tone),
                 strength=float(rng.uniform(0.3, 0.95)) * weak,
@@ -79,8 +84,10 @@ def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: flo
     return lines
 
 
-def _ghosts(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float) -> list[Line]:
-    """Remains of removed markings: ground-off stripes paler or darker than the road, broken like the old ones."""
+def _removed_markings(
+    rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float
+) -> list[RoadLine]:
+    """Draw the remains of removed markings: ground-off stripes paler or darker than the road, dashed or solid."""
     lines = []
     for _ in range(int(rng.integers(1, 4))):
         tone = float(
@@ -88,8 +95,8 @@ def _ghosts(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: fl
         )
         broken = rng.random() < 0.6
         lines.append(
-            Line(
-                _clear(lanes, rng),
+            RoadLine(
+                _offset_inside_lane(lanes, rng),
                 float(rng.uniform(0.1, 0.3)),
                 dash=float(rng.uniform(2, 6)) if broken else 1.0,
                 period=float(rng.uniform(7, 15)) if broken else 1.0,
@@ -104,49 +111,49 @@ def _ghosts(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: fl
     return lines
 
 
-def _skid(rng: np.random.Generator, lanes: list[tuple[float, float]], ground: Ground) -> None:
-    """Black marks of braking tyres, in pairs, straight or swerving."""
+def _skid_marks(rng: np.random.Generator, lanes: list[tuple[float, float]], ground_map: GroundMap) -> None:
+    """Draw black marks of braking tyres, in pairs, straight or swerving."""
     mask = blank()
     for _ in range(int(rng.integers(1, 4))):
         near, length = float(rng.uniform(3, 40)), float(rng.uniform(4, 22))
         z = np.linspace(near, near + length, 12)
-        u = _clear(lanes, rng) + rng.normal(0, 0.03) * (z - near) + rng.normal(0, 0.004) * (z - near) ** 2
+        u = _offset_inside_lane(lanes, rng) + rng.normal(0, 0.03) * (z - near) + rng.normal(0, 0.004) * (z - near) ** 2
         for side in (-0.75, 0.75) if rng.random() < 0.7 else (0.0,):
             stroke(mask, u + side, z, float(rng.uniform(0.1, 0.25)), int(rng.uniform(120, 255)))
-    ground.darken(mask, float(rng.uniform(0.15, 0.6)))
+    ground_map.darken(mask, float(rng.uniform(0.15, 0.6)))
 
 
-def _snakes(rng: np.random.Generator, lanes: list[tuple[float, float]], ground: Ground) -> None:
-    """Sealed cracks along the lanes, nearly straight."""
+def _sealed_cracks(rng: np.random.Generator, lanes: list[tuple[float, float]], ground_map: GroundMap) -> None:
+    """Draw sealed cracks along the lanes, nearly straight."""
     mask = blank()
     for _ in range(int(rng.integers(1, 5))):
         z = np.arange(float(rng.uniform(1, 20)), 62, 1.3)
-        u = _clear(lanes, rng) + np.cumsum(rng.normal(0, 0.07, len(z)))
+        u = _offset_inside_lane(lanes, rng) + np.cumsum(rng.normal(0, 0.07, len(z)))
         stroke(mask, u, z, float(rng.uniform(0.05, 0.12)))
-    ground.darken(mask, float(rng.uniform(0.3, 0.8)))
+    ground_map.darken(mask, float(rng.uniform(0.3, 0.8)))
 
 
-def _step(rng: np.random.Generator, lanes: list[tuple[float, float]], ground: Ground) -> None:
-    """The edge between two tones of pavement, inside a lane."""
-    edge = _clear(lanes, rng)
+def _pavement_edge(rng: np.random.Generator, lanes: list[tuple[float, float]], ground_map: GroundMap) -> None:
+    """Draw the edge between two tones of pavement, inside a lane."""
+    edge = _offset_inside_lane(lanes, rng)
     reach = float(rng.uniform(1.5, 10)) * float(rng.choice([-1, 1]))
     near = 0.0 if rng.random() < 0.6 else float(rng.uniform(4, 30))
     tone = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.3)))
-    ground.scale(min(edge, edge + reach), max(edge, edge + reach), near, 64, tone)
+    ground_map.scale(min(edge, edge + reach), max(edge, edge + reach), near, 64, tone)
 
 
-def _rails(rng: np.random.Generator, lanes: list[tuple[float, float]]) -> list[Line]:
-    """Tram rails: two pairs of a dark groove with a shining edge."""
+def _tram_rails(rng: np.random.Generator, lanes: list[tuple[float, float]]) -> list[RoadLine]:
+    """Draw tram rails: two pairs of a dark groove with a bright edge."""
     left, right = lanes[int(rng.integers(len(lanes)))]
     middle, lines = (left + right) / 2 + float(rng.normal(0, 0.3)), []
     for side in (-0.72, 0.72):
-        lines.append(Line(middle + side, 0.1, colour=(40.0, 40.0, 42.0), strength=0.8, wear=0.2))
-        lines.append(Line(middle + side + 0.05, 0.04, colour=(165.0, 165.0, 160.0), strength=0.7, wear=0.4))
+        lines.append(RoadLine(middle + side, 0.1, colour=(40.0, 40.0, 42.0), strength=0.8, wear=0.2))
+        lines.append(RoadLine(middle + side + 0.05, 0.04, colour=(165.0, 165.0, 160.0), strength=0.7, wear=0.4))
     return lines
 
 
-def _street(rng: np.random.Generator, layout: Layout, lanes: list[tuple[float, float]]) -> list[Decal]:
-    """Symbols, manholes, bars and guide lines of city streets."""
+def _street_markings(rng: np.random.Generator, layout: RoadLayout, lanes: list[tuple[float, float]]) -> list[Decal]:
+    """Draw symbols, manholes, bars and guide lines of city streets."""
     decals: list[Decal] = []
     left, right = lanes[int(rng.integers(len(lanes)))]
     middle, z = (left + right) / 2, float(rng.uniform(5, 35))
@@ -161,7 +168,7 @@ def _street(rng: np.random.Generator, layout: Layout, lanes: list[tuple[float, f
     if rng.random() < 0.2:  # manholes
         for _ in range(int(rng.integers(1, 4))):
             turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-            centre = np.array([_clear(lanes, rng), float(rng.uniform(4, 30))])
+            centre = np.array([_offset_inside_lane(lanes, rng), float(rng.uniform(4, 30))])
             disc = centre + 0.33 * np.stack([np.cos(turn), np.sin(turn)], 1)
             decals.append(Decal((disc,), int(rng.uniform(60, 160)), "shade"))
     if rng.random() < 0.05:  # a guide line that turns away over the junction
@@ -175,8 +182,8 @@ def _street(rng: np.random.Generator, layout: Layout, lanes: list[tuple[float, f
     return decals
 
 
-def _parking(rng: np.random.Generator, layout: Layout) -> list[Decal]:
-    """Bays at the kerb: short bars across, with or without a line along them."""
+def _parking_bays(rng: np.random.Generator, layout: RoadLayout) -> list[Decal]:
+    """Draw bays at the kerb: short bars across, straight or slanted."""
     decals = []
     for side, parked in enumerate(layout.parked):
         if not parked:
@@ -193,8 +200,8 @@ def _parking(rng: np.random.Generator, layout: Layout) -> list[Decal]:
     return decals
 
 
-def _hatched(rng: np.random.Generator, layout: Layout) -> Decal:
-    """A hatched area on the shoulder."""
+def _hatched_area(rng: np.random.Generator, layout: RoadLayout) -> Decal:
+    """Draw a hatched area on the shoulder."""
     if layout.right_edge - layout.borders[-1] > 1.5 or rng.random() < 0.5:
         left, right = layout.borders[-1] + 0.4, max(layout.right_edge - 0.2, layout.borders[-1] + 1.0)
     else:
@@ -203,8 +210,8 @@ def _hatched(rng: np.random.Generator, layout: Layout) -> Decal:
     return chevrons(left, right, near, near + float(rng.uniform(10, 40)))
 
 
-def _cable_shadows(rng: np.random.Generator, layout: Layout, sunny: int) -> list[Decal]:
-    """Shadows of cables and rails: thin lines aslant and along the road."""
+def _cable_shadows(rng: np.random.Generator, layout: RoadLayout, sunny: int) -> list[Decal]:
+    """Draw shadows of cables and rails: thin lines aslant and along the road."""
     decals: list[Decal] = []
     width = float(rng.uniform(0.05, 0.16))
     if rng.random() < 0.22:

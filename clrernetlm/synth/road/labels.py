@@ -1,37 +1,37 @@
-"""Labels: lane lines as an annotator would click them, and the masks drawn from them."""
+"""Makes lane labels as an annotator would click them, and masks from them."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from clrernetlm.core.arrays import ByteMask, Points
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.road.layout import Turn
-from clrernetlm.synth.road.road import Road
-
-Points = NDArray[np.float64]
+from clrernetlm.synth.road.geometry import RoadGeometry
+from clrernetlm.synth.road.layout import BorderPath
 
 ROW_STEP = 10  # pixels between two points of a label
 MASK_WIDTH = 16 / 1640  # of the image's width
 _MIN_POINTS = 3
-_LEVEL = 8.0  # pixels sideways per row at which a far line counts as level and is no longer followed
+_LEVEL = 8.0  # pixels sideways per row from which a line counts as level and is no longer followed
 
 
-def lane_points(camera: Camera, road: Road, offset: float, farthest: float, turn: Turn | None = None) -> Points:
-    """(N, 2) x, y in pixels of the line at `offset` metres, from the bottom up, a point every `ROW_STEP` rows.
+def label_points(
+    camera: Camera, road: RoadGeometry, offset: float, label_range: float, path: BorderPath | None = None
+) -> Points:
+    """Return (N, 2) x, y in pixels of the line at `offset` metres, from the bottom up, one point every `ROW_STEP` rows.
 
-    The line is followed through whatever stands on it, to `farthest` metres, the first crest or the side of the
-    image (a few pixels beyond, as annotators do), or where it runs level. Empty when less than three points are left.
-    A `turn` leads it away from the offset.
+    The line is followed behind objects, to `label_range` metres, the first crest or the side of the image (a few
+    pixels beyond, as annotators do), or where it runs level. Empty if less than three points are left. A `path` leads
+    it away from the offset.
     """
     z = road.visible_distances
     jump = np.flatnonzero(np.diff(z) > 0.03 * z[:-1] + 0.5)  # behind a crest the line is not followed
     z = z[: jump[0] + 1] if len(jump) else z
-    z = z[z <= farthest]
-    if turn is not None:
-        z = z[(z >= turn.first) & (z <= turn.last)]
-    across = offset if turn is None else offset + turn.offset(z)
+    z = z[z <= label_range]
+    if path is not None:
+        z = z[(z >= path.first) & (z <= path.last)]
+    across = offset if path is None else offset + path.offset(z)
     x, y, valid = camera.project(road.world(across, z))
     x, y = x[valid], y[valid]
     back = np.flatnonzero(np.diff(y) >= 0)
@@ -54,8 +54,8 @@ def lane_points(camera: Camera, road: Road, offset: float, farthest: float, turn
     return points[first:last] if last - first >= _MIN_POINTS else np.zeros((0, 2))
 
 
-def draw_mask(lanes: list[Points], ids: list[int], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W) uint8: the id of each lane on a band `MASK_WIDTH` of the image wide, 0 elsewhere."""
+def draw_mask(lanes: list[Points], ids: list[int], size: tuple[int, int]) -> ByteMask:
+    """Return a (H, W) uint8 mask: the id of each lane on a band `MASK_WIDTH` of the image wide, 0 elsewhere."""
     mask = np.zeros((size[1], size[0]), np.uint8)
     thickness = max(1, round(MASK_WIDTH * size[0]))
     for points, number in zip(lanes, ids, strict=True):

@@ -1,29 +1,30 @@
-"""Projection: points given along the road to pixels, compiled, for the thousands of corners of a scene."""
+"""Projects points given along the road to pixels, compiled for the thousands of corners of a scene."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.road.road import Road
-
-Array = NDArray[np.float64]
+from clrernetlm.synth.road.geometry import RoadGeometry
 
 
-class Projector:
-    """Offsets, distances and heights above the ground (m) -> pixels; the same geometry as `Road` and `Camera`."""
+class RoadProjector:
+    """Project offsets, distances and heights above the ground (m) to pixels.
 
-    def __init__(self, camera: Camera, road: Road) -> None:
+    The geometry is that of `RoadGeometry` and `Camera`.
+    """
+
+    def __init__(self, camera: Camera, road: RoadGeometry) -> None:
         self._course = road.course
         cx, cy = camera.centre
         self._lens = np.array([cx, cy, camera.focal, camera.k1, road.bank, 8.0 * camera.width])
         self._rotation = np.ascontiguousarray(camera.rotation)
 
-    def __call__(self, offset: ArrayLike, distance: ArrayLike, height: ArrayLike = 0.0) -> Array:
-        """Broadcast to (N,), give (N, 2) x, y in pixels, bounded to a few picture widths around the picture."""
+    def __call__(self, offset: ArrayLike, distance: ArrayLike, height: ArrayLike = 0.0) -> Float64Array:
+        """Broadcast to (N,) and return (N, 2) x, y in pixels, limited to a few image widths around the image."""
         if isinstance(distance, np.ndarray):
             shape = distance.shape
         else:

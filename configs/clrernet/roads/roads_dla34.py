@@ -1,6 +1,6 @@
 """DLA-34 on generated roads, for a machine with a GPU: the recipe of the detector that ships at the published size.
 
-clrernetlm synth roads/data --train 40000 --val 400 --test 600 --seed 7 --size 1280x460 --realism all
+clrernetlm synth roads/data --train 40000 --val 400 --test 600 --seed 7 --size 1280x460 --randomization all
 clrernetlm train roads_dla34
 """
 

@@ -1,6 +1,6 @@
 """The detector that ships: CLRerNet with EfficientNet-Lite0, trained on generated roads for any real camera.
 
-clrernetlm synth roads/data --train 9000 --val 400 --test 600 --seed 7 --size 820x295 --realism all
+clrernetlm synth roads/data --train 9000 --val 400 --test 600 --seed 7 --size 820x295 --randomization all
 clrernetlm train roads_efficientnet_lite0
 """
 

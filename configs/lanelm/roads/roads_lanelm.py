@@ -2,7 +2,7 @@
 
 Its roads are others than the detector's, so that the questions are those of a detector that has not seen the answers:
 
-clrernetlm synth roads/lanelm --train 5000 --val 300 --test 400 --seed 8 --size 820x295 --realism all
+clrernetlm synth roads/lanelm --train 5000 --val 300 --test 400 --seed 8 --size 820x295 --randomization all
 clrernetlm train roads_lanelm --lanelm.detector work_dirs/roads_efficientnet_lite0/checkpoints/best.ckpt
 """
 

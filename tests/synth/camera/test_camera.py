@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.road.projection import Projector
-from clrernetlm.synth.road.road import Road
+from clrernetlm.synth.road.geometry import RoadGeometry
+from clrernetlm.synth.road.projection import RoadProjector
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,8 +41,8 @@ def test_looking_down_lifts_the_horizon_and_looking_right_moves_it_left():
 
 
 def test_a_flat_road_is_seen_everywhere_and_a_crest_hides_what_is_behind_it():
-    assert Road(1.4).visible_distances[-1] == pytest.approx(700)
-    hilly = Road(1.4, hill_height=4, hill_length=300, hill_phase=0.5)
+    assert RoadGeometry(1.4).visible_distances[-1] == pytest.approx(700)
+    hilly = RoadGeometry(1.4, hill_height=4, hill_length=300, hill_phase=0.5)
     seen = hilly.visible[1]
     assert not seen.all()
     slopes = hilly.visible[0]
@@ -52,8 +52,8 @@ def test_a_flat_road_is_seen_everywhere_and_a_crest_hides_what_is_behind_it():
 def test_compiled_projection_equals_road_and_camera():
     rng = np.random.default_rng(0)
     camera = Camera(1280, 720, 900, 0.04, -0.02, 0.03, 0.1)
-    road = Road(1.5, 0.002, 1e-5, 10, 200, 2.0, 250, 1.0, 0.03)
+    road = RoadGeometry(1.5, 0.002, 1e-5, 10, 200, 2.0, 250, 1.0, 0.03)
     offset, distance, height = rng.uniform(-8, 8, 50), rng.uniform(4, 200, 50), rng.uniform(0, 3, 50)
     x, y, valid = camera.project(road.world(offset, distance, height))
     assert valid.all()
-    np.testing.assert_allclose(Projector(camera, road)(offset, distance, height), np.stack([x, y], 1), atol=1e-6)
+    np.testing.assert_allclose(RoadProjector(camera, road)(offset, distance, height), np.stack([x, y], 1), atol=1e-6)

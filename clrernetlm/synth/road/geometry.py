@@ -1,4 +1,4 @@
-"""Road: the 3-D course of the ground and what of it the camera sees."""
+"""Computes the 3-D geometry of the road and the part of it that the camera sees."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from clrernetlm.core.arrays import BoolArray, Float32Array, Float64Array
 from clrernetlm.synth.camera.camera import Camera
 
-Array = NDArray[np.float64]
-
 TABLE_SIZE = 8192
-_AHEAD = np.geomspace(1.2, 700.0, 1600)  # metres ahead at which the course is known
+_AHEAD = np.geomspace(1.2, 700.0, 1600)  # metres ahead at which the road is tabulated
 
 
-def _integral(z: Array, knots: tuple[tuple[float, float], ...]) -> Array:
-    """(N,) integral from z[0] to each of the rising `z` (N,) of the straight pieces through the `knots`."""
+def _integral(z: Float64Array, knots: tuple[tuple[float, float], ...]) -> Float64Array:
+    """Return (N,) integrals from z[0] to each of the ascending `z` (N,) of the polyline through the `knots`."""
     value = np.interp(z, [at for at, _ in knots], [v for _, v in knots])
     return np.concatenate([[0.0], np.cumsum((value[1:] + value[:-1]) / 2 * np.diff(z))])
 
 
 @dataclass(frozen=True)
-class Road:
-    """The course of the road in front of a camera `camera_height` metres above it.
+class RoadGeometry:
+    """Describe the road in front of a camera `camera_height` metres above it.
 
-    `distance` Z is metres ahead, `offset` u metres to the right of the line that passes under the camera, square to
-    the course. Curvature follows a clothoid: `curvature` + `curvature_rate` Z (1/m), between `curve_start` and
-    `curve_end`. Height follows a sine of `hill_height` m and `hill_length` m. `bank` is the slope to the right.
-    `bends` are further metres ahead and curvatures, `grades` metres ahead and slopes; both run straight from one to the
-    next and stay at the last.
+    `distance` Z is metres ahead, `offset` u metres to the right of the line that passes under the camera,
+    perpendicular to the road. Curvature follows a clothoid: `curvature` + `curvature_rate` Z (1/m), between
+    `curve_start` and `curve_end`. Height follows a sine of `hill_height` m and `hill_length` m. `bank` is the slope
+    to the right. `bends` are further pairs of metres ahead and curvature, `grades` of metres ahead and slope; both
+    are interpolated linearly and constant beyond the last.
     """
 
     camera_height: float = 1.4
@@ -46,8 +45,8 @@ class Road:
     grades: tuple[tuple[float, float], ...] = ()
 
     @cached_property
-    def _course(self) -> tuple[Array, Array, Array]:
-        """Sideways shift of the centre line (m), cosine of its heading and height (m) at `_AHEAD`."""
+    def _course(self) -> tuple[Float64Array, Float64Array, Float64Array]:
+        """Return shift of the centre line to the right (m), cosine of its heading and height (m) at `_AHEAD`."""
         z = np.concatenate([[0.0], _AHEAD])
         inside = np.clip(z - self.curve_start, 0, max(self.curve_end - self.curve_start, 0))
         heading = self.curvature * inside + self.curvature_rate * inside**2 / 2
@@ -64,16 +63,16 @@ class Road:
         return shift, np.cos(heading[1:]), level
 
     @property
-    def course(self) -> Array:
-        """(4, M) metres ahead, sideways shift, cosine of the heading and height of the road."""
+    def course(self) -> Float64Array:
+        """Return (4, M) metres ahead, shift to the right, cosine of the heading and height of the road."""
         return np.stack([_AHEAD, *self._course])
 
-    def shift(self, distance: ArrayLike) -> Array:
-        """Metres the centre line lies to the right at `distance`."""
+    def shift(self, distance: ArrayLike) -> Float64Array:
+        """Return how many metres to the right the centre line lies at `distance`."""
         return np.interp(np.asarray(distance, np.float64), _AHEAD, self._course[0])
 
-    def world(self, offset: ArrayLike, distance: ArrayLike, height: ArrayLike = 0.0) -> Array:
-        """Offset u, distance Z and height above the ground (m) -> (..., 3) X, Y, Z seen from the camera."""
+    def world(self, offset: ArrayLike, distance: ArrayLike, height: ArrayLike = 0.0) -> Float64Array:
+        """Convert offset u, distance Z and height above the ground (m) to (..., 3) X, Y, Z relative to the camera."""
         z = np.asarray(distance, np.float64)
         shift, cosine, level = (np.interp(z, _AHEAD, values) for values in self._course)
         right = shift + np.asarray(offset, np.float64) / cosine
@@ -81,31 +80,31 @@ class Road:
         return np.stack(np.broadcast_arrays(right, up, z), -1)
 
     @cached_property
-    def visible(self) -> tuple[Array, NDArray[np.bool_]]:
-        """(M,) slopes Y/Z at which the ground is seen, rising, and which of `_AHEAD` they belong to.
+    def visible(self) -> tuple[Float64Array, BoolArray]:
+        """Return (M,) ascending slopes Y/Z at which ground is visible, and which of `_AHEAD` they belong to.
 
-        The ground at a distance is hidden when something nearer is seen under a higher slope. The bank tilts all
-        slopes of a column alike and hides nothing.
+        Ground is hidden if something nearer is seen under a higher slope. The bank tilts all slopes of a column alike
+        and hides nothing.
         """
         slope = self._course[2] / _AHEAD
         seen = np.concatenate([[True], slope[1:] > np.maximum.accumulate(slope)[:-1]])
         return slope[seen], seen
 
     @cached_property
-    def visible_distances(self) -> Array:
-        """(M,) metres ahead at which the ground is seen, rising."""
+    def visible_distances(self) -> Float64Array:
+        """Return (M,) ascending metres ahead at which ground is visible."""
         return _AHEAD[self.visible[1]]
 
     @property
     def horizon(self) -> float:
-        """Slope Y/Z of the highest visible ground."""
+        """Return the slope Y/Z of the highest visible ground."""
         return float(self.visible[0][-1])
 
-    def table(self, camera: Camera, visibility: float = np.inf) -> tuple[NDArray[np.float32], float, float]:
-        """(T, 7) float32 by slope, with the lowest slope and entries per unit of slope: what a ray of this slope hits.
+    def table(self, camera: Camera, visibility: float = np.inf) -> tuple[Float32Array, float, float]:
+        """Tabulate by slope where a ray meets the ground: (T, 7) float32, lowest slope, and entries per unit of slope.
 
-        Columns: shift / Z, Z cos heading, Z, metres of Z per pixel row, the light that the air lets through over Z for
-        a `visibility` in metres (5 % are left there), and how much of fine and of coarse texture a pixel resolves.
+        Columns: shift / Z, Z cos heading, Z, metres of Z per pixel row, the transmission of the air over Z for a
+        `visibility` in metres (5 % are left there), and how much of fine and of coarse texture a pixel resolves.
         """
         slopes, seen = self.visible
         grid = np.linspace(slopes[0], slopes[-1], TABLE_SIZE)

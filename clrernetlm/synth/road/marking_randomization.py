@@ -1,4 +1,4 @@
-"""Paint: lane markings as they are found, from fresh to nearly gone, as paint, dots and studs."""
+"""Randomizes lane markings: fresh to nearly worn off, as paint, dots and studs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from clrernetlm.synth.road.layout import Layout
-from clrernetlm.synth.road.markings import Colour, Line
+from clrernetlm.core.arrays import BgrColour
+from clrernetlm.synth.road.layout import RoadLayout
+from clrernetlm.synth.road.markings import RoadLine
 
 Style = Literal["as drawn", "dashes", "dots", "dots and dashes", "studs", "blocks"]
 STYLES: dict[Style, float] = {
@@ -22,26 +23,30 @@ STYLES: dict[Style, float] = {
 # Metres painted and metres per period.
 _DASHES = ((3.0, 12.0), (3.7, 14.6), (3.0, 9.0), (2.0, 8.0), (1.5, 6.0), (2.4, 7.3), (3.0, 12.2), (6.0, 24.0))
 _BLOCKS = ((1.0, 2.0), (1.0, 4.0), (0.9, 3.6), (1.5, 4.5))
-_SMALL = 0.11  # metres, a dot or stud
+_SMALL = 0.11  # metres: a dot or stud
 
 
-def repaint(rng: np.random.Generator, layout: Layout, grey: float, faint: bool) -> None:
-    """Paint the lines of the `layout` anew, on a road of this `grey`; `faint` leaves what is weak as weak as it is."""
+def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float, faint: bool) -> None:
+    """Redraw the lines of `layout` in place, on pavement of the display value `grey`.
+
+    `faint` never makes a weak line stronger.
+    """
     names = list(STYLES)
     style = names[int(rng.choice(len(names), p=list(STYLES.values())))]
-    level = int(rng.choice(3, p=[0.42, 0.36, 0.22]))  # fresh, used, hardly there
+    level = int(rng.choice(3, p=[0.42, 0.36, 0.22]))  # fresh, worn, hardly visible
     strength = float(rng.uniform((0.8, 0.45, 0.18)[level], (1.0, 0.85, 0.5)[level]))
     wear = float(rng.uniform((-0.4, 0.2, 0.7)[level], (0.6, 1.5, 2.4)[level]))
     white = _white(rng)
-    yellow: Colour = tuple(float(v) for v in np.array([70.0, 165.0, 205.0]) * rng.uniform(0.75, 1.15, 3))  # type: ignore[assignment]
+    blue, green, red = (float(v) for v in np.array([70.0, 165.0, 205.0]) * rng.uniform(0.75, 1.15, 3))
+    yellow: BgrColour = (blue, green, red)
     broad = float(np.exp(rng.normal(0, 0.3)))
     outlined = grey > 95 and rng.random() < 0.12
     dash, period = _DASHES[int(rng.integers(len(_DASHES)))]
     block = _BLOCKS[int(rng.integers(len(_BLOCKS)))]
     phase = float(rng.uniform(0, period))
-    gold_edge = layout.place == "highway" and rng.random() < 0.4
+    gold_edge = layout.road_type == "highway" and rng.random() < 0.4
     inner = {round(border, 4) for border in layout.borders}
-    lines: list[Line] = []
+    lines: list[RoadLine] = []
     for line in layout.lines:
         golden = line.colour[2] - line.colour[0] > 70
         colour = yellow if golden or (gold_edge and line is layout.lines[0]) else white
@@ -64,23 +69,23 @@ def repaint(rng: np.random.Generator, layout: Layout, grey: float, faint: bool) 
         if outlined:
             lines += [_outline(piece, grey) for piece in pieces]
         lines += pieces
-    if len(layout.borders) > 3 and layout.place == "highway" and rng.random() < 0.15:
+    if len(layout.borders) > 3 and layout.road_type == "highway" and rng.random() < 0.15:
         lines = _doubled(rng, layout, lines, white if rng.random() < 0.6 else yellow)
     if rng.random() < 0.3:
         lines = [piece for line in lines for piece in _gaps(rng, line)]
     layout.lines = lines
 
 
-def _white(rng: np.random.Generator) -> Colour:
-    """White, greyish or yellowed paint."""
+def _white(rng: np.random.Generator) -> BgrColour:
+    """Draw white, greyish or yellowed paint."""
     level = float(rng.uniform(0.78, 1.1))
     warm = float(rng.normal(0, 0.03))
     return 224 * level * (1 - warm), 226 * level, 226 * level * (1 + warm)
 
 
-def _stud(line: Line, period: float, phase: float, shift: float = 0.0) -> Line:
-    """One stud a period in the middle (or `shift` metres beside) of a line."""
-    bright: Colour = (min(line.colour[0] * 1.06, 250.0), min(line.colour[1] * 1.06, 250.0), line.colour[2])
+def _stud(line: RoadLine, period: float, phase: float, shift: float = 0.0) -> RoadLine:
+    """Return one stud per period in the middle (or `shift` metres beside) of a line."""
+    bright: BgrColour = (min(line.colour[0] * 1.06, 250.0), min(line.colour[1] * 1.06, 250.0), line.colour[2])
     strength = min(1.0, 0.35 + line.strength)
     return replace(
         line,
@@ -97,9 +102,9 @@ def _stud(line: Line, period: float, phase: float, shift: float = 0.0) -> Line:
 
 
 def _broken(
-    line: Line, style: Style, dash: float, period: float, block: tuple[float, float], phase: float
-) -> list[Line]:
-    """A broken line in a `style`; all of it lies at the line's offset."""
+    line: RoadLine, style: Style, dash: float, period: float, block: tuple[float, float], phase: float
+) -> list[RoadLine]:
+    """Return a broken line in a `style`; all of its parts lie at the line's offset."""
     if style == "dashes":
         return [replace(line, dash=dash, period=period, phase=phase)]
     if style == "blocks":
@@ -114,8 +119,8 @@ def _broken(
     return [line]
 
 
-def _outline(line: Line, grey: float) -> Line:
-    """The dark paint around a line on concrete, sorted before it."""
+def _outline(line: RoadLine, grey: float) -> RoadLine:
+    """Return the dark paint around a line on concrete, sorted before the line."""
     tone = grey * 0.3
     longer = min(line.dash * 1.25, line.period)
     return replace(
@@ -129,13 +134,13 @@ def _outline(line: Line, grey: float) -> Line:
     )
 
 
-def _doubled(rng: np.random.Generator, layout: Layout, lines: list[Line], colour: Colour) -> list[Line]:
-    """One border between lanes becomes a double line: both solid, or one of them broken."""
-    border = layout.borders[int(rng.choice([layout.ego, min(layout.ego + 1, len(layout.borders) - 2)]))]
-    there = [line for line in lines if abs(line.offset - border) < 0.01]
-    if not there or min(line.offset for line in lines) >= border:
+def _doubled(rng: np.random.Generator, layout: RoadLayout, lines: list[RoadLine], colour: BgrColour) -> list[RoadLine]:
+    """Turn one border between lanes into a double line: both solid, or one of them broken."""
+    border = layout.borders[int(rng.choice([layout.ego_border, min(layout.ego_border + 1, len(layout.borders) - 2)]))]
+    at_border = [line for line in lines if abs(line.offset - border) < 0.01]
+    if not at_border or min(line.offset for line in lines) >= border:
         return lines
-    gap, model = float(rng.uniform(0.25, 0.5)), replace(there[0], twin=0.0, colour=colour, width=0.12)
+    gap, model = float(rng.uniform(0.25, 0.5)), replace(at_border[0], twin=0.0, colour=colour, width=0.12)
     model = replace(model, strength=max(model.strength, 0.5), wear=min(model.wear, 1.5))
     solid = replace(model, dash=1.0, period=1.0)
     other = solid if rng.random() < 0.6 else replace(model, dash=3.0, period=9.0)
@@ -144,8 +149,8 @@ def _doubled(rng: np.random.Generator, layout: Layout, lines: list[Line], colour
     return [line for line in lines if abs(line.offset - border) >= 0.01] + pair
 
 
-def _gaps(rng: np.random.Generator, line: Line) -> list[Line]:
-    """A stretch of the line is missing, or nothing of it."""
+def _gaps(rng: np.random.Generator, line: RoadLine) -> list[RoadLine]:
+    """Remove a stretch of the line, or nothing."""
     if rng.random() < 0.55:
         return [line]
     near = float(rng.uniform(2, 45))

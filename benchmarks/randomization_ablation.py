@@ -1,11 +1,11 @@
-"""What each piece of the generator's realism is worth on real photos: one left out at a time.
+"""Measures what each randomization group of the generator is worth on real photographs: one left out at a time.
 
-    python benchmarks/realism_ablation.py --photos PHOTOS --list list/dev.txt --out realism
+    python benchmarks/randomization_ablation.py --photos PHOTOS --list list/dev.txt --out randomization
 
 PHOTOS is a folder in CULane's layout (images, `.lines.txt`, a list) of real photographs. They are only scored on: every
 detector is trained on generated roads alone, and its confidence threshold is the best one on generated validation
 images of its own kind. All start from one base, which has learnt lanes from the plain generator, and go on for a few
-epochs on roads of their own; that tells the pieces apart at a fifth of the cost of training each from the start.
+epochs on roads of their own; that separates the groups at a fifth of the cost of training each from the start.
 
 `generated` in the table is the test split of the full generator, the same for all. Finished runs are read back, so the
 script can be stopped and started again, and seeds can run side by side once `--data-only` has made the roads. Prints a
@@ -32,13 +32,13 @@ from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.synth import generate_dataset
-from clrernetlm.synth.randomization import PIECES, parse_realism
+from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, parse_randomization
 from clrernetlm.training.train import train
 from clrernetlm.weights.imagenet import imagenet_file
 
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "all pieces": ("all",),
-    **{f"without {piece}": ("all", f"no-{piece}") for piece in PIECES},
+    "all groups": ("all",),
+    **{f"without {group}": ("all", f"no-{group}") for group in RANDOMIZATION_GROUPS},
     "none (one camera, the plain generator)": ("none",),
 }
 SIZE = (820, 295)  # of a frame; with the piece `cameras` the width of all frames
@@ -67,7 +67,7 @@ def recipe(
     return load_config("roads_efficientnet_lite0", (*overrides, *(f"--{setting}" for setting in settings)))
 
 
-def generated(folder: Path, images: int, realism: tuple[str, ...], seed: int, workers: int) -> Path:
+def generated(folder: Path, images: int, randomization: tuple[str, ...], seed: int, workers: int) -> Path:
     """FOLDER, with a data set in `data`; made unless it is there."""
     if not (folder / "data" / "list" / "test.txt").exists():  # written last
         generate_dataset(
@@ -78,7 +78,7 @@ def generated(folder: Path, images: int, realism: tuple[str, ...], seed: int, wo
             seed=seed,
             size=SIZE,
             workers=workers,
-            realism=parse_realism(realism),
+            randomization=parse_randomization(randomization),
             progress=False,
         )
     return folder
@@ -121,7 +121,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
 
     best = score("val")["sweep"]["best"]
     config.model.decode.conf_threshold = best["confidence"]
-    config.data.root = str(variant_data("all pieces", args) / "data")
+    config.data.root = str(variant_data("all groups", args) / "data")
     figures = {"generated": 100 * score("test")["total"]["0.5"]["f1"], "threshold": best["confidence"]}
     config.data.root, config.data.test_list, config.data.categories = args.photos, args.list, "folders"
     found = score("test")
@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="folder of real photos in CULane's layout")
     parser.add_argument("--list", default="list/test.txt")
-    parser.add_argument("--out", default="realism")
+    parser.add_argument("--out", default="randomization")
     parser.add_argument("--images", type=positive, default=2400)
     parser.add_argument("--epochs", type=positive, default=3)
     parser.add_argument("--base-images", type=positive, default=3000)

@@ -1,45 +1,37 @@
-"""Shader: the one loop over the pixels of the ground, compiled."""
+"""Shades the pixels of the ground in one compiled loop."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import float32
 
-from clrernetlm.core.arrays import (
-    BgrImage,
-    ByteArray,
-    ByteMask,
-    Float32Array,
-    Int16Array,
-    Int32Array,
-    SignedByteArray,
-)
+from clrernetlm.core.arrays import BgrImage, ByteArray, ByteMask, Float32Array, Int16Array, Int32Array, SignedByteArray
 from clrernetlm.core.numba_jit import kernel
 
 PROFILE_STEP = 0.05  # metres between two entries of a profile
 PROFILE_REACH = 60.0  # metres to either side
-_BLOCK = 8  # pixels between two exact hits of the ground; it is smooth enough to interpolate between them
+_BLOCK = 8  # pixels between two exact ray intersections; positions between them are interpolated
 _TONE = np.float32(1 / 42)  # textures are stored as 42 times their deviation
 
 
 @kernel(fastmath=True)
-def _cover(distance: np.float32, half: np.float32, pixel: np.float32) -> np.float32:
-    """Share of a pixel (metres) that a bar of half width `half` covers, `distance` from its middle."""
+def _coverage(distance: np.float32, half: np.float32, pixel: np.float32) -> np.float32:
+    """Return the share of a pixel (`pixel` metres) that a bar of half width `half` at this distance covers."""
     share = (half + pixel * float32(0.5) - abs(distance)) / pixel
     return min(max(share, float32(0)), min(float32(1), float32(2) * half / pixel))
 
 
 @kernel(fastmath=True)
-def _texel(tile: SignedByteArray, v: np.float32, u: np.float32, row: int, column: int) -> np.float32:
-    """The nearest texel of an endless tile at v >= 0 and u > -8192 texels, shifted; in deviations."""
+def _nearest_texel(tile: SignedByteArray, v: np.float32, u: np.float32, row: int, column: int) -> np.float32:
+    """Return the nearest texel of a repeated tile at v >= 0 and u > -8192 texels, shifted; in standard deviations."""
     mask = tile.shape[0] - 1
     at_row, at_column = (int(v) + row) & mask, (int(u + float32(8192)) + column) & mask
     return float32(tile[np.uint32(at_row), np.uint32(at_column)]) * _TONE
 
 
 @kernel(fastmath=True)
-def _smooth_texel(tile: SignedByteArray, v: np.float32, u: np.float32) -> np.float32:
-    """The same between the four texels around."""
+def _interpolated_texel(tile: SignedByteArray, v: np.float32, u: np.float32) -> np.float32:
+    """Return a repeated tile at v, u interpolated between four texels; in standard deviations."""
     mask = tile.shape[0] - 1
     u += float32(8192)
     i, j = int(v), int(u)
@@ -51,8 +43,8 @@ def _smooth_texel(tile: SignedByteArray, v: np.float32, u: np.float32) -> np.flo
 
 
 @kernel(fastmath=True)
-def _blend(tile: ByteArray, v: np.float32, u: np.float32) -> np.float32:
-    """The value of an endless uint8 tile at v >= 0, u >= 0, between the four texels around."""
+def _interpolated_map(tile: ByteArray, v: np.float32, u: np.float32) -> np.float32:
+    """Return a repeated uint8 tile at v >= 0, u >= 0 interpolated between four texels."""
     mask = tile.shape[0] - 1
     i, j = int(v), int(u)
     fv, fu = v - float32(i), u - float32(j)
@@ -63,10 +55,10 @@ def _blend(tile: ByteArray, v: np.float32, u: np.float32) -> np.float32:
 
 
 @kernel(fastmath=True)
-def _hit(
+def _ground_at_pixel(
     x: int, y: int, rotation: Float32Array, lens: Float32Array, table: Float32Array
 ) -> tuple[int, np.float32, np.float32, np.float32]:
-    """Table entry (negative: sky), offset and distance of the ground, and its metres per focal length, at a pixel."""
+    """Return table entry (negative: sky), offset and distance of the ground at a pixel, and metres per focal length."""
     a, b = (float32(x) - lens[0]) * lens[2], (float32(y) - lens[1]) * lens[2]
     bend = float32(1) + lens[3] * (a * a + b * b)
     p, q = a * bend, -b * bend
@@ -85,23 +77,23 @@ def _hit(
 
 
 @kernel(fastmath=True)
-def _dapple(
+def _leaf_shadow_at(
     u: np.float32,
     z: np.float32,
     noise: np.float32,
-    dapple: Float32Array,
+    leaf_shadow: Float32Array,
     leaves: SignedByteArray,
     mottle: SignedByteArray,
 ) -> np.float32:
-    """Depth 0..1 of the shadow that leaves cast on the ground."""
-    edge = min(u - dapple[1], dapple[2] - u) + noise * float32(1.2)
+    """Return the depth 0..1 of the shadow that leaves cast on the ground."""
+    edge = min(u - leaf_shadow[1], leaf_shadow[2] - u) + noise * float32(1.2)
     if edge <= 0:
         return float32(0)
-    size, along = dapple[4], u + dapple[3] * z
-    coarse = _smooth_texel(leaves, z * size + float32(4096), along * size * float32(2))
-    fine = _smooth_texel(mottle, z * size * float32(2), along * size * float32(3))
-    cast = (coarse + fine - dapple[5]) * float32(1.4) + float32(0.5)
-    return min(max(cast, float32(0)), float32(1)) * min(edge * float32(0.7), float32(1)) * dapple[0]
+    size, along = leaf_shadow[4], u + leaf_shadow[3] * z
+    coarse = _interpolated_texel(leaves, z * size + float32(4096), along * size * float32(2))
+    fine = _interpolated_texel(mottle, z * size * float32(2), along * size * float32(3))
+    cast = (coarse + fine - leaf_shadow[5]) * float32(1.4) + float32(0.5)
+    return min(max(cast, float32(0)), float32(1)) * min(edge * float32(0.7), float32(1)) * leaf_shadow[0]
 
 
 @kernel(fastmath=True)
@@ -118,15 +110,16 @@ def shade_ground(
     tiles: SignedByteArray,
     shift: Int32Array,
     air: Float32Array,
-    dapple: Float32Array,
+    leaf_shadow: Float32Array,
     rows: int,
     relief: ByteArray,
 ) -> None:
-    """Paint the first `rows` rows of `canvas`; `surface.paint_ground` prepares the arguments.
+    """Draw the ground in the first `rows` rows of `canvas`; `ground_renderer.draw_ground` prepares the arguments.
 
     `lens`: principal point, 1 / focal length, distortion, bank, lowest slope and entries per slope of `table`. `air`:
-    colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: which of
-    the sorted `lines` may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1) for none.
+    colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: range
+    of the sorted `lines` that may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1)
+    for none.
     """
     one, zero, full = float32(1), float32(0), float32(255)
     reach, per_step = float32(PROFILE_REACH), float32(1 / PROFILE_STEP)
@@ -136,10 +129,10 @@ def shade_ground(
     mapped = relief.shape[1] > 1
     width = canvas.shape[1]
     for y in range(rows):
-        i1, u1, z1, scale1 = _hit(0, y, rotation, lens, table)
+        i1, u1, z1, scale1 = _ground_at_pixel(0, y, rotation, lens, table)
         for x0 in range(0, width, _BLOCK):
             i0, u0, z0, scale0 = i1, u1, z1, scale1
-            i1, u1, z1, scale1 = _hit(x0 + _BLOCK, y, rotation, lens, table)
+            i1, u1, z1, scale1 = _ground_at_pixel(x0 + _BLOCK, y, rotation, lens, table)
             if i0 < 0 and i1 < 0:
                 continue
             smooth = i0 >= 0 and i1 >= 0 and abs(z1 - z0) < float32(0.04) * z0
@@ -150,14 +143,14 @@ def shade_ground(
                     u += du * float32(x - x0)
                     z += dz * float32(x - x0)
                 else:
-                    i, u, z, scale = _hit(x, y, rotation, lens, table)
+                    i, u, z, scale = _ground_at_pixel(x, y, rotation, lens, table)
                     if i < 0:
                         continue
                 pixel_z, clear, fade1, fade3 = table[i, 3], table[i, 4], table[i, 5], table[i, 6]
                 # Texels of 1.6 cm, of 25 cm along x 8 cm across, and of 4 cm, faded where a pixel spans many.
-                n1 = _texel(grain_tile, z * float32(64), u * float32(64), shift[0], shift[1]) * fade1
-                n2 = _texel(mottle_tile, z * float32(4), u * float32(12), shift[2], shift[3])
-                n3 = _texel(wear_tile, z * float32(24), u * float32(24), shift[4], shift[5]) * fade3
+                n1 = _nearest_texel(grain_tile, z * float32(64), u * float32(64), shift[0], shift[1]) * fade1
+                n2 = _nearest_texel(mottle_tile, z * float32(4), u * float32(12), shift[2], shift[3])
+                n3 = _nearest_texel(wear_tile, z * float32(24), u * float32(24), shift[4], shift[5]) * fade3
                 cut = street if (z > air[6] and z < air[7]) else along
                 f = min(max((u + reach) * per_step, zero), far_entry)
                 j = int(f)
@@ -170,7 +163,11 @@ def shade_ground(
                 g = f - float32(j)
                 light = one + cut[j, 3] * n1 + cut[j, 4] * n2 + cut[j, 5] * n3
                 if cut[j, 6] > 0:
-                    light += cut[j, 6] * fade3 * _texel(leaf_tile, z * float32(8), u * float32(16), shift[6], shift[7])
+                    light += (
+                        cut[j, 6]
+                        * fade3
+                        * _nearest_texel(leaf_tile, z * float32(8), u * float32(16), shift[6], shift[7])
+                    )
                 blue = (cut[j, 0] + g * (cut[j + 1, 0] - cut[j, 0])) * light
                 green = (cut[j, 1] + g * (cut[j + 1, 1] - cut[j, 1])) * light
                 red = (cut[j, 2] + g * (cut[j + 1, 2] - cut[j, 2])) * light
@@ -179,8 +176,8 @@ def shade_ground(
                     at_v = z * float32(8) + n3 * float32(0.6) + float32(512)
                     at_u = (u + float32(16)) * float32(16) + n3 * float32(0.6)
                     soft = one / (one + float32(0.4) * pixel_z)
-                    hidden = _blend(relief[1], at_v, at_u) * float32(1 / 255)
-                    ratio = one + soft * (_blend(relief[0], at_v, at_u) * float32(1 / 64) - one)
+                    hidden = _interpolated_map(relief[1], at_v, at_u) * float32(1 / 255)
+                    ratio = one + soft * (_interpolated_map(relief[0], at_v, at_u) * float32(1 / 64) - one)
                     blue *= ratio
                     green *= ratio
                     red *= ratio
@@ -191,13 +188,13 @@ def shade_ground(
                     away = u - middle
                     if abs(away) > lines[k, 1] + pixel_u or z < lines[k, 10] or z > lines[k, 11]:
                         continue
-                    cover = _cover(away, lines[k, 1], pixel_u)
+                    cover = _coverage(away, lines[k, 1], pixel_u)
                     dash, period = lines[k, 2], lines[k, 3]
                     if dash < period:
                         phase = z + lines[k, 4]
                         phase -= period * np.floor(phase / period)
                         off = abs(phase - dash * float32(0.5))
-                        cover *= _cover(min(off, period - off), dash * float32(0.5), min(pixel_z, period))
+                        cover *= _coverage(min(off, period - off), dash * float32(0.5), min(pixel_z, period))
                     worn = n3 + float32(0.8) * n2 + float32(0.5) * n1 + float32(2.2) - lines[k, 9]
                     cover *= lines[k, 8] * min(max(worn * float32(0.8) + float32(0.15), float32(0.04)), one)
                     tone = one + float32(0.07) * n1 + float32(0.05) * n2
@@ -217,8 +214,8 @@ def shade_ground(
                     green += hidden * (air[12] * tone - green)
                     red += hidden * (air[13] * tone - red)
                 dark = float32(shade[y, x]) * float32(1 / 255)
-                if dapple[0] > 0:
-                    dark = max(dark, _dapple(u, z, n2, dapple, leaf_tile, mottle_tile))
+                if leaf_shadow[0] > 0:
+                    dark = max(dark, _leaf_shadow_at(u, z, n2, leaf_shadow, leaf_tile, mottle_tile))
                 if dark > 0:
                     blue *= one - dark * (one - air[3])
                     green *= one - dark * (one - air[4])

@@ -1,4 +1,4 @@
-"""Stage: the picture while it is painted, with its light, and the strokes that objects are made of."""
+"""Holds the image while it is drawn, with its light maps, and the drawing operations of objects."""
 
 from __future__ import annotations
 
@@ -8,85 +8,85 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from clrernetlm.core.arrays import BgrColour, BgrImage, Float64Array
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.camera.sensor import LIGHT_STEP
+from clrernetlm.synth.camera.sensor import LIGHT_MAP_STEP
 from clrernetlm.synth.environment.light import Light, gain_map, light_at
-from clrernetlm.synth.road.projection import Projector
-from clrernetlm.synth.road.road import Road
-
-Array = NDArray[np.float64]
-Colour = tuple[float, float, float]
+from clrernetlm.synth.road.geometry import RoadGeometry
+from clrernetlm.synth.road.projection import RoadProjector
 
 
 @dataclass
-class Stage:
-    """Canvas (H, W, 3) uint8 display values, and at light-map resolution: `gain` and `emission`, float32.
+class RenderContext:
+    """Hold the canvas (H, W, 3) of uint8 display values and the light maps `gain` and `emission`, float32.
 
-    Objects are painted far to near; each covers the light of what it hides.
+    Objects are drawn from far to near; each hides the light of what is behind it.
     """
 
-    canvas: NDArray[np.uint8]
+    canvas: BgrImage
     camera: Camera
-    road: Road
+    road: RoadGeometry
     light: Light
-    fog: Colour
+    fog: BgrColour
     visibility: float
 
     def __post_init__(self) -> None:
         self.gain = gain_map(self.light, self.camera, self.road)
         self.emission = np.zeros_like(self.gain)
-        self.project = Projector(self.camera, self.road)
+        self.project = RoadProjector(self.camera, self.road)
 
-    def air(self, colour: Sequence[float] | Array, distance: float) -> tuple[float, float, float]:
-        """A colour as seen through `distance` metres of air."""
+    def through_haze(self, colour: Sequence[float] | Float64Array, distance: float) -> tuple[float, float, float]:
+        """Return a colour as seen through `distance` metres of air."""
         clear = math.exp(-3 * distance / self.visibility)
         b, g, r = self.fog
         return b + clear * (colour[0] - b), g + clear * (colour[1] - g), r + clear * (colour[2] - r)
 
-    def fill(self, outline: Array, colour: Sequence[float] | Array, distance: float, shade: float = 1.0) -> None:
+    def fill_polygon(
+        self, outline: Float64Array, colour: Sequence[float] | Float64Array, distance: float, shade: float = 1.0
+    ) -> None:
         """Fill an outline (N, 2) in pixels with `shade` times a colour at `distance` metres."""
         fixed = (outline * 16).astype(np.int32)
         tone = (min(colour[0] * shade, 255.0), min(colour[1] * shade, 255.0), min(colour[2] * shade, 255.0))
-        cv2.fillPoly(self.canvas, [fixed], self.air(tone, distance), cv2.LINE_AA, 4)
+        cv2.fillPoly(self.canvas, [fixed], self.through_haze(tone, distance), cv2.LINE_AA, 4)
 
-    def cover(self, outline: Array, offset: float, distance: float, share: float = 0.6) -> None:
+    def shade_polygon(self, outline: Float64Array, offset: float, distance: float, share: float = 0.6) -> None:
         """Light an outline (N, 2) in pixels like the ground at its foot, times `share`, and hide lights behind it."""
         if not self.light.night:
             return
-        hull = np.round(outline * (16 / LIGHT_STEP)).astype(np.int32)
+        hull = np.round(outline * (16 / LIGHT_MAP_STEP)).astype(np.int32)
         level = light_at(self.light, offset, distance) * share
         cv2.fillPoly(self.gain, [hull], [float(v) for v in level], cv2.LINE_8, 4)
         cv2.fillPoly(self.emission, [hull], (0.0, 0.0, 0.0), cv2.LINE_8, 4)
 
-    def gleam(self, outline: Array, colour: Array) -> None:
-        """Let an outline (N, 2) in pixels give light of a linear colour."""
-        hull = np.round(outline * (16 / LIGHT_STEP)).astype(np.int32)
+    def mark_emissive(self, outline: Float64Array, colour: Float64Array) -> None:
+        """Let an outline (N, 2) in pixels emit light of a linear colour."""
+        hull = np.round(outline * (16 / LIGHT_MAP_STEP)).astype(np.int32)
         cv2.fillPoly(self.emission, [hull], [float(v) for v in colour], cv2.LINE_8, 4)
 
-    def shine(self, point: Array, radius: float, colour: ArrayLike) -> None:
+    def add_light(self, point: Float64Array, radius: float, colour: ArrayLike) -> None:
         """Add a light of `radius` pixels at a point (2,) in pixels; `colour` is linear and may exceed 1."""
-        x, y = point / LIGHT_STEP
-        reach = max(radius / LIGHT_STEP, 0.3)
+        x, y = point / LIGHT_MAP_STEP
+        reach = max(radius / LIGHT_MAP_STEP, 0.3)
         if not (-9 < x < self.emission.shape[1] + 9 and -9 < y < self.emission.shape[0] + 9):
             return
-        # A light smaller than a pixel of the map keeps its energy and loses brightness.
-        share = min(1.0, (radius / LIGHT_STEP) ** 2 * 4)
+        # A light smaller than a pixel of the map is drawn larger and darker, with the same energy.
+        share = min(1.0, (radius / LIGHT_MAP_STEP) ** 2 * 4)
         centre = (round(float(x) * 16), round(float(y) * 16))
         cv2.circle(
             self.emission, centre, round(reach * 16), [float(v) * share for v in np.asarray(colour)], -1, cv2.LINE_8, 4
         )
 
-    def hang(self, texture: NDArray[np.uint8], corners: Array, distance: float, tint: float = 1.0) -> None:
-        """Hang a texture (h, w, 3) on the corners (4, 2) in pixels: top left, top right, bottom right, bottom left."""
+    def draw_texture(self, texture: BgrImage, corners: Float64Array, distance: float, tint: float = 1.0) -> None:
+        """Draw a texture (h, w, 3) into four corners (4, 2) in pixels, clockwise from the upper left."""
         height, width = self.canvas.shape[:2]
         low = np.clip(np.floor(corners.min(0)), 0, (width - 1, height - 1)).astype(int)
         high = np.clip(np.ceil(corners.max(0)) + 1, 0, (width, height)).astype(int)
         if (high - low < 1).any():
             return
         if corners[:, 1].max() - corners[:, 1].min() < 14:
-            self.fill(corners, texture.mean((0, 1)), distance, tint)
+            self.fill_polygon(corners, texture.mean((0, 1)), distance, tint)
             return
         clear = math.exp(-3 * distance / self.visibility)
         tones = np.arange(256.0)[:, None] * (clear * tint) + np.asarray(self.fog) * (1 - clear)

@@ -1,34 +1,39 @@
-"""Course: bends, hills, lane widths and places in the lane as real labels have them."""
+"""Samples road geometry: bends, hills, bank; and lane plans with the statistics of real labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from clrernetlm.synth.road.layout import Place, Plan
-from clrernetlm.synth.road.road import Road
+from clrernetlm.synth.road.geometry import RoadGeometry
+from clrernetlm.synth.road.layout import LanePlan, RoadType
 
 
-def sample_plan(rng: np.random.Generator, place: Place) -> Plan:
-    """How many lanes of which width, which of them is driven in, and where in it."""
+def sample_lane_plan(rng: np.random.Generator, road_type: RoadType) -> LanePlan:
+    """Draw the number and width of lanes, the lane of the camera, and its position in that lane."""
     shares = {
         "highway": (0.02, 0.2, 0.28, 0.3, 0.2),
         "urban": (0.22, 0.38, 0.25, 0.15, 0.0),
         "rural": (0.85, 0.15, 0.0, 0.0, 0.0),
         "tunnel": (0.05, 0.5, 0.35, 0.1, 0.0),
-    }[place]
+    }[road_type]
     lanes = 1 + int(rng.choice(5, p=np.array(shares) / sum(shares)))
-    low, high = {"highway": (3.2, 3.9), "urban": (2.7, 3.7), "rural": (2.6, 3.7), "tunnel": (3.2, 3.9)}[place]
+    low, high = {"highway": (3.2, 3.9), "urban": (2.7, 3.7), "rural": (2.6, 3.7), "tunnel": (3.2, 3.9)}[road_type]
     width = float(rng.uniform(low, high))
     drift = float(np.clip(rng.normal(-0.01, 0.095), -0.25, 0.25)) * width
     if rng.random() < 0.09:  # changing lanes
         drift = float(rng.uniform(-0.5, 0.5)) * width
-    return Plan(lanes, width, int(rng.integers(lanes)), drift)
+    return LanePlan(lanes, width, int(rng.integers(lanes)), drift)
 
 
-def sample_course(rng: np.random.Generator, bent: bool, place: Place, camera_height: float) -> Road:
-    """A course: straight, a clothoid, an S or a sharp bend when `bent`, over level ground, waves or crests."""
+def sample_randomized_geometry(
+    rng: np.random.Generator, bent: bool, road_type: RoadType, camera_height: float
+) -> RoadGeometry:
+    """Draw a road with the statistics of real labels: straight, a clothoid or an S over level ground, waves or crests.
+
+    `bent` forces a sharp bend.
+    """
     knots: list[tuple[float, float]] = []
-    sharp = {"highway": 1 / 450, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[place]
+    sharp = {"highway": 1 / 450, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[road_type]
     kind = rng.random()
     if bent:
         turn = float(rng.choice([-1, 1])) / float(np.exp(rng.uniform(np.log(45), np.log(350))))
@@ -48,13 +53,13 @@ def sample_course(rng: np.random.Generator, bent: bool, place: Place, camera_hei
         knots.append((begin + 2 * length, 0.0))
     grades: list[tuple[float, float]] = []
     if rng.random() < 0.45:
-        start, slope = float(rng.uniform(0, 70)), float(rng.normal(0, 0.03 if place == "highway" else 0.04))
+        start, slope = float(rng.uniform(0, 70)), float(rng.normal(0, 0.03 if road_type == "highway" else 0.04))
         grades = [(start, 0.0), (start + float(rng.uniform(15, 90)), slope)]
         if rng.random() < 0.4:
             grades.append((start + float(rng.uniform(100, 220)), float(rng.normal(0, 0.03))))
     wavy = rng.random() < 0.35
     lean = knots[0][1] if knots else 0.0
-    return Road(
+    return RoadGeometry(
         camera_height,
         hill_height=float(rng.exponential(0.4)) if wavy else 0.0,
         hill_length=float(rng.uniform(120, 500)),
@@ -66,8 +71,32 @@ def sample_course(rng: np.random.Generator, bent: bool, place: Place, camera_hei
 
 
 def _rising(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Knots in order of distance, at least a metre apart."""
+    """Sort knots by distance and keep them at least a metre apart."""
     result: list[tuple[float, float]] = []
     for z, value in sorted(knots):
         result.append((max(z, result[-1][0] + 1.0) if result else z, value))
     return result
+
+
+def sample_geometry(rng: np.random.Generator, bent: bool, road_type: RoadType, camera_height: float) -> RoadGeometry:
+    """Draw a road that is mostly straight; `bent` forces a curve."""
+    if bent:
+        curvature = float(rng.choice([-1, 1]) / rng.uniform(70, 350))
+    elif rng.random() < 0.45:
+        curvature = float(rng.normal(0, 1 / 900 if road_type == "highway" else 1 / 600))
+    else:
+        curvature = 0.0
+    begin = float(rng.uniform(0, 60)) if rng.random() < 0.5 and not bent else 0.0
+    rate = float(rng.normal(0, 1e-5 if not bent else 3e-5))
+    hilly = rng.random() < 0.5
+    return RoadGeometry(
+        camera_height,
+        curvature,
+        rate,
+        begin,
+        begin + float(rng.uniform(60, 400)),
+        float(rng.exponential(0.6)) if hilly else 0.0,
+        float(rng.uniform(180, 600)),
+        float(rng.uniform(0, 2 * np.pi)),
+        float(np.clip(curvature * rng.uniform(-6, 10), -0.05, 0.05)) + float(rng.normal(0, 0.004)),
+    )

@@ -93,7 +93,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
     Raises UserError that names the missing or misplaced word when they are neither.
     """
     from clrernetlm.config.loading import find_config
-    from clrernetlm.core.sources import is_input, is_picture
+    from clrernetlm.core.sources import has_media_suffix, is_input
     from clrernetlm.weights import BUNDLED
     from clrernetlm.weights.resolve import WEIGHT_SUFFIXES, exported_file
 
@@ -114,7 +114,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
     find_config(first)
     if rest and rest[0] in weights:
         return True
-    if not rest or (is_input(rest[0]) and not Path(rest[0]).is_file()) or is_picture(rest[0]):
+    if not rest or (is_input(rest[0]) and not Path(rest[0]).is_file()) or has_media_suffix(rest[0]):
         raise UserError(f"{first}: a config needs its checkpoint: {first} CHECKPOINT INPUT...; or leave it out")
     return True
 

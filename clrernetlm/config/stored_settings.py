@@ -30,7 +30,7 @@ MACHINE_SETTINGS = (
     "lanelm.detector",
     "lanelm.cache",
 )
-LONGEST_NAME = 100  # characters
+MAX_NAME_LENGTH = 100  # characters
 
 
 def config_of_file(tree: dict[str, Any], path: PathLike) -> Config:
@@ -59,4 +59,4 @@ def strip_machine_settings(config: Config) -> Config:
 
 def plain_name(name: str) -> str:
     """A name without folders, control characters and dots in front: what may stand in a file name anywhere."""
-    return re.sub(r"[^\w .+-]+", "_", name).lstrip(".")[:LONGEST_NAME].strip()
+    return re.sub(r"[^\w .+-]+", "_", name).lstrip(".")[:MAX_NAME_LENGTH].strip()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-SHORT = 3  # letters
+SHORT_LENGTH = 3  # letters
 
 
 # What other programs call it -> our options and settings; empty: nothing that only sounds alike is suggested.
-USUAL: dict[str, tuple[str, ...]] = {
+SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("amp", "fp16", "bf16", "half"), ("precision", "training.precision")),
     **dict.fromkeys(("conf_thres", "conf_thresh", "confidence", "threshold"), ("conf", "model.decode.conf_threshold")),
     **dict.fromkeys(("output", "output_dir", "save_dir", "project"), ("out",)),
@@ -27,12 +27,12 @@ USUAL: dict[str, tuple[str, ...]] = {
 def closest(wrong: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
     """Up to `count` of `names` that resemble `wrong`, best first; of dotted names the last part weighs most.
 
-    What `USUAL` has is translated instead. Short words have to resemble more.
+    What `SYNONYMS` has is translated instead. Short words have to resemble more.
     """
     names = list(names)
-    if (usual := USUAL.get(_normalised(wrong))) is not None:
+    if (usual := SYNONYMS.get(_normalised(wrong))) is not None:
         return [name for name in names if _normalised(name) in usual][:count]
-    if len(wrong) <= SHORT:
+    if len(wrong) <= SHORT_LENGTH:
         cutoff = max(cutoff, 0.7)
     ranked = sorted(((_likeness(wrong, name), name) for name in names), key=lambda pair: (-pair[0], pair[1]))
     return [name for score, name in ranked[:count] if score >= cutoff]

@@ -37,7 +37,7 @@ def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
-MANY = 10**9
+MAX_COUNT = 10**9
 # Counts are bounded far beyond use: settings also come with files of strangers, and what is built from them takes time
 # and memory before it is compared with anything.
 MAX_WEIGHTS = 250_000_000  # of detector and LaneLM each, 1 GB; the largest of the project's configs has 25 million
@@ -118,22 +118,24 @@ RULES: dict[str, Rule] = {
     "data.augmentation.affine_scale": POSITIVE,
     "data.augmentation.affine_rotate": between(-180, 180),
     "data.augmentation.affine_shift": FRACTION,
-    "training.epochs": between(1, MANY),
-    "training.max_steps": Rule(lambda value: value == -1 or 1 <= value <= MANY, f"1 to {MANY}, or -1 for no limit"),
+    "training.epochs": between(1, MAX_COUNT),
+    "training.max_steps": Rule(
+        lambda value: value == -1 or 1 <= value <= MAX_COUNT, f"1 to {MAX_COUNT}, or -1 for no limit"
+    ),
     "training.learning_rate": POSITIVE,
     "training.betas": Rule(lambda value: 0 <= value < 1, "0 or more and less than 1"),
     "training.weight_decay": at_least(0),
-    "training.warmup_steps": between(0, MANY),
+    "training.warmup_steps": between(0, MAX_COUNT),
     "training.ema_momentum": Rule(lambda value: 0 < value < 1, "more than 0 and less than 1, or None"),
     "training.clip_norm": POSITIVE,
-    "training.accumulate": between(1, MANY),
+    "training.accumulate": between(1, MAX_COUNT),
     "training.backbone_rate": at_least(0),
-    "training.log_every": between(1, MANY),
-    "training.validate_every": between(0, MANY),
+    "training.log_every": between(1, MAX_COUNT),
+    "training.validate_every": between(0, MAX_COUNT),
     "training.seed": between(0, 2**32 - 1),
     "training.num_devices": between(1, 1024),
     "training.num_nodes": between(1, 100_000),
-    "training.keep_checkpoints": between(1, MANY),
+    "training.keep_checkpoints": between(1, MAX_COUNT),
     "evaluation.lane_width": between(1, 1000),
     "evaluation.image_size": between(1, 16_384),
     "evaluation.thresholds": Rule(lambda value: 0 < value < 1, "IoU values between 0 and 1"),

@@ -29,8 +29,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
-LONGEST_SHOWN = 150  # characters of a value in a message: items of a list are short, a list of them need not be
-LARGEST = 2**63 - 1  # ints that everything behind can hold
+MAX_SHOWN_LENGTH = 150  # characters of a value in a message: items of a list are short, a list of them need not be
+MAX_INT = 2**63 - 1  # ints that everything behind can hold
 
 
 def require_path(value: object, name: str) -> None:
@@ -106,7 +106,7 @@ def shown(value: Any) -> str:
         text = _SHORT.repr(value)
     except Exception:  # whatever a stranger's __repr__ does
         return f"a {type(value).__name__}"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[: MAX_SHOWN_LENGTH - 3]}..."
 
 
 def _is_number(value: object, kind: type) -> bool:
@@ -132,7 +132,7 @@ class Range:
 Fraction = Annotated[float, Range(0, 1)]
 
 
-class _Unfit(Exception):
+class _Mismatch(Exception):
     """A value that its annotation does not allow."""
 
 
@@ -163,7 +163,7 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
     """`value` as the annotation wants it; raises UserError that begins with `name`."""
     try:
         return _fit(value, annotation)
-    except _Unfit:
+    except _Mismatch:
         if isinstance(value, str) and (choices := _choices(annotation)):
             raise UserError(f"{name}: {shown(value)} is unknown; use one of {', '.join(choices)}") from None
         raise UserError(f"{name}: {shown(value)} is not {describe(annotation)}") from None
@@ -228,36 +228,36 @@ def _fit(value: Any, annotation: Any) -> Any:
     if origin is Annotated:
         fitted = _fit(value, arguments[0])
         if any(isinstance(rule, Range) and not rule.least <= fitted <= rule.most for rule in arguments[1:]):
-            raise _Unfit
+            raise _Mismatch
         return fitted
     if origin in (Union, UnionType):
         return _fit_any(value, arguments)
     if origin is Literal:
         if any(type(value) is type(choice) and value == choice for choice in arguments):
             return value
-        raise _Unfit
+        raise _Mismatch
     if origin is tuple or (isinstance(origin, type) and issubclass(origin, Sequence)):
         return _fit_items(value, origin, arguments)
-    if annotation in SIMPLE:
-        return SIMPLE[annotation](value)
+    if annotation in CONVERTERS:
+        return CONVERTERS[annotation](value)
     if origin is os.PathLike or annotation is os.PathLike:
         return _path(value)
     if origin is None and isinstance(annotation, type) and annotation not in (object, Any):
         if isinstance(value, annotation):
             return value
-        raise _Unfit
+        raise _Mismatch
     return value  # arrays, callables and whatever else functions check themselves
 
 
 def _fit_any(value: Any, options: Sequence[Any]) -> Any:
     if type(value) is str and value == "" and os.PathLike[str] in options:
-        raise _Unfit
+        raise _Mismatch
     for option in options:
         try:
             return _fit(value, option)
-        except _Unfit:
+        except _Mismatch:
             continue
-    raise _Unfit
+    raise _Mismatch
 
 
 def _fit_items(value: Any, origin: Any, arguments: Sequence[Any]) -> Any:
@@ -266,10 +266,10 @@ def _fit_items(value: Any, origin: Any, arguments: Sequence[Any]) -> Any:
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iuf":
         value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise _Unfit
+        raise _Mismatch
     fixed = origin is tuple and Ellipsis not in arguments
     if fixed and len(value) != len(arguments):
-        raise _Unfit
+        raise _Mismatch
     kinds = arguments if fixed else [arguments[0]] * len(value)
     items = [_fit(item, kind) for item, kind in zip(value, kinds, strict=True)]
     return tuple(items) if origin is tuple else items
@@ -277,40 +277,40 @@ def _fit_items(value: Any, origin: Any, arguments: Sequence[Any]) -> Any:
 
 def _number(value: Any) -> float:
     if not _is_number(value, Real) or not math.isfinite(value):
-        raise _Unfit
+        raise _Mismatch
     return float(value)
 
 
 def _int(value: Any) -> int:
-    if not _is_number(value, Integral) or abs(value) > LARGEST:
-        raise _Unfit
+    if not _is_number(value, Integral) or abs(value) > MAX_INT:
+        raise _Mismatch
     return operator.index(value)
 
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
-        raise _Unfit
+        raise _Mismatch
     return bool(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise _Unfit
+        raise _Mismatch
     return value
 
 
 def _path(value: Any) -> Any:
     if not isinstance(value, os.PathLike) or not isinstance(os.fspath(value), str) or "\0" in os.fspath(value):
-        raise _Unfit
+        raise _Mismatch
     return value
 
 
 def _nothing(value: Any) -> None:
     if value is not None:
-        raise _Unfit
+        raise _Mismatch
 
 
-SIMPLE: dict[Any, Callable[[Any], Any]] = {
+CONVERTERS: dict[Any, Callable[[Any], Any]] = {
     int: _int,
     float: _number,
     bool: _flag,

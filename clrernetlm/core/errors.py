@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-LONGEST = 2000  # characters of a message
+MAX_MESSAGE_LENGTH = 2000  # characters of a message
 
 
 class UserError(Exception):
@@ -18,8 +18,8 @@ class UserError(Exception):
         # A DataLoader hands on an error of its workers with the whole traceback as message; ours is its last line.
         if "\nOriginal Traceback" in message:
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
-        if len(message) > LONGEST:  # a name or value out of a file that somebody made so long
-            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        if len(message) > MAX_MESSAGE_LENGTH:  # a name or value out of a file that somebody made so long
+            message = f"{message[: MAX_MESSAGE_LENGTH // 2]} ... {message[-MAX_MESSAGE_LENGTH // 2 :]}"
         super().__init__(printable(message))
 
 
@@ -64,6 +64,6 @@ def reason_of(error: BaseException) -> str | None:
         detail = f" ({text.strip().splitlines()[-1][:200]})" if text.strip() else ""
         return f"not enough memory{detail}; use smaller batches, images or fewer workers"
     if isinstance(error, OSError) and error.strerror:
-        named = f"{str(error.filename)[: LONGEST // 4]}: " if error.filename else ""
+        named = f"{str(error.filename)[: MAX_MESSAGE_LENGTH // 4]}: " if error.filename else ""
         return f"{named}{error.strerror}; check the path, permissions and free space"
     return None

@@ -20,12 +20,12 @@ from clrernetlm.core.errors import UserError
 
 PathLike = str | os.PathLike[str]
 GENERATED_DATA = "synth.json"  # lies in a generated data set and holds its settings
-EXPORTED = (".onnx", ".xml", ".pt2")  # names of models in the files of other runtimes end so
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")  # names of models in the files of other runtimes end so
 
 # A temporary file is called `.NAME.PLACE-PROCESS-NUMBER.tmp`; one that needs its suffix has it once more at the end.
 TEMPORARY_NAME = re.compile(r"^\..*\.(?P<place>[0-9a-f]{6})-(?P<process>\d+)-\d+\.tmp(\.\w+)?$", re.DOTALL)
 ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary file of another machine belongs to nobody
-LONGEST_NAME = 180  # bytes of NAME in the name of a temporary file; file systems take 255 for all of it
+MAX_NAME_LENGTH = 180  # bytes of NAME in the name of a temporary file; file systems take 255 for all of it
 
 _numbers = itertools.count()
 _in_use: set[str] = set()  # temporary files of this process that are being written
@@ -91,9 +91,9 @@ def temporary_beside(path: PathLike, keep_suffix: bool = False) -> Iterator[Path
     if folder not in _swept:
         _swept.add(folder)
         sweep_temporary_files(folder)
-    name = os.fsdecode(os.fsencode(target.name)[:LONGEST_NAME])
+    name = os.fsdecode(os.fsencode(target.name)[:MAX_NAME_LENGTH])
     suffix = target.suffix if keep_suffix else ""
-    temporary = target.with_name(f".{name}.{_place()}-{os.getpid()}-{next(_numbers)}.tmp{suffix}")
+    temporary = target.with_name(f".{name}.{_machine_id()}-{os.getpid()}-{next(_numbers)}.tmp{suffix}")
     _in_use.add(temporary.name)
     try:
         yield temporary
@@ -133,7 +133,7 @@ def sweep_temporary_files(folder: PathLike) -> None:
 
 
 def _is_being_written(entry: os.DirEntry[str], place: str, process: int) -> bool:
-    if place != _place():
+    if place != _machine_id():
         with suppress(OSError):
             return time.time() - entry.stat(follow_symlinks=False).st_mtime < ABANDONED_AFTER
         return True
@@ -159,7 +159,7 @@ def process_is_alive(process: int) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _place() -> str:
+def _machine_id() -> str:
     """Six hexadecimal digits for this machine or container: where a process number means the same process."""
     numbering = ""
     with suppress(OSError):

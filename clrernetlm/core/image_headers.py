@@ -84,7 +84,7 @@ def read_header(head: bytes, file: BinaryIO) -> ImageHeader | None:
     return None
 
 
-def turned(size: FrameSize, orientation: int) -> FrameSize:
+def oriented_size(size: FrameSize, orientation: int) -> FrameSize:
     """Swap width and height where an EXIF orientation does."""
     return (size[1], size[0]) if orientation >= _SIDEWAYS else size
 
@@ -140,7 +140,9 @@ def _jpeg(head: bytes, file: BinaryIO) -> ImageHeader:
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             orientation = orientation or _UPRIGHT
-            return ImageHeader(turned((_number(segment[7:9]), _number(segment[5:7])), orientation), orientation, True)
+            return ImageHeader(
+                oriented_size((_number(segment[7:9]), _number(segment[5:7])), orientation), orientation, True
+            )
         if marker == 0xE1 and segment[4:] == b"Exif\0\0" and not orientation:
             orientation = exif_orientation(_part(head, file, position + 10, max(0, length - 8)))
         position += 2 + length
@@ -160,7 +162,7 @@ def _png(head: bytes, file: BinaryIO) -> ImageHeader:
         if chunk[4:] == b"eXIf" and not orientation:
             orientation = exif_orientation(_part(head, file, position + 8, min(length, 1 << 16)))
         position += 12 + length
-    return ImageHeader(turned(size, orientation), orientation or _UPRIGHT, longest_chunk=longest)
+    return ImageHeader(oriented_size(size, orientation), orientation or _UPRIGHT, longest_chunk=longest)
 
 
 def _bmp(head: bytes, file: BinaryIO) -> ImageHeader:
@@ -186,7 +188,9 @@ def _tiff(head: bytes, file: BinaryIO) -> ImageHeader:
         value = entries[at + value_at : at + value_at + width]
         tags.setdefault(_number(entries[at : at + 2], order), _number(value, order))
     size = tags.get(_WIDTH_TAG, 0), tags.get(_HEIGHT_TAG, 0)
-    return ImageHeader(turned(size, orientation if (orientation := tags.get(_ORIENTATION_TAG, 1)) <= 8 else _UPRIGHT))
+    return ImageHeader(
+        oriented_size(size, orientation if (orientation := tags.get(_ORIENTATION_TAG, 1)) <= 8 else _UPRIGHT)
+    )
 
 
 def _webp(head: bytes, file: BinaryIO) -> ImageHeader:
@@ -199,7 +203,7 @@ def _webp(head: bytes, file: BinaryIO) -> ImageHeader:
     return ImageHeader((_number(head[26:28], "little") & 0x3FFF, _number(head[28:30], "little") & 0x3FFF))
 
 
-def _words(pattern: bytes) -> Callable[[bytes, BinaryIO], ImageHeader]:
+def _text_header(pattern: bytes) -> Callable[[bytes, BinaryIO], ImageHeader]:
     """Make a reader of headers that are text: two groups of `pattern` are called `width` and `height`."""
     compiled = re.compile(pattern, re.DOTALL)
 
@@ -238,10 +242,10 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, BinaryIO], ImageHeader
         (rb"BM", _bmp),
         (rb"II[*+]\0|MM\0[*+]", _tiff),
         (rb"RIFF.{4}WEBP", _webp),
-        (rb"P[1-6][\s#]", _words(rb"P[1-6]" + _GAP + _NUMBERS)),
-        (rb"P7\s", _words(rb"P7\s.*?WIDTH\s+(?P<width>\d{1,9})\s.*?HEIGHT\s+(?P<height>\d{1,9})\s")),
-        (rb"P[fF]\s", _words(rb"P[fF]\s+" + _NUMBERS)),
-        (rb"#\?(?:RGBE|RADIANCE)", _words(rb".*?[-+]Y\s+(?P<height>\d{1,9})\s+[-+]X\s+(?P<width>\d{1,9})")),
+        (rb"P[1-6][\s#]", _text_header(rb"P[1-6]" + _GAP + _NUMBERS)),
+        (rb"P7\s", _text_header(rb"P7\s.*?WIDTH\s+(?P<width>\d{1,9})\s.*?HEIGHT\s+(?P<height>\d{1,9})\s")),
+        (rb"P[fF]\s", _text_header(rb"P[fF]\s+" + _NUMBERS)),
+        (rb"#\?(?:RGBE|RADIANCE)", _text_header(rb".*?[-+]Y\s+(?P<height>\d{1,9})\s+[-+]X\s+(?P<width>\d{1,9})")),
         (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", _jpeg2000),
         (rb"\x59\xa6\x6a\x95", _sun_raster),
         (rb"GIF8", _gif),

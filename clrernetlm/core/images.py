@@ -123,10 +123,10 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | turn_off)
     if image is None:
         raise UserError(f"{path}: not a readable image; {_FIX}")
-    return _turn(image, header.orientation)
+    return _apply_orientation(image, header.orientation)
 
 
-def _turn(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+def _apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Turn stored pixels (H, W[, C]) as EXIF's orientation, 1 to 8, says."""
     if orientation in (5, 7):
         image = cv2.transpose(image)

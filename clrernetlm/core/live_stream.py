@@ -11,10 +11,10 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.sources import Stream
 from clrernetlm.core.video_opening import open_video, read_frame
 
-RECONNECT_AFTER = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each try
+RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each try
 
 
-class NewestFrame:
+class LatestFrameReader:
     """Reads an opened live stream in a thread and hands out its newest frame.
 
     What comes while the last frame is worked on is dropped: a stream that is read too slowly would be ever further in
@@ -66,7 +66,7 @@ class NewestFrame:
 
     def _connect_again(self) -> Any:
         """Open the stream again and return its first frame; None when it does not answer any more."""
-        for seconds in RECONNECT_AFTER:
+        for seconds in RECONNECT_DELAYS:
             if self._stop.wait(seconds):
                 return None
             try:

@@ -6,13 +6,13 @@ import multiprocessing
 import sys
 from contextlib import suppress
 
-_told: set[str] = set()
+_printed: set[str] = set()
 
 
-def tell_once(message: str) -> None:
+def print_once(message: str) -> None:
     """Print `clrernetlm: message` to standard error, unless this process has done so; worker processes are silent."""
-    if message in _told or multiprocessing.parent_process() is not None:
+    if message in _printed or multiprocessing.parent_process() is not None:
         return
-    _told.add(message)
+    _printed.add(message)
     with suppress(OSError, ValueError, AttributeError):  # closed, full or absent
         print(f"clrernetlm: {message}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 import numba
 
 from clrernetlm.core.files import cache_folder
-from clrernetlm.core.notices import tell_once
+from clrernetlm.core.notices import print_once
 from clrernetlm.core.version import PACKAGE_FOLDER
 
 P = ParamSpec("P")
@@ -112,7 +112,7 @@ class _FaultTolerantCache:
         except Exception:  # damaged bytes can make an unpickler raise anything
             found = None
         if found is None:
-            tell_once("compiling for this processor, which takes some seconds the first time")
+            print_once("compiling for this processor, which takes some seconds the first time")
         return found
 
     def save_overload(self, *arguments: Any) -> None:

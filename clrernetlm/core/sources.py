@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.output_files import RESULTS_LOG
-from clrernetlm.core.video_headers import HEAD, container, is_image, read_head
+from clrernetlm.core.video_headers import HEAD, container_of, is_image, read_head
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {
@@ -78,18 +78,24 @@ class Inputs:
     below: dict[Path, Path] = field(default_factory=dict)
 
 
-def is_input(word: str) -> bool:
+def is_input(argument: str) -> bool:
     """Whether a word stands for images, videos or cameras, be they there or not; not for a config."""
-    return is_picture(word) or _is_camera(word) or _is_stream(word) or _is_there(Path(word)) or glob.has_magic(word)
+    return (
+        has_media_suffix(argument)
+        or _is_camera(argument)
+        or _is_stream(argument)
+        or _is_data_path(Path(argument))
+        or glob.has_magic(argument)
+    )
 
 
-def is_picture(word: str) -> bool:
+def has_media_suffix(argument: str) -> bool:
     """Whether a word is named like an image or a video."""
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return Path(argument).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
-def find_inputs(words: Sequence[str], results: PathLike | None = None) -> Inputs:
-    """Find the images and videos that `words` name.
+def find_inputs(arguments: Sequence[str], results: PathLike | None = None) -> Inputs:
+    """Find the images and videos that `arguments` name.
 
     A folder stands for those inside it and in the folders inside it, in the order of their names, but for hidden ones
     (`._x.jpg`). A pattern (`photos/**/*.jpg`) that is no file stands for the images and videos it matches, a number for
@@ -99,28 +105,28 @@ def find_inputs(words: Sequence[str], results: PathLike | None = None) -> Inputs
 
     Raises UserError for a missing one, a folder or pattern without any, and no words.
     """
-    if not words:
+    if not arguments:
         raise UserError("input: none given; name images, folders or videos")
     images: dict[Path, None] = {}
     videos: dict[Source, None] = {}
     below: dict[Path, Path] = {}
-    for word in words:
-        path = Path(word)
-        if not word:
+    for argument in arguments:
+        path = Path(argument)
+        if not argument:
             raise UserError("input: an empty name; name images, folders or videos")
-        if _is_stream(word) and not os.path.isfile(path):
-            videos[_stream(word)] = None
+        if _is_stream(argument) and not os.path.isfile(path):
+            videos[_stream(argument)] = None
         elif os.path.isdir(path) or os.path.isfile(path):
             _add_file_or_folder(path, results, images, videos, below)
-        elif _is_camera(word):
-            videos[int(word)] = None
-        elif glob.has_magic(word) and not os.path.lexists(word):
-            _add_matches(word, results, images, videos, below)
+        elif _is_camera(argument):
+            videos[int(argument)] = None
+        elif glob.has_magic(argument) and not os.path.lexists(argument):
+            _add_matches(argument, results, images, videos, below)
         elif os.path.exists(path):
             raise UserError(f"{path}: a pipe or device, not a file; save what comes from it, or name a camera's number")
         else:
-            known = "" if "://" not in word else f"; addresses begin with {', '.join(SCHEMES)}"
-            raise UserError(f"{word if known else path}: no such file or folder{known}")
+            known = "" if "://" not in argument else f"; addresses begin with {', '.join(SCHEMES)}"
+            raise UserError(f"{argument if known else path}: no such file or folder{known}")
     return Inputs(list(images), list(videos), below)
 
 
@@ -198,30 +204,30 @@ def files_below(folder: Path, results: PathLike | None = None) -> Iterator[Path]
     """
     folders, visited = [folder], set()
     while folders:
-        here = folders.pop()
+        current = folders.pop()
         try:
-            with os.scandir(here) as listing:
+            with os.scandir(current) as listing:
                 entries = sorted(
                     (entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name
                 )
-            place = os.stat(here)
+            status = os.stat(current)
         except OSError as error:
-            message = f"{here}: cannot be listed ({error.strerror})"
-            if here == folder:
+            message = f"{current}: cannot be listed ({error.strerror})"
+            if current == folder:
                 raise UserError(f"{message}; check permissions") from None
             warnings.warn(f"{message}; left out", stacklevel=2)
             continue
-        if (place.st_dev, place.st_ino) in visited or (here != folder and _holds_results(here, results)):
+        if (status.st_dev, status.st_ino) in visited or (current != folder and _holds_results(current, results)):
             continue
-        visited.add((place.st_dev, place.st_ino))
-        inside = [here / entry.name for entry in entries if entry.is_dir()]
+        visited.add((status.st_dev, status.st_ino))
+        inside = [current / entry.name for entry in entries if entry.is_dir()]
         masks = [path for path in inside if _is_mask_folder(path.name)]
         for path in masks:
             _warn_of_masks(path)
             inside.remove(path)
         folders += reversed(inside)
         # A link that leads nowhere is a file that cannot be read, which is said when it is; a pipe would be waited for.
-        yield from (here / entry.name for entry in entries if entry.is_file() or _is_broken_link(entry))
+        yield from (current / entry.name for entry in entries if entry.is_file() or _is_broken_link(entry))
 
 
 def _is_mask_folder(name: str) -> bool:
@@ -279,7 +285,7 @@ def _different_in_any_case(names: Sequence[str]) -> list[str]:
     return result
 
 
-def name_of_source(source: Source) -> Path:
+def source_file_name(source: Source) -> Path:
     """A file name that says what a video is: its own, `camera0`, or the host and path of an address."""
     if isinstance(source, Path):
         return source
@@ -302,25 +308,25 @@ def _is_video(path: Path) -> bool:
         head = read_head(path, HEAD if suffix not in IMAGE_SUFFIXES else 4096)
     except OSError:
         return by_suffix
-    return container(head) is not None or (by_suffix and not is_image(head))
+    return container_of(head) is not None or (by_suffix and not is_image(head))
 
 
-def _is_camera(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) <= 3 and not Path(word).exists()
+def _is_camera(argument: str) -> bool:
+    return argument.isascii() and argument.isdigit() and len(argument) <= 3 and not Path(argument).exists()
 
 
-def _is_stream(word: str) -> bool:
-    return _ADDRESS.match(word) is not None or _DEVICE.fullmatch(word) is not None
+def _is_stream(argument: str) -> bool:
+    return _ADDRESS.match(argument) is not None or _DEVICE.fullmatch(argument) is not None
 
 
-def _stream(word: str) -> Stream:
-    stream = Stream(word)
+def _stream(argument: str) -> Stream:
+    stream = Stream(argument)
     try:
         str(stream)
         return stream
     except ValueError as error:
-        raise UserError(f"{word}: not an address ({error}); use the form rtsp://host:port/path") from None
+        raise UserError(f"{argument}: not an address ({error}); use the form rtsp://host:port/path") from None
 
 
-def _is_there(path: Path) -> bool:
+def _is_data_path(path: Path) -> bool:
     return os.path.isdir(path) or (os.path.isfile(path) and path.suffix != ".py")

@@ -16,16 +16,16 @@ import numpy as np
 from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import temporary_beside
-from clrernetlm.core.live_stream import NewestFrame
+from clrernetlm.core.live_stream import LatestFrameReader
 from clrernetlm.core.sources import Source, Stream
-from clrernetlm.core.video_headers import COUNTED, turn_of_angle, turn_of_mp4
+from clrernetlm.core.video_headers import CONTAINERS_WITH_LENGTH, orientation_of_angle, orientation_of_mp4
 from clrernetlm.core.video_opening import name_for_opencv, open_video, read_frame
 from clrernetlm.core.viewport import FrameSize
 
 USUAL_FPS = 25.0  # for cameras and files that do not say
 MAX_FPS = 240.0
-LOST = 0.02  # share of the announced frames that may be missing: containers estimate their number
-STRETCHES = (0.25, 4.0)  # shapes of pixels, width by height, that are believed
+MISSING_TOLERANCE = 0.02  # share of the announced frames that may be missing: containers estimate their number
+PIXEL_ASPECT_RANGE = (0.25, 4.0)  # shapes of pixels, width by height, that are believed
 
 
 class Video:
@@ -40,42 +40,42 @@ class Video:
     """
 
     def __init__(self, source: Source) -> None:
-        self._reader: NewestFrame | None = None
+        self._reader: LatestFrameReader | None = None
         kind, self._capture, first = open_video(source)
-        self._turn = turn_of_angle(self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
+        self._orientation = orientation_of_angle(self._capture.get(cv2.CAP_PROP_ORIENTATION_META))
         if kind == "mp4" and isinstance(source, Path):
-            self._turn = turn_of_mp4(source) or self._turn
-        self._stretch = _stretch(self._capture)
-        self.source, self.read, self._first = source, 0, self._shown(first)
+            self._orientation = orientation_of_mp4(source) or self._orientation
+        self._pixel_aspect = _pixel_aspect(self._capture)
+        self.source, self.read, self._first = source, 0, self._as_displayed(first)
         self.size: FrameSize = (self._first.shape[1], self._first.shape[0])
         fps, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.fps = fps if math.isfinite(fps) and 0 < fps <= MAX_FPS else USUAL_FPS
         recorded = isinstance(source, Path) or (isinstance(source, Stream) and source.may_be_recorded)
         self.count = int(count) if recorded and 0 < count < 1e9 else None
         self.live = not isinstance(source, Path) and self.count is None  # timed by the clock, not by its frames
-        self._counted = kind in COUNTED
+        self._counted = kind in CONTAINERS_WITH_LENGTH
         self._start = time.monotonic()
 
     def __iter__(self) -> Iterator[BgrImage]:
         there, image = True, self._first
         if isinstance(self.source, Stream) and self.source.is_live:
-            self._reader = NewestFrame(self.source, self._capture)
+            self._reader = LatestFrameReader(self.source, self._capture)
         while there:
             self.read += 1
             self._now = time.monotonic()
             yield image
             there, raw = read_frame(self._capture) if self._reader is None else self._reader.read()
             if there:
-                image = self._shown(raw)
+                image = self._as_displayed(raw)
 
-    def _shown(self, image: Any) -> BgrImage:
+    def _as_displayed(self, image: Any) -> BgrImage:
         """A decoded frame as (H, W, 3) uint8 BGR, stretched and turned as its file asks for."""
         image = np.asarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
-        if self._stretch != 1:
+        if self._pixel_aspect != 1:
             image = np.asarray(
-                cv2.resize(image, (max(1, round(image.shape[1] * self._stretch)), image.shape[0])), np.uint8
+                cv2.resize(image, (max(1, round(image.shape[1] * self._pixel_aspect)), image.shape[0])), np.uint8
             )
-        a, b, c, d = self._turn
+        a, b, c, d = self._orientation
         if b:
             image, a, d = np.asarray(cv2.transpose(image), np.uint8), c, b
         if a < 0 or d < 0:
@@ -88,14 +88,16 @@ class Video:
         return self._now - self._start if self.live else (self.read - 1) / self.fps
 
     @property
-    def due(self) -> int:
+    def frames_due(self) -> int:
         """Frames that a video of `fps` needs to reach the last one; a camera skips some while nobody reads."""
         return 1 + int(self.seconds * self.fps) if self.live else self.read
 
     @property
     def cut_short(self) -> bool:
         """Whether the file ended clearly before its announced number of frames, where its container knows that."""
-        return self._counted and self.count is not None and self.read < self.count - max(2, LOST * self.count)
+        return (
+            self._counted and self.count is not None and self.read < self.count - max(2, MISSING_TOLERANCE * self.count)
+        )
 
     def close(self) -> None:
         """Close the file, stream or camera."""
@@ -108,15 +110,15 @@ class Video:
         self.close()
 
 
-def _stretch(capture: cv2.VideoCapture) -> float:
+def _pixel_aspect(capture: cv2.VideoCapture) -> float:
     """Width of a pixel by its height; 1 where the file does not say, or says what no camera does."""
     width, height = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     ratio = width / height if width > 0 and height > 0 else 1.0
-    return ratio if STRETCHES[0] <= ratio <= STRETCHES[1] else 1.0
+    return ratio if PIXEL_ASPECT_RANGE[0] <= ratio <= PIXEL_ASPECT_RANGE[1] else 1.0
 
 
 @contextmanager
-def video_file(
+def video_writer(
     path: Path, size: FrameSize, fps: float, rename: Callable[[Path, Path], None] = os.replace
 ) -> Iterator[Callable[[BgrImage], None]]:
     """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.

@@ -38,10 +38,16 @@ _IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of ima
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<ASX", b"[playlist]", b"[Reference]", b"# VobSub")
 # Read as lists of other files by FFmpeg wherever they stand in what it looks at first.
 _MANIFESTS = (b"<mpd", b"<compositionplaylist")
-COUNTED = ("mp4", "matroska", "avi", "asf", "flv")  # containers that say how long they are; others are guessed at
+CONTAINERS_WITH_LENGTH = (
+    "mp4",
+    "matroska",
+    "avi",
+    "asf",
+    "flv",
+)  # containers that say how long they are; others are guessed at
 
 
-def container(head: bytes) -> str | None:
+def container_of(head: bytes) -> str | None:
     """Name the container of a video from the first HEAD bytes of its file; None for whatever is not a video."""
     if is_image(head) or any(manifest in head.lower() for manifest in _MANIFESTS):
         return None
@@ -77,7 +83,7 @@ def _is_transport_stream(head: bytes, offset: int, packet: int) -> bool:
     return len(marks) >= 3 and set(marks) == {0x47}
 
 
-def turn_of_angle(degrees: float) -> tuple[int, int, int, int]:
+def orientation_of_angle(degrees: float) -> tuple[int, int, int, int]:
     """Clockwise degrees -> (a, b, c, d), where pixel (x, y) is shown at (a x + c y, b x + d y).
 
     Players show turns that are not quarter turns unturned or in a frame with black corners; here they are left out.
@@ -89,8 +95,8 @@ def turn_of_angle(degrees: float) -> tuple[int, int, int, int]:
     return cos, sin, -sin, cos
 
 
-def turn_of_mp4(path: PathLike) -> tuple[int, int, int, int] | None:
-    """Read how the first video track of an MP4 or MOV file is shown: (a, b, c, d) as `turn_of_angle` has them.
+def orientation_of_mp4(path: PathLike) -> tuple[int, int, int, int] | None:
+    """Read how the first video track of an MP4 or MOV file is shown: (a, b, c, d) as `orientation_of_angle` has them.
 
     Unlike FFmpeg's angle it also tells mirrored tracks. None when the file does not say, or not in quarter turns.
     """

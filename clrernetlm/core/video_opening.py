@@ -14,7 +14,7 @@ import cv2
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, has_utf8_name, temporary_folder
 from clrernetlm.core.sources import IMAGE_SUFFIXES, Source, Stream
-from clrernetlm.core.video_headers import container, is_image, is_playlist, read_head
+from clrernetlm.core.video_headers import container_of, is_image, is_playlist, read_head
 
 # The libraries would print theirs beside our errors. Read once, when OpenCV first opens a video; -8: quiet.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -112,7 +112,7 @@ def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:
         head = read_head(source)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or 'not a file'}); check the path") from None
-    kind = container(head)
+    kind = container_of(head)
     if kind is None:
         raise UserError(_refused(source, head))
     with name_for_opencv(source) as name, _options(_OWN_FILE_ONLY):

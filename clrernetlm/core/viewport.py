@@ -88,7 +88,7 @@ class Viewport:
         return resized.astype(np.uint8, copy=False)
 
 
-def one_per_frame(viewport: Viewport | Sequence[Viewport], count: int) -> list[Viewport]:
+def viewports_of_frames(viewport: Viewport | Sequence[Viewport], count: int) -> list[Viewport]:
     """The viewports of `count` frames: one for all of them, or a sequence that has one for each."""
     viewports = [viewport] * count if isinstance(viewport, Viewport) else list(viewport)
     assert len(viewports) == count, f"{len(viewports)} viewports for {count} frames"

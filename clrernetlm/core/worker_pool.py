@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_WORKERS = 1024  # a machine starts more for minutes, and then has no memory left
-AHEAD = 4  # chunks of items per worker that are on their way at any time
+CHUNKS_PER_WORKER = 4  # chunks of items per worker that are on their way at any time
 
 
 def available_cores() -> int:
@@ -70,16 +70,20 @@ def map_in_processes(
     context = multiprocessing.get_context("fork" if forked else "spawn")
     pending: deque[Future[list[Result]]] = deque()
     chunks = _chunks(items, chunk)
-    alive: tuple[Connection, ...] = ()
+    lifeline: tuple[Connection, ...] = ()
     pool = None
     try:
-        with _cannot_start(workers):
-            alive = context.Pipe(duplex=False)
-            pool = ProcessPoolExecutor(workers, context, _begin_worker, (alive if forked else alive[:1],))
+        with _start_errors(workers):
+            lifeline = context.Pipe(duplex=False)
+            pool = ProcessPoolExecutor(workers, context, _initialise_worker, (lifeline if forked else lifeline[:1],))
         for batch in chunks:
-            with _cannot_start(workers), _signals_blocked(), _opencv_alone():  # the first calls start the processes
+            with (
+                _start_errors(workers),
+                _signals_blocked(),
+                _single_threaded_opencv(),
+            ):  # the first calls start the processes
                 pending.append(pool.submit(_apply, function, batch))
-            if len(pending) >= AHEAD * workers:
+            if len(pending) >= CHUNKS_PER_WORKER * workers:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
@@ -89,7 +93,7 @@ def map_in_processes(
         if pool is not None:
             with suppress(RuntimeError):  # its own thread could not be started
                 pool.shutdown(cancel_futures=True)
-        for end in alive:  # where starting failed half-way, nobody else ends those that did start
+        for end in lifeline:  # where starting failed half-way, nobody else ends those that did start
             end.close()
 
 
@@ -104,7 +108,7 @@ def _apply(function: Callable[[Item], Result], batch: list[Item]) -> list[Result
 
 
 @contextmanager
-def _cannot_start(workers: int) -> Iterator[None]:
+def _start_errors(workers: int) -> Iterator[None]:
     """Turn a lack of files, memory, threads or processes into a UserError."""
     try:
         yield
@@ -129,7 +133,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 @contextmanager
-def _opencv_alone() -> Iterator[None]:
+def _single_threaded_opencv() -> Iterator[None]:
     """Stop OpenCV's threads in the block. A forked process has none of them, and would wait for them for ever."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -139,30 +143,30 @@ def _opencv_alone() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _begin_worker(alive: tuple[Connection, ...]) -> None:
+def _initialise_worker(lifeline: tuple[Connection, ...]) -> None:
     """Run at the start of every worker: one thread, deaf to Ctrl-C, and gone when the first process is.
 
-    `alive`: the reading end of a pipe that ends with the first process, then the writing end, where a fork copied it.
+    `lifeline`: the reading end of a pipe that closes with the first process, then the writing end, if a fork copied it.
     """
     cv2.setNumThreads(0)  # 1 would wait for ever, in a fork, for OpenCV's threads in the first process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    for writing_end in alive[1:]:
+    for writing_end in lifeline[1:]:
         writing_end.close()
-    end_with_parent(alive[0])
+    end_with_parent(lifeline[0])
 
 
-def end_with_parent(*alive: Connection) -> None:
-    """Let this worker process end as soon as the process that started it has, or a pipe of `alive` is closed."""
+def end_with_parent(*lifeline: Connection) -> None:
+    """Let this worker process end as soon as the process that started it has, or a pipe of `lifeline` is closed."""
     parent = multiprocessing.parent_process()
     if parent is None:  # no worker
         return
     sentinel = parent.sentinel
 
     def wait() -> None:
-        connection.wait([*alive, sentinel])
+        connection.wait([*lifeline, sentinel])
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

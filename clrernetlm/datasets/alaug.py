@@ -12,13 +12,13 @@ from clrernetlm.core.arrays import BgrImage, Float64Array
 from clrernetlm.core.images import ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets import image_ops
-from clrernetlm.datasets.image_kernels import Packed
-from clrernetlm.datasets.image_ops import Blur, Matrix, Recolouring
+from clrernetlm.datasets.image_kernels import PackedImage
+from clrernetlm.datasets.image_ops import Blur, ColourChange, Matrix
 from clrernetlm.datasets.transforms import CropResize, Sample, _flip, _frame_size
 
 
 @dataclass(frozen=True)
-class _Change:
+class _Geometry:
     """What was drawn for the geometry: maps of network pixels."""
 
     flipped: bool
@@ -46,36 +46,36 @@ class Alaug:
     _scratch: ThreadLocalBuffers = field(default_factory=ThreadLocalBuffers, repr=False, compare=False)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        change = self._draw_change(rng)
-        recolouring = self._draw_recolouring(rng)
+        geometry = self._draw_geometry(rng)
+        colours = self._draw_colour_change(rng)
         blur = self._draw_blur(rng)
-        if change.affine is None and "frame_size" not in sample:
+        if geometry.affine is None and "frame_size" not in sample:
             moved = CropResize(self.viewport)(sample, rng)
-            moved = _flip(moved, self.viewport.size) if change.flipped else moved
-            if recolouring is not None:
+            moved = _flip(moved, self.viewport.size) if geometry.flipped else moved
+            if colours is not None:
                 packed = image_ops.pack_pixels(moved["image"], self._scratch)
-                recolouring.apply(packed)
+                colours.apply(packed)
                 moved["image"] = self._unpack(packed, blur)
         else:
-            moved, packed = self._warp(sample, change.matrix(self.viewport.size), recolouring)
+            moved, packed = self._warp(sample, geometry.matrix(self.viewport.size), colours)
             moved["image"] = self._unpack(packed, blur)
         if blur is not None:
             moved["image"] = blur.apply(moved["image"])
         return moved
 
-    def _unpack(self, packed: Packed, blur: Blur | None) -> BgrImage:
+    def _unpack(self, packed: PackedImage, blur: Blur | None) -> BgrImage:
         return image_ops.unpack_planes(packed) if blur is None else image_ops.unpack(packed, self._scratch)
 
-    def _draw_change(self, rng: np.random.Generator) -> _Change:
+    def _draw_geometry(self, rng: np.random.Generator) -> _Geometry:
         settings = self.augmentation
         flipped = bool(rng.random() < settings.flip)
         if rng.random() >= settings.affine:
-            return _Change(flipped, None)
+            return _Geometry(flipped, None)
         scale, degrees = rng.uniform(*settings.affine_scale), rng.uniform(*settings.affine_rotate)
         shift = rng.uniform(-settings.affine_shift, settings.affine_shift, 2)
-        return _Change(flipped, image_ops.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1])))
+        return _Geometry(flipped, image_ops.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1])))
 
-    def _draw_recolouring(self, rng: np.random.Generator) -> Recolouring | None:
+    def _draw_colour_change(self, rng: np.random.Generator) -> ColourChange | None:
         """Channel order, brightness and contrast, hue and saturation, each with its own probability; None: none."""
         settings = self.augmentation
         drawn: dict[str, Any] = {}
@@ -86,31 +86,31 @@ class Alaug:
             drawn["offset"] = 255 * rng.uniform(-image_ops.BRIGHTNESS, image_ops.BRIGHTNESS)
         if rng.random() < settings.hsv:
             drawn["hsv"] = tuple(rng.integers(-image_ops.HSV_SHIFT, image_ops.HSV_SHIFT, 3, endpoint=True).tolist())
-        return Recolouring(**drawn) if drawn else None
+        return ColourChange(**drawn) if drawn else None
 
-    def _warp(self, sample: Sample, change: Matrix, recolouring: Recolouring | None) -> tuple[Sample, Packed]:
-        """Viewport, then `change` (a map of network pixels), in one interpolation: the labels, and the new image."""
+    def _warp(self, sample: Sample, geometry: Matrix, colours: ColourChange | None) -> tuple[Sample, PackedImage]:
+        """Viewport, then `geometry` (a map of network pixels), in one interpolation: the labels, and the new image."""
         size, frame = self.viewport.size, _frame_size(sample)
         left, top, right, bottom = box = self.viewport.crop_box(frame)
-        matrix = image_ops.compose(change, image_ops.resize_matrix((right - left, bottom - top), size))
+        matrix = image_ops.compose(geometry, image_ops.resize_matrix((right - left, bottom - top), size))
         result = sample.copy()
         if "lanes" in sample:
             lanes = (self.viewport.to_network(points, frame) for points in sample["lanes"])
-            result["lanes"] = [_rising_points(image_ops.apply_matrix(change, points)) for points in lanes]
+            result["lanes"] = [_rising_points(image_ops.apply_matrix(geometry, points)) for points in lanes]
         if "mask" in sample:
             result["mask"] = image_ops.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
         view = slice(top, bottom), slice(left, right)
         if "frame_size" in sample:
-            view, to_crop = _half_view(box)
+            view, to_crop = _half_size_crop(box)
             matrix = image_ops.compose(matrix, to_crop)
-        framed = image_ops.pack_framed(sample["image"][view], self._scratch)
+        bordered = image_ops.pack_with_border(sample["image"][view], self._scratch)
         # The colours are changed where there are fewer pixels; the black around a crop shifts only in the latter case.
-        colours_first = framed.size < size[0] * size[1]
-        if recolouring is not None and colours_first:
-            recolouring.apply_framed(framed)
-        warped = image_ops.warp(framed, matrix, size, self._scratch)
-        if recolouring is not None and not colours_first:
-            recolouring.apply(warped)
+        colours_first = bordered.size < size[0] * size[1]
+        if colours is not None and colours_first:
+            colours.apply_with_border(bordered)
+        warped = image_ops.warp(bordered, matrix, size, self._scratch)
+        if colours is not None and not colours_first:
+            colours.apply(warped)
         return result, warped
 
     def _draw_blur(self, rng: np.random.Generator) -> Blur | None:
@@ -127,7 +127,7 @@ def _rising_points(points: Float64Array) -> Float64Array:
     return points if higher.all() else points[higher]
 
 
-def _half_view(box: tuple[int, int, int, int]) -> tuple[tuple[slice, slice], Matrix]:
+def _half_size_crop(box: tuple[int, int, int, int]) -> tuple[tuple[slice, slice], Matrix]:
     """A crop box in frame pixels -> the part of the half-size image that covers it, and the map from there to the crop.
 
     Pixel i of the half-size image covers pixels 2i and 2i + 1 of the frame: its centre is at 2i + 0.5.

@@ -37,7 +37,7 @@ from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
 SHOWN_PROBLEMS = 50
 CATEGORY_FOLDER = "test_split"  # inside list/: one list for each category of test images
-_SERIAL = 64  # images up to which starting processes costs more than it saves
+_MAX_SERIAL_IMAGES = 64  # images up to which starting processes costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class DataReport:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _ListedImage:
     """One image as the lists mention it; `labelled` says that a label file must exist."""
 
     image: str
@@ -107,7 +107,7 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Finding:
+class _ImageReport:
     problems: list[Problem]
     lanes: int | None
     top_first: int
@@ -150,23 +150,25 @@ def check_data(
     report = DataReport(str(root))
     entries = list(_entries(folder, lists if lists is not None else _find_lists(folder), report))
     inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
-    for finding in progress(_run(inspect, entries, workers), "Checking", len(entries)):
-        report.problems.extend(finding.problems)
-        report.top_first += finding.top_first
-        if finding.lanes is not None:
-            report.lane_counts[finding.lanes] += 1
-        if finding.size is not None:
-            report.frame_sizes[finding.size] += 1
+    for found in progress(_inspect_all(inspect, entries, workers), "Checking", len(entries)):
+        report.problems.extend(found.problems)
+        report.top_first += found.top_first
+        if found.lanes is not None:
+            report.lane_counts[found.lanes] += 1
+        if found.size is not None:
+            report.frame_sizes[found.size] += 1
     if contact_sheet is not None and entries:
         chosen = np.unique(np.linspace(0, len(entries) - 1, min(sample, len(entries))).astype(int))
         shown = [(entries[i].image, entries[i].mask) for i in chosen]
-        pictures = [(_path(str(folder), image), mask and _path(str(folder), mask)) for image, mask in shown]
+        pictures = [
+            (_listed_path(str(folder), image), mask and _listed_path(str(folder), mask)) for image, mask in shown
+        ]
         report.contact_sheet = write_contact_sheet(contact_sheet, pictures, folder)
     return report
 
 
-def _run(inspect: partial[_Finding], entries: list[_Entry], workers: int) -> Iterator[_Finding]:
-    if workers == 1 or len(entries) <= _SERIAL:
+def _inspect_all(inspect: partial[_ImageReport], entries: list[_ListedImage], workers: int) -> Iterator[_ImageReport]:
+    if workers == 1 or len(entries) <= _MAX_SERIAL_IMAGES:
         yield from map(inspect, entries)
         return
     yield from map_in_processes(inspect, entries, workers, chunk=32)
@@ -180,9 +182,9 @@ def _find_lists(root: Path) -> list[str]:
     return [str(path.relative_to(root)) for path in found]
 
 
-def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_Entry]:
+def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_ListedImage]:
     """Each listed image once, from the list that says most about it; problems of the lists go to the report."""
-    entries: dict[str, _Entry] = {}
+    entries: dict[str, _ListedImage] = {}
     for name in lists:
         faults: list[ListFault] = []
         if _is_empty_on_purpose(root, root / name):
@@ -215,9 +217,9 @@ def _is_empty_on_purpose(root: Path, path: Path) -> bool:
         return False
 
 
-def _list_entries(path: str, listed: ImageList, labelled: bool) -> Iterator[_Entry]:
+def _list_entries(path: str, listed: ImageList, labelled: bool) -> Iterator[_ListedImage]:
     for i in range(len(listed)):
-        yield _Entry(
+        yield _ListedImage(
             image=os.fsdecode(listed.images[i]),
             mask=None if listed.masks is None else os.fsdecode(listed.masks[i]),
             lanes_flagged=None if listed.flags is None else int(listed.flags[i].sum()),
@@ -227,7 +229,7 @@ def _list_entries(path: str, listed: ImageList, labelled: bool) -> Iterator[_Ent
 
 
 def _has_label(root: Path, listed: ImageList) -> bool:
-    return any(os.path.isfile(label_path(_path(str(root), os.fsdecode(image)))) for image in listed.images)
+    return any(os.path.isfile(label_path(_listed_path(str(root), os.fsdecode(image)))) for image in listed.images)
 
 
 def _check_duplicates(path: str, listed: ImageList, report: DataReport) -> None:
@@ -246,18 +248,18 @@ def _check_differences(root: Path, name: str, images: int, report: DataReport) -
             report.problems.append(_from_error(str(path), error))
 
 
-def _inspect(root: str, entry: _Entry, *, max_lanes: int, decode: bool) -> _Finding:
+def _inspect(root: str, entry: _ListedImage, *, max_lanes: int, decode: bool) -> _ImageReport:
     """Everything about one image. Runs in a worker process, and never raises for a broken file."""
     problems: list[Problem] = []
-    path = _path(root, entry.image)
+    path = _listed_path(root, entry.image)
     size = _inspect_image(path, entry.listed, decode, problems)
     lanes, top_first = _inspect_labels(label_path(path), size, max_lanes, entry.labelled, problems)
     if entry.lanes_flagged is not None and lanes is not None and entry.lanes_flagged != lanes:
         message = f"{lanes} lanes, but {entry.listed} flags {entry.lanes_flagged}; make them agree"
         problems.append(Problem(label_path(path), None, message))
     if entry.mask is not None:
-        _inspect_mask(_path(root, entry.mask), entry.listed, size, max_lanes, lanes != 0, problems)
-    return _Finding(problems, lanes, top_first, size)
+        _inspect_mask(_listed_path(root, entry.mask), entry.listed, size, max_lanes, lanes != 0, problems)
+    return _ImageReport(problems, lanes, top_first, size)
 
 
 def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
@@ -370,5 +372,5 @@ def _from_error(path: str, error: UserError) -> Problem:
     return Problem(path, None, message.removeprefix(":").strip())
 
 
-def _path(root: str, listed: str) -> str:
+def _listed_path(root: str, listed: str) -> str:
     return os.path.join(root, listed.lstrip("/"))

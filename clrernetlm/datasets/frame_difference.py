@@ -18,10 +18,10 @@ from clrernetlm.core.output_files import read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 
 FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
-_RUN = 64  # frames one task compares; it decodes one more, the frame before its first
+_FRAMES_PER_TASK = 64  # frames one task compares; it decodes one more, the frame before its first
 
 Frames = list[tuple[int, str]]  # (line of the list, image path) in the order of time
-Run = tuple[str | None, Frames]  # path of the frame before, frames to compare
+ComparisonTask = tuple[str | None, Frames]  # path of the frame before, frames to compare
 
 
 def frame_differences(
@@ -41,11 +41,11 @@ def frame_differences(
     """
     listed = read_image_list(Path(root) / list_file, root=root)
     images = [os.fsdecode(path) for path in listed.images]
-    runs = list(_runs(str(root), images))
+    tasks = list(_comparison_tasks(str(root), images))
     differences = np.full(len(images), FIRST_FRAME)
     done = 0
-    workers = min(worker_count(workers), len(runs))
-    for result in map(_compare, runs) if workers <= 1 else map_in_processes(_compare, runs, workers):
+    workers = min(worker_count(workers), len(tasks))
+    for result in map(_compare, tasks) if workers <= 1 else map_in_processes(_compare, tasks, workers):
         for line, difference in result:
             differences[line] = difference
         done += len(result)
@@ -65,7 +65,7 @@ def write_differences(path: PathLike, differences: Float64Array) -> None:
         np.savez_compressed(file, written_by_clrernetlm=np.zeros(0, np.uint8), data=differences.astype(np.float32))
 
 
-def _runs(root: str, images: list[str]) -> Iterator[Run]:
+def _comparison_tasks(root: str, images: list[str]) -> Iterator[ComparisonTask]:
     """Frames of each folder in the order of time, cut into runs."""
     clips: dict[str, Frames] = {}
     for line, image in enumerate(images):
@@ -73,13 +73,13 @@ def _runs(root: str, images: list[str]) -> Iterator[Run]:
         clips.setdefault(str(PurePosixPath(image).parent), []).append((line, path))
     for frames in clips.values():
         frames.sort(key=lambda frame: (len(os.path.basename(frame[1])), frame[1]))  # 9.jpg before 10.jpg
-        for start in range(0, len(frames), _RUN):
-            yield frames[start - 1][1] if start else None, frames[start : start + _RUN]
+        for start in range(0, len(frames), _FRAMES_PER_TASK):
+            yield frames[start - 1][1] if start else None, frames[start : start + _FRAMES_PER_TASK]
 
 
-def _compare(run: Run) -> list[tuple[int, float]]:
+def _compare(task: ComparisonTask) -> list[tuple[int, float]]:
     """(line, difference) of each frame of a run."""
-    before, frames = run
+    before, frames = task
     previous = None if before is None else read_image(before)
     results: list[tuple[int, float]] = []
     for line, path in frames:
@@ -92,9 +92,9 @@ def _compare(run: Run) -> list[tuple[int, float]]:
     return results
 
 
-MAX_HEADER, MAX_ITEM = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
+MAX_HEADER_BYTES, MAX_ITEM_BYTES = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
 
-MAX_REST = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
+MAX_OTHER_BYTES = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
 
 
 def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> Float64Array:
@@ -106,9 +106,9 @@ def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> F
     fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path}: a folder, pipe or device, not an .npz file; {fix}")
-    most = MAX_HEADER + MAX_ITEM * expected
+    most = MAX_HEADER_BYTES + MAX_ITEM_BYTES * expected
     try:
-        if os.path.getsize(path) > most + MAX_REST:
+        if os.path.getsize(path) > most + MAX_OTHER_BYTES:
             raise UserError(f"{path}: far too large for the {expected} images of {list_file}; {fix}")
         with np.load(path, allow_pickle=False) as arrays:
             name = "data" if "data" in arrays.files else arrays.files[0] if len(arrays.files) == 1 else None

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from clrernetlm.core.arrays import ByteArray, Float32Array, Float64Array
 from clrernetlm.core.numba_jit import kernel
 
-Packed = NDArray[np.uint32]  # (H, W)
+PackedImage = NDArray[np.uint32]  # (H, W)
 Plane = ByteArray  # (H, W)
 Row = Float32Array  # (W,)
 
-_U, _F = np.uint32, np.float32
+_U32, _F32 = np.uint32, np.float32
 _ONE = 1 << 16  # coordinates have 16 fraction bits; interpolation weights 4 per axis
 _HALF_WEIGHT = 1 << 11
 _RED_BLUE = np.uint32(0xFF00FF)  # two colours in one multiplication, 16 bits each
@@ -27,7 +27,7 @@ _GREEN = np.uint32(0xFF00FF00)
 _ROUND = np.uint32(0x800080)
 
 
-def warp_packed(source: Packed, inverse: Float64Array, target: Packed) -> None:
+def warp_packed(source: PackedImage, inverse: Float64Array, target: PackedImage) -> None:
     """Fill `target` (h, w): its pixel x, y is source pixel `inverse` (2, 3) @ (x, y, 1), bilinear in 1/16 pixel.
 
     Where the four source pixels around a point are not all in the source (H, W), the target is 0. The source must be
@@ -39,17 +39,17 @@ def warp_packed(source: Packed, inverse: Float64Array, target: Packed) -> None:
 
 
 @kernel
-def unpack_planes(packed: Packed, blue: Plane, green: Plane, red: Plane) -> None:
+def unpack_planes(packed: PackedImage, blue: Plane, green: Plane, red: Plane) -> None:
     """(H, W) packed pixels -> its three colours, (H, W) each; all of them contiguous."""
     pixels, b, g, r = packed.reshape(-1), blue.reshape(-1), green.reshape(-1), red.reshape(-1)
     for i in range(len(pixels)):
-        b[i] = np.uint8(pixels[i] & _U(255))
-        g[i] = np.uint8(_U(pixels[i] >> _U(8)) & _U(255))
-        r[i] = np.uint8(_U(pixels[i] >> _U(16)) & _U(255))
+        b[i] = np.uint8(pixels[i] & _U32(255))
+        g[i] = np.uint8(_U32(pixels[i] >> _U32(8)) & _U32(255))
+        r[i] = np.uint8(_U32(pixels[i] >> _U32(16)) & _U32(255))
 
 
 @kernel
-def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: Packed) -> None:
+def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: PackedImage) -> None:
     columns = target.shape[1]
     upper, lower = np.empty(columns, np.uint64), np.empty(columns, np.uint64)
     taps = np.empty((4, columns), np.uint32)
@@ -63,7 +63,7 @@ def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: Pa
         target[y, :first] = 0
         target[y, end:] = 0
         _coordinates(
-            _U(start_x + first * step_x), _U(start_y + first * step_y), _U(step_x), _U(step_y), _U(width),
+            _U32(start_x + first * step_x), _U32(start_y + first * step_y), _U32(step_x), _U32(step_y), _U32(width),
             where, fx, fy, end - first,
         )  # fmt: skip
         _gather(pairs, where, np.uint64(width), upper, lower, end - first)
@@ -73,8 +73,15 @@ def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: Pa
 
 
 @kernel
-def recolour_packed(
-    image: Packed, order: Any, factor: float, offset: float, hue: float, saturation: float, value: float, shifts: bool
+def change_colours(
+    image: PackedImage,
+    order: Any,
+    factor: float,
+    offset: float,
+    hue: float,
+    saturation: float,
+    value: float,
+    shifts: bool,
 ) -> None:
     """In place: channel c becomes channel `order[c]` * factor + offset, clipped; then, if `shifts`, HSV is shifted.
 
@@ -83,12 +90,12 @@ def recolour_packed(
     rows = np.empty((3, image.shape[1]), np.float32)
     for y in range(image.shape[0]):
         for c in range(3):
-            _load(image[y], _U(8 * order[c]), rows[c])
+            _load(image[y], _U32(8 * order[c]), rows[c])
         if factor != 1 or offset != 0:
             for c in range(3):
-                _scale(rows[c], _F(factor), _F(offset))
+                _scale(rows[c], _F32(factor), _F32(offset))
         if shifts:
-            _shift_hsv(rows[0], rows[1], rows[2], _F(hue), _F(saturation), _F(value))
+            _shift_hsv(rows[0], rows[1], rows[2], _F32(hue), _F32(saturation), _F32(value))
         _store(rows[0], rows[1], rows[2], image[y])
 
 
@@ -108,10 +115,10 @@ def _span(start: int, step: int, limit: int, first: int, end: int) -> tuple[int,
 def _coordinates(x: Any, y: Any, step_x: Any, step_y: Any, width: Any, where: Any, fx: Any, fy: Any, n: int) -> None:
     """Index of the upper left source pixel, and the weights of its neighbours in 1/16."""
     for i in range(n):
-        at_x, at_y = _U(x + _U(_U(i) * step_x)), _U(y + _U(_U(i) * step_y))
-        where[i] = _U(_U(at_y >> _U(16)) * width) + _U(at_x >> _U(16))
-        fx[i] = _U(at_x >> _U(12)) & _U(15)
-        fy[i] = _U(at_y >> _U(12)) & _U(15)
+        at_x, at_y = _U32(x + _U32(_U32(i) * step_x)), _U32(y + _U32(_U32(i) * step_y))
+        where[i] = _U32(_U32(at_y >> _U32(16)) * width) + _U32(at_x >> _U32(16))
+        fx[i] = _U32(at_x >> _U32(12)) & _U32(15)
+        fy[i] = _U32(at_y >> _U32(12)) & _U32(15)
 
 
 @kernel
@@ -123,46 +130,54 @@ def _gather(pairs: Any, where: Any, width: Any, upper: Any, lower: Any, n: int) 
 
 
 @kernel
-def _split(pairs: Packed, left: Packed, right: Packed, n: int) -> None:
+def _split(pairs: PackedImage, left: PackedImage, right: PackedImage, n: int) -> None:
     for i in range(n):
         k = np.uint64(i) * np.uint64(2)
         left[i], right[i] = pairs[k], pairs[k + np.uint64(1)]
 
 
 @kernel
-def _blend(a: Packed, b: Packed, c: Packed, d: Packed, fx: Packed, fy: Packed, target: Packed) -> None:
+def _blend(
+    a: PackedImage,
+    b: PackedImage,
+    c: PackedImage,
+    d: PackedImage,
+    fx: PackedImage,
+    fy: PackedImage,
+    target: PackedImage,
+) -> None:
     """Between the columns, then between the rows. Differences may wrap; 16 times the left or upper one undoes it."""
     for i in range(len(target)):
         x, y = fx[i], fy[i]
         left, lower_left = a[i] & _RED_BLUE, c[i] & _RED_BLUE
-        upper = _U(_U(left << _U(4)) + _U(x * _U((b[i] & _RED_BLUE) - left)))
-        lower = _U(_U(lower_left << _U(4)) + _U(x * _U((d[i] & _RED_BLUE) - lower_left)))
-        level = _U(_U(upper << _U(4)) + _U(y * _U(lower - upper)))
-        red_blue = _U(_U(level + _ROUND) >> _U(8)) & _RED_BLUE
-        left, lower_left = _U(a[i] >> _U(8)) & _RED_BLUE, _U(c[i] >> _U(8)) & _RED_BLUE
-        upper = _U(_U(left << _U(4)) + _U(x * _U((_U(b[i] >> _U(8)) & _RED_BLUE) - left)))
-        lower = _U(_U(lower_left << _U(4)) + _U(x * _U((_U(d[i] >> _U(8)) & _RED_BLUE) - lower_left)))
-        level = _U(_U(upper << _U(4)) + _U(y * _U(lower - upper)))
-        target[i] = _U(red_blue | _U(_U(level + _ROUND) & _GREEN))
+        upper = _U32(_U32(left << _U32(4)) + _U32(x * _U32((b[i] & _RED_BLUE) - left)))
+        lower = _U32(_U32(lower_left << _U32(4)) + _U32(x * _U32((d[i] & _RED_BLUE) - lower_left)))
+        level = _U32(_U32(upper << _U32(4)) + _U32(y * _U32(lower - upper)))
+        red_blue = _U32(_U32(level + _ROUND) >> _U32(8)) & _RED_BLUE
+        left, lower_left = _U32(a[i] >> _U32(8)) & _RED_BLUE, _U32(c[i] >> _U32(8)) & _RED_BLUE
+        upper = _U32(_U32(left << _U32(4)) + _U32(x * _U32((_U32(b[i] >> _U32(8)) & _RED_BLUE) - left)))
+        lower = _U32(_U32(lower_left << _U32(4)) + _U32(x * _U32((_U32(d[i] >> _U32(8)) & _RED_BLUE) - lower_left)))
+        level = _U32(_U32(upper << _U32(4)) + _U32(y * _U32(lower - upper)))
+        target[i] = _U32(red_blue | _U32(_U32(level + _ROUND) & _GREEN))
 
 
 @kernel
-def _load(pixels: Packed, shift: Any, row: Row) -> None:
+def _load(pixels: PackedImage, shift: Any, row: Row) -> None:
     for i in range(len(row)):
-        row[i] = _F(np.int32(_U(pixels[i] >> shift) & _U(255)))
+        row[i] = _F32(np.int32(_U32(pixels[i] >> shift) & _U32(255)))
 
 
 @kernel
 def _scale(row: Row, factor: Any, offset: Any) -> None:
     for i in range(len(row)):
         level = row[i] * factor + offset
-        level = _F(0) if level < _F(0) else level
-        row[i] = _F(255) if level > _F(255) else level
+        level = _F32(0) if level < _F32(0) else level
+        row[i] = _F32(255) if level > _F32(255) else level
 
 
 @kernel
 def _shift_hsv(blue: Row, green: Row, red: Row, hue: Any, saturation: Any, value: Any) -> None:
-    zero, one, full = _F(0), _F(1), _F(255)
+    zero, one, full = _F32(0), _F32(1), _F32(255)
     for i in range(len(red)):
         b, g, r = blue[i], green[i], red[i]
         high = g if g > b else b
@@ -170,34 +185,34 @@ def _shift_hsv(blue: Row, green: Row, red: Row, hue: Any, saturation: Any, value
         low = g if g < b else b
         low = r if r < low else low
         chroma = high - low
-        inverse = one / (chroma if chroma > _F(1e-6) else _F(1e-6))
-        h = _F(2) + (b - r) * inverse if high == g else _F(4) + (r - g) * inverse
+        inverse = one / (chroma if chroma > _F32(1e-6) else _F32(1e-6))
+        h = _F32(2) + (b - r) * inverse if high == g else _F32(4) + (r - g) * inverse
         h = (g - b) * inverse if high == r else h
         h = h + hue
-        h = h + _F(6) if h < zero else h
-        h = h - _F(6) if h >= _F(6) else h
+        h = h + _F32(6) if h < zero else h
+        h = h - _F32(6) if h >= _F32(6) else h
         s = chroma * full / (high if high > one else one) + saturation
         s = zero if s < zero else s
         s = full if s > full else s
         v = high + value
         v = zero if v < zero else v
         v = full if v > full else v
-        chroma = v * s * _F(1 / 255)
+        chroma = v * s * _F32(1 / 255)
         low = v - chroma
-        part = abs(h - _F(3)) - one
+        part = abs(h - _F32(3)) - one
         part = zero if part < zero else part
         red[i] = low + chroma * (one if part > one else part)
-        part = _F(2) - abs(h - _F(2))
+        part = _F32(2) - abs(h - _F32(2))
         part = zero if part < zero else part
         green[i] = low + chroma * (one if part > one else part)
-        part = _F(2) - abs(h - _F(4))
+        part = _F32(2) - abs(h - _F32(4))
         part = zero if part < zero else part
         blue[i] = low + chroma * (one if part > one else part)
 
 
 @kernel
-def _store(blue: Row, green: Row, red: Row, pixels: Packed) -> None:
-    half = _F(0.5)
+def _store(blue: Row, green: Row, red: Row, pixels: PackedImage) -> None:
+    half = _F32(0.5)
     for i in range(len(pixels)):
         b, g, r = np.int32(blue[i] + half), np.int32(green[i] + half), np.int32(red[i] + half)
-        pixels[i] = _U(b) | _U(_U(g) << _U(8)) | _U(_U(r) << _U(16))
+        pixels[i] = _U32(b) | _U32(_U32(g) << _U32(8)) | _U32(_U32(r) << _U32(16))

@@ -19,7 +19,7 @@ from clrernetlm.core.images import ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize
 
 if TYPE_CHECKING:
-    from clrernetlm.datasets.image_kernels import Packed  # numba is slow to import
+    from clrernetlm.datasets.image_kernels import PackedImage  # numba is slow to import
 
 Matrix = Float64Array  # (2, 3): maps pixel coordinates x, y
 
@@ -67,36 +67,37 @@ def warp_mask(mask: ByteMask, matrix: Matrix, size: FrameSize) -> ByteMask:
     return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
 
 
-def warp(framed: Packed, matrix: Matrix, size: FrameSize, scratch: ThreadLocalBuffers) -> Packed:
-    """(H + 2, W + 2) of `pack_framed` -> (height, width), valid until the next call; `matrix` maps the image without
-    its border. What lies outside the image is 0.
+def warp(bordered: PackedImage, matrix: Matrix, size: FrameSize, scratch: ThreadLocalBuffers) -> PackedImage:
+    """Warp (H + 2, W + 2) of `pack_with_border` -> (height, width), valid until the next call.
+
+    `matrix` maps the image without its border. The result is 0 outside the image.
     """
     from clrernetlm.datasets.image_kernels import warp_packed
 
     inverse = cv2.invertAffineTransform(matrix).astype(np.float64, copy=False)
     inverse[:, 2] += 1
     target = _as_packed(scratch.image("packed", *size, 4))
-    warp_packed(framed, inverse, target)
+    warp_packed(bordered, inverse, target)
     return target
 
 
-def pack_framed(image: BgrImage, scratch: ThreadLocalBuffers) -> Packed:
+def pack_with_border(image: BgrImage, scratch: ThreadLocalBuffers) -> PackedImage:
     """(H, W, 3) -> (H + 2, W + 2) packed pixels in a black border, into which the edges fade; valid until the next
     call.
     """
     height, width = image.shape[:2]
-    framed = scratch.image("framed", width + 2, height + 2, 4)
-    cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=framed[1:-1, 1:-1])
-    return _as_packed(framed)
+    bordered = scratch.image("framed", width + 2, height + 2, 4)
+    cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=bordered[1:-1, 1:-1])
+    return _as_packed(bordered)
 
 
-def pack_pixels(image: BgrImage, scratch: ThreadLocalBuffers) -> Packed:
+def pack_pixels(image: BgrImage, scratch: ThreadLocalBuffers) -> PackedImage:
     """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
     target = scratch.image("packed", image.shape[1], image.shape[0], 4)
     return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
 
 
-def unpack_planes(packed: Packed) -> BgrImage:
+def unpack_planes(packed: PackedImage) -> BgrImage:
     """(H, W) packed pixels -> (H, W, 3), laid in new memory plane by plane, as tensors are."""
     from clrernetlm.datasets import image_kernels as kernels
 
@@ -105,7 +106,7 @@ def unpack_planes(packed: Packed) -> BgrImage:
     return planes.transpose(1, 2, 0)
 
 
-def unpack(packed: Packed, scratch: ThreadLocalBuffers) -> BgrImage:
+def unpack(packed: PackedImage, scratch: ThreadLocalBuffers) -> BgrImage:
     """(H, W) packed pixels -> (H, W, 3), valid until the next call."""
     height, width = packed.shape
     image = packed.view(np.uint8).reshape(height, width, 4)
@@ -113,7 +114,7 @@ def unpack(packed: Packed, scratch: ThreadLocalBuffers) -> BgrImage:
 
 
 @dataclass(frozen=True)
-class Recolouring:
+class ColourChange:
     """A change of colours, pixel by pixel; the default changes nothing.
 
     Channel c becomes channel `order[c]`, times `factor`, plus `offset`, clipped to 0..255. Then `hsv` is added to hue
@@ -125,18 +126,18 @@ class Recolouring:
     offset: float = 0.0
     hsv: tuple[int, int, int] = (0, 0, 0)
 
-    def apply_framed(self, framed: Packed) -> None:
+    def apply_with_border(self, bordered: PackedImage) -> None:
         """In place, but the border of one pixel is black again."""
-        self.apply(framed)
-        framed[0] = framed[-1] = framed[:, 0] = framed[:, -1] = 0
+        self.apply(bordered)
+        bordered[0] = bordered[-1] = bordered[:, 0] = bordered[:, -1] = 0
 
-    def apply(self, packed: Packed) -> None:
+    def apply(self, packed: PackedImage) -> None:
         """In place."""
-        from clrernetlm.datasets.image_kernels import recolour_packed
+        from clrernetlm.datasets.image_kernels import change_colours
 
         hue, saturation, value = self.hsv
         shifts = self.hsv != (0, 0, 0)
-        recolour_packed(
+        change_colours(
             packed, self.order, self.factor, self.offset, hue / _SEXTANT, float(saturation), float(value), shifts
         )
 
@@ -169,7 +170,7 @@ def median_blur(image: BgrImage, size: int) -> BgrImage:
     return _uint8(cv2.medianBlur(image, size, dst=image))
 
 
-def _as_packed(image: BgrImage) -> Packed:
+def _as_packed(image: BgrImage) -> PackedImage:
     """(H, W, 4) -> the same memory as (H, W) packed pixels."""
     return image.view(np.uint32)[..., 0]
 

@@ -47,7 +47,7 @@ class PackCLRNetInputs:
         `masks` (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled without any lane is a
         valid sample: it teaches what is not a lane.
         """
-        packed: Sample = {"inputs": planes(sample["image"]), "metainfo": sample["metainfo"]}
+        packed: Sample = {"inputs": to_planar_tensor(sample["image"]), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
             targets = self.lane_targets(sample["lanes"])
             if sample["lanes"] and not targets[:, VALID].any():
@@ -116,7 +116,7 @@ def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.int
     return np.sort(most_visible[visible[most_visible] > 1])
 
 
-def planes(image: ByteArray) -> torch.Tensor:
+def to_planar_tensor(image: ByteArray) -> torch.Tensor:
     """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor: a copy, unless the image already lies plane by plane.
 
     Splitting channels is eight times faster than copying a transposed view.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from clrernetlm.config import Config
 from clrernetlm.core.arrays import BoolArray, Float32Array
-from clrernetlm.datasets.lane_formatting import choose_lanes, planes
+from clrernetlm.datasets.lane_formatting import choose_lanes, to_planar_tensor
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
@@ -44,7 +44,7 @@ class PackLaneLMInputs:
         `lane_tokens_y` (max_lanes, T) int64, `lane_valid_mask` (max_lanes,) bool, `lane_xs` (max_lanes, T) float32, the
         same lanes before rounding in pixels with NaN off the lane. A frame labelled without any lane is a valid sample.
         """
-        image = planes(sample["image"])
+        image = to_planar_tensor(sample["image"])
         packed: Sample = {"inputs": image if self.as_bytes else image.float().div_(255), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
             xs = self.lane_targets(sample["lanes"])

@@ -24,9 +24,9 @@ from clrernetlm.distributed.sharding import Shard
 
 SHARED_MEMORY = "/dev/shm"  # of Linux
 
-PLENTY = 16e9  # bytes; more than the largest batches of many workers
+AMPLE_SHARED_MEMORY = 16e9  # bytes; more than the largest batches of many workers
 
-RUNTIMES = ("openvino", "onnxruntime")  # modules
+THREADED_RUNTIMES = ("openvino", "onnxruntime")  # modules
 
 
 def loader_workers(wanted: int) -> int:
@@ -34,18 +34,18 @@ def loader_workers(wanted: int) -> int:
     return min(wanted, available_cores())
 
 
-def worker_start(workers: int, world: int) -> str | None:
+def worker_start_method(workers: int, world: int) -> str | None:
     """How worker processes begin: not as a fork of a process with threads of its own; None: the platform's own way.
 
     A process that talks to others, or has loaded a runtime, has such threads; what a fork copies of their locks can
     hang or crash a worker.
     """
-    threads = world > 1 or any(name in sys.modules for name in RUNTIMES)
+    threads = world > 1 or any(name in sys.modules for name in THREADED_RUNTIMES)
     careful = workers > 0 and threads and "forkserver" in multiprocessing.get_all_start_methods()
     return "forkserver" if careful else None
 
 
-def quiet_worker(worker: int) -> None:
+def limit_worker_threads(worker: int) -> None:
     """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores.
 
     PyTorch's workers look every few seconds whether they are still needed; these end with the training at once.
@@ -72,8 +72,8 @@ def build_loader(config: Config, split: Split, shard: Shard | None = None, equal
         batch_sampler=ShardBatches(len(dataset), shard, equal),
         collate_fn=collate_shard,
         num_workers=workers,
-        multiprocessing_context=worker_start(workers, shard.world),
-        worker_init_fn=quiet_worker,
+        multiprocessing_context=worker_start_method(workers, shard.world),
+        worker_init_fn=limit_worker_threads,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -95,8 +95,8 @@ def build_culane_lanelm_dataloader(config: Config) -> DataLoader[Any]:
         drop_last=True,
         collate_fn=collate,
         num_workers=workers,
-        multiprocessing_context=worker_start(workers, 1),
-        worker_init_fn=quiet_worker,
+        multiprocessing_context=worker_start_method(workers, 1),
+        worker_init_fn=limit_worker_threads,
         generator=torch.Generator().manual_seed(config.training.seed),
         pin_memory=torch.cuda.is_available(),
     )
@@ -113,10 +113,10 @@ class ImageLoader(DataLoader[Any]):
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator waits for its first `next`
-        if self.num_workers and not isinstance(self.collate_fn, Unshared):
+        if self.num_workers and not isinstance(self.collate_fn, CollateToArrays):
             needed, free = self.shared_memory_needed(), free_shared_memory()
             if needed > free:
-                self.collate_fn = Unshared(self.collate_fn)
+                self.collate_fn = CollateToArrays(self.collate_fn)
                 warnings.warn(
                     f"{SHARED_MEMORY} has {free / 1e6:.3g} MB free, and loader processes would need "
                     f"{needed / 1e6:.3g} MB for their batches; they take a slower way (a container gets more with "
@@ -124,14 +124,14 @@ class ImageLoader(DataLoader[Any]):
                     stacklevel=1,
                 )
         for batch in super().__iter__():
-            yield from_arrays(batch) if isinstance(self.collate_fn, Unshared) else batch
+            yield from_arrays(batch) if isinstance(self.collate_fn, CollateToArrays) else batch
 
     def shared_memory_needed(self) -> int:
         """Bytes of the batches that are on their way at one time; 0 where there is more than enough memory.
 
         Takes the first image for the size of all.
         """
-        if free_shared_memory() > PLENTY:
+        if free_shared_memory() > AMPLE_SHARED_MEMORY:
             return 0
         first = next(iter(self.batch_sampler or ()), None)
         if not first:
@@ -141,7 +141,7 @@ class ImageLoader(DataLoader[Any]):
         return size * len(first) * (self.num_workers * (self.prefetch_factor or 2) + 2)
 
 
-class Unshared:
+class CollateToArrays:
     """A `collate` that gives arrays, which go through a pipe: only tensors are put into shared memory."""
 
     def __init__(self, collate: Callable[..., dict[str, Any]]) -> None:
@@ -156,7 +156,7 @@ class Unshared:
 
 
 def from_arrays(batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch of `Unshared` with tensors again."""
+    """A batch of `CollateToArrays` with tensors again."""
     return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
 
 

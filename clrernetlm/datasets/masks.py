@@ -15,7 +15,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.images import decode_image, read_file
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
-HIGHEST_LANE = 32  # lane numbers beyond this are brightness levels, not numbers
+MAX_LANE_NUMBER = 32  # lane numbers beyond this are brightness levels, not numbers
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3  # colour types of PNG
 _LEVELS = {2: 85, 4: 17}  # bits of a grey PNG -> 8-bit level per number; decoders stretch numbers to 0..255
@@ -40,7 +40,7 @@ def read_mask(path: str, labelled: bool = True) -> ByteMask:
         mask = _eight_bits(_one_channel(decode_image(data, path, cv2.IMREAD_UNCHANGED), path), path)
         if (bits := _grey_bits(data)) in _LEVELS:
             mask = mask // np.uint8(_LEVELS[bits])
-    if mask.max(initial=0) > HIGHEST_LANE:
+    if mask.max(initial=0) > MAX_LANE_NUMBER:
         _require_numbers(mask, path, labelled)
     elif data.startswith(b"\xff\xd8"):
         raise UserError(f"{path}: a mask stored as JPEG, which blurs lane numbers; {_FIX}")
@@ -65,7 +65,7 @@ def _one_channel(image: NDArray[Any], path: str) -> NDArray[Any]:
     used = [i for i in range(colours.shape[2]) if colours[..., i].any()]
     if len(used) < 2:  # such as the red channel of simulators; colours to look at are brighter
         numbers = np.ascontiguousarray(colours[..., used[0] if used else 0])
-        if numbers.max(initial=0) <= HIGHEST_LANE:
+        if numbers.max(initial=0) <= MAX_LANE_NUMBER:
             return numbers
     elif all(np.array_equal(colours[..., 0], colours[..., i]) for i in used[1:]) and len(used) == colours.shape[2]:
         return np.ascontiguousarray(colours[..., 0])
@@ -87,7 +87,7 @@ def _eight_bits(mask: NDArray[Any], path: str) -> ByteMask:
 def _require_numbers(mask: ByteMask, path: str, labelled: bool) -> None:
     """Raise UserError for brightness levels in place of lane numbers, and for 0 and 255 alone."""
     values = used_values(mask)
-    levels = values[(values > HIGHEST_LANE) & (values < IGNORED_LABEL)]
+    levels = values[(values > MAX_LANE_NUMBER) & (values < IGNORED_LABEL)]
     if len(levels):
         raise UserError(f"{path}: the mask holds the value {levels[0]}, which is no lane number; {_FIX}")
     if labelled and values.tolist() == [0, IGNORED_LABEL]:
@@ -138,7 +138,7 @@ def _from_palette(indices: ByteMask, palette: ByteArray, path: str) -> ByteMask:
     if (colours == colours[:, :1]).all():
         greys = colours[:, 0].astype(int)
         lanes = greys[(greys > 0) & (greys < IGNORED_LABEL)]
-        if len(lanes) and lanes.max() <= HIGHEST_LANE:
+        if len(lanes) and lanes.max() <= MAX_LANE_NUMBER:
             return palette[:, 0][indices]
         if len(palette) == 2 and set(greys.tolist()) == {0, IGNORED_LABEL}:
             return palette[:, 0][indices]  # black and white: a mask of 0 and 255

@@ -20,7 +20,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     that one process would. The last, incomplete global batch is dropped (BatchNorm wants full batches) unless it is the
     only one; then it is kept so that tiny data sets train.
 
-    `done` says, when an epoch begins, how many of its batches were already trained on; they are left out.
+    `batches_done` says, when an epoch begins, how many of its batches were already trained on; they are left out.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         epoch: int = 0,
         rank: int = 0,
         world: int = 1,
-        done: Callable[[], int] = lambda: 0,
+        batches_done: Callable[[], int] = lambda: 0,
     ) -> None:
         self.length, self.batch_size = length, batch_size
-        self.seed, self.epoch, self.rank, self.world, self.done = seed, epoch, rank, world, done
+        self.seed, self.epoch, self.rank, self.world, self.batches_done = seed, epoch, rank, world, batches_done
 
     @property
     def sampler(self) -> EpochSampler:
@@ -50,14 +50,14 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return max(1, self.length // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        permutation = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         if self.length < self.batch_size:  # one batch: every process needs a full share, so images repeat
-            order = np.resize(order, -(-self.length // self.world) * self.world)
-        share = min(self.batch_size, len(order)) // self.world
+            permutation = np.resize(permutation, -(-self.length // self.world) * self.world)
+        share = min(self.batch_size, len(permutation)) // self.world
         epoch = self.epoch
-        for batch in range(self.done(), len(self)):
+        for batch in range(self.batches_done(), len(self)):
             start = batch * self.batch_size + self.rank * share
-            yield [(epoch, int(index)) for index in order[start : start + share]]
+            yield [(epoch, int(index)) for index in permutation[start : start + share]]
 
 
 class ShardBatches(Sampler[list[int]]):

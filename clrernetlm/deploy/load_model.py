@@ -9,8 +9,8 @@ import torch
 from clrernetlm.config import Config
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import EXPORTED, PathLike, temporary_folder
-from clrernetlm.core.notices import tell_once
+from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike, temporary_folder
+from clrernetlm.core.notices import print_once
 from clrernetlm.deploy.runtimes.base import BACKENDS, Backend
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.deploy.runtimes.export_cache import cached_export, export_into
@@ -58,7 +58,7 @@ def load_model(
             model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
             fast = fuse(model, precision, compiled)
         if compiled:
-            tell_once("the network is compiled at the first image, which takes about a minute")
+            print_once("the network is compiled at the first image, which takes about a minute")
         if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
             fast.write = GraphedWriter()
         return fast
@@ -113,4 +113,4 @@ def exported_suffix(checkpoint: PathLike) -> str | None:
     if checkpoint == RANDOM:
         return None
     found, named = exported_file(checkpoint), Path(checkpoint).suffix
-    return found.suffix if found else named if named in EXPORTED else None
+    return found.suffix if found else named if named in EXPORTED_SUFFIXES else None

@@ -19,7 +19,7 @@ from clrernetlm.core.output_files import begins_with, read_head
 from clrernetlm.core.progress import progress
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import CulaneDataset, Split
-from clrernetlm.datasets.loaders import build_loader, loader_workers, quiet_worker, worker_start
+from clrernetlm.datasets.loaders import build_loader, limit_worker_threads, loader_workers, worker_start_method
 from clrernetlm.datasets.samplers import ShardBatches
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
@@ -76,8 +76,8 @@ def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:
         batch_sampler=ShardBatches(len(dataset), shard),
         collate_fn=_collate_frames,
         num_workers=workers,
-        multiprocessing_context=worker_start(workers, shard.world),
-        worker_init_fn=quiet_worker,
+        multiprocessing_context=worker_start_method(workers, shard.world),
+        worker_init_fn=limit_worker_threads,
     )
 
 

@@ -19,7 +19,7 @@ from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import Lane, format_lines
 from clrernetlm.core.output_files import ReadFiles, ResultFolder
 from clrernetlm.core.progress import progress
-from clrernetlm.core.sources import Source, find_inputs, name_of_source, result_names
+from clrernetlm.core.sources import Source, find_inputs, result_names, source_file_name
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.inference.detect_video import detect_video, lane_json, require_video_results, source_of, viewport_json
@@ -59,7 +59,7 @@ def detect(
     """
     given = find_inputs(inputs, out)
     names = dict(zip(given.images, result_names(given.images, given.below), strict=True))
-    clips = [name_of_source(video) for video in given.videos]
+    clips = [source_file_name(video) for video in given.videos]
     clip_names = result_names(clips, given.below)
     folder = Path(out)
     if not checkpoint:

@@ -15,7 +15,7 @@ from clrernetlm.core.lane import Lane
 from clrernetlm.core.output_files import ResultFolder
 from clrernetlm.core.progress import progress
 from clrernetlm.core.sources import Source
-from clrernetlm.core.video import Video, video_file
+from clrernetlm.core.video import Video, video_writer
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.inference.predictor import Predictor
 from clrernetlm.inference.tracking import Tracks, advance, shown
@@ -71,7 +71,7 @@ def detect_video(
         video = stack.enter_context(Video(source))
         temporary = stack.enter_context(results.replacing(f"{name}.lanes.json", made_from))
         rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
-        append = stack.enter_context(video_file(folder / f"{name}.mp4", video.size, video.fps, rename))
+        append = stack.enter_context(video_writer(folder / f"{name}.mp4", video.size, video.fps, rename))
         metadata = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
         view = calibrated(predictor, source)
         metadata["viewport"] = viewport_json(view) if view is not None else None
@@ -90,7 +90,7 @@ def detect_video(
                 else:
                     drawn, colours, facts = found, list(PALETTE), [lane_json(lane) for lane in found]
                 picture = draw_lanes(image, drawn, colours)
-                while written < video.due:
+                while written < video.frames_due:
                     append(picture)
                     written += 1
                 row = {"frame": number, "seconds": round(video.seconds, 3), "lanes": facts}

@@ -12,7 +12,13 @@ from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.datasets import build_dataset, collate
 from clrernetlm.datasets.culane import CulaneDataset
-from clrernetlm.datasets.loaders import ImageLoader, build_loader, loader_workers, quiet_worker, worker_start
+from clrernetlm.datasets.loaders import (
+    ImageLoader,
+    build_loader,
+    limit_worker_threads,
+    loader_workers,
+    worker_start_method,
+)
 from clrernetlm.datasets.samplers import EpochDataset, EpochKeyedDataset, EpochSampler
 from clrernetlm.distributed.sharding import Shard
 
@@ -45,12 +51,14 @@ class LaneDataModule(pl.LightningDataModule):
                 seed=self.config.training.seed,
                 rank=rank,
                 world=world,
-                done=lambda: progress.current.ready,  # more than 0 where max_steps had ended the run within an epoch
+                batches_done=lambda: (
+                    progress.current.ready
+                ),  # more than 0 where max_steps had ended the run within an epoch
             ),
             collate_fn=collate,
             num_workers=workers,
-            multiprocessing_context=worker_start(workers, world),
-            worker_init_fn=quiet_worker,
+            multiprocessing_context=worker_start_method(workers, world),
+            worker_init_fn=limit_worker_threads,
             # Its own generator: starting an iteration draws from it, and must not shift the dropout of an epoch.
             generator=torch.Generator(),
             persistent_workers=workers > 0,

@@ -27,7 +27,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.progress import progress
 from clrernetlm.datasets import collate
 from clrernetlm.datasets.culane import CulaneDataset, Sample, label_path
-from clrernetlm.datasets.loaders import ImageLoader, loader_workers, quiet_worker
+from clrernetlm.datasets.loaders import ImageLoader, limit_worker_threads, loader_workers
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.detector import DetectorReader
 from clrernetlm.models.lanelm.proposals import Proposals
@@ -244,7 +244,7 @@ def write_features(config: Config, images: CulaneDataset, model: DetectorReader,
         batch_size=BATCH,
         collate_fn=collate,
         num_workers=loader_workers(config.data.num_workers),
-        worker_init_fn=quiet_worker,
+        worker_init_fn=limit_worker_threads,
         generator=torch.Generator(),  # its own: the first weights must not depend on whether features were there
     )
     files: dict[str, BinaryIO] = {}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import EXPORTED, PathLike, replacing
+from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike, replacing
 from clrernetlm.core.version import __version__
 from clrernetlm.models.clrernet.state_dict import (
     WEIGHT_KEYS,
@@ -42,7 +42,7 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
         raise UserError(f"{path}: a folder, not a checkpoint; name the .pth, .ckpt or .safetensors file in it")
     if not path.is_file():
         raise UserError(f"{path}: a pipe or device, not a checkpoint; write it to a file first")
-    if path.suffix in EXPORTED:
+    if path.suffix in EXPORTED_SUFFIXES:
         raise UserError(f"{path}: an exported model, whose weights cannot be taken out; name the checkpoint it is from")
     try:
         checkpoint = read_packed(path) if path.suffix == SUFFIX else _read_torch(path)

@@ -22,14 +22,14 @@ from clrernetlm.config import Config, to_dict
 from clrernetlm.config.stored_settings import config_of_file
 from clrernetlm.core.argument_checks import shown
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import EXPORTED, PathLike
+from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike
 from clrernetlm.core.version import __version__
 from clrernetlm.weights.graph_limits import ONNX_OPERATORS, OPENVINO_OPERATORS, require_known
 
 KEY = "clrernetlm"
 FORMAT = 1
 DETECTOR = "detector"
-ONNX, OPENVINO, TORCH = EXPORTED
+ONNX, OPENVINO, TORCH = EXPORTED_SUFFIXES
 LOOPS = ("Loop", "Scan", "TensorIterator")  # in ONNX and OpenVINO
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
@@ -113,7 +113,7 @@ def read_metadata(path: PathLike) -> ModelMetadata:
         raise UserError(f"{path}: no such exported model; check the path")
     reader = {ONNX: _onnx_text, OPENVINO: _openvino_text, TORCH: _torch_text}.get(path.suffix)
     if reader is None:
-        raise UserError(f"{path}: not an exported model; use a file that ends in {', '.join(EXPORTED)}")
+        raise UserError(f"{path}: not an exported model; use a file that ends in {', '.join(EXPORTED_SUFFIXES)}")
     try:
         text = reader(path)
     except OSError as error:

@@ -13,13 +13,13 @@ from clrernetlm.config.stored_settings import config_of_file
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.files import EXPORTED, PathLike
+from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike
 from clrernetlm.weights import BUNDLED, DEFAULT, RANDOM, REMOTE, BundledModel, RemoteModel, weights_path
 from clrernetlm.weights.checkpoint import read_checkpoint
 from clrernetlm.weights.exported_metadata import DETECTOR, read_metadata
 from clrernetlm.weights.safetensors_file import SUFFIX, read_settings
 
-WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED)
+WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED_SUFFIXES)
 
 
 def is_model_name(text: str) -> bool:
@@ -121,8 +121,8 @@ def stored_config(path: PathLike) -> Config | None:
 def exported_file(path: PathLike) -> Path | None:
     """The detector's file of what `clrernetlm export` wrote, a file or a folder; None for anything else."""
     path = Path(path)
-    files = [path / f"{DETECTOR}{suffix}" for suffix in EXPORTED] if path.is_dir() else [path]
-    return next((file for file in files if file.suffix in EXPORTED and file.is_file()), None)
+    files = [path / f"{DETECTOR}{suffix}" for suffix in EXPORTED_SUFFIXES] if path.is_dir() else [path]
+    return next((file for file in files if file.suffix in EXPORTED_SUFFIXES and file.is_file()), None)
 
 
 def _shipped_config(model: BundledModel) -> Config:

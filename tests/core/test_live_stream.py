@@ -13,7 +13,7 @@ import pytest
 
 from clrernetlm import UserError
 from clrernetlm.core import live_stream
-from clrernetlm.core.live_stream import NewestFrame
+from clrernetlm.core.live_stream import LatestFrameReader
 from clrernetlm.core.sources import Stream
 from clrernetlm.core.video import Video
 from tests.helpers.small_videos import corners, write_clip
@@ -121,7 +121,7 @@ class Camera:
         self.released = True
 
 
-def numbers(stream: NewestFrame, pause: float) -> list[int]:
+def numbers(stream: LatestFrameReader, pause: float) -> list[int]:
     found = []
     while True:
         there, frame = stream.read()
@@ -132,9 +132,9 @@ def numbers(stream: NewestFrame, pause: float) -> list[int]:
 
 
 def test_a_slow_reader_gets_the_newest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_stream, "RECONNECT_AFTER", ())
+    monkeypatch.setattr(live_stream, "RECONNECT_DELAYS", ())
     camera = Camera(0, 40, 0.001)
-    stream = NewestFrame(Stream("rtsp://x"), camera)  # type: ignore[arg-type]
+    stream = LatestFrameReader(Stream("rtsp://x"), camera)  # type: ignore[arg-type]
     there, frame = stream.read()
     assert there
     first = int(frame[0, 0, 0])
@@ -156,10 +156,10 @@ def test_a_lost_stream_is_opened_again_and_ends_when_it_does_not_answer(monkeypa
         return None, camera, np.full((4, 4, 3), 100, np.uint8)
 
     monkeypatch.setattr(live_stream, "open_video", answer)
-    monkeypatch.setattr(live_stream, "RECONNECT_AFTER", (0.01, 0.02))
+    monkeypatch.setattr(live_stream, "RECONNECT_DELAYS", (0.01, 0.02))
     first = Camera(0, 5, 0.001)
     first.may_end.clear()
-    stream = NewestFrame(Stream("rtsp://x"), first)  # type: ignore[arg-type]
+    stream = LatestFrameReader(Stream("rtsp://x"), first)  # type: ignore[arg-type]
     there, frame = stream.read()
     assert there
     assert frame[0, 0, 0] < 5
@@ -170,7 +170,7 @@ def test_a_lost_stream_is_opened_again_and_ends_when_it_does_not_answer(monkeypa
 
 def test_a_released_stream_reads_no_more() -> None:
     camera = Camera(0, 10**6, 0.001)
-    stream = NewestFrame(Stream("rtsp://x"), camera)  # type: ignore[arg-type]
+    stream = LatestFrameReader(Stream("rtsp://x"), camera)  # type: ignore[arg-type]
     assert stream.read()[0]
     stream.release()
     assert camera.released
@@ -179,7 +179,7 @@ def test_a_released_stream_reads_no_more() -> None:
 
 
 def test_a_live_stream_over_the_network_is_shown_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_stream, "RECONNECT_AFTER", ())
+    monkeypatch.setattr(live_stream, "RECONNECT_DELAYS", ())
     monkeypatch.setattr("clrernetlm.core.video_opening.TIMEOUTS", [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2000])
     content = write_clip(tmp_path / "clip.ts", frames=60, size=(352, 288)).read_bytes()
     stop = threading.Event()

@@ -9,7 +9,7 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.core import notices
 from clrernetlm.core import numba_jit as jit
-from clrernetlm.core.notices import tell_once
+from clrernetlm.core.notices import print_once
 from clrernetlm.deploy.runtimes import export_cache as cache
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.weights.checkpoint import write_checkpoint
@@ -18,12 +18,12 @@ from tests.helpers.small_detector import small_config
 
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "_told", set())
+    monkeypatch.setattr(notices, "_printed", set())
 
 
 def test_a_notice_is_one_line_once(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_once("this takes a minute")
-    tell_once("this takes a minute")
+    print_once("this takes a minute")
+    print_once("this takes a minute")
     assert capsys.readouterr() == ("", "clrernetlm: this takes a minute\n")
 
 

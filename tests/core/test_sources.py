@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import UserError
-from clrernetlm.core.sources import Stream, find_inputs, is_input, name_of_source, result_names
+from clrernetlm.core.sources import Stream, find_inputs, is_input, result_names, source_file_name
 from tests.helpers.small_videos import write_clip
 from tests.helpers.timing import times_as_long
 
@@ -145,14 +145,14 @@ def test_addresses_are_streams_with_sensible_names(address: str) -> None:
     found = find_inputs([address, address])
     assert found.videos == [Stream(address)]
     assert is_input(address)
-    assert result_names([name_of_source(found.videos[0])]) == [ADDRESSES[address]]
+    assert result_names([source_file_name(found.videos[0])]) == [ADDRESSES[address]]
     assert "secret" not in f"{found.videos[0]} {found.videos[0]!r}"
     assert found.videos[0].is_device == address.startswith("/dev")  # type: ignore[union-attr]
 
 
 def test_cameras_have_names_of_their_own() -> None:
     found = find_inputs(["0", "rtsp://a/1", "rtsp://a/2"])
-    assert result_names([name_of_source(video) for video in found.videos]) == ["camera0", "a-1", "a-2"]
+    assert result_names([source_file_name(video) for video in found.videos]) == ["camera0", "a-1", "a-2"]
 
 
 @pytest.mark.parametrize(

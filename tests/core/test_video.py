@@ -14,7 +14,7 @@ import pytest
 
 from clrernetlm import UserError
 from clrernetlm.core.sources import VIDEO_SUFFIXES
-from clrernetlm.core.video import Video, video_file
+from clrernetlm.core.video import Video, video_writer
 from clrernetlm.core.video_opening import MAX_PIXELS
 from tests.helpers.small_videos import (
     SIZE,
@@ -232,7 +232,7 @@ def test_names_that_are_not_utf8_are_read_and_written(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"Stra\xdfe")
     folder.mkdir()
     path = folder / os.fsdecode(b"\xff\xfe.mp4")
-    with video_file(path, SIZE, 25) as append:
+    with video_writer(path, SIZE, 25) as append:
         append(corner_marked())
     assert [corners(image) for image in frames_of(path)] == ["W.R."]
     assert [file.name for file in folder.iterdir()] == [path.name]

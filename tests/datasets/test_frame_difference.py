@@ -32,7 +32,7 @@ def write_clips(root: Path) -> None:
 def test_difference_to_the_frame_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, run: int
 ) -> None:
-    monkeypatch.setattr(frame_difference, "_RUN", run)
+    monkeypatch.setattr(frame_difference, "_FRAMES_PER_TASK", run)
     write_clips(tmp_path)
     seen: list[tuple[int, int]] = []
     differences = frame_differences(

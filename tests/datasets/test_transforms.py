@@ -15,8 +15,8 @@ from clrernetlm.core.images import ThreadLocalBuffers, read_frame
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import Alaug, Compose, CropResize, PackCLRNetInputs, image_ops
 from clrernetlm.datasets.image_kernels import warp_packed
-from clrernetlm.datasets.image_ops import Recolouring
-from clrernetlm.datasets.lane_formatting import planes
+from clrernetlm.datasets.image_ops import ColourChange
+from clrernetlm.datasets.lane_formatting import to_planar_tensor
 from tests.helpers.golden_weights import GOLDEN
 
 NOTHING = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)
@@ -44,10 +44,10 @@ def test_without_augmentation_the_image_is_the_golden_one() -> None:
     assert frame.sum() == TARGETS["img_src_sum"]
     for transform in (CropResize(), Alaug(NOTHING)):
         image = transform({"image": frame}, np.random.default_rng(0))["image"]
-        planes = image.transpose(2, 0, 1)
-        assert planes.shape == tuple(TARGETS["img_shape"])
-        assert planes.sum() == TARGETS["img_sum"]
-        np.testing.assert_array_equal(planes.ravel()[TARGETS["img_idx"]], TARGETS["img_val"])
+        to_planar_tensor = image.transpose(2, 0, 1)
+        assert to_planar_tensor.shape == tuple(TARGETS["img_shape"])
+        assert to_planar_tensor.sum() == TARGETS["img_sum"]
+        np.testing.assert_array_equal(to_planar_tensor.ravel()[TARGETS["img_idx"]], TARGETS["img_val"])
 
 
 @pytest.mark.parametrize("flip", [0, 1])
@@ -120,7 +120,7 @@ def reference_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> n
     return cv2.cvtColor(hsv.clip(0, 255).astype(np.uint8), cv2.COLOR_HSV2BGR)
 
 
-def recoloured(image: np.ndarray, recolouring: Recolouring) -> np.ndarray:
+def recoloured(image: np.ndarray, recolouring: ColourChange) -> np.ndarray:
     scratch = ThreadLocalBuffers()
     packed = image_ops.pack_pixels(image, scratch)
     recolouring.apply(packed)
@@ -130,23 +130,23 @@ def recoloured(image: np.ndarray, recolouring: Recolouring) -> np.ndarray:
 @pytest.mark.parametrize("shift", [(10, 5, -4), (-10, 10, 10), (-1, 0, 0), (0, -10, 3), (0, 0, 0)])
 def test_hsv_shift_is_the_textbook_one(shift: tuple[int, int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    difference = np.abs(recoloured(image, Recolouring(hsv=shift)).astype(int) - reference_hsv(image, *shift))
+    difference = np.abs(recoloured(image, ColourChange(hsv=shift)).astype(int) - reference_hsv(image, *shift))
     assert difference.mean() < 0.6
     assert difference.max() <= 10  # one step of hue in the most saturated pixels
     if shift == (0, 0, 0):
-        np.testing.assert_array_equal(recoloured(image, Recolouring(hsv=shift)), image)
+        np.testing.assert_array_equal(recoloured(image, ColourChange(hsv=shift)), image)
 
 
 def test_contrast_and_brightness_round_and_clip() -> None:
     image = np.array([[[0, 100, 250]]], np.uint8)
-    assert recoloured(image, Recolouring(factor=1.1, offset=-5.0)).tolist() == [[[0, 105, 255]]]
+    assert recoloured(image, ColourChange(factor=1.1, offset=-5.0)).tolist() == [[[0, 105, 255]]]
 
 
 def test_channels_change_places_before_the_colours_shift() -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(recoloured(image, Recolouring(order=(2, 0, 1))), image[..., [2, 0, 1]])
-    both = recoloured(image, Recolouring(order=(2, 0, 1), hsv=(4, 3, 2)))
-    np.testing.assert_array_equal(both, recoloured(image[..., [2, 0, 1]].copy(), Recolouring(hsv=(4, 3, 2))))
+    np.testing.assert_array_equal(recoloured(image, ColourChange(order=(2, 0, 1))), image[..., [2, 0, 1]])
+    both = recoloured(image, ColourChange(order=(2, 0, 1), hsv=(4, 3, 2)))
+    np.testing.assert_array_equal(both, recoloured(image[..., [2, 0, 1]].copy(), ColourChange(hsv=(4, 3, 2))))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -158,7 +158,7 @@ def test_the_warp_is_the_one_of_opencv(seed: int) -> None:
     )
     scratch = ThreadLocalBuffers()
     ours = image_ops.unpack(
-        image_ops.warp(image_ops.pack_framed(image, scratch), matrix, (160, 70), scratch), scratch
+        image_ops.warp(image_ops.pack_with_border(image, scratch), matrix, (160, 70), scratch), scratch
     ).astype(int)
     theirs = cv2.warpAffine(image, matrix, (160, 70), flags=cv2.INTER_LINEAR)
     assert np.abs(ours - theirs).max() <= 8  # positions are rounded to 1/16 pixel here, to 1/32 there
@@ -184,8 +184,8 @@ def test_unpacking_to_planes_is_unpacking() -> None:
     packed = image_ops.pack_pixels(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8), scratch)
     image = image_ops.unpack_planes(packed)
     np.testing.assert_array_equal(image, image_ops.unpack(packed, scratch))
-    assert torch.equal(planes(image), planes(np.ascontiguousarray(image)))
-    assert planes(image).data_ptr() == image.ctypes.data  # handed on, not copied
+    assert torch.equal(to_planar_tensor(image), to_planar_tensor(np.ascontiguousarray(image)))
+    assert to_planar_tensor(image).data_ptr() == image.ctypes.data  # handed on, not copied
 
 
 def test_what_two_samples_hold_is_their_own() -> None:
@@ -202,12 +202,12 @@ def test_what_two_samples_hold_is_their_own() -> None:
 
 def test_colours_before_the_warp_are_colours_after_it() -> None:
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8), (0, 0), 3)
-    change, scratch = Recolouring(order=(1, 0, 2), factor=1.1, offset=9, hsv=(3, -8, 5)), ThreadLocalBuffers()
+    change, scratch = ColourChange(order=(1, 0, 2), factor=1.1, offset=9, hsv=(3, -8, 5)), ThreadLocalBuffers()
     matrix = image_ops.affine_matrix((90, 60), 1.1, 7, (0.3, 0.1))
-    framed = image_ops.pack_framed(image, scratch)
-    change.apply_framed(framed)
+    framed = image_ops.pack_with_border(image, scratch)
+    change.apply_with_border(framed)
     before = image_ops.unpack(image_ops.warp(framed, matrix, (90, 60), scratch), scratch).astype(int)
-    warped = image_ops.warp(image_ops.pack_framed(image, scratch), matrix, (90, 60), scratch)
+    warped = image_ops.warp(image_ops.pack_with_border(image, scratch), matrix, (90, 60), scratch)
     outside = warped == 0
     change.apply(warped)
     after = image_ops.unpack(warped, scratch)

@@ -15,7 +15,7 @@ from clrernetlm.core.drawing import PALETTE
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.output_files import RESULTS_LOG
 from clrernetlm.core.sources import find_inputs, is_input
-from clrernetlm.core.video import USUAL_FPS, Video, video_file
+from clrernetlm.core.video import USUAL_FPS, Video, video_writer
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.inference.detect_images import report_video
 from clrernetlm.inference.detect_video import VideoResult, calibrated, detect_video
@@ -184,7 +184,7 @@ def test_no_room_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(321, 181), (64, 48)])
 def test_odd_and_changing_sizes_are_written(size: tuple[int, int], tmp_path: Path) -> None:
-    with video_file(tmp_path / "a.mp4", size, USUAL_FPS) as append:
+    with video_writer(tmp_path / "a.mp4", size, USUAL_FPS) as append:
         append(picture(0, size))
         append(picture(1, (100, 80)))
     assert len(frames_of(tmp_path / "a.mp4")) == 2

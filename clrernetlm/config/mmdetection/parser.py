@@ -18,7 +18,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.nesting import CONTAINERS, SizeLimitError, check_nesting
 
 # Top-level names by which such a file is known; our own files define `config` and import clrernetlm.
-SIGNATURE = {
+MMDETECTION_KEYS = {
     "model", "data", "dataset_type", "train_pipeline", "train_dataloader", "val_dataloader", "test_dataloader",
     "optim_wrapper", "optimizer", "param_scheduler", "lr_config", "train_cfg", "default_scope", "default_hooks",
     "custom_hooks", "custom_imports", "checkpoint_config", "log_config",
@@ -58,8 +58,8 @@ class ParsedFile:
     the files contain as (place, reason)."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    referred: set[str] = field(default_factory=set)
-    remarks: list[tuple[str, str]] = field(default_factory=list)
+    referenced: set[str] = field(default_factory=set)
+    notes: list[tuple[str, str]] = field(default_factory=list)
 
 
 class _Unknown(Exception):
@@ -78,7 +78,7 @@ def is_mmdetection(path: Path) -> bool:
     imported = {name.partition(".")[0] for statement in tree.body for name in _imported_modules(statement)}
     if "_base_" in assigned or "mmengine" in imported:
         return True
-    return bool(assigned & SIGNATURE) and "clrernetlm" not in imported
+    return bool(assigned & MMDETECTION_KEYS) and "clrernetlm" not in imported
 
 
 def _content(path: Path) -> bytes:
@@ -90,13 +90,13 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def parse_file(path: Path, above: tuple[Path, ...] = (), files: list[Path] | None = None) -> ParsedFile:
-    """Values of a config and its `_base_` files (`above`: the files that led here; `files`: all that were read).
+def parse_file(path: Path, ancestors: tuple[Path, ...] = (), files: list[Path] | None = None) -> ParsedFile:
+    """Values of a config and its `_base_` files (`ancestors`: the files that led here; `files`: all that were read).
 
     Raises UserError, with file and line, for invalid syntax, for `_base_` files that are missing, circular or ours, and
     for files that build more than a config can hold.
     """
-    if path in above:
+    if path in ancestors:
         raise UserError(f"{path}: is its own _base_; break the circle")
     files = [] if files is None else files
     files.append(path)
@@ -106,7 +106,7 @@ def parse_file(path: Path, above: tuple[Path, ...] = (), files: list[Path] | Non
         tree = ast.parse(_content(path), filename=str(path))
         if len(tree.body) > MAX_STATEMENTS:
             raise UserError(f"{path}: more than {MAX_STATEMENTS} statements, which no config has; check the path")
-        return _Reader(path, above, files).read(tree)
+        return _Reader(path, ancestors, files).read(tree)
     except SizeLimitError as error:
         raise UserError(f"{path}: {error}; write it out") from None
     except SyntaxError as error:
@@ -133,9 +133,9 @@ def merge(base: Any, child: Any) -> Any:
 class _Reader:
     """Evaluates one file's assignments in order."""
 
-    def __init__(self, path: Path, above: tuple[Path, ...], files: list[Path]) -> None:
+    def __init__(self, path: Path, ancestors: tuple[Path, ...], files: list[Path]) -> None:
         self.path = path
-        self.above = above
+        self.ancestors = ancestors
         self.files = files
         self.names: dict[str, Any] = {}
         self.base = ParsedFile()
@@ -152,8 +152,8 @@ class _Reader:
             self._statement(statement)
         check_nesting(self.names, MAX_VALUES, MAX_DEPTH)
         self.parsed.values = merge(self.base.values, self.names)
-        self.parsed.referred |= self.base.referred
-        self.parsed.remarks = self.base.remarks + self.parsed.remarks
+        self.parsed.referenced |= self.base.referenced
+        self.parsed.notes = self.base.notes + self.parsed.notes
         return self.parsed
 
     def _read_bases(self, statement: ast.Assign) -> None:
@@ -170,10 +170,10 @@ class _Reader:
                     f"{self.path}, line {statement.lineno}: _base_ file {file} is a config of clrernetlm, not of "
                     "MMDetection; build on it with load_config"
                 )
-            parsed = parse_file(path, (*self.above, self.path), self.files)
+            parsed = parse_file(path, (*self.ancestors, self.path), self.files)
             self.base.values = merge(self.base.values, parsed.values)
-            self.base.referred |= parsed.referred
-            self.base.remarks += parsed.remarks
+            self.base.referenced |= parsed.referenced
+            self.base.notes += parsed.notes
 
     def _statement(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -188,7 +188,7 @@ class _Reader:
             expression = ast.copy_location(ast.BinOp(left, node.op, node.value), node)
             self._assign(node.target, self._value(expression), node)
         else:
-            self._remark(node, "is never run")
+            self._note(node, "is never run")
 
     def _assign(self, target: ast.expr, value: Any, node: ast.stmt) -> None:
         if isinstance(target, ast.Name):
@@ -205,7 +205,7 @@ class _Reader:
             if (isinstance(container, dict) and _is_plain(key)) or in_list:
                 container[key] = value
                 return
-        self._remark(node, "assigns to something that is not understood")
+        self._note(node, "assigns to something that is not understood")
 
     def _value(self, node: ast.expr) -> Any:
         try:
@@ -296,7 +296,7 @@ class _Reader:
     def _name(self, name: str) -> Any:
         if name not in self.names:
             raise _Unknown(f"the name {name} is not defined above")
-        self.parsed.referred.add(name)
+        self.parsed.referenced.add(name)
         return self.names[name]
 
     def _base_value(self, dotted: str) -> Any:
@@ -308,7 +308,7 @@ class _Reader:
             if not isinstance(value, dict) or part not in value:
                 raise _Unknown(f"no base file defines {rest}")
             value = value[part]
-        self.parsed.referred.add(rest.partition(".")[0])
+        self.parsed.referenced.add(rest.partition(".")[0])
         return value
 
     def _fill_in(self, text: str) -> Any:
@@ -327,10 +327,10 @@ class _Reader:
 
     def _place(self, node: ast.AST) -> str:
         line = f"line {getattr(node, 'lineno', '?')}"
-        return f"{self.path.name}, {line}" if self.above else line
+        return f"{self.path.name}, {line}" if self.ancestors else line
 
-    def _remark(self, node: ast.stmt, reason: str) -> None:
-        self.parsed.remarks.append((self._place(node), f"`{_source(node)}` {reason}"))
+    def _note(self, node: ast.stmt, reason: str) -> None:
+        self.parsed.notes.append((self._place(node), f"`{_source(node)}` {reason}"))
 
 
 def _arithmetic(kind: ast.operator, left: Any, right: Any) -> Any:

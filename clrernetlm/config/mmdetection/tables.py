@@ -120,7 +120,7 @@ MAPPED: dict[str, tuple[str, Convert]] = {
 }
 
 # Paths that become relative to `data.root`.
-LISTS = {
+PATHS = {
     f"{_TRAIN}.data_list": "data.train_list",
     f"{_TRAIN}.diff_file": "data.diff_file",
     "val_dataloader.dataset.data_list": "data.val_list",
@@ -265,12 +265,12 @@ IGNORED = (
 )
 
 # Variables of the original data set file that other values are built from.
-HELPERS = {
+HELPER_VARIABLES = {
     "dataset_type", "data_root", "crop_bbox", "img_scale", "img_norm_cfg", "compose_cfg",
     "train_al_pipeline", "val_al_pipeline", "train_pipeline", "val_pipeline", "test_pipeline",
 }  # fmt: skip
 
 # Top-level names that MMDetection reads; others that the file itself refers to are its variables.
-KEYS = {name.partition(".")[0] for name in (*MAPPED, *LISTS, *FIXED, *RENAMED)} | {
+KEYS = {name.partition(".")[0] for name in (*MAPPED, *PATHS, *FIXED, *RENAMED)} | {
     "val_dataloader", "test_dataloader", "custom_hooks", "default_hooks", "param_scheduler",
 }  # fmt: skip

@@ -61,13 +61,17 @@ def import_mmdetection(path: str | Path) -> MmdetectionImport:
     path = Path(path).resolve()
     files: list[Path] = []
     parsed = parse_file(path, files=files)
-    helpers = {name for name in parsed.values if name not in tables.KEYS and name in parsed.referred | tables.HELPERS}
+    helpers = {
+        name
+        for name in parsed.values
+        if name not in tables.KEYS and name in parsed.referenced | tables.HELPER_VARIABLES
+    }
     tree = {name: value for name, value in parsed.values.items() if name not in helpers}
     try:
         theirs = _renamed(_flatten(_keyed_by_type(tree)))
     except RecursionError:
         raise UserError(f"{path}: a value contains itself; write it out") from None
-    return _Translation(MmdetectionImport(path, files, not_understood=list(parsed.remarks)), theirs).run()
+    return _Translation(MmdetectionImport(path, files, not_understood=list(parsed.notes)), theirs).run()
 
 
 class _Translation:
@@ -91,7 +95,7 @@ class _Translation:
                     self._refuse(theirs, f"{_short(value)} is not {describe(setting_types()[ours])}")
         self._lists_and_root()
         self._viewport()
-        self._absences()
+        self._omitted_settings()
         self._evaluation_pipelines()
         self._schedule()
         for theirs in list(self.left):
@@ -137,7 +141,7 @@ class _Translation:
         for split, other in zip(("train", "val", "test"), roots, strict=True):
             if other is not None:
                 self._set("data.root", other, f"{split}_dataloader.dataset.data_root")
-        for theirs, ours in tables.LISTS.items():
+        for theirs, ours in tables.PATHS.items():
             value = self.left.pop(theirs, None)
             if isinstance(value, str) and root is not None and not os.path.isabs(value):
                 value = Path(os.path.relpath(value, root)).as_posix()
@@ -167,7 +171,7 @@ class _Translation:
                 f"{AUGMENTATION}.Crop", f"{_short(crop)} of {_short(width)}x{_short(height)} is not a crop in pixels"
             )
 
-    def _absences(self) -> None:
+    def _omitted_settings(self) -> None:
         """What is off in their files because nobody mentions it."""
         if any(name.startswith(f"{AUGMENTATION}.") for name in self.theirs):
             for kind, ours in tables.AUGMENTATIONS.items():

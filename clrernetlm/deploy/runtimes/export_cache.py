@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clrernetlm.config import Config, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, cache_folder, sha256
-from clrernetlm.core.notices import tell_once
+from clrernetlm.core.notices import print_once
 from clrernetlm.core.version import __version__
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.models.tracing_lock import tracing
@@ -57,7 +57,7 @@ def export_into(
     last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
     with tracing():  # of threads that ask for the same export the first one makes it
         if not last.exists():
-            tell_once(
+            print_once(
                 f"exporting {config.name or 'the model'} for {backend}, which takes up to a minute; kept in {folder}"
             )
             export_model(config, checkpoint, target, precision=precision, dynamic_batch=True, out=path, overwrite=True)  # type: ignore[arg-type]

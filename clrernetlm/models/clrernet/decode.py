@@ -17,7 +17,7 @@ from torch import Tensor
 from clrernetlm.config.schema import DecodeConfig
 from clrernetlm.core.arrays import BoolArray, Float32Array, Float64Array, Int64Array, Points
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import FrameSize, Viewport, one_per_frame
+from clrernetlm.core.viewport import FrameSize, Viewport, viewports_of_frames
 
 Crop = tuple[float, float, float, float]  # left, top, right, bottom of the network's crop, fractions of the frame
 
@@ -38,7 +38,7 @@ def decode_lanes(
     Predictions with a value that is not finite are dropped. As published, `max_lanes` limits predictions: one that
     turns out to have no points is not replaced by the next.
     """
-    viewports = one_per_frame(viewport, len(frame_sizes))
+    viewports = viewports_of_frames(viewport, len(frame_sizes))
     selected = select_predictions(stage, config.conf_threshold)
     assert selected.images == len(viewports), f"{selected.images} images, {len(viewports)} frames"
     widths = np.array([view.width - 1 for view in viewports], np.float32)[selected.image]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clrernetlm.config.schema import LaneLMDecodeConfig
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import FrameSize, Viewport, one_per_frame
+from clrernetlm.core.viewport import FrameSize, Viewport, viewports_of_frames
 from clrernetlm.models.clrernet.decode import lane_nms
 from clrernetlm.models.lanelm.generate import Answers
 
@@ -32,7 +32,7 @@ def answered_lanes(
     threshold = config.lane_threshold if threshold is None else threshold
     xs, shown = answers.xs.cpu().numpy(), answers.shown.cpu().numpy()
     scores = answers.score.float().cpu().numpy()
-    views = one_per_frame(viewport, len(frame_sizes))
+    views = viewports_of_frames(viewport, len(frame_sizes))
     image, request = np.nonzero((scores >= threshold) & (shown.sum(-1) > 1) & (scores > 0))
     lanes, rows, sure = xs[image, request], shown[image, request], scores[image, request]  # (M, T), (M, T), (M,)
     kept = lane_nms(

@@ -15,7 +15,7 @@ from clrernetlm.cli.base import Command, WithSettings
 from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.config.suggestions import closest, did_you_mean
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.notices import tell_once
+from clrernetlm.core.notices import print_once
 from clrernetlm.core.version import __version__
 
 PROGRAM = "clrernetlm"
@@ -79,7 +79,7 @@ def _present_option(cls: type[Command], word: str) -> str:
     present = cls.renamed_options.get(option)
     if present is None:
         return word
-    tell_once(f"{option} is now called {present}")
+    print_once(f"{option} is now called {present}")
     return f"{present}{equals}{value}"
 
 

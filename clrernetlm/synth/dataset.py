@@ -18,7 +18,7 @@ from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike, replacing, write_text_atomically
 from clrernetlm.core.lane import format_lines
-from clrernetlm.core.notices import tell_once
+from clrernetlm.core.notices import print_once
 from clrernetlm.core.progress import progress as progress_bar
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.synth.camera.sensor import encode_jpeg
@@ -179,7 +179,7 @@ def generate_dataset(
     """
     require_path(out, "out")
     if realism is not None:
-        tell_once("generate_dataset: realism is now called randomization")
+        print_once("generate_dataset: realism is now called randomization")
         randomization = realism
     for count, name in ((train, "train"), (val, "val"), (test, "test")):
         require_whole_number(count, name, 0, MAX_IMAGES)

@@ -109,9 +109,7 @@ def _write(path: Path, content: bytes, sync: bool = False) -> None:
     """
     if os.path.lexists(path):
         if not path.is_file() or path.read_bytes() != content:
-            raise UserError(
-                f"{path}: differs from what would be written in its place; name a new folder, or move the file away"
-            )
+            raise UserError(f"{path}: differs from the generated file; name a new folder, or move the file away")
         return
     with replacing(path, sync=sync) as temporary:
         temporary.write_bytes(content)
@@ -151,6 +149,25 @@ def _generate_images(job: partial[ImageSummary], images: list[ImageSpec], worker
         cv2.setNumThreads(threads)
 
 
+def _check_request(
+    counts: tuple[int, int, int], seed: int, size: tuple[int, int], quality: tuple[int, int], max_lanes: int
+) -> None:
+    """Raise UserError for arguments of `generate_dataset` that cannot be used; `counts`: train, val, test."""
+    for count, name in zip(counts, SPLITS, strict=True):
+        require_whole_number(count, name, 0, MAX_IMAGES)
+    for number, name in ((seed, "seed"), (max_lanes, "max_lanes")):
+        require_whole_number(number, name)
+    require_size(size, "size", 1, 2**31)
+    if sum(counts) == 0:
+        raise UserError("train, val, test = 0, 0, 0: nothing to generate; set at least one of them to 1 or more")
+    if not (64 <= size[0] <= 8192 and 64 <= size[1] <= 8192):
+        raise UserError(f"size {size[0]}x{size[1]}: width and height must lie between 64 and 8192 pixels")
+    if not 1 <= quality[0] <= quality[1] <= 100:
+        raise UserError(f"quality {quality[0]}..{quality[1]}: use two JPEG qualities, low then high, from 1 to 100")
+    if seed < 0 or max_lanes < 2:
+        raise UserError(f"seed {seed}, max_lanes {max_lanes}: use a seed >= 0 and max_lanes >= 2")
+
+
 def generate_dataset(
     out: PathLike,
     train: int,
@@ -181,21 +198,9 @@ def generate_dataset(
     if realism is not None:
         print_once("generate_dataset: realism is now called randomization")
         randomization = realism
-    for count, name in ((train, "train"), (val, "val"), (test, "test")):
-        require_whole_number(count, name, 0, MAX_IMAGES)
-    for number, name in ((seed, "seed"), (max_lanes, "max_lanes")):
-        require_whole_number(number, name)
-    require_size(size, "size", 1, 2**31)
-    root = Path(out)
     counts = (train, val, test)
-    if min(counts) < 0 or sum(counts) == 0:
-        raise UserError(f"train, val, test = {train}, {val}, {test}: ask for at least one spec and none below 0")
-    if not (64 <= size[0] <= 8192 and 64 <= size[1] <= 8192):
-        raise UserError(f"size {size[0]}x{size[1]}: width and height must lie between 64 and 8192 pixels")
-    if not 1 <= quality[0] <= quality[1] <= 100:
-        raise UserError(f"quality {quality[0]}..{quality[1]}: two JPEG qualities, low then high, between 1 and 100")
-    if seed < 0 or max_lanes < 2:
-        raise UserError(f"seed {seed}, max_lanes {max_lanes}: need >= 0 and >= 2")
+    _check_request(counts, seed, size, quality, max_lanes)
+    root = Path(out)
     workers = worker_count(workers)
     request = {"generator": GENERATOR_VERSION, "counts": counts, "seed": seed, "size": size}
     if randomization:

@@ -18,7 +18,7 @@ from clrernetlm.synth.environment.traffic import Vehicle, densify_traffic
 from clrernetlm.synth.environment.weather import Weather
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, Randomization, RandomizationGroup
 from clrernetlm.synth.road.cross_section import verge_strip
-from clrernetlm.synth.road.distractors import Distractors, sample_distractors
+from clrernetlm.synth.road.distractors import sample_distractors
 from clrernetlm.synth.road.ground_map import GroundMap
 from clrernetlm.synth.road.layout import RoadLayout
 from clrernetlm.synth.road.marking_randomization import randomize_markings
@@ -40,7 +40,7 @@ class DomainRandomizer:
         self._rng: dict[RandomizationGroup, np.random.Generator] = {}
         if randomization:
             streams = dict(zip(RANDOMIZATION_GROUPS, rng.spawn(len(RANDOMIZATION_GROUPS)), strict=True))
-            self._rng = {piece: streams[piece] for piece in RANDOMIZATION_GROUPS if piece in randomization}
+            self._rng = {group: streams[group] for group in RANDOMIZATION_GROUPS if group in randomization}
         self._faint = faint
         self._ground_map = GroundMap()
         self._joints: list[RoadLine] = []
@@ -82,9 +82,7 @@ class DomainRandomizer:
         """Add distractors, shadows and weather to the road of an otherwise complete `scene`, in place."""
         layout, sunny = scene.layout, int(200 * scene.weather.sunny)
         if rng := self._rng.get("distractors"):
-            distractors: Distractors = sample_distractors(
-                rng, layout, self._ground_map, _grey(layout), sunny, self._faint
-            )
+            distractors = sample_distractors(rng, layout, self._ground_map, _grey(layout), sunny, self._faint)
             scene.unlabelled_lines += distractors.lines
             scene.decals += distractors.decals
         if rng := self._rng.get("light"):
@@ -121,8 +119,7 @@ class DomainRandomizer:
 
 def _grey(layout: RoadLayout) -> float:
     """Return the mean display value of the pavement under the camera."""
-    own = max((strip for strip in layout.strips if strip.left < 0), key=lambda strip: strip.left)
-    return float(np.mean(own.colour))
+    return float(np.mean(layout.own_pavement.colour))
 
 
 def _without_lamp(item: SceneObject) -> SceneObject:

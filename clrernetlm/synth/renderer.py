@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from clrernetlm.core.arrays import BgrColour, BgrImage, Points
+from clrernetlm.core.arrays import BgrColour, BgrImage, LinearImage, Points
 from clrernetlm.synth.camera.ego_vehicle import draw_ego_vehicle
 from clrernetlm.synth.camera.recording import add_chroma_noise, apply_recording, exposure_factor
 from clrernetlm.synth.camera.sensor import LIGHT_MAP_STEP, defocus_blur, motion_blur, simulate_sensor
@@ -79,37 +79,67 @@ def horizon_rows(scene: SceneSettings, inwards: float = 0.0) -> tuple[float, flo
 
 def render(scene: SceneSettings, rng: np.random.Generator) -> BgrImage:
     """Render a scene to a (H, W, 3) uint8 BGR image; `rng` draws the textures."""
+    rows = horizon_rows(scene)
+    hidden = 0 if scene.ego_vehicle is None else scene.ego_vehicle.hidden_rows(scene.camera.height)
+    context = _draw_background(scene, rows, hidden, rng)
+    background = context.canvas[::LIGHT_MAP_STEP, ::LIGHT_MAP_STEP].copy()
+    _draw_objects(scene, context)
+    glow = bloom(context.emission, scene.light.bloom) + glare_map(scene.light, scene.camera)
+    if scene.light.wet > 0:
+        glow = glow + _reflected_light(context, background, glow, rows)
+    return _photograph(scene, context, glow, hidden, rng)
+
+
+def _draw_background(
+    scene: SceneSettings, rows: tuple[float, float], hidden: int, rng: np.random.Generator
+) -> RenderContext:
+    """Draw sky, skyline and ground; `rows` of the horizon, `hidden` rows at the bottom show only the own car."""
     camera, weather = scene.camera, scene.weather
     height, width = camera.height, camera.width
     canvas = np.empty((height, width, 3), np.uint8)
-    paint, shade = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
-    rows = horizon_rows(scene)
     middle = horizon_rows(scene, camera.width / 2)[0] if scene.windscreen is not None else 0.0
-    draw_sky(
-        canvas, camera, round(max(*rows, middle)) + 3, weather.zenith, weather.haze, weather.clouds, weather.cloud, rng
-    )
+    bottom = round(max(*rows, middle)) + 3
+    draw_sky(canvas, camera, bottom, weather.zenith, weather.haze, weather.clouds, weather.cloud, rng)
     for skyline in scene.skylines:
         draw_skyline(canvas, skyline, rows, rng)
     context = RenderContext(canvas, camera, scene.road, scene.light, weather.haze, weather.visibility)
     if scene.light.night and scene.layout.road_type != "tunnel":
         _add_distant_lights(context, rows, rng)
+    paint, shade = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
     draw_decals(scene.decals, paint, shade, camera, scene.road)
     shade = cv2.blur(shade, (5, 5)).astype(np.uint8, copy=False)
-    hidden = 0 if scene.ego_vehicle is None else scene.ego_vehicle.hidden_rows(height)
     draw_ground(canvas, paint, shade, camera, scene.road, _ground_appearance(scene, rng), height - hidden)
-    bare = canvas[::LIGHT_MAP_STEP, ::LIGHT_MAP_STEP].copy()
-    standing = [(item.depth_key, item.draw) for item in scene.objects]
-    standing += [(v.distance, partial(draw_vehicle, vehicle=v)) for v in scene.vehicles]
-    for _, paint_it in sorted(standing, key=lambda item: -item[0]):
-        paint_it(context)
-    glow = bloom(context.emission, scene.light.bloom) + glare_map(scene.light, camera)
-    if scene.light.wet > 0:
-        small = canvas[::LIGHT_MAP_STEP, ::LIGHT_MAP_STEP]
-        lit, ground = np.zeros_like(context.gain), np.zeros(context.gain.shape[:2], np.float32)
-        lit[: small.shape[0], : small.shape[1]] = np.square(small.astype(np.float32) / 255)
-        ground[: small.shape[0], : small.shape[1]] = (small == bare).all(2)
-        reflected = wet_road_reflection(lit * context.gain + glow, rows, LIGHT_MAP_STEP, scene.light.wet)
-        glow = glow + reflected * cv2.blur(ground, (3, 3))[..., None]
+    return context
+
+
+def _draw_objects(scene: SceneSettings, context: RenderContext) -> None:
+    """Draw roadside objects and vehicles from far to near."""
+    drawings = [(item.depth_key, item.draw) for item in scene.objects]
+    drawings += [(v.distance, partial(draw_vehicle, vehicle=v)) for v in scene.vehicles]
+    for _, draw in sorted(drawings, key=lambda drawing: -drawing[0]):
+        draw(context)
+
+
+def _reflected_light(
+    context: RenderContext, background: BgrImage, glow: LinearImage, rows: tuple[float, float]
+) -> LinearImage:
+    """Return the (h, w, 3) light that the visible part of a wet road reflects.
+
+    `background` (h, w, 3) is the canvas before objects were drawn, at light-map resolution.
+    """
+    small = context.canvas[::LIGHT_MAP_STEP, ::LIGHT_MAP_STEP]
+    lit, ground = np.zeros_like(context.gain), np.zeros(context.gain.shape[:2], np.float32)
+    lit[: small.shape[0], : small.shape[1]] = np.square(small.astype(np.float32) / 255)
+    ground[: small.shape[0], : small.shape[1]] = (small == background).all(2)
+    reflected = wet_road_reflection(lit * context.gain + glow, rows, LIGHT_MAP_STEP, context.light.wet)
+    return reflected * cv2.blur(ground, (3, 3))[..., None]
+
+
+def _photograph(
+    scene: SceneSettings, context: RenderContext, glow: LinearImage, hidden: int, rng: np.random.Generator
+) -> BgrImage:
+    """Apply own car, windscreen, lens, sensor and recorder to the drawn scene."""
+    canvas = context.canvas
     if scene.sensor.motion > 0:
         canvas = motion_blur(canvas, scene.sensor.motion, vanishing_point(scene))
     ambient = 0.06 + scene.light.ambient[0] if scene.light.night else scene.light.ambient[0]
@@ -139,14 +169,12 @@ def _ground_appearance(scene: SceneSettings, rng: np.random.Generator) -> Ground
     along = cross_section_profile(
         layout.strips, [lane[:2] for lane in layout.lanes], scene.wheel_tracks, scene.oil_stain
     )
-    paved = max((strip for strip in layout.strips if strip.left < 0), key=lambda strip: strip.left)
-    relief = {}
+    paved = layout.own_pavement
     if scene.ground_map is not None:
         along[:, :3] *= scene.ground_map.across[:, None]
-        relief = {"relief": scene.ground_map.relief(), "cover_colour": scene.ground_map.cover_colour}
     across = along.copy()
     across[:] = [*paved.colour, paved.grain, paved.mottle, paved.wear, 0, 0]
-    return GroundAppearance(
+    appearance = GroundAppearance(
         profiles=np.stack([along, across]),
         lines=np.array(
             [stroke for line in [*layout.lines, *scene.unlabelled_lines] for stroke in line.strokes()], np.float32
@@ -161,8 +189,11 @@ def _ground_appearance(scene: SceneSettings, rng: np.random.Generator) -> Ground
         leaf_shadow_size=float(rng.uniform(3.0, 7.0)),
         leaf_shadow_threshold=float(rng.uniform(-0.8, 0.9)),
         texture_shift=rng.integers(0, TILE_SIZE, 8).astype(np.int32),
-        **relief,  # type: ignore[arg-type]
     )
+    if scene.ground_map is not None:
+        appearance.relief = scene.ground_map.relief()
+        appearance.cover_colour = scene.ground_map.cover_colour
+    return appearance
 
 
 def _add_distant_lights(context: RenderContext, rows: tuple[float, float], rng: np.random.Generator) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from clrernetlm.core.arrays import BgrColour
+from clrernetlm.synth.camera.camera import Camera
 from clrernetlm.synth.camera.dashcam import (
     sample_camera,
     sample_ego_vehicle,
@@ -33,8 +34,9 @@ from clrernetlm.synth.environment.weather import (
 )
 from clrernetlm.synth.randomization import NO_RANDOMIZATION, Randomization
 from clrernetlm.synth.road.forks import add_fork
+from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.geometry_sampling import sample_geometry, sample_lane_plan, sample_randomized_geometry
-from clrernetlm.synth.road.layout import RoadType, sample_layout
+from clrernetlm.synth.road.layout import RoadLayout, RoadType, sample_layout
 from clrernetlm.synth.road.pavement import sample_pavement_damage
 from clrernetlm.synth.scene import Category, SceneSettings
 
@@ -53,31 +55,10 @@ def sample_scene(
 
     Without randomization the same random numbers give the same scene in all versions of the generator.
     """
-    if "cameras" in randomization:
-        size = sample_frame_size(rng, size[0])
-        camera, camera_height = sample_randomized_camera(rng, size)
-    else:
-        camera, camera_height = sample_camera(rng, size)
-    night, dazzle = category == "night", category == "hlight"
-    road_types: list[RoadType] = ["highway", "urban", "rural"]
-    road_type = road_types[int(rng.choice(3, p=[0.45, 0.42, 0.13]))]
-    if category in ("cross", "arrow"):
-        road_type = "urban"
-        night = rng.random() < 0.15
-    elif category in ("normal", "crowd", "curve") and rng.random() < 0.05:
-        road_type = "tunnel"
-    wear, strength = float(rng.gamma(2.0, 0.45)), float(rng.uniform(0.6, 1.0))
-    if category == "noline":
-        wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))
-    lane_plan = sample_lane_plan(rng, road_type) if "course" in randomization else None
-    layout = sample_layout(rng, road_type, wear, strength, lane_plan)
-    randomizer = DomainRandomizer(rng, randomization, category == "noline")
-    randomizer.road(layout)
-    if "course" in randomization:
-        add_fork(layout, rng)
-        road = sample_randomized_geometry(rng, category == "curve", road_type, camera_height)
-    else:
-        road = sample_geometry(rng, category == "curve", road_type, camera_height)
+    camera, camera_height = _sample_camera(rng, size, randomization)
+    road_type, night = _sample_road_type(rng, category)
+    layout, road, randomizer = _sample_road(rng, category, road_type, camera_height, randomization)
+    dazzle = category == "hlight"
     weather = sample_weather(rng, night, category == "shadow", dazzle)
     weather = randomizer.weather(weather, night or dazzle or category == "shadow")
     season = SEASONS[int(rng.integers(len(SEASONS)))]
@@ -90,10 +71,7 @@ def sample_scene(
         light = tunnel_light(rng)
         weather = replace(weather, sunny=0.0, visibility=float(rng.uniform(300, 900)), haze=(120.0, 130.0, 135.0))
     light = randomizer.light(light, road_type == "tunnel")
-    density = {"crowd": float(rng.uniform(0.6, 1.0)), "cross": 0.3, "arrow": 0.3}.get(
-        category, float(rng.beta(1.2, 3.5))
-    )
-    vehicles = randomizer.traffic(sample_traffic(rng, layout, density), layout)
+    vehicles = randomizer.traffic(sample_traffic(rng, layout, _sample_traffic_density(rng, category)), layout)
     junction = (1e9, 1e9)
     decals = sample_pavement_damage(layout.left_edge, layout.right_edge, rng)
     if category == "cross":
@@ -107,7 +85,7 @@ def sample_scene(
     decals += object_shadows(objects, weather, sunny)
     ego_vehicle = sample_ego_vehicle(rng) if rng.random() < 0.6 else None
     lane_width = layout.lanes[-1][1] - layout.lanes[-1][0]
-    label_range = float(min(camera.focal * lane_width / (rng.uniform(18, 30) * size[0] / 1640), 170))
+    label_range = float(min(camera.focal * lane_width / (rng.uniform(18, 30) * camera.width / 1640), 170))
     leaf_shadow, leaf_shadow_between = sample_leaf_shadow(rng, category == "shadow", weather, layout)
     scene = SceneSettings(
         category,
@@ -136,8 +114,59 @@ def sample_scene(
     return scene
 
 
+def _sample_camera(
+    rng: np.random.Generator, size: tuple[int, int], randomization: Randomization
+) -> tuple[Camera, float]:
+    """Draw a camera and its height above the road in metres; the group `cameras` also varies the image height."""
+    if "cameras" in randomization:
+        return sample_randomized_camera(rng, sample_frame_size(rng, size[0]))
+    return sample_camera(rng, size)
+
+
+def _sample_road_type(rng: np.random.Generator, category: Category) -> tuple[RoadType, bool]:
+    """Draw the type of road for a category, and whether it is night."""
+    road_types: list[RoadType] = ["highway", "urban", "rural"]
+    road_type = road_types[int(rng.choice(3, p=[0.45, 0.42, 0.13]))]
+    if category in ("cross", "arrow"):
+        return "urban", bool(rng.random() < 0.15)
+    if category in ("normal", "crowd", "curve") and rng.random() < 0.05:
+        road_type = "tunnel"
+    return road_type, category == "night"
+
+
+def _sample_road(
+    rng: np.random.Generator,
+    category: Category,
+    road_type: RoadType,
+    camera_height: float,
+    randomization: Randomization,
+) -> tuple[RoadLayout, RoadGeometry, DomainRandomizer]:
+    """Draw lanes and geometry, and the randomizer that has changed the pavement and markings."""
+    wear, strength = float(rng.gamma(2.0, 0.45)), float(rng.uniform(0.6, 1.0))
+    if category == "noline":
+        wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))
+    randomizer = DomainRandomizer(rng, randomization, category == "noline")
+    bent = category == "curve"
+    if "course" in randomization:
+        layout = sample_layout(rng, road_type, wear, strength, sample_lane_plan(rng, road_type))
+        randomizer.road(layout)
+        add_fork(layout, rng)
+        return layout, sample_randomized_geometry(rng, bent, road_type, camera_height), randomizer
+    layout = sample_layout(rng, road_type, wear, strength)
+    randomizer.road(layout)
+    return layout, sample_geometry(rng, bent, road_type, camera_height), randomizer
+
+
+def _sample_traffic_density(rng: np.random.Generator, category: Category) -> float:
+    """Draw the density of traffic; 1 is dense."""
+    crowded, ordinary = float(rng.uniform(0.6, 1.0)), float(rng.beta(1.2, 3.5))
+    if category == "crowd":
+        return crowded
+    return 0.3 if category in ("cross", "arrow") else ordinary
+
+
 def _add_camera_effects(scene: SceneSettings, rng: np.random.Generator, randomization: Randomization) -> None:
-    """What the `cameras` and the `sensor` of `randomization` add to a scene: the own car, the glass, the recorder."""
+    """Add own car, windscreen and texts (group `cameras`), sensor and recorder (group `sensor`) to a scene."""
     night = scene.light.night and scene.layout.road_type != "tunnel"
     if "cameras" in randomization:
         scene.ego_vehicle = sample_randomized_ego_vehicle(rng, scene.camera)

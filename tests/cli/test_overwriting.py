@@ -146,7 +146,7 @@ def test_synth_keeps_what_was_changed(tmp_path: Path, capsys: pytest.CaptureFixt
         (root / name).write_bytes(content)
         capsys.readouterr()
         assert main(words) == 2
-        assert f"{root / name}: differs from what would be written" in capsys.readouterr().err
+        assert f"{root / name}: differs from the generated file" in capsys.readouterr().err
         assert contents(root) == whole | {name: content}
         (root / name).unlink()
         assert main(words) == 0

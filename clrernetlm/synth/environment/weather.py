@@ -44,69 +44,39 @@ def sample_weather(rng: np.random.Generator, night: bool, sunny: bool, dazzle: b
     wet = float(rng.uniform(0.3, 1.0)) if rng.random() < (0.35 if night else 0.1) and not sunny else 0.0
     if night:
         zenith, haze = _vary(rng, (105, 90, 82), 0.3), _vary(rng, (150, 150, 158), 0.3)
-        return Weather(
-            zenith, haze, _vary(rng, (120, 120, 130)), float(rng.uniform(0, 0.8)), 700.0, 0.0, sun, lean, wet
-        )
-    kind = rng.choice(5, p=[0.4, 0.22, 0.2, 0.1, 0.08]) if not (sunny or dazzle) else 0
+        cloud, clouds = _vary(rng, (120, 120, 130)), float(rng.uniform(0, 0.8))
+        return Weather(zenith, haze, cloud, clouds, visibility=700.0, sunny=0.0, sun=sun, lean=lean, wet=wet)
     if dazzle:
         zenith, haze = _vary(rng, (205, 165, 120)), _vary(rng, (205, 225, 240))
-        return Weather(
-            zenith,
-            haze,
-            _vary(rng, (235, 240, 246)),
-            float(rng.uniform(0.1, 0.6)),
-            float(rng.uniform(300, 1500)),
-            0.75,
-            sun,
-            lean,
-            wet,
-            bool(rng.random() < 0.3),
-        )
+        cloud, clouds = _vary(rng, (235, 240, 246)), float(rng.uniform(0.1, 0.6))
+        visibility, dusk = float(rng.uniform(300, 1500)), bool(rng.random() < 0.3)
+        return Weather(zenith, haze, cloud, clouds, visibility, sunny=0.75, sun=sun, lean=lean, wet=wet, dusk=dusk)
+    kind = 0 if sunny else int(rng.choice(5, p=[0.4, 0.22, 0.2, 0.1, 0.08]))
+    return _sample_daytime_weather(rng, kind, sun, lean, wet)
+
+
+def _sample_daytime_weather(
+    rng: np.random.Generator, kind: int, sun: tuple[float, float], lean: float, wet: float
+) -> Weather:
+    """Draw a day: `kind` 0 sunny, 1 bright overcast, 2 white sky, 3 haze or fog, 4 dusk."""
     if kind == 0:
-        zenith = _vary(rng, (205, 140, 72), 0.15)
-        haze = _vary(rng, (232, 218, 198))
-        return Weather(
-            zenith,
-            haze,
-            _vary(rng, (246, 246, 244), 0.02),
-            float(rng.uniform(0.1, 0.7)),
-            float(rng.uniform(900, 4000)),
-            float(rng.uniform(0.6, 0.95)),
-            sun,
-            lean,
-        )
-    if kind == 1:  # bright overcast
-        grey = _vary(rng, (216, 212, 206))
-        return Weather(
-            _vary(rng, (196, 186, 176)),
-            grey,
-            _vary(rng, (228, 226, 222)),
-            float(rng.uniform(0.5, 1.0)),
-            float(rng.uniform(500, 2000)),
-            0.15,
-            sun,
-            0.0,
-            wet,
-        )
-    if kind == 2:  # white, burnt-out sky
-        return Weather(
-            _vary(rng, (238, 236, 232), 0.04),
-            _vary(rng, (240, 240, 238), 0.03),
-            (244, 244, 244),
-            0.3,
-            float(rng.uniform(300, 1200)),
-            0.3,
-            sun,
-            lean,
-            wet,
-        )
-    if kind == 3:  # haze or fog
+        zenith, haze = _vary(rng, (205, 140, 72), 0.15), _vary(rng, (232, 218, 198))
+        cloud, clouds = _vary(rng, (246, 246, 244), 0.02), float(rng.uniform(0.1, 0.7))
+        visibility, shadows = float(rng.uniform(900, 4000)), float(rng.uniform(0.6, 0.95))
+        return Weather(zenith, haze, cloud, clouds, visibility, shadows, sun, lean)
+    if kind == 1:
+        haze, zenith = _vary(rng, (216, 212, 206)), _vary(rng, (196, 186, 176))
+        cloud, clouds = _vary(rng, (228, 226, 222)), float(rng.uniform(0.5, 1.0))
+        return Weather(zenith, haze, cloud, clouds, float(rng.uniform(500, 2000)), 0.15, sun, 0.0, wet)
+    if kind == 2:  # overexposed
+        zenith, haze = _vary(rng, (238, 236, 232), 0.04), _vary(rng, (240, 240, 238), 0.03)
+        return Weather(zenith, haze, (244, 244, 244), 0.3, float(rng.uniform(300, 1200)), 0.3, sun, lean, wet)
+    if kind == 3:
         grey = _vary(rng, (196, 198, 200))
         return Weather(grey, grey, grey, 0.0, float(rng.uniform(90, 320)), 0.0, sun, 0.0, wet)
     zenith, haze = _vary(rng, (150, 112, 92), 0.15), _vary(rng, (150, 185, 232), 0.1)
-    return Weather(
-        zenith, haze, _vary(rng, (150, 150, 190), 0.15), float(rng.uniform(0.2, 0.8)), 1500.0, 0.2, sun, lean, wet, True
-    )
+    cloud, clouds = _vary(rng, (150, 150, 190), 0.15), float(rng.uniform(0.2, 0.8))
+    return Weather(zenith, haze, cloud, clouds, 1500.0, 0.2, sun, lean, wet, dusk=True)
 
 
 def tunnel_light(rng: np.random.Generator) -> Light:

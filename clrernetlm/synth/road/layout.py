@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -62,6 +61,11 @@ class RoadLayout:
     parked: tuple[bool, bool] = (False, False)
     border_paths: dict[int, BorderPath] = field(default_factory=dict)  # by border: those that do not keep their offset
 
+    @property
+    def own_pavement(self) -> GroundStrip:
+        """Return the strip of ground under the camera."""
+        return max((strip for strip in self.strips if strip.left < 0), key=lambda strip: strip.left)
+
 
 @dataclass(frozen=True)
 class LanePlan:
@@ -82,6 +86,59 @@ def _tinted(colour: np.ndarray) -> BgrColour:
     return b, g, r
 
 
+@dataclass(frozen=True)
+class _LineStyle:
+    """Hold what the lines of one road have in common; `rng` draws the phase of each line."""
+
+    rng: np.random.Generator
+    width: float
+    dash: float
+    period: float
+    phase: float
+    yellow: BgrColour
+    white: BgrColour
+    wear: float
+    strength: float
+    solid_inner: bool
+
+    def line(
+        self, offset: float, colour: BgrColour, twin: float = 0.0, bend: float = 0.0, bend_from: float = 1e9
+    ) -> RoadLine:
+        """Return a solid line."""
+        return RoadLine(
+            offset,
+            width=self.width,
+            wear=self.wear,
+            strength=self.strength,
+            colour=colour,
+            twin=twin,
+            bend=bend,
+            bend_from=bend_from,
+        )
+
+    def broken(self, offset: float, colour: BgrColour, phase: float) -> RoadLine:
+        """Return a broken line."""
+        return replace(self.line(offset, colour), dash=self.dash, period=self.period, phase=phase)
+
+    def inner(self, offset: float) -> RoadLine:
+        """Draw a line between two lanes of the same direction: mostly broken."""
+        phase = self.phase + float(self.rng.uniform(0, 1.2))
+        if self.solid_inner and self.rng.random() < 0.8:
+            return self.line(offset, self.white)
+        return self.broken(offset, self.white, phase)
+
+
+def _sample_line_style(rng: np.random.Generator, solid: bool, wear: float, strength: float) -> _LineStyle:
+    """Draw the pattern and colours of the lines of one road; `solid` forces solid lines between lanes."""
+    dash, period = DASHES[int(rng.integers(len(DASHES)))]
+    phase = float(rng.uniform(0, 100))
+    width = float(rng.uniform(0.1, 0.2))
+    yellow = _tinted(np.asarray(YELLOW) * rng.uniform(0.85, 1.1, 3))
+    white = _tinted(np.asarray(WHITE) * rng.uniform(0.86, 1.08) - (rng.uniform(0, 22), 4, 0))
+    solid_inner = solid or bool(rng.random() < 0.12)
+    return _LineStyle(rng, width, dash, period, phase, yellow, white, wear, strength, solid_inner)
+
+
 def sample_layout(
     rng: np.random.Generator, road_type: RoadType, wear: float, strength: float, lane_plan: LanePlan | None = None
 ) -> RoadLayout:
@@ -94,7 +151,7 @@ def sample_layout(
     lanes, width = int(rng.integers(*count)), float(rng.uniform(low, high))
     if lane_plan is not None:
         lanes, width = lane_plan.lanes, lane_plan.width
-    two_way = road_type == "rural" or (road_type == "urban" and (lanes == 1 or rng.random() < 0.55))
+    two_way = road_type == "rural" or (road_type == "urban" and (lanes == 1 or bool(rng.random() < 0.55)))
     ego_lane = int(rng.integers(lanes))
     drift = float(np.clip(rng.normal(0, 0.28), -0.8, 0.8))
     if rng.random() < 0.06:  # changing lanes
@@ -104,69 +161,73 @@ def sample_layout(
     start = -(ego_lane + 0.5) * width - drift
     layout = RoadLayout(road_type)
     forward = [start + k * width for k in range(lanes + 1)]
-
-    dash, period = DASHES[int(rng.integers(len(DASHES)))]
-    phase = float(rng.uniform(0, 100))
-    thick = float(rng.uniform(0.1, 0.2))
-    yellow = _tinted(np.asarray(YELLOW) * rng.uniform(0.85, 1.1, 3))
-    white = _tinted(np.asarray(WHITE) * rng.uniform(0.86, 1.08) - (rng.uniform(0, 22), 4, 0))
-    common = partial(RoadLine, width=thick, wear=wear, strength=strength)
-    solid_inner = road_type == "tunnel" or rng.random() < 0.12
-
-    def inner(offset: float) -> RoadLine:
-        jitter = phase + float(rng.uniform(0, 1.2))
-        if solid_inner and rng.random() < 0.8:
-            return common(offset, colour=white)
-        return common(offset, dash=dash, period=period, phase=jitter, colour=white)
-
-    def edge(offset: float, colour: BgrColour, twin: float = 0.0, broken: bool = False) -> RoadLine:
-        pattern = {"dash": dash, "period": period, "phase": phase} if broken else {}
-        return common(offset, twin=twin, colour=colour, **pattern)
-
-    oncoming: list[float] = []
+    style = _sample_line_style(rng, road_type == "tunnel", wear, strength)
     if two_way:
-        many = 1 if road_type == "rural" else int(rng.integers(1, max(2, lanes + 1)))
-        gap = 0.0
-        style = rng.random()
-        centre_colour = yellow if rng.random() < 0.7 else white
-        if style < 0.45:
-            layout.lines.append(edge(forward[0], centre_colour, twin=float(rng.uniform(0.25, 0.4))))
-        elif style < 0.75:
-            layout.lines.append(edge(forward[0], centre_colour))
-        else:
-            layout.lines.append(edge(forward[0], centre_colour, broken=True))
-        oncoming = [forward[0] - gap - k * width for k in range(1, many + 1)]
-        layout.lines += [inner(offset) for offset in oncoming[:-1]]
-        layout.borders += oncoming[::-1]
-        layout.lanes += [(offset, offset + width, -1) for offset in oncoming[::-1]]
-        outer_left = oncoming[-1]
-        if road_type == "urban" and rng.random() < 0.35:
-            layout.borders.pop(0)  # only a kerb there, no line
-        else:
-            layout.lines.append(edge(outer_left, white))
+        left = _add_oncoming_lanes(layout, rng, style, forward[0], width, lanes)
     else:
-        outer_left = forward[0]
-        layout.lines.append(edge(outer_left, yellow if rng.random() < 0.4 else white))
+        left = forward[0]
+        layout.lines.append(style.line(left, style.yellow if rng.random() < 0.4 else style.white))
     layout.ego_border = len(layout.borders) + ego_lane
     layout.borders += forward
     layout.lanes += [(a, b, 1) for a, b in pairwise(forward)]
-    layout.lines += [inner(offset) for offset in forward[1:-1]]
-    if lanes > 1 and ego_lane < lanes - 1 and road_type == "urban" and rng.random() < 0.25:
-        layout.borders.pop()  # kerb without an edge line on the right
-    elif road_type == "highway" and rng.random() < 0.25:  # an exit or a merging lane
-        layout.lines.append(edge(forward[-1], white, broken=True))
-        bend = float(rng.uniform(0.0004, 0.002))
-        ramp = float(rng.uniform(3.0, 4.0))
-        layout.lines.append(common(forward[-1] + ramp, colour=white, bend=bend, bend_from=float(rng.uniform(10, 60))))
-        forward.append(forward[-1] + ramp)  # that line leads away, so it is not the border of a lane
-    else:
-        layout.lines.append(edge(forward[-1], white))
-    _bound(layout, rng, outer_left, forward[-1], two_way)
+    layout.lines += [style.inner(offset) for offset in forward[1:-1]]
+    right = _add_right_edge(layout, rng, style, forward[-1], ego_lane < lanes - 1)
+    _add_ground_strips(layout, rng, left, right, two_way)
     return layout
 
 
-def _bound(layout: RoadLayout, rng: np.random.Generator, left: float, right: float, two_way: bool) -> None:
-    """Asphalt, shoulders and verges; where the edges of the paved layout are."""
+def _add_oncoming_lanes(
+    layout: RoadLayout, rng: np.random.Generator, style: _LineStyle, centre: float, width: float, lanes: int
+) -> float:
+    """Add the centre line and the lanes of oncoming traffic; return the offset of their outer edge.
+
+    `centre` is the offset of the centre line, `lanes` the number of lanes in the own direction.
+    """
+    count = 1 if layout.road_type == "rural" else int(rng.integers(1, max(2, lanes + 1)))
+    kind = rng.random()
+    colour = style.yellow if rng.random() < 0.7 else style.white
+    if kind < 0.45:
+        layout.lines.append(style.line(centre, colour, twin=float(rng.uniform(0.25, 0.4))))
+    elif kind < 0.75:
+        layout.lines.append(style.line(centre, colour))
+    else:
+        layout.lines.append(style.broken(centre, colour, style.phase))
+    offsets = [centre - k * width for k in range(1, count + 1)]
+    layout.lines += [style.inner(offset) for offset in offsets[:-1]]
+    layout.borders += offsets[::-1]
+    layout.lanes += [(offset, offset + width, -1) for offset in offsets[::-1]]
+    if layout.road_type == "urban" and rng.random() < 0.35:
+        layout.borders.pop(0)  # only a kerb there, no line
+    else:
+        layout.lines.append(style.line(offsets[-1], style.white))
+    return offsets[-1]
+
+
+def _add_right_edge(
+    layout: RoadLayout, rng: np.random.Generator, style: _LineStyle, offset: float, lane_on_the_right: bool
+) -> float:
+    """Add the right edge line, a kerb without a line, or a ramp; return the offset of the rightmost line.
+
+    `lane_on_the_right`: the camera is not in the rightmost lane.
+    """
+    if lane_on_the_right and layout.road_type == "urban" and rng.random() < 0.25:
+        layout.borders.pop()  # kerb without an edge line on the right
+        return offset
+    if layout.road_type == "highway" and rng.random() < 0.25:  # an exit or a merging lane
+        layout.lines.append(style.broken(offset, style.white, style.phase))
+        bend = float(rng.uniform(0.0004, 0.002))
+        ramp = offset + float(rng.uniform(3.0, 4.0))  # leads away, so it is not the border of a lane
+        layout.lines.append(style.line(ramp, style.white, bend=bend, bend_from=float(rng.uniform(10, 60))))
+        return ramp
+    layout.lines.append(style.line(offset, style.white))
+    return offset
+
+
+def _add_ground_strips(layout: RoadLayout, rng: np.random.Generator, left: float, right: float, two_way: bool) -> None:
+    """Add asphalt, shoulders and verges, and set the edges of the paved road.
+
+    `left` and `right` are the offsets of the outermost lines.
+    """
     road_type = layout.road_type
     concrete = rng.random() < (0.22 if road_type == "highway" else 0.08)
     grey = float(rng.uniform(118, 165) if concrete else rng.uniform(62, 122))
@@ -202,17 +263,10 @@ def _bound(layout: RoadLayout, rng: np.random.Generator, left: float, right: flo
             GroundStrip(layout.left_edge - float(rng.uniform(0.1, 0.6)), (92.0, 104.0, 110.0), 0.12, 0.1, 0.12, 0, 0.2)
         ]
     if not two_way and road_type in ("highway", "urban") and rng.random() < 0.7:  # the other carriageway
-        layout.median = layout.left_edge
-        strip = float(rng.uniform(0.6, 5.0))
-        other = asphalt_strip(layout.left_edge - strip - 12, base, grain, mottle)
-        strips = [verge_strip(-60, far_kind, rng), other, verge_strip(layout.left_edge - strip, far_kind, rng)]
-        first = layout.left_edge - strip - 0.6
-        layout.lanes = [(first - 3.6 * k - 3.6, first - 3.6 * k, -1) for k in range(3)][::-1] + layout.lanes
-        layout.lines += [
-            RoadLine(first, wear=1.0),
-            RoadLine(first - 3.6, dash=6, period=15, wear=1.0),
-            RoadLine(first - 10.8, wear=1),
-        ]
+        width = float(rng.uniform(0.6, 5.0))
+        other = asphalt_strip(layout.left_edge - width - 12, base, grain, mottle)
+        strips = [verge_strip(-60, far_kind, rng), other, verge_strip(layout.left_edge - width, far_kind, rng)]
+        _add_other_carriageway(layout, width)
     strips.append(asphalt_strip(layout.left_edge, base, grain, mottle))
     if room[1] > 0.8 and rng.random() < 0.4:  # the shoulder was paved another year
         shade = float(rng.uniform(0.8, 1.15))
@@ -224,3 +278,15 @@ def _bound(layout: RoadLayout, rng: np.random.Generator, left: float, right: flo
         strips.append(GroundStrip(layout.right_edge, (92.0, 104.0, 110.0), 0.12, 0.1, 0.12, 0, 0.2))
         strips.append(verge_strip(layout.right_edge + float(rng.uniform(0.1, 0.6)), sides[1], rng))
     layout.strips = strips
+
+
+def _add_other_carriageway(layout: RoadLayout, width: float) -> None:
+    """Add a barrier on the left edge and three oncoming lanes beyond a median `width` metres wide."""
+    layout.median = layout.left_edge
+    first = layout.left_edge - width - 0.6
+    layout.lanes = [(first - 3.6 * k - 3.6, first - 3.6 * k, -1) for k in range(3)][::-1] + layout.lanes
+    layout.lines += [
+        RoadLine(first, wear=1.0),
+        RoadLine(first - 3.6, dash=6, period=15, wear=1.0),
+        RoadLine(first - 10.8, wear=1),
+    ]

@@ -56,8 +56,7 @@ def _randomize_colour(rng: np.random.Generator, layout: RoadLayout, concrete: bo
         grey = float(np.clip(rng.gamma(5.0, 15.0) + 28, 32, 175))
         tint = np.array([0.03, 0.0, -0.02]) * rng.uniform(-1.5, 1.5)
     grain, mottle = float(rng.uniform(0.02, 0.11)), float(rng.uniform(0.015, 0.08))
-    own = max((strip for strip in layout.strips if strip.left < 0), key=lambda strip: strip.left)
-    base = np.asarray(own.colour)
+    base = np.asarray(layout.own_pavement.colour)
 
     def repaved(strip: GroundStrip) -> GroundStrip:
         """Recolour a paved strip, keeping its ratio to the own lanes."""

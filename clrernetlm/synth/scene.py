@@ -54,9 +54,9 @@ class SceneSettings:
     skylines: list[Skyline] = field(default_factory=list)
     ego_vehicle: EgoVehicle | None = None
     junction: tuple[float, float] = (1e9, 1e9)  # metres ahead between which a street crosses
-    leaf_shadow: float = 0.0
-    leaf_shadow_between: tuple[float, float] = (0.0, 0.0)
-    wheel_tracks: float = 0.04
+    leaf_shadow: float = 0.0  # depth 0..1
+    leaf_shadow_between: tuple[float, float] = (0.0, 0.0)  # offsets in metres
+    wheel_tracks: float = 0.04  # as in `cross_section_profile`
     oil_stain: float = 0.03
     timestamp: str = ""
     unlabelled_lines: list[RoadLine] = field(default_factory=list)  # on the road, but not lane lines

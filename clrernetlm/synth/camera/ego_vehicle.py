@@ -57,8 +57,8 @@ def _streaks(ego: EgoVehicle, size: tuple[int, int]) -> Float32Array:
     """Return (h, w) for `size` (w, h): bright, wide and low reflections in the folds of a bonnet."""
     tile = fractal_noise(9, 1.2, 128)
     start = int(1000 * ego.middle + 7919 * ego.height) % 96
-    seen = cv2.resize(tile[start : start + 20, ::4], size, interpolation=cv2.INTER_CUBIC)
-    return np.asarray(ego.streaks * np.square(np.maximum(seen, 0)), np.float32)
+    reflected = cv2.resize(tile[start : start + 20, ::4], size, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(ego.streaks * np.square(np.maximum(reflected, 0)), np.float32)
 
 
 def draw_ego_vehicle(canvas: BgrImage, gain: Float32Array, glow: Float32Array, ego: EgoVehicle, ambient: float) -> None:
@@ -75,16 +75,16 @@ def draw_ego_vehicle(canvas: BgrImage, gain: Float32Array, glow: Float32Array, e
     depth = np.clip((y - rim) / (ego.height * height), 0, 1)
     source = canvas[: max(2, first * 2 // 3)][::-1]
     tiny = cv2.resize(source, (width // 8, max(2, span // 8)), interpolation=cv2.INTER_AREA)
-    seen = cv2.resize(cv2.blur(tiny, (5, 3)), small).astype(np.float32)
+    reflected = cv2.resize(cv2.blur(tiny, (5, 3)), small).astype(np.float32)
     sheen = ego.gloss * (0.25 + 0.9 * np.square(1 - depth))
     gap = 1 - 0.5 * np.clip(1 - np.abs(y - rim - 4) / 3, 0, 1)  # shadow along the rim
     colour = np.asarray(ego.paint, np.float32) * ((0.6 + 0.5 * (1 - depth)) * gap)[..., None]
-    colour += seen * (sheen * gap)[..., None]
+    colour += reflected * (sheen * gap)[..., None]
     if ego.grain > 0:
         speck = cv2.resize(sensor_noise()[:, ::3], small, interpolation=cv2.INTER_NEAREST)
         colour *= (1 + ego.grain * speck)[..., None]
     if ego.streaks > 0:
-        colour += seen * (ego.gloss * gap * _streaks(ego, small))[..., None]
+        colour += reflected * (ego.gloss * gap * _streaks(ego, small))[..., None]
     body = cv2.resize(np.clip(colour, 0, 255).astype(np.uint8), (width, span))
     mask = (np.clip(np.arange(first, height, dtype=np.float32)[:, None] - edge, 0, 1) > 0.5).astype(np.uint8)
     cv2.copyTo(body, mask, canvas[first:])

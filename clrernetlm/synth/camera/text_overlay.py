@@ -54,11 +54,11 @@ def sample_text_overlays(rng: np.random.Generator, timestamp: str) -> list[TextO
     rows = (float(rng.uniform(0.015, 0.09)), float(rng.uniform(0.93, 1.005)))
     tilt = float(rng.normal(0, 0.12)) if rng.random() < 0.15 else 0.0
     overlays = []
-    places = rng.permutation([0.01, 0.36, 0.68])
-    for text, place in zip((timestamp, _gps_text(rng), _random_word(rng)), places, strict=True):
+    positions = rng.permutation([0.01, 0.36, 0.68])
+    for text, left in zip((timestamp, _gps_text(rng), _random_word(rng)), positions, strict=True):
         if text and rng.random() < 0.55:
             y = rows[int(rng.random() < 0.7)] + float(rng.normal(0, 0.01))
-            x = float(place) + float(rng.uniform(-0.01, 0.05))
+            x = float(left) + float(rng.uniform(-0.01, 0.05))
             overlays.append(
                 TextOverlay(text, x, y, size * float(rng.uniform(0.8, 1.2)), colour, outline, font, None, tilt)
             )
@@ -122,10 +122,10 @@ def _paste(image: BgrImage, patch: BgrImage, mask: ByteMask, corner: tuple[float
         return
     move = np.concatenate([turn, (np.asarray(corner) - low)[:, None]], 1)
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    seen = cv2.warpAffine(patch, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    turned = cv2.warpAffine(patch, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     share = cv2.warpAffine(mask, move, size, flags=cv2.INTER_LINEAR).astype(np.float32)[..., None] / 255
     view = image[low[1] : high[1], low[0] : high[0]]
-    view[:] = (view + share * (seen.astype(np.float32) - view) + 0.5).astype(np.uint8)
+    view[:] = (view + share * (turned.astype(np.float32) - view) + 0.5).astype(np.uint8)
 
 
 def draw_timestamp(canvas: BgrImage, text: str, colour: BgrPixel, right: bool) -> None:

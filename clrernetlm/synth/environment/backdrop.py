@@ -118,12 +118,12 @@ def _draw_backdrop(
     box: tuple[int, int, int, int],
     lines: Float32Array,
     tile: Float32Array,
-    look: Float32Array,
+    style: Float32Array,
     shift: int,
 ) -> None:
     """Draw the rows and columns in `box`: first and end row, left and right column.
 
-    `lines` (4, W): rows of crest and foot, metres ahead and transmission of the air per column; `look`: colours of
+    `lines` (4, W): rows of crest and foot, metres ahead and transmission of the air per column; `style`: colours of
     foot, top and fog, texture, metres to texels.
     """
     crest, foot, metres, clear = lines[0], lines[1], lines[2], lines[3]
@@ -134,14 +134,14 @@ def _draw_backdrop(
             if alpha <= 0 or y > foot[x] + 1:
                 continue
             share = min(max((foot[x] - np.float32(y)) / max(foot[x] - crest[x], one), zero), one)
-            v, u = share * look[10], metres[x] * look[11]
+            v, u = share * style[10], metres[x] * style[11]
             fade, fine = min(one, np.float32(40) / metres[x]), min(one, np.float32(12) / metres[x])
             n1 = _interpolated_texel(tile, v * np.float32(8) + shift, u * np.float32(8)) * fade
             n2 = _interpolated_texel(tile, v * np.float32(2) + shift, u * np.float32(2))
             n3 = tile[int(v * 40) & 255, int(u * 40) & 255] * fine
-            tone = max(one + look[9] * (n1 + n2 + np.float32(0.7) * n3), np.float32(0.25))
+            tone = max(one + style[9] * (n1 + n2 + np.float32(0.7) * n3), np.float32(0.25))
             for c in range(3):
-                colour = (look[c] + share * (look[3 + c] - look[c])) * tone
-                colour = look[6 + c] + clear[x] * (colour - look[6 + c])
+                colour = (style[c] + share * (style[3 + c] - style[c])) * tone
+                colour = style[6 + c] + clear[x] * (colour - style[6 + c])
                 old = np.float32(canvas[y, x, c])
                 canvas[y, x, c] = np.uint8(min(max(old + alpha * (colour - old), zero), full))

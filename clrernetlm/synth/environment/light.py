@@ -144,7 +144,7 @@ def wet_road_reflection(lit: Float32Array, horizon: tuple[float, float], step: i
     below = rows - level
     source = np.clip(level - 0.9 * below, 0, h - 1).astype(np.float32)
     columns = np.broadcast_to(np.arange(w, dtype=np.float32)[None], (h, w))
-    seen = cv2.remap(cv2.blur(lit, (3, 15)), np.ascontiguousarray(columns), source, cv2.INTER_LINEAR)
+    reflected = cv2.remap(cv2.blur(lit, (3, 15)), np.ascontiguousarray(columns), source, cv2.INTER_LINEAR)
     depth = np.clip(below / np.maximum(h - level, 1), 0, 1)
     strength = wet * np.clip(below / 3, 0, 1) * (0.05 + 0.4 * np.power(1 - depth, 3))
-    return (seen * strength[..., None]).astype(np.float32)
+    return (reflected * strength[..., None]).astype(np.float32)

@@ -19,9 +19,9 @@ def randomize_weather(rng: np.random.Generator, weather: Weather, fixed: bool) -
     if kind < 0.07:  # thick fog, rain haze, snowfall
         grey = float(rng.uniform(150, 225))
         air: BgrColour = (grey * float(rng.uniform(0.98, 1.05)), grey, grey * float(rng.uniform(0.94, 1.0)))
-        seen = float(np.exp(rng.uniform(np.log(45), np.log(250))))
+        visibility = float(np.exp(rng.uniform(np.log(45), np.log(250))))
         return replace(
-            weather, zenith=air, haze=air, cloud=air, visibility=seen, sunny=0.0, wet=float(rng.uniform(0, 1))
+            weather, zenith=air, haze=air, cloud=air, visibility=visibility, sunny=0.0, wet=float(rng.uniform(0, 1))
         )
     if kind < 0.2:  # grey day
         grey = float(rng.uniform(120, 205))
@@ -36,13 +36,13 @@ def randomize_weather(rng: np.random.Generator, weather: Weather, fixed: bool) -
         blue = float(rng.uniform(0.65, 1.05))
         zenith: BgrColour = (205 * blue, 125 * blue, 60 * blue)
         haze: BgrColour = (225 * blue, 200 * blue, 165 * blue)
-        seen = float(rng.uniform(1500, 6000))
+        visibility = float(rng.uniform(1500, 6000))
         return replace(
             weather,
             zenith=zenith,
             haze=haze,
             clouds=float(rng.uniform(0, 0.4)),
-            visibility=seen,
+            visibility=visibility,
             sunny=0.85,
             dusk=False,
         )

@@ -1,4 +1,4 @@
-"""Draws barriers, poles, signs, bridges, trees, buildings, tunnels and power lines where they stand."""
+"""Defines and draws barriers, poles, signs, bridges, trees, buildings, tunnels and power lines."""
 
 from __future__ import annotations
 

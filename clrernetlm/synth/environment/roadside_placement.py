@@ -151,7 +151,7 @@ def _sample_trees(
 def _beside_highway(
     rng: np.random.Generator, side: int, edge: float, outer: bool, season: BgrColour, night: bool
 ) -> list[SceneObject]:
-    """Place objects on one side beyond `edge` metres; `outer`: no other carriageway lies there."""
+    """Place objects on one side beyond `edge` metres; `outer`: no other carriageway on that side."""
     objects: list[SceneObject] = []
     wooded = rng.random() < 0.75
     if outer and rng.random() < 0.75:

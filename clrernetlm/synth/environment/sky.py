@@ -94,8 +94,8 @@ def draw_skyline(canvas: BgrImage, skyline: Skyline, rows: tuple[float, float], 
     texture = fractal_noise(7, 0.8, 256)
     shift = rng.integers(0, 256, 2)
     shades = rng.uniform(-1.7, 1.7, 97).astype(np.float32)
-    look = np.array([*skyline.colour, skyline.texture, 1 / max(scale, 0.5), skyline.blocks > 0], np.float32)
-    _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, look)
+    style = np.array([*skyline.colour, skyline.texture, 1 / max(scale, 0.5), skyline.blocks > 0], np.float32)
+    _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, style)
 
 
 @kernel(fastmath=True)
@@ -108,26 +108,26 @@ def _paint_band(
     texture: Float32Array,
     shift: Int64Array,
     shades: Float32Array,
-    look: Float32Array,
+    style: Float32Array,
 ) -> None:
-    """Draw the band row by row; `look` is colour, texture, texels per pixel and whether it shows houses."""
+    """Draw the band row by row; `style` is colour, texture, texels per pixel and whether it shows houses."""
     for y in range(first, last):
-        row = texture[(int(y * look[4]) + shift[0]) & 255]
+        row = texture[(int(y * style[4]) + shift[0]) & 255]
         for x in range(canvas.shape[1]):
             alpha = min(np.float32(y) - top[x] + np.float32(0.5), np.float32(1))
             if alpha <= 0 or y > foot[x] + 3:
                 continue
-            noise = row[(int(x * look[4]) + shift[1]) & 255]
-            tone = 1 + look[3] * noise
-            if look[5] > 0:
-                tone = (1 + look[3] * np.float32(0.3) * noise) * (
-                    1 + look[3] * shades[int((foot[x] - top[x]) * 37) % 97]
+            noise = row[(int(x * style[4]) + shift[1]) & 255]
+            tone = 1 + style[3] * noise
+            if style[5] > 0:
+                tone = (1 + style[3] * np.float32(0.3) * noise) * (
+                    1 + style[3] * shades[int((foot[x] - top[x]) * 37) % 97]
                 )
-                if int(y * look[4]) % 5 < 2 and int(x * look[4]) % 6 < 3:
-                    tone *= 1 - look[3]
+                if int(y * style[4]) % 5 < 2 and int(x * style[4]) % 6 < 3:
+                    tone *= 1 - style[3]
             for c in range(3):
                 old = np.float32(canvas[y, x, c])
-                new = min(max(look[c] * tone, np.float32(0)), np.float32(255))
+                new = min(max(style[c] * tone, np.float32(0)), np.float32(255))
                 canvas[y, x, c] = np.uint8(old + alpha * (new - old))
 
 

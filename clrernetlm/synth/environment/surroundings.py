@@ -124,8 +124,8 @@ def _power_poles(rng: np.random.Generator, side: int, left: float, right: float)
     edge = left if side < 0 else right
     offset, pitch = edge + side * float(rng.uniform(0.8, 6)), float(rng.uniform(22, 45))
     height = float(rng.uniform(7, 12))
-    stands = np.arange(float(rng.uniform(4, pitch)), 190, pitch)
+    distances = np.arange(float(rng.uniform(4, pitch)), 190, pitch)
     colour = ((62.0, 76.0, 88.0), (120.0, 122.0, 124.0), (48.0, 52.0, 56.0))[int(rng.integers(3))]
-    poles: list[SceneObject] = [Pole(offset, float(z), height, 0.28, colour=colour) for z in stands]
+    poles: list[SceneObject] = [Pole(offset, float(z), height, 0.28, colour=colour) for z in distances]
     heights = tuple(float(height - h) for h in rng.uniform(0.1, 3.2, int(rng.integers(2, 6))))
-    return [*poles, PowerLines(offset, 170.0, (max(2.0, float(stands[0] - pitch)), *map(float, stands)), heights)]
+    return [*poles, PowerLines(offset, 170.0, (max(2.0, float(distances[0] - pitch)), *map(float, distances)), heights)]

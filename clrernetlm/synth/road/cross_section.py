@@ -18,11 +18,12 @@ class GroundStrip:
 
     left: float
     colour: BgrColour
+    # Strengths of the four ground textures, as shares of the colour.
     grain: float = 0.05
     mottle: float = 0.05
     wear: float = 0.03
     foliage: float = 0.0
-    edge_roughness: float = 0.0
+    edge_roughness: float = 0.0  # metres by which the edges of the strip vary
 
 
 def asphalt_strip(left: float, colour: BgrColour, grain: float = 0.06, mottle: float = 0.05) -> GroundStrip:

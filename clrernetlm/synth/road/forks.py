@@ -27,9 +27,8 @@ def add_fork(layout: RoadLayout, rng: np.random.Generator) -> None:
     count = len(layout.borders)
     right = layout.ego_border + 2 < count and (layout.ego_border == count - lanes_ahead - 1 or rng.random() < 0.7)
     outer, inner = (count - 1, count - 2) if right else (0, 1)
-    if not right and (
-        len(layout.lanes) > lanes_ahead or layout.ego_border < 1
-    ):  # oncoming traffic or the own lane is on that side
+    oncoming_or_own_lane_on_the_left = len(layout.lanes) > lanes_ahead or layout.ego_border < 1
+    if not right and oncoming_or_own_lane_on_the_left:
         return
     if outer == inner or {outer, inner} == {layout.ego_border, layout.ego_border + 1}:
         return

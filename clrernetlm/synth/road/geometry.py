@@ -87,8 +87,8 @@ class RoadGeometry:
         and hides nothing.
         """
         slope = self._course[2] / _AHEAD
-        seen = np.concatenate([[True], slope[1:] > np.maximum.accumulate(slope)[:-1]])
-        return slope[seen], seen
+        visible = np.concatenate([[True], slope[1:] > np.maximum.accumulate(slope)[:-1]])
+        return slope[visible], visible
 
     @cached_property
     def visible_distances(self) -> Float64Array:
@@ -106,10 +106,10 @@ class RoadGeometry:
         Columns: shift / Z, Z cos heading, Z, metres of Z per pixel row, the transmission of the air over Z for a
         `visibility` in metres (5 % are left there), and how much of fine and of coarse texture a pixel resolves.
         """
-        slopes, seen = self.visible
+        slopes, visible = self.visible
         grid = np.linspace(slopes[0], slopes[-1], TABLE_SIZE)
         per_slope = (TABLE_SIZE - 1) / (slopes[-1] - slopes[0])
-        shift, cosine, _ = (values[seen] for values in self._course)
+        shift, cosine, _ = (values[visible] for values in self._course)
         z = self.visible_distances
         inverse = np.interp(grid, slopes, 1 / z)  # linear in the slope on a plane
         table = np.empty((TABLE_SIZE, 7), np.float32)

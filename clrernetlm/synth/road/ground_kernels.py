@@ -119,7 +119,7 @@ def shade_ground(
     `lens`: principal point, 1 / focal length, distortion, bank, lowest slope and entries per slope of `table`. `air`:
     colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: range
     of the sorted `lines` that may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1)
-    for none.
+    for none. All in one loop: each pixel needs some twenty intermediate values.
     """
     one, zero, full = float32(1), float32(0), float32(255)
     reach, per_step = float32(PROFILE_REACH), float32(1 / PROFILE_STEP)
@@ -148,39 +148,42 @@ def shade_ground(
                         continue
                 pixel_z, clear, fade1, fade3 = table[i, 3], table[i, 4], table[i, 5], table[i, 6]
                 # Texels of 1.6 cm, of 25 cm along x 8 cm across, and of 4 cm, faded where a pixel spans many.
-                n1 = _nearest_texel(grain_tile, z * float32(64), u * float32(64), shift[0], shift[1]) * fade1
-                n2 = _nearest_texel(mottle_tile, z * float32(4), u * float32(12), shift[2], shift[3])
-                n3 = _nearest_texel(wear_tile, z * float32(24), u * float32(24), shift[4], shift[5]) * fade3
-                cut = street if (z > air[6] and z < air[7]) else along
+                grain = _nearest_texel(grain_tile, z * float32(64), u * float32(64), shift[0], shift[1]) * fade1
+                mottle = _nearest_texel(mottle_tile, z * float32(4), u * float32(12), shift[2], shift[3])
+                wear = _nearest_texel(wear_tile, z * float32(24), u * float32(24), shift[4], shift[5]) * fade3
+                # Material: entry of the profile, displaced by noise; columns as named at `PROFILE_COLUMNS`.
+                material = street if (z > air[6] and z < air[7]) else along
                 f = min(max((u + reach) * per_step, zero), far_entry)
                 j = int(f)
                 first, last = near[j, 0], near[j, 1]
-                rough = cut[j, 7]
-                if rough > 0:
-                    f += rough * (n3 + n2 * float32(0.5)) * per_step
+                roughness = material[j, 7]
+                if roughness > 0:
+                    f += roughness * (wear + mottle * float32(0.5)) * per_step
                     f = min(max(f, zero), far_entry)
                     j = int(f)
                 g = f - float32(j)
-                light = one + cut[j, 3] * n1 + cut[j, 4] * n2 + cut[j, 5] * n3
-                if cut[j, 6] > 0:
+                light = one + material[j, 3] * grain + material[j, 4] * mottle + material[j, 5] * wear
+                if material[j, 6] > 0:
                     light += (
-                        cut[j, 6]
+                        material[j, 6]
                         * fade3
                         * _nearest_texel(leaf_tile, z * float32(8), u * float32(16), shift[6], shift[7])
                     )
-                blue = (cut[j, 0] + g * (cut[j + 1, 0] - cut[j, 0])) * light
-                green = (cut[j, 1] + g * (cut[j + 1, 1] - cut[j, 1])) * light
-                red = (cut[j, 2] + g * (cut[j + 1, 2] - cut[j, 2])) * light
+                blue = (material[j, 0] + g * (material[j + 1, 0] - material[j, 0])) * light
+                green = (material[j, 1] + g * (material[j + 1, 1] - material[j, 1])) * light
+                red = (material[j, 2] + g * (material[j + 1, 2] - material[j, 2])) * light
+                # Tone and cover of the map from above.
                 hidden = zero
                 if mapped and abs(u) < float32(15.9):
-                    at_v = z * float32(8) + n3 * float32(0.6) + float32(512)
-                    at_u = (u + float32(16)) * float32(16) + n3 * float32(0.6)
+                    at_v = z * float32(8) + wear * float32(0.6) + float32(512)
+                    at_u = (u + float32(16)) * float32(16) + wear * float32(0.6)
                     soft = one / (one + float32(0.4) * pixel_z)
                     hidden = _interpolated_map(relief[1], at_v, at_u) * float32(1 / 255)
                     ratio = one + soft * (_interpolated_map(relief[0], at_v, at_u) * float32(1 / 64) - one)
                     blue *= ratio
                     green *= ratio
                     red *= ratio
+                # Lane lines; columns of `lines` as in `GroundAppearance`.
                 for k in range(first, last):
                     middle, pixel_u = lines[k, 0], lens[2] * scale
                     if z > lines[k, 13]:
@@ -195,31 +198,33 @@ def shade_ground(
                         phase -= period * np.floor(phase / period)
                         off = abs(phase - dash * float32(0.5))
                         cover *= _coverage(min(off, period - off), dash * float32(0.5), min(pixel_z, period))
-                    worn = n3 + float32(0.8) * n2 + float32(0.5) * n1 + float32(2.2) - lines[k, 9]
+                    worn = wear + float32(0.8) * mottle + float32(0.5) * grain + float32(2.2) - lines[k, 9]
                     cover *= lines[k, 8] * min(max(worn * float32(0.8) + float32(0.15), float32(0.04)), one)
-                    tone = one + float32(0.07) * n1 + float32(0.05) * n2
+                    tone = one + float32(0.07) * grain + float32(0.05) * mottle
                     blue += cover * (lines[k, 5] * tone - blue)
                     green += cover * (lines[k, 6] * tone - green)
                     red += cover * (lines[k, 7] * tone - red)
+                # Further paint, then the cover, then shadows.
                 if paint[y, x] > 0:
-                    worn = min(max(n3 + float32(0.8) * n2 + float32(1.9), float32(0.1)), one)
-                    cover, tone = float32(paint[y, x]) * float32(1 / 255) * worn, one + float32(0.07) * n1
+                    worn = min(max(wear + float32(0.8) * mottle + float32(1.9), float32(0.1)), one)
+                    cover, tone = float32(paint[y, x]) * float32(1 / 255) * worn, one + float32(0.07) * grain
                     blue += cover * (air[8] * tone - blue)
                     green += cover * (air[9] * tone - green)
                     red += cover * (air[10] * tone - red)
                 if hidden > 0:
-                    hidden = min(max(hidden * (one + float32(0.5) * (n2 + n3)), zero), one)
-                    tone = one + cut[j, 3] * n1 + float32(0.06) * n3
+                    hidden = min(max(hidden * (one + float32(0.5) * (mottle + wear)), zero), one)
+                    tone = one + material[j, 3] * grain + float32(0.06) * wear
                     blue += hidden * (air[11] * tone - blue)
                     green += hidden * (air[12] * tone - green)
                     red += hidden * (air[13] * tone - red)
                 dark = float32(shade[y, x]) * float32(1 / 255)
                 if leaf_shadow[0] > 0:
-                    dark = max(dark, _leaf_shadow_at(u, z, n2, leaf_shadow, leaf_tile, mottle_tile))
+                    dark = max(dark, _leaf_shadow_at(u, z, mottle, leaf_shadow, leaf_tile, mottle_tile))
                 if dark > 0:
                     blue *= one - dark * (one - air[3])
                     green *= one - dark * (one - air[4])
                     red *= one - dark * (one - air[5])
+                # Haze.
                 canvas[y, x, 0] = np.uint8(min(max(air[0] + clear * (blue - air[0]), zero), full))
                 canvas[y, x, 1] = np.uint8(min(max(air[1] + clear * (green - air[1]), zero), full))
                 canvas[y, x, 2] = np.uint8(min(max(air[2] + clear * (red - air[2]), zero), full))

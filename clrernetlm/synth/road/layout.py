@@ -69,7 +69,7 @@ class RoadLayout:
 
 @dataclass(frozen=True)
 class LanePlan:
-    """Fix the number of `lanes`, their `width` (m) and the camera's place in them.
+    """Fix the number of `lanes`, their `width` (m) and the camera's position in them.
 
     `ego_lane` is the lane of the camera counted from the left, `drift` the metres right of its middle.
     """

@@ -23,7 +23,7 @@ STYLES: dict[Style, float] = {
 # Metres painted and metres per period.
 _DASHES = ((3.0, 12.0), (3.7, 14.6), (3.0, 9.0), (2.0, 8.0), (1.5, 6.0), (2.4, 7.3), (3.0, 12.2), (6.0, 24.0))
 _BLOCKS = ((1.0, 2.0), (1.0, 4.0), (0.9, 3.6), (1.5, 4.5))
-_SMALL = 0.11  # metres: a dot or stud
+_STUD_SIZE = 0.11  # metres: a dot or stud
 
 
 def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float, faint: bool) -> None:
@@ -39,20 +39,20 @@ def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float
     white = _white(rng)
     blue, green, red = (float(v) for v in np.array([70.0, 165.0, 205.0]) * rng.uniform(0.75, 1.15, 3))
     yellow: BgrColour = (blue, green, red)
-    broad = float(np.exp(rng.normal(0, 0.3)))
+    width_scale = float(np.exp(rng.normal(0, 0.3)))
     outlined = grey > 95 and rng.random() < 0.12
     dash, period = _DASHES[int(rng.integers(len(_DASHES)))]
     block = _BLOCKS[int(rng.integers(len(_BLOCKS)))]
     phase = float(rng.uniform(0, period))
-    gold_edge = layout.road_type == "highway" and rng.random() < 0.4
+    yellow_edge = layout.road_type == "highway" and rng.random() < 0.4
     inner = {round(border, 4) for border in layout.borders}
     lines: list[RoadLine] = []
     for line in layout.lines:
-        golden = line.colour[2] - line.colour[0] > 70
-        colour = yellow if golden or (gold_edge and line is layout.lines[0]) else white
-        width = float(np.clip(line.width * broad * rng.uniform(0.92, 1.08), 0.07, 0.32))
+        is_yellow = line.colour[2] - line.colour[0] > 70
+        colour = yellow if is_yellow or (yellow_edge and line is layout.lines[0]) else white
+        width = float(np.clip(line.width * width_scale * rng.uniform(0.92, 1.08), 0.07, 0.32))
         share = float(rng.uniform(0.65, 1.0))
-        fresh = replace(
+        repainted = replace(
             line,
             width=width,
             colour=colour,
@@ -60,12 +60,12 @@ def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float
             wear=max(wear, line.wear) if faint else wear + float(rng.normal(0, 0.2)),
         )
         if line.dash < line.period and round(line.offset, 4) in inner and line.twin == 0:
-            jitter = phase + float(rng.uniform(0, 0.5))
-            pieces = _broken(fresh, style, dash, period, block, jitter)
+            line_phase = phase + float(rng.uniform(0, 0.5))
+            pieces = _broken(repainted, style, dash, period, block, line_phase)
         else:
-            pieces = [fresh]
+            pieces = [repainted]
             if style == "studs" and line.bend == 0 and rng.random() < 0.6:
-                pieces.append(_stud(fresh, float(rng.choice([6.0, 7.3, 12.0, 14.6])), phase, 0.18))
+                pieces.append(_stud(repainted, float(rng.choice([6.0, 7.3, 12.0, 14.6])), phase, 0.18))
         if outlined:
             lines += [_outline(piece, grey) for piece in pieces]
         lines += pieces
@@ -90,8 +90,8 @@ def _stud(line: RoadLine, period: float, phase: float, shift: float = 0.0) -> Ro
     return replace(
         line,
         offset=line.offset + shift,
-        width=_SMALL,
-        dash=_SMALL,
+        width=_STUD_SIZE,
+        dash=_STUD_SIZE,
         period=period,
         phase=phase,
         colour=bright,

@@ -23,15 +23,15 @@ class RoadLine:
     """
 
     offset: float
-    width: float = 0.15
+    width: float = 0.15  # metres
     dash: float = 1.0
     period: float = 1.0
-    phase: float = 0.0
+    phase: float = 0.0  # metres
     twin: float = 0.0
     colour: BgrColour = (225.0, 228.0, 230.0)
-    strength: float = 0.9
-    wear: float = 0.5
-    first: float = 0.0
+    strength: float = 0.9  # opacity of unworn paint, 0..1
+    wear: float = 0.5  # 0 is fresh; at 2.4 about half of the line has worn off
+    first: float = 0.0  # metres ahead between which the line exists
     last: float = 1e9
     bend: float = 0.0
     bend_from: float = 1e9

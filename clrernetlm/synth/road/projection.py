@@ -55,13 +55,15 @@ def _project(points: Float64Array, course: Float64Array, rotation: Float64Array,
         ahead = max(ahead, 0.05)
         a, b = right / ahead, -up / ahead
         if k1 != 0:
-            ideal = np.sqrt(a * a + b * b)
-            seen = ideal
+            undistorted = np.sqrt(a * a + b * b)
+            distorted = undistorted
             for _ in range(8):
-                seen -= (seen * (1 + k1 * seen * seen) - ideal) / (1 + 3 * k1 * seen * seen)
-            if ideal > 1e-12:
-                a *= seen / ideal
-                b *= seen / ideal
+                distorted -= (distorted * (1 + k1 * distorted * distorted) - undistorted) / (
+                    1 + 3 * k1 * distorted * distorted
+                )
+            if undistorted > 1e-12:
+                a *= distorted / undistorted
+                b *= distorted / undistorted
         pixels[n, 0] = min(max(a * focal + cx, -limit), limit)
         pixels[n, 1] = min(max(b * focal + cy, -limit), limit)
     return pixels

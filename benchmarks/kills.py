@@ -65,7 +65,7 @@ SMALL_LANELM = [
     "--lanelm.network.embed-dim=32",
     "--lanelm.network.num-heads=2",
     "--lanelm.network.ffn-dim=64",
-    "--lanelm.views=1",
+    "--lanelm.cached_augmentations=1",
     "--lanelm.cache=cache",
 ]
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "worker killed")

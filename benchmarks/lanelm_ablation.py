@@ -25,7 +25,7 @@ from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import write_text_atomically
-from clrernetlm.evaluation.prompt_modes import Protocol, predict_modes
+from clrernetlm.evaluation.prompt_modes import PromptProtocol, predict_modes
 from clrernetlm.evaluation.score_detector import score_folder
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
@@ -37,16 +37,16 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "global attention only, absolute, hard, no noise (paper-like)": (
         "lanelm.network.local_sampling=False",
         "lanelm.network.offset_tokens=False",
-        "lanelm.lessons.label_sigma=0",
-        "lanelm.lessons.input_noise=0",
+        "lanelm.training_requests.label_sigma=0",
+        "lanelm.training_requests.input_noise=0",
     ),
     "without local sampling": ("lanelm.network.local_sampling=False",),
     "without global attention": ("lanelm.network.global_attention=False",),
     "absolute tokens": ("lanelm.network.offset_tokens=False",),
-    "hard labels": ("lanelm.lessons.label_sigma=0",),
-    "without input noise": ("lanelm.lessons.input_noise=0",),
+    "hard labels": ("lanelm.training_requests.label_sigma=0",),
+    "without input noise": ("lanelm.training_requests.input_noise=0",),
     "rows from the top": ("lanelm.network.row_order=top_down",),
-    "never sees past x (control)": ("lanelm.network.sees_past=False",),
+    "never sees past x (control)": ("lanelm.network.autoregressive=False",),
     SNAP: (),
 }
 DECODING: dict[str, tuple[str, ...]] = {
@@ -81,7 +81,7 @@ def score_snap(config: Config) -> dict[str, float]:
     model = train_snap(config)
     config.lanelm.decode.lane_threshold = config.model.decode.conf_threshold
     with TemporaryDirectory() as folder:
-        predict_modes(config, model, Protocol(), "test", Path(folder))
+        predict_modes(config, model, PromptProtocol(), "test", Path(folder))
         return points("none", score_folder(config, "test", Path(folder) / "none").to_dict())
 
 
@@ -94,19 +94,19 @@ def points(mode: str, scored: dict[str, Any]) -> dict[str, float]:
 
 def score(config: Config, checkpoint: Path) -> dict[str, float]:
     """F1 on the test list at the threshold that is best on the validation list."""
-    chosen = score_lanelm(config, str(checkpoint), Protocol(("none",)), split="val", device="cpu")
+    chosen = score_lanelm(config, str(checkpoint), PromptProtocol(("none",)), split="val", device="cpu")
     sweep = chosen["modes"]["none"]["sweep"]
     config.lanelm.decode.lane_threshold = sweep["best"]["confidence"]
     config.model.decode.conf_threshold = chosen["detector"]["sweep"]["best"]["confidence"]
     figures: dict[str, float] = {"threshold": config.lanelm.decode.lane_threshold}
-    document = score_lanelm(config, str(checkpoint), Protocol(MODES), split="test", device="cpu")
+    document = score_lanelm(config, str(checkpoint), PromptProtocol(MODES), split="test", device="cpu")
     for mode, scored in {"detector": document["detector"], **document["modes"]}.items():
         figures |= points(mode, scored)
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
-    other = score_lanelm(config, str(checkpoint), Protocol(("none", "2")), split="test", device="cpu")["modes"]
+    other = score_lanelm(config, str(checkpoint), PromptProtocol(("none", "2")), split="test", device="cpu")["modes"]
     figures |= points("other HR none", other["none"]) | points("other HR 2", other["2"])
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
-    bare = Protocol(("2", "4"), ClickSettings(), questions=False)
+    bare = PromptProtocol(("2", "4"), ClickSettings(), questions=False)
     for mode, scored in score_lanelm(config, str(checkpoint), bare, split="test", device="cpu")["modes"].items():
         figures |= points(f"{mode} alone", scored)
     return figures

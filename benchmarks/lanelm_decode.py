@@ -17,11 +17,10 @@ from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import LaneLMNetworkConfig
 from clrernetlm.core.memory import keep_freed_memory
 from clrernetlm.models.fusing import fuse
-from clrernetlm.models.lanelm.asking import ask_about_lanes
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.requests import Requests, requests_from_proposals
 
 SIZE = (800, 320)
 CHANNELS = 64
@@ -41,7 +40,7 @@ def whole_lanes_model() -> LaneLM:
 def questions(lanes: int, steps: int) -> Requests:
     """One image's straight lanes side by side, on all rows."""
     xs = (SIZE[0] * torch.linspace(0.2, 0.8, lanes))[None, :, None].expand(1, lanes, steps)
-    return ask_about_lanes(Proposals(xs, torch.ones_like(xs, dtype=torch.bool), torch.full((1, lanes), 0.9)))
+    return requests_from_proposals(Proposals(xs, torch.ones_like(xs, dtype=torch.bool), torch.full((1, lanes), 0.9)))
 
 
 def main() -> None:
@@ -53,12 +52,12 @@ def main() -> None:
     requests = questions(LANES, steps)
 
     cached, full = generate(model, levels, requests), generate(model, levels, requests, cached=False)
-    assert bool(cached.shown.all())
-    assert cached.shown.equal(full.shown)
+    assert bool(cached.visible.all())
+    assert cached.visible.equal(full.visible)
     assert model.x_tokens(cached.xs).equal(model.x_tokens(full.xs)), "different tokens"
     ways = [partial(generate, model, levels, requests), partial(generate, model, levels, requests, cached=False)]
     with torch.inference_mode():
-        fast, slow, look = map(min, seconds_in_turns([*ways, partial(model.look, levels)], options.rounds))
+        fast, slow, look = map(min, seconds_in_turns([*ways, partial(model.encode_image, levels)], options.rounds))
     tokens = LANES * steps
     print(torch_setting(options))
     print(f"{LANES} lanes x {steps} keypoints, width {model.config.embed_dim}, the same tokens both ways")

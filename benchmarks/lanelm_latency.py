@@ -33,7 +33,7 @@ from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.model import LaneLM
-from clrernetlm.models.lanelm.postprocess import answered_lanes
+from clrernetlm.models.lanelm.postprocess import lanes_from_answers
 from clrernetlm.weights.build import build_lanelm
 
 CONFIGS = ("lanelm_512_dla34", "lanelm_256_resnet34", "lanelm_128_resnet18", "roads_lanelm")
@@ -77,7 +77,7 @@ def memory_by_lanes(model: LaneLM) -> str:
         run()
         peaks.append(peak_of_tensors(run))
     more = max((peak - peaks[0]) / (count - 1) for peak, count in zip(peaks[1:], COUNTS[1:], strict=True))
-    tokens = len(range(0, config.num_steps, config.question_stride)) + 1 + config.num_steps
+    tokens = len(range(0, config.num_steps, config.proposal_stride)) + 1 + config.num_steps
     own = 3 * config.num_layers * tokens * config.embed_dim * 4
     shown = ", ".join(f"{count}: {peak / 1e6:.1f}" for count, peak in zip(COUNTS, peaks, strict=True))
     return (
@@ -106,7 +106,7 @@ def main() -> None:
     for name, model in models.items():
         runs = [partial(detected, model, image), partial(read, model, image)]
         assert detected(model, image)
-        assert (shown := model.read(seen(model, image).observation).shown).all(), shown.sum(-1)
+        assert (shown := model.decode_unprompted(seen(model, image).observation).visible).all(), shown.sum(-1)
         alone, both = map(min, seconds_in_turns(runs, options.rounds, clock))
         print(
             f"{name}: detector {1e3 * alone:.0f} ms, with LaneLM on {LANES} lanes {1e3 * both:.0f} ms, "
@@ -129,8 +129,8 @@ def detected(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
 def read(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
     """LaneLM's lanes of an image."""
     config, found = model.config, seen(model, image)
-    answers = model.read(found.observation)
-    return answered_lanes(answers, config.lanelm.decode, found.viewports, found.frames, config.model.max_lanes)[0]
+    answers = model.decode_unprompted(found.observation)
+    return lanes_from_answers(answers, config.lanelm.decode, found.viewports, found.frames, config.model.max_lanes)[0]
 
 
 if __name__ == "__main__":

@@ -14,18 +14,18 @@ from torch.utils.data import DataLoader
 from clrernetlm.config import Config
 from clrernetlm.datasets import collate
 from clrernetlm.datasets.samplers import EpochKeyedDataset, EpochSampler
-from clrernetlm.models.lanelm.detector import DetectorReader, Observation
-from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.detector import DetectorOutput, LaneLMDetectorBase
+from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.losses import spread_cross_entropy
-from clrernetlm.models.lanelm.matching import lane_iou, match_one_to_one
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.training_requests import lane_iou, match_one_to_one
 from clrernetlm.models.lanelm.visual import ChannelNorm
 from clrernetlm.training.feature_cache import feature_cache, stored
-from clrernetlm.training.lanelm_data_module import LessonDataset
+from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights
 
 
-class SnapReader(DetectorReader):
+class SnapReader(LaneLMDetectorBase):
     """The detector's lanes moved sideways, each row by the mean offset of a learned response around it."""
 
     def __init__(self, config: Config) -> None:
@@ -45,23 +45,23 @@ class SnapReader(DetectorReader):
         return F.grid_sample(self.lanelm(levels[0]), grid, align_corners=False)[:, 0].unflatten(1, xs.shape[1:])
 
     @torch.no_grad()
-    def read(self, observation: Observation) -> Answers:
+    def decode_unprompted(self, output: DetectorOutput) -> Answers:
         """The detector's lanes, snapped, with the detector's confidence."""
-        proposals = self.propose(observation.stage)
-        moves = self.responses(observation.levels, proposals.xs).softmax(-1) @ self.offsets
-        return Answers(proposals.xs + moves, proposals.shown, proposals.scores)
+        proposals = self.propose(output.stage)
+        moves = self.responses(output.levels, proposals.xs).softmax(-1) @ self.offsets
+        return Answers(proposals.xs + moves, proposals.visible, proposals.scores)
 
     def loss(self, levels: tuple[Tensor, ...], proposals: Proposals, labels: Tensor, threshold: float) -> Tensor:
         """Cross-entropy of the true offsets of proposals that match a label (B, M, T), NaN off the lane."""
         there, steps = labels.isfinite(), labels.shape[-1]
-        iou = lane_iou(proposals.xs / self.width, proposals.shown, labels.nan_to_num(0) / self.width, there)
+        iou = lane_iou(proposals.xs / self.width, proposals.visible, labels.nan_to_num(0) / self.width, there)
         matched = match_one_to_one(iou, threshold)
         truth = labels.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, steps))
-        counted = (matched >= 0)[..., None] & proposals.shown & truth.isfinite()
+        counted = (matched >= 0)[..., None] & proposals.visible & truth.isfinite()
         last = len(self.offsets) - 1
         place = (truth.nan_to_num(0) - proposals.xs) / (self.offsets[-1] - self.offsets[0]) * last + last / 2
         losses = spread_cross_entropy(
-            self.responses(levels, proposals.xs), place, self.config.lanelm.lessons.label_sigma
+            self.responses(levels, proposals.xs), place, self.config.lanelm.training_requests.label_sigma
         )
         return (losses * counted).sum() / counted.sum().clamp(min=1)
 
@@ -72,7 +72,7 @@ def train_snap(config: Config) -> SnapReader:
     model = SnapReader(config)
     assert config.lanelm.detector is not None
     load_weights(model.detector, config.lanelm.detector)
-    data = LessonDataset(config)
+    data = LaneLMTrainingDataset(config)
     data.cache = feature_cache(config, data.images, model, torch.device("cpu"))
     sampler = EpochSampler(len(data), config.data.batch_size, seed=config.training.seed)
     loader = DataLoader(EpochKeyedDataset(data), batch_sampler=sampler, collate_fn=collate)
@@ -80,7 +80,7 @@ def train_snap(config: Config) -> SnapReader:
     for epoch in range(config.training.epochs):
         sampler.set_epoch(epoch)
         for batch in loader:
-            loss = model.loss(*stored(batch), batch["lane_xs"], config.lanelm.lessons.match_iou)
+            loss = model.loss(*stored(batch), batch["lane_xs"], config.lanelm.training_requests.match_iou)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -46,7 +46,7 @@ HELD_OUT = 160  # images of the validation and the test split
 
 
 def recipe(
-    folder: Path, run: str, seed: int, epochs: int, start_from: str | None = None, settings: Sequence[str] = ()
+    folder: Path, run: str, seed: int, epochs: int, init_from: str | None = None, settings: Sequence[str] = ()
 ) -> Config:
     """The shipped detector's recipe at two thirds of its input and a fraction of its schedule."""
     overrides = [
@@ -62,8 +62,8 @@ def recipe(
         "--training.warmup-steps=100",
         f"--training.work-dir={folder / run}",
     ]
-    if start_from:
-        overrides += [f"--training.start-from={start_from}", "--training.learning-rate=8e-4"]
+    if init_from:
+        overrides += [f"--training.init-from={init_from}", "--training.learning-rate=8e-4"]
     return load_config("roads_efficientnet_lite0", (*overrides, *(f"--{setting}" for setting in settings)))
 
 

@@ -25,18 +25,24 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import cuda_graph
-from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
+from clrernetlm.models.lanelm.attention import grid_sinusoids
 from clrernetlm.models.lanelm.cached_decoding import fuse_for_inference
-from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
-from clrernetlm.models.lanelm.plain import PlainReader
-from clrernetlm.models.lanelm.positions import grid_sinusoids
+from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
+from clrernetlm.models.lanelm.postprocess import remove_hallucinations
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.requests import Requests
-from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
+from clrernetlm.models.lanelm.requests import (
+    Requests,
+    requests_from_clicks,
+    requests_from_proposals,
+    requests_from_start_points,
+)
+from clrernetlm.models.lanelm.training_requests import DRAWS, num_candidates
 from clrernetlm.training.callbacks import ModelEma
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
-from clrernetlm.weights.build import init_reader, save_lanelm
+from clrernetlm.weights.build import init_lanelm_detector, save_lanelm
 from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
 from tests.helpers.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs
 from tests.helpers.small_lanelm import small_lanelm as small_lanelm_config
@@ -213,7 +219,7 @@ def test_the_average_of_the_weights_is_where_they_are(gpu: PretendedGpu) -> None
     assert gpu.waits.count("__bool__") == len(gpu.waits)  # PyTorch asks how many steps there were
 
 
-ASSIGNERS = [AssignerConfig(), AssignerConfig(cost_combination=0), AssignerConfig(rescue_unmatched=True)]
+ASSIGNERS = [AssignerConfig(), AssignerConfig(cost_combination=0), AssignerConfig(assign_unmatched=True)]
 
 
 @pytest.mark.parametrize("assigner", ASSIGNERS, ids=["CLRerNet", "CLRNet", "rescue"])
@@ -263,7 +269,7 @@ def lanelm_config(kind: str = "full") -> Config:
     return Config(
         task="lanelm",
         model=ClrernetConfig(backbone=BackboneConfig("dla46_c")),
-        lanelm=LaneLMConfig(kind=kind, network=LaneLMNetworkConfig(num_steps=STEPS)),  # type: ignore[arg-type]
+        lanelm=LaneLMConfig(variant=kind, network=LaneLMNetworkConfig(num_steps=STEPS)),  # type: ignore[arg-type]
     )
 
 
@@ -282,7 +288,7 @@ def test_a_training_step_of_lanelm_never_waits(module: type[LaneLMModule], shape
         "lane_xs": random(lanes, STEPS),
         "lane_tokens_x": tokens,
         "lane_tokens_y": tokens,
-        "draws": random(candidates(proposed, lanes), DRAWS + STEPS),
+        "draws": random(num_candidates(proposed, lanes), DRAWS + STEPS),
         "proposal_xs": random(proposed, STEPS),
         "proposal_shown": random(proposed, STEPS) > 0.5,
         "proposal_scores": random(proposed),
@@ -299,40 +305,40 @@ def test_looking_asking_and_answering_never_wait(shapes: PretendedGpu) -> None:
     assert isinstance(reader.lanelm, LaneLM)
     images = torch.zeros(2, 3, 320, 800, device="cuda")
     proposals = Proposals(*(torch.zeros(2, 5, *size, device="cuda") for size in ((STEPS,), (STEPS,), ())))
-    proposals.shown = proposals.shown.bool()
+    proposals.visible = proposals.visible.bool()
     clicks, there = torch.zeros(2, 3, 2, 2, device="cuda"), torch.ones(2, 3, 2, dtype=torch.bool, device="cuda")
     rows = reader.lanelm.rows
     shapes.waits.clear()
     with torch.inference_mode():
-        levels = reader.observe(images).levels
+        levels = reader.run_detector(images).levels
         for requests in (
-            ask_about_lanes(proposals),
-            ask_from_starts(proposals, rows),
-            ask_with_clicks(proposals, clicks, there, rows, 40.0),
+            requests_from_proposals(proposals),
+            requests_from_start_points(proposals, rows),
+            requests_from_clicks(proposals, clicks, there, rows, 40.0),
         ):
             answers = reader.answer(levels, requests)
-            on_gpu_alone(shapes, levels, requests, answers, cut_hallucinations(answers, True))
+            on_gpu_alone(shapes, levels, requests, answers, remove_hallucinations(answers, True))
 
 
 def test_lanes_are_read_with_one_wait(gpu: PretendedGpu, files: tuple[Config, str]) -> None:
     """For the detector's predictions, of which the host makes proposals."""
-    here = init_reader(*files)
+    here = init_lanelm_detector(*files)
     there, images = deepcopy(here).to("cuda"), torch.rand(2, 3, 64, 160, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        plain = here.read(here.observe(images))
+        plain = here.decode_unprompted(here.run_detector(images))
         images = images.to("cuda")
         gpu.waits.clear()
-        answers = there.read(there.observe(images))
+        answers = there.decode_unprompted(there.run_detector(images))
     assert gpu.waits == ["cpu"]
     same_lanes(answers, plain)
 
 
 def test_the_plain_reading_never_waits(shapes: PretendedGpu) -> None:
-    reader = PlainReader(lanelm_config("plain")).to("cuda").eval()
+    reader = PlainLaneLMDetector(lanelm_config("plain")).to("cuda").eval()
     images = torch.zeros(2, 3, 320, 800, device="cuda")
     shapes.waits.clear()
     with torch.inference_mode():
-        on_gpu_alone(shapes, reader.read(reader.observe(images)))
+        on_gpu_alone(shapes, reader.decode_unprompted(reader.run_detector(images)))
 
 
 def moved(model: LaneLM, levels: tuple[Tensor, ...], requests: Requests) -> tuple[LaneLM, tuple[Tensor, ...], Requests]:
@@ -343,9 +349,9 @@ def moved(model: LaneLM, levels: tuple[Tensor, ...], requests: Requests) -> tupl
 
 
 def same_lanes(there: Answers, here: Answers) -> None:
-    assert here.shown.any()
-    assert there.shown.cpu().equal(here.shown)
-    assert ((there.xs.cpu() - here.xs)[here.shown]).abs().max() < 1e-3
+    assert here.visible.any()
+    assert there.visible.cpu().equal(here.visible)
+    assert ((there.xs.cpu() - here.xs)[here.visible]).abs().max() < 1e-3
     torch.testing.assert_close(there.score.cpu(), here.score, rtol=0, atol=1e-5)
 
 
@@ -368,7 +374,7 @@ def test_recorded_writing_writes_the_same_lanes_for_whatever_is_asked_next(
     model = small_lanelm()
     with PretendedGpu(name) as gpu:
         pretend_graphs(monkeypatch, gpu)
-        write, kept = cuda_graph.GraphedWriter(), []
+        write, kept = cuda_graph.CudaGraphDecoder(), []
         for seed in range(4):  # of two shapes, in turns
             levels, requests = random_levels(2, seed), random_requests(2, 4 + seed % 2, seed=seed)
             here = generate(model, levels, requests)
@@ -385,7 +391,7 @@ def test_recorded_writing_writes_the_same_lanes_for_whatever_is_asked_next(
 def test_old_recordings_make_room(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_graphs(monkeypatch, gpu)
     monkeypatch.setattr(cuda_graph, "KEPT", 2)
-    write, levels = cuda_graph.GraphedWriter(), random_levels(1)
+    write, levels = cuda_graph.CudaGraphDecoder(), random_levels(1)
     model = moved(small_lanelm(), levels, random_requests(1, 1))[0]
     for lanes in [1, 2, 3, 1]:
         requests = random_requests(1, lanes, seed=5)

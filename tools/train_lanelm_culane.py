@@ -73,7 +73,7 @@ def build_config(options: argparse.Namespace) -> Config:
     root = Path(options.data_root)
     config.task, config.name = "lanelm", "lanelm_culane"
     config.lanelm = LaneLMConfig(
-        kind="plain" if options.plain else "full",
+        variant="plain" if options.plain else "full",
         detector=options.checkpoint,
         network=LaneLMNetworkConfig(
             num_steps=options.num_points,

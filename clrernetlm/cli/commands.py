@@ -102,14 +102,14 @@ class ScoreSplit(WithCheckpoint, WithResults):
         config, checkpoint = self.load_model("test")
         config = settle_crop(config, self.overrides)
         if config.task == "lanelm":
-            from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol
+            from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
             from clrernetlm.evaluation.score_lanelm import score_lanelm
             from clrernetlm.evaluation.simulated_clicks import ClickSettings
 
             score_lanelm(
                 config,
                 checkpoint,
-                Protocol(
+                PromptProtocol(
                     modes=PAPER_MODES if "all" in self.prompts else self.prompts,
                     clicks=ClickSettings(self.prompt_places, self.noise, self.seed),
                     questions=not self.no_questions,

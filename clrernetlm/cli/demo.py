@@ -14,7 +14,7 @@ from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA
 from clrernetlm.core.output_files import check_output
-from clrernetlm.evaluation.prompt_modes import Protocol
+from clrernetlm.evaluation.prompt_modes import PromptProtocol
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.inference.detect_images import detect
 from clrernetlm.metrics.counts import is_scores
@@ -81,7 +81,7 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
         shipped = json.loads(before.read_text(encoding="utf-8"))
     else:
         config, weights = find_model(BUNDLED, flags)
-        shipped = score_lanelm(config, weights, Protocol(MODES), json=str(before), device=device)
+        shipped = score_lanelm(config, weights, PromptProtocol(MODES), json=str(before), device=device)
 
     _, detector = trained(3, "The detector goes on learning on its training roads", CONFIG, folder / "run")
     title = "So does LaneLM, reading that detector's features"
@@ -94,7 +94,7 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
     result = score_lanelm(
         config,
         str(lanelm),
-        Protocol(MODES),
+        PromptProtocol(MODES),
         out=str(folder / "predictions"),
         json=str(scores),
         report=str(report),

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 import tyro
 
+from clrernetlm.config.old_names import current_name, warn_of_old_name
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import decode, describe, from_dict, setting_types, to_dict
 from clrernetlm.config.suggestions import did_you_mean
@@ -79,10 +80,16 @@ def _scan(words: Sequence[str]) -> Iterator[_Override | str]:
 
 
 def find_setting(word: str) -> str:
-    """`--training.learning-rate` -> `training.learning_rate`; raises UserError with the closest name."""
+    """Convert `--training.learning-rate` to `training.learning_rate`; raises UserError with the closest name.
+
+    An old name is converted to today's, with a warning.
+    """
     known = setting_types()
-    name = word.removeprefix("--").replace("-", "_")
+    given = word.removeprefix("--").replace("-", "_")
+    name = current_name(given)
     if name in known:
+        if name != given:
+            warn_of_old_name(given, name)
         return name
     inside = [other for other in known if other.startswith(name + ".")]
     if inside:

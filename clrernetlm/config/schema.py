@@ -1,6 +1,7 @@
-"""Every setting of the project, as typed dataclasses with the published values as defaults.
+"""Defines every setting of the project: typed dataclasses with the published values as defaults.
 
-They have slots: assigning a name that is no setting (`config.training.lr = ...`) is an AttributeError.
+They have slots: assigning a name that is no setting (`config.training.lr = ...`) is an AttributeError. Names of earlier
+versions still work, with a warning (`clrernetlm.config.old_names`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clrernetlm.config.old_names import accept_old_names
 from clrernetlm.core.viewport import Viewport
 
 BackboneName = Literal["dla34", "dla46_c", "resnet18", "resnet34", "resnet50", "efficientnet_lite0"]
@@ -15,7 +17,7 @@ BackboneName = Literal["dla34", "dla46_c", "resnet18", "resnet34", "resnet50", "
 
 @dataclass(slots=True)
 class BackboneConfig:
-    """What turns an image into feature maps."""
+    """The network that computes feature maps of an image."""
 
     name: BackboneName = "dla34"
     # Start training from ImageNet weights (DLA: the authors' server; EfficientNet-Lite0: the extra `pretrained`).
@@ -40,7 +42,7 @@ class HeadConfig:
 
 @dataclass(slots=True)
 class AssignerConfig:
-    """Which predictions are trained on which lane."""
+    """Assignment of predictions to lanes in training."""
 
     min_topk: int = 1
     max_topk: int = 4
@@ -49,12 +51,12 @@ class AssignerConfig:
     cost_combination: Literal[0, 1] = 1  # 1: CLRerNet (LaneIoU only); 0: CLRNet (distance x start x angle)
     dynamick_lane_width: float = 7.5 / 800  # half width, fraction of the image width
     cost_lane_width: float = 30 / 800
-    rescue_unmatched: bool = False  # second pass for a lane that lost its only anchor in a conflict
+    assign_unmatched: bool = False  # a lane that lost its only anchor in a conflict gets its cheapest free one
 
 
 @dataclass(slots=True)
 class LossConfig:
-    """Weights of the losses, and what they measure."""
+    """Weights and definitions of the losses."""
 
     cls_weight: float = 2.0
     focal_alpha: float = 0.25
@@ -62,7 +64,7 @@ class LossConfig:
     xytl_weight: float = 0.2
     iou_weight: float = 4.0
     iou_lane_width: float = 7.5 / 800
-    iou_frame: Literal["culane", "viewport"] = "culane"  # in whose proportions LaneIoU measures how lanes slant
+    iou_frame: Literal["culane", "viewport"] = "culane"  # the proportions in which LaneIoU measures slopes
     seg_weight: float = 1.0  # 0 switches the segmentation branch off; it also needs masks
     seg_background_weight: float = 0.4
     length_target: Literal["corrected", "official"] = "corrected"
@@ -70,7 +72,7 @@ class LossConfig:
 
 @dataclass(slots=True)
 class DecodeConfig:
-    """From predictions to lanes."""
+    """Conversion of predictions to lanes."""
 
     conf_threshold: float = 0.41
     nms_threshold: float = 50.0  # mean distance in network pixels below which two lanes are one
@@ -79,7 +81,7 @@ class DecodeConfig:
 
 @dataclass(slots=True)
 class ClrernetConfig:
-    """The detector, and which part of a frame it sees."""
+    """The detector, and the part of a frame that is its input."""
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -89,7 +91,7 @@ class ClrernetConfig:
     viewport: Viewport = field(default_factory=Viewport)
     # auto: `detect`, `test` and `Predictor` move the crop to where the horizon of each image is; training does not.
     viewport_mode: Literal["fixed", "auto"] = "fixed"
-    # The one place that says how many lanes a frame can have: target slots, mask classes and lanes kept by NMS.
+    # The only limit on lanes per frame: target slots, mask classes and lanes kept by NMS.
     max_lanes: int = 4
 
 
@@ -110,7 +112,7 @@ class AugmentationConfig:
 
 @dataclass(slots=True)
 class DataConfig:
-    """Where a data set is, and how its images are read."""
+    """Location of a data set, and how its images are read."""
 
     root: str = "dataset"
     train_list: str = "list/train_gt.txt"  # relative to root, or absolute
@@ -129,7 +131,7 @@ class DataConfig:
 
 @dataclass(slots=True)
 class TrainingConfig:
-    """How a model is trained, on which devices, and what is kept."""
+    """Optimisation, devices, and files of a training."""
 
     epochs: int = 15
     max_steps: int = -1  # stops earlier than `epochs` when positive
@@ -138,9 +140,9 @@ class TrainingConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 0
     schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up: half a cosine down to 0, or no change
-    start_from: str | None = None  # checkpoint or model whose weights a fresh run starts from, as far as they fit
-    backbone_rate: float = 1.0  # learning rate of the backbone, as a share of `learning_rate`
-    freeze_stem: bool = False  # the backbone's layers up to stride 4 keep their weights; they see edges, not roads
+    init_from: str | None = None  # checkpoint or model whose weights initialise a new run, as far as they fit
+    backbone_lr_scale: float = 1.0  # learning rate of the backbone, relative to `learning_rate`
+    freeze_stem: bool = False  # keep the backbone's weights up to stride 4: generic edge filters
     freeze_backbone_norm: bool = False  # keep ImageNet's BatchNorm statistics: small batches estimate them badly
     fit_anchors: bool = False  # first anchors by k-means of training lanes; pays in short trainings
     ema_momentum: float | None = None  # weight of the newest weights in the running average
@@ -163,9 +165,10 @@ class TrainingConfig:
 
 @dataclass(slots=True)
 class EvaluationConfig:
-    """How predictions are compared with labels."""
+    """Comparison of predictions with labels."""
 
-    semantics: Literal["clrernet", "official"] = "clrernet"
+    # clrernet: the Python metric of CLRerNet; official: the C++ tool of CULane. Counts differ slightly.
+    implementation: Literal["clrernet", "official"] = "clrernet"
     lane_width: int = 30  # pixels the lanes are drawn wide at `image_size`
     # Width, height the lanes are compared at, in the frame's own pixels. None: frames of any size, each scaled to be
     # 1640 pixels wide.
@@ -184,28 +187,28 @@ class LaneLMNetworkConfig:
     num_heads: int = 8
     ffn_dim: int = 1024
     row_order: Literal["bottom_up", "top_down"] = "bottom_up"
-    question_stride: int = 2  # every n-th row of the question becomes a token
+    proposal_stride: int = 2  # every n-th row of a proposal becomes a token
     global_attention: bool = True  # layer i attends to the whole pyramid level i, coarse to fine
     local_sampling: bool = True  # features sampled beside the lane
     strip_points: int = 13  # samples of a strip across the lane
     strip_spacing: float = 5 / 800
-    offset_tokens: bool = True  # x of a lane with a question is an offset from it, else a bin of the image
+    offset_tokens: bool = True  # x of a lane with a proposal is an offset from it, else a bin of the image
     offset_bins: int = 65
     offset_range: float = 64 / 800  # the farthest offset bin
-    sees_past: bool = True  # False: a control that knows the question but not what it wrote
+    autoregressive: bool = True  # False: a control that gets the proposal, but not the keypoints decoded before
 
 
 @dataclass(slots=True)
-class LaneLMLessonConfig:
-    """What a training image asks. Lengths are fractions of the width of the network input."""
+class LaneLMTrainingRequestsConfig:
+    """Requests per training image, and their noise. Lengths are fractions of the width of the network input."""
 
-    proposals: int = 4  # questions from the detector per image
-    invented: int = 2  # questions made from labels: moved a little (true) or a lot (false)
-    unasked: int = 3  # labelled lanes without question: prompts or a start point only
-    proposal_threshold: float = 0.03  # detector's confidence from which its lanes become questions
-    match_iou: float = 0.4  # a question with this LaneIoU (half width 30/800) is about that lane
-    question_noise: float = 2 / 800  # standard deviation at most, of the sideways noise on questions
-    input_noise: float = 12 / 800  # the same for keypoints the model believes it wrote
+    proposals: int = 4  # requests with a proposal of the detector
+    synthetic_proposals: int = 2  # requests with a label moved a little (a lane) or a lot (no lane)
+    prompt_only: int = 3  # requests without a proposal: clicks or a start point on a labelled lane
+    proposal_threshold: float = 0.03  # detector's confidence from which its lanes become proposals
+    match_iou: float = 0.4  # LaneIoU (half width 30/800) from which a proposal belongs to a label
+    proposal_noise: float = 2 / 800  # largest standard deviation of the sideways noise on proposals
+    input_noise: float = 12 / 800  # the same for the previous keypoints that the model gets as input
     prompt_noise: float = 8 / 1640  # clicks miss by up to this, and start points by three times as much
     label_sigma: float = 1.0  # bins over which an x label is spread; 0: one bin
     mean_weight: float = 0.1  # weight of the distance between the mean of the offset bins and the truth
@@ -213,13 +216,15 @@ class LaneLMLessonConfig:
 
 @dataclass(slots=True)
 class LaneLMDecodeConfig:
-    """What LaneLM is asked without prompts, and which of its answers are lanes."""
+    """Which proposals LaneLM decodes, and which of its answers are lanes."""
 
-    proposal_threshold: float = 0.1  # detector's confidence from which its lanes become questions
+    proposal_threshold: float = 0.1  # detector's confidence from which its lanes become proposals
     max_proposals: int = 8
     lane_threshold: float = 0.5  # LaneLM's confidence from which an answer is a lane
-    detector_share: float = 0.5  # exponent of the detector's confidence in an answer's score; LaneLM's own has the rest
-    rounds: int = 1  # 2: the answers are asked about once more
+    detector_score_weight: float = (
+        0.5  # exponent of the detector's confidence in a lane's score; LaneLM's is 1 minus it
+    )
+    refinement_rounds: int = 1  # 2: the answers are decoded once more, as proposals
     hallucination_removal: bool = False  # measured: nothing without prompts, 1 to 5 points lost with clicks
     hallucination_points: int = 10  # lanes with more keypoints than this are cut at a jump
     nms_threshold: float = 25 / 800  # mean distance, fraction of the width, below which two answers are one lane
@@ -229,13 +234,13 @@ class LaneLMDecodeConfig:
 class LaneLMConfig:
     """LaneLM on top of the frozen CLRerNet of `model`."""
 
-    kind: Literal["full", "plain"] = "full"  # plain: the founding prototype; one level, padding start, no questions
+    variant: Literal["full", "plain"] = "full"  # plain: the founding prototype; one level, padding start, no proposals
     detector: str | None = None  # CLRerNet checkpoint to start from; LaneLM's own checkpoints hold it
     network: LaneLMNetworkConfig = field(default_factory=LaneLMNetworkConfig)
-    lessons: LaneLMLessonConfig = field(default_factory=LaneLMLessonConfig)
+    training_requests: LaneLMTrainingRequestsConfig = field(default_factory=LaneLMTrainingRequestsConfig)
     decode: LaneLMDecodeConfig = field(default_factory=LaneLMDecodeConfig)
-    views: int = 0  # augmented views of an image, shown in turn; 0: a new one every epoch
-    cache: str | None = None  # folder for the detector's features of all views; None: computed every time
+    cached_augmentations: int = 0  # augmentations of an image, used in turn; 0: a new one every epoch
+    cache: str | None = None  # folder for the detector's features of all augmentations; None: computed every time
     cache_limit: float | None = None  # GB that the features of a run may take there; None: all that is free
 
 
@@ -250,3 +255,6 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     name: str = ""  # filled with the config file's stem when loaded
+
+
+accept_old_names(Config)

@@ -8,6 +8,7 @@ from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from clrernetlm.config.old_names import with_current_names
 from clrernetlm.config.schema import Config
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.core.argument_checks import shown
@@ -23,12 +24,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(tree: dict[str, Any], source: str = "") -> Config:
-    """The inverse of `to_dict`. Settings that `tree` lacks (files of an older version) take their defaults.
+    """Build a Config from nested plain values, the inverse of `to_dict`.
+
+    `tree` may come from a file of an earlier version: settings that it lacks take their defaults, and old names of
+    settings are accepted.
 
     Raises UserError that names the setting (after `source`, e.g. the file) when it is unknown or of a wrong type.
     """
     try:
-        return decode(Config, tree, "")
+        return decode(Config, with_current_names(tree), "")
     except UserError as error:
         raise UserError(f"{source}: {error}" if source else str(error)) from None
 

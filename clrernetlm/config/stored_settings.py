@@ -25,7 +25,7 @@ MACHINE_SETTINGS = (
     "data.categories",
     "data.diff_file",
     "training.work_dir",
-    "training.start_from",
+    "training.init_from",
     "training.device",
     "lanelm.detector",
     "lanelm.cache",

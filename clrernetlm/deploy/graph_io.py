@@ -1,4 +1,4 @@
-"""Names of what goes into exported graphs and comes out of them."""
+"""Names of the inputs and outputs of exported graphs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ STAGE = ("cls_logits", "anchor_params", "lengths", "xs")
 LANES = "lanes"
 LEVELS = ("level_8", "level_16", "level_32")  # the pyramid, by strides
 
-LOOK, PREFILL, STEP = "look", "prefill", "step"  # LaneLM's graphs
-REQUEST = ("question", "shown", "score", "prompts", "prompted", "is_start")
-GUIDES = ("reference", "referred", "before_x", "before_rows", "after_x", "after_rows")
+# LaneLM's graphs. Names in files stay as they were in the first version; the code has better ones.
+ENCODE_IMAGE, PREFILL, STEP = "look", "prefill", "step"
+# Name in the graph -> field of `models.lanelm.requests.Requests`.
+REQUEST = {
+    "question": "proposal_x",
+    "shown": "proposal_mask",
+    "score": "score",
+    "prompts": "prompts",
+    "prompted": "prompt_mask",
+    "is_start": "is_start",
+}
+# Name in the graph -> field of `models.lanelm.requests.RowPriors`.
+ROW_PRIORS = {
+    "reference": "reference",
+    "referred": "has_reference",
+    "before_x": "before_x",
+    "before_rows": "before_rows",
+    "after_x": "after_x",
+    "after_rows": "after_rows",
+}
 CACHE = ("keys", "values", "visible")
-FIRST = ("lane", "row", "x", "sure", "has_question", *GUIDES, *CACHE)  # results of prefill
-NEXT = ("go_on", "x_next", "sure_next", *(f"{name}_next" for name in CACHE))  # results of step
-MAX_CLICKS = 4  # places for prompts in a request
+PREFILL_RESULTS = ("lane", "row", "x", "sure", "has_question", *ROW_PRIORS, *CACHE)
+STEP_RESULTS = ("go_on", "x_next", "sure_next", *(f"{name}_next" for name in CACHE))
+MAX_CLICKS = 4  # prompts per request

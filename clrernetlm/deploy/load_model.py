@@ -17,15 +17,15 @@ from clrernetlm.deploy.runtimes.export_cache import cached_export, export_into
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
-from clrernetlm.models.lanelm.cuda_graph import GraphedWriter
-from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
+from clrernetlm.models.lanelm.cuda_graph import CudaGraphDecoder
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
 from clrernetlm.models.tracing_lock import running, tracing
 from clrernetlm.weights import RANDOM
-from clrernetlm.weights.build import init_detector, init_reader
+from clrernetlm.weights.build import init_detector, init_lanelm_detector
 from clrernetlm.weights.exported_metadata import ONNX
 from clrernetlm.weights.resolve import exported_file, find_settings_and_weights
 
-OnDevice = CLRerNet | ExportedDetector | DetectorReader
+OnDevice = CLRerNet | ExportedDetector | LaneLMDetectorBase
 OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
 
 
@@ -53,14 +53,14 @@ def load_model(
     config, checkpoint = find_settings_and_weights(config, checkpoint)
     suffix = exported_suffix(checkpoint)
     if suffix is None and backend in (None, "torch"):
-        model: CLRerNet | DetectorReader
+        model: CLRerNet | LaneLMDetectorBase
         with running():
-            model = (init_reader if config.task == "lanelm" else init_detector)(config, checkpoint, device)
+            model = (init_lanelm_detector if config.task == "lanelm" else init_detector)(config, checkpoint, device)
             fast = fuse(model, precision, compiled)
         if compiled:
             print_once("the network is compiled at the first image, which takes about a minute")
         if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
-            fast.write = GraphedWriter()
+            fast.generate_answers = CudaGraphDecoder()
         return fast
     if device not in ("cpu", "auto"):
         raise UserError(
@@ -80,7 +80,7 @@ def load_model(
 
 def open_exported(
     config: Config, path: Path, backend: Backend, trust_code: bool = False
-) -> ExportedDetector | DetectorReader:
+) -> ExportedDetector | LaneLMDetectorBase:
     """An exported detector, or a folder with an exported LaneLM, in its runtime, on as many threads as PyTorch has.
 
     `trust_code` as in `open_runtime`.
@@ -95,7 +95,7 @@ def open_exported(
 
 def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:
     """The detector itself, also of LaneLM."""
-    if not isinstance(model, DetectorReader):
+    if not isinstance(model, LaneLMDetectorBase):
         return model
     from clrernetlm.deploy.runtimes.lanelm import ExportedLaneLM
 

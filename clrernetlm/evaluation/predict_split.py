@@ -27,7 +27,7 @@ from clrernetlm.distributed.sharding import Shard
 from clrernetlm.inference.auto_crop import Detector, Look, look
 from clrernetlm.metrics.frame_scale import require_frame_fits
 from clrernetlm.models.clrernet.preprocess import network_input
-from clrernetlm.models.lanelm.detector import Observation
+from clrernetlm.models.lanelm.detector import DetectorOutput
 
 VIEWPORTS_FILE = "viewports.jsonl"
 Batch = dict[str, Any]
@@ -63,7 +63,7 @@ def observe_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> L
         return Look(observation, frames, [config.viewport] * len(frames))
     device = next(detector.parameters()).device
     levels = detector.extract_feat(network_input(batch["inputs"].to(device, non_blocking=True)))
-    return Look(Observation(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))
+    return Look(DetectorOutput(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))
 
 
 def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:

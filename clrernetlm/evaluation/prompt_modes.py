@@ -29,12 +29,17 @@ from clrernetlm.metrics.frame_scale import frame_ious, frame_scale
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.verification import true_proposals, verification
 from clrernetlm.models.clrernet.decode import prediction_points
-from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_about_lanes, ask_from_starts, ask_with_clicks
-from clrernetlm.models.lanelm.detector import DetectorReader, Observation, PromptableDetector
-from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.postprocess import answered_lanes, keypoints
+from clrernetlm.models.lanelm.detector import DetectorOutput, LaneLMDetectorBase, PromptableDetector
+from clrernetlm.models.lanelm.greedy_decoding import Answers
+from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.models.lanelm.requests import (
+    MAX_CLICK_DISTANCE,
+    Requests,
+    requests_from_clicks,
+    requests_from_proposals,
+    requests_from_start_points,
+)
 
 DETECTOR, NONE, START = "detector", "none", "start"
 CLICKED = tuple(str(number) for number in range(1, MAX_CLICKS + 1))
@@ -46,7 +51,7 @@ Levels = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Protocol:
+class PromptProtocol:
     """What LaneLM is asked in a test. Raises UserError for what cannot be asked.
 
     Modes are `none` (the detector's proposals are the questions), `start` (their lowest points alone), and 1 to 4
@@ -90,7 +95,7 @@ class ProposalLog:
         )
 
 
-class OtherImages:
+class ShuffledFeatures:
     """Features of another image of the batch in place of an image's own; the one before for a batch of one."""
 
     def __init__(self) -> None:
@@ -106,23 +111,25 @@ class OtherImages:
         return other
 
 
-class Interview:
+class PromptModeRunner:
     """A model asked about batches of images in the modes of a protocol."""
 
-    def __init__(self, config: Config, model: DetectorReader, protocol: Protocol) -> None:
+    def __init__(self, config: Config, model: LaneLMDetectorBase, protocol: PromptProtocol) -> None:
         """Raises UserError when the plain reading, which takes no requests, is to be asked for more than its lanes."""
         if not isinstance(model, PromptableDetector) and protocol.modes != (NONE,):
-            raise UserError(f"--prompts: lanelm.kind {config.lanelm.kind} takes no prompts; use none")
+            raise UserError(f"--prompts: lanelm.variant {config.lanelm.variant} takes no prompts; use none")
         self.config, self.model, self.protocol = config, model, protocol
-        self.other = OtherImages()
+        self.other = ShuffledFeatures()
 
-    def answers(self, observation: Observation, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
+    def answers(
+        self, observation: DetectorOutput, metas: Metas, labels: Labels
+    ) -> tuple[dict[str, Answers], Proposals]:
         """Answers of every mode, and the proposals the questions came from; the plain reading has none."""
         shuffled = self.protocol.shuffle_images
-        seen = Observation(self.other(observation.levels), observation.stage) if shuffled else observation
+        seen = DetectorOutput(self.other(observation.levels), observation.stage) if shuffled else observation
         if not isinstance(self.model, PromptableDetector):
-            answers = self.model.read(seen)
-            none = [tensor[:, :0] for tensor in (answers.xs, answers.shown, answers.score)]
+            answers = self.model.decode_unprompted(seen)
+            none = [tensor[:, :0] for tensor in (answers.xs, answers.visible, answers.score)]
             return {NONE: answers}, Proposals(*none)
         proposals = self.model.propose(observation.stage)
         requests = {
@@ -134,7 +141,7 @@ class Interview:
         self,
         model: PromptableDetector,
         mode: str,
-        observation: Observation,
+        observation: DetectorOutput,
         proposals: Proposals,
         metas: Metas,
         labels: Labels,
@@ -142,18 +149,18 @@ class Interview:
         """What a mode asks about a batch."""
         config, rows = self.config, model.lanelm.rows
         if mode == NONE:
-            return ask_about_lanes(proposals)
+            return requests_from_proposals(proposals)
         if mode == START:
             if self.protocol.starts == "detector":  # its own results, then
                 own, count = (
                     model.propose(observation.stage, config.model.decode.conf_threshold),
                     config.model.max_lanes,
                 )
-                proposals = Proposals(own.xs[:, :count], own.shown[:, :count], own.scores[:, :count])
-            return ask_from_starts(proposals, rows)
+                proposals = Proposals(own.xs[:, :count], own.visible[:, :count], own.scores[:, :count])
+            return requests_from_start_points(proposals, rows)
         points, there = batch_clicks(config, self.protocol.clicks, int(mode), metas, labels)
-        reach = CLICK_REACH * config.model.viewport.width if self.protocol.questions else 0.0
-        return ask_with_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
+        reach = MAX_CLICK_DISTANCE * config.model.viewport.width if self.protocol.questions else 0.0
+        return requests_from_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
 
     def lanes(self, mode: str, answers: Answers, seen: Look) -> list[list[Lane]]:
         """Answers of a mode -> lanes per image in frame pixels, best first, down to scores only a sweep looks at."""
@@ -164,7 +171,7 @@ class Interview:
             decode, count = replace(decode, nms_threshold=0.0), answers.score.shape[1]
         if mode in CLICKED or (mode == START and self.protocol.starts == "detector"):
             answers, threshold = replace(answers, score=answers.score.clamp(min=1e-6)), 0.0
-        return answered_lanes(answers, decode, seen.viewports, seen.frames, count, threshold)
+        return lanes_from_answers(answers, decode, seen.viewports, seen.frames, count, threshold)
 
     def least_scores(self) -> dict[str, float]:
         """Name -> score from which a lane is one of the results; 0 where something else has decided that."""
@@ -178,8 +185,8 @@ class Interview:
 @torch.inference_mode()
 def predict_modes(
     config: Config,
-    model: DetectorReader,
-    protocol: Protocol,
+    model: LaneLMDetectorBase,
+    protocol: PromptProtocol,
     split: Split,
     folder: Path,
     shard: Shard | None = None,
@@ -191,7 +198,7 @@ def predict_modes(
 
     Returns the proposals, logged only if `none` is among the modes. `source` and `overwrite` as in `PredictionWriter`.
     """
-    interview, log = Interview(config, model, protocol), ProposalLog()
+    interview, log = PromptModeRunner(config, model, protocol), ProposalLog()
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
@@ -254,20 +261,22 @@ def batch_clicks(
 
 def answer_together(model: PromptableDetector, levels: Levels, requests: dict[str, Requests]) -> dict[str, Answers]:
     """Answers to several sets of requests about the same images, written in one go."""
-    clicks = max(part.prompted.shape[2] for part in requests.values())
+    clicks = max(part.prompt_mask.shape[2] for part in requests.values())
     padded = [with_room(part, clicks) for part in requests.values()]
     joined = Requests(*(torch.cat([getattr(part, item.name) for part in padded], 1) for item in fields(Requests)))
     answers = model.answer(levels, joined)
-    counts = [part.asked.shape[1] for part in padded]
+    counts = [part.request_mask.shape[1] for part in padded]
     parts = zip(*(getattr(answers, item.name).split(counts, 1) for item in fields(Answers)), strict=True)
     return {mode: Answers(*part) for mode, part in zip(requests, parts, strict=True)}
 
 
 def with_room(requests: Requests, clicks: int) -> Requests:
     """The same requests with `clicks` places for prompts, the new ones empty."""
-    more = clicks - requests.prompted.shape[2]
+    more = clicks - requests.prompt_mask.shape[2]
     pad = torch.nn.functional.pad
-    return replace(requests, prompts=pad(requests.prompts, (0, 0, 0, more)), prompted=pad(requests.prompted, (0, more)))
+    return replace(
+        requests, prompts=pad(requests.prompts, (0, 0, 0, more)), prompt_mask=pad(requests.prompt_mask, (0, more))
+    )
 
 
 def log_proposals(
@@ -280,7 +289,7 @@ def log_proposals(
 ) -> None:
     """Note the proposals of a batch, LaneLM's verdict about them, and whether they were lanes."""
     settings = config.evaluation
-    xs, shown, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.shown, proposals.scores))
+    xs, shown, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.visible, proposals.scores))
     verdicts = answers.score.cpu().numpy()
     for image, (frame, viewport, lanes) in enumerate(zip(seen.frames, seen.viewports, labels, strict=True)):
         used = np.flatnonzero(shown[image].any(-1))
@@ -291,4 +300,4 @@ def log_proposals(
         ious[visible] = frame_ious(settings, [lane for lane in drawn if len(lane) > 1], lanes, frame)
         log.detector.append(scores[image, used])
         log.lanelm.append(verdicts[image, used])
-        log.true.append(true_proposals(ious, settings.semantics))
+        log.true.append(true_proposals(ious, settings.implementation))

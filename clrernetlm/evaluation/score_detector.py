@@ -101,7 +101,7 @@ def score_detector(
             sweep = sweep_confidence(
                 folder_ious(config, split, shard_folder, group.shard),
                 confidences=SWEPT_CONFIDENCES,
-                semantics=config.evaluation.semantics,
+                semantics=config.evaluation.implementation,
             )
         counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
         if out or report:
@@ -236,7 +236,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         root,
         image_list(config, split),
         categories=split_categories(config, split),
-        semantics=settings.semantics,
+        semantics=settings.implementation,
         width=settings.lane_width,
         image_size=settings.image_size,
         thresholds=settings.thresholds,
@@ -271,7 +271,7 @@ def folder_ious(config: Config, split: Split, folder: Path, shard: Shard | None 
         folder / PREDICTIONS_FILE,
         config.data.root,
         images,
-        settings.semantics,
+        settings.implementation,
         settings.lane_width,
         settings.image_size,
         shard,
@@ -297,7 +297,7 @@ def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
         "network input": f"{viewport.width}x{viewport.height}",
         "crop": "chosen for each image" if config.model.viewport_mode == "auto" else "the configured one",
         "confidence threshold": f"{config.model.decode.conf_threshold:g}",
-        "metric": f"{settings.semantics}, {settings.lane_width} px on {describe_canvas(settings.image_size)}",
+        "metric": f"{settings.implementation}, {settings.lane_width} px on {describe_canvas(settings.image_size)}",
         "clrernetlm": __version__,
         "date": date.today().isoformat(),
     }

@@ -19,7 +19,15 @@ from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.distributed.process_group import process_group
 from clrernetlm.evaluation.gather import whole_log, whole_result, whole_sweep
 from clrernetlm.evaluation.predict_split import read_viewports
-from clrernetlm.evaluation.prompt_modes import CLICKED, DETECTOR, NONE, START, Protocol, clicks_on_labels, predict_modes
+from clrernetlm.evaluation.prompt_modes import (
+    CLICKED,
+    DETECTOR,
+    NONE,
+    START,
+    PromptProtocol,
+    clicks_on_labels,
+    predict_modes,
+)
 from clrernetlm.evaluation.score_detector import (
     NO_CHECKPOINT,
     PER_IMAGE_FILE,
@@ -38,7 +46,7 @@ from clrernetlm.evaluation.score_detector import (
 )
 from clrernetlm.metrics.calibration import ScoreLog
 from clrernetlm.metrics.sweep import Sweep, sweep_confidence
-from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.reports.comparison import draw_clicks, write_comparison
 from clrernetlm.reports.table import category_table, comparison_table
 from clrernetlm.reports.worst_images import image_lines, mistake_picture, worst_images
@@ -47,7 +55,7 @@ from clrernetlm.reports.worst_images import image_lines, mistake_picture, worst_
 def score_lanelm(
     config: Config,
     checkpoint: str | None,
-    protocol: Protocol | None = None,
+    protocol: PromptProtocol | None = None,
     *,
     out: str | None = None,
     json: str | None = None,
@@ -67,7 +75,7 @@ def score_lanelm(
     Images are seen once and memory does not grow with their number. Raises UserError for a missing file and for a
     checkpoint that does not fit. `processes`, `trust_code` and `overwrite` as in `score_detector`.
     """
-    protocol = protocol or Protocol()
+    protocol = protocol or PromptProtocol()
     require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
@@ -81,7 +89,7 @@ def score_lanelm(
         model = group.once_per_machine(
             lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
         )
-        assert isinstance(model, DetectorReader)
+        assert isinstance(model, LaneLMDetectorBase)
         sweeps: dict[str, Sweep] = {}
         scores: dict[str, ScoreLog] = {}
         with group.raise_everywhere():
@@ -93,7 +101,7 @@ def score_lanelm(
                     sweeps[name] = sweep_confidence(
                         scores[name].record(folder_ious(config, split, shard_folder / name, group.shard)),
                         confidences=SWEPT_CONFIDENCES,
-                        semantics=config.evaluation.semantics,
+                        semantics=config.evaluation.implementation,
                     )
         scored = {name: whole_result(group, result).to_dict() for name, result in counts.items()}
         sweeps = {name: whole_sweep(group, sweep) for name, sweep in sweeps.items()}
@@ -136,13 +144,13 @@ def score_lanelm(
     return document
 
 
-def mode_names(protocol: Protocol) -> dict[str, str]:
+def mode_names(protocol: PromptProtocol) -> dict[str, str]:
     """The detector and the modes, in the order of the tables, with their names for people."""
     known = {DETECTOR: "detector", NONE: "LaneLM", START: "start points", "1": "1 click"}
     return {name: known.get(name, f"{name} clicks") for name in (DETECTOR, *protocol.modes)}
 
 
-def protocol_facts(config: Config, protocol: Protocol, split: Split) -> dict[str, Any]:
+def protocol_facts(config: Config, protocol: PromptProtocol, split: Split) -> dict[str, Any]:
     """JSON: everything the figures of a test depend on beside weights and data."""
     decode = config.lanelm.decode
     return {
@@ -157,13 +165,13 @@ def protocol_facts(config: Config, protocol: Protocol, split: Split) -> dict[str
         "detector_threshold": config.model.decode.conf_threshold,
         "proposal_threshold": decode.proposal_threshold,
         "lane_threshold": decode.lane_threshold,
-        "rounds": decode.rounds,
+        "rounds": decode.refinement_rounds,
         "hallucination_removal": decode.hallucination_removal,
     }
 
 
 def print_scores(
-    config: Config, protocol: Protocol, split: Split, document: dict[str, Any], sweeps: dict[str, Sweep]
+    config: Config, protocol: PromptProtocol, split: Split, document: dict[str, Any], sweeps: dict[str, Sweep]
 ) -> None:
     """Tables of modes and categories, and what the thresholds do, for people."""
     names, console = mode_names(protocol), Console()
@@ -202,7 +210,7 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def mode_pictures(config: Config, protocol: Protocol, folder: Path) -> list[tuple[str, list[tuple[str, Image]]]]:
+def mode_pictures(config: Config, protocol: PromptProtocol, folder: Path) -> list[tuple[str, list[tuple[str, Image]]]]:
     """The images with the most mistakes of the first mode, each drawn for the detector, that mode and clicks."""
     names, root = mode_names(protocol), config.data.root
     first, clicked = protocol.modes[0], [mode for mode in protocol.modes[1:] if mode in CLICKED]
@@ -223,7 +231,9 @@ def mode_pictures(config: Config, protocol: Protocol, folder: Path) -> list[tupl
     return rows
 
 
-def with_clicks(config: Config, protocol: Protocol, mode: str, path: str, picture: Image, viewport: Viewport) -> Image:
+def with_clicks(
+    config: Config, protocol: PromptProtocol, mode: str, path: str, picture: Image, viewport: Viewport
+) -> Image:
     """A drawn frame with the clicks that were made on it in a mode."""
     labels = read_labels(str(Path(config.data.root) / path.lstrip("/")))
     frame = (picture.shape[1], picture.shape[0])

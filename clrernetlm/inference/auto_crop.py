@@ -15,7 +15,7 @@ from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.horizon import aimed_viewport, first_viewport, horizon_row, viewport_at
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.lanelm.detector import Observation
+from clrernetlm.models.lanelm.detector import DetectorOutput
 
 Detector = CLRerNet | ExportedDetector
 WITNESS = 0.5  # lanes from this share of the confidence threshold on have a say where the horizon is
@@ -27,7 +27,7 @@ SURE = 0.9  # a second look counts where the sum of its scores is at least this 
 class Look:
     """What the detector saw of B images, their sizes (width, height), and which part of each it was."""
 
-    observation: Observation
+    observation: DetectorOutput
     frames: list[FrameSize]
     viewports: list[Viewport]
 
@@ -89,7 +89,7 @@ def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence
     return aimed_viewport(view, config.viewport, frame, float(np.median(rows)) if rows else None)
 
 
-def _observe(detector: Detector, images: Sequence[Image], viewports: Sequence[Viewport]) -> Observation:
+def _observe(detector: Detector, images: Sequence[Image], viewports: Sequence[Viewport]) -> DetectorOutput:
     # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
     batch = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
     if isinstance(detector, ExportedDetector):
@@ -97,7 +97,7 @@ def _observe(detector: Detector, images: Sequence[Image], viewports: Sequence[Vi
     device = next(detector.parameters()).device
     inputs = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div_(255)
     levels = detector.extract_feat(inputs)
-    return Observation(levels, detector.bbox_head(levels)[-1])
+    return DetectorOutput(levels, detector.bbox_head(levels)[-1])
 
 
 def _witnesses(config: ClrernetConfig, seen: Look) -> list[list[Lane]]:

@@ -29,11 +29,11 @@ from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.auto_crop import Look, camera_viewport, look
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.lanelm.asking import CLICK_REACH, ask_with_clicks
-from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
-from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.postprocess import answered_lanes, keypoints
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
+from clrernetlm.models.lanelm.greedy_decoding import Answers
+from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.requests import MAX_CLICK_DISTANCE, requests_from_clicks
 from clrernetlm.models.tracing_lock import running, tracing
 from clrernetlm.weights import RANDOM
 from clrernetlm.weights.resolve import find_settings_and_weights
@@ -119,7 +119,7 @@ class Predictor:
             origin.trust_code,
         )
         self._origin = origin
-        self._reader = model if isinstance(model, DetectorReader) else None
+        self._reader = model if isinstance(model, LaneLMDetectorBase) else None
         self.detector, self.device = detector_of(model), device_of(model)
         self._process = os.getpid()
         self._own = threading.local()  # `seen`: what this thread has given, or None
@@ -158,7 +158,7 @@ class Predictor:
         return copied
 
     @property
-    def model(self) -> CLRerNet | ExportedDetector | DetectorReader:
+    def model(self) -> CLRerNet | ExportedDetector | LaneLMDetectorBase:
         """The network: the detector, or the detector and LaneLM in one."""
         return self._reader or self.detector
 
@@ -278,15 +278,15 @@ class Predictor:
             found, one = seen.proposals, slice(image, image + 1)
             answers = model.answer(
                 tuple(level[one] for level in observation.levels),
-                ask_with_clicks(
-                    Proposals(found.xs[one], found.shown[one], found.scores[one]),
+                requests_from_clicks(
+                    Proposals(found.xs[one], found.visible[one], found.scores[one]),
                     prompts[None].to(self.device),
                     there[None].to(self.device),
                     model.lanelm.rows,
-                    CLICK_REACH * viewport.width if use_detector else 0.0,
+                    MAX_CLICK_DISTANCE * viewport.width if use_detector else 0.0,
                 ),
             )
-        xs, shown = answers.xs[0].cpu().numpy(), answers.shown[0].cpu().numpy()
+        xs, shown = answers.xs[0].cpu().numpy(), answers.visible[0].cpu().numpy()
         return [
             Lane(np.asarray(viewport.to_frame(keypoints(x, rows, viewport), frame), np.float64), score)
             for x, rows, score in zip(xs, shown, answers.score[0].tolist(), strict=True)
@@ -310,8 +310,8 @@ class Predictor:
             return self._detections(seen, conf)
         with self._network(), torch.inference_mode():
             if seen.answers is None:
-                seen.answers = self._reader.read(seen.look.observation)
-            return answered_lanes(
+                seen.answers = self._reader.decode_unprompted(seen.look.observation)
+            return lanes_from_answers(
                 seen.answers,
                 self.config.lanelm.decode,
                 seen.look.viewports,
@@ -358,7 +358,7 @@ class Predictor:
                 "which is LaneLM, or a config of configs/lanelm and its checkpoint"
             )
         if not isinstance(self._reader, PromptableDetector):
-            raise UserError(f"complete: lanelm.kind {self.config.lanelm.kind} takes no clicks; use full")
+            raise UserError(f"complete: lanelm.variant {self.config.lanelm.variant} takes no clicks; use full")
         return self._reader
 
 

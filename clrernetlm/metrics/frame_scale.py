@@ -86,4 +86,4 @@ def frame_ious(
     if scale != 1:
         found, labels = [points * scale for points in found], [points * scale for points in labels]
     size = canvas_size(settings.image_size, frame)
-    return lane_ious(found, labels, settings.semantics, settings.lane_width, size)
+    return lane_ious(found, labels, settings.implementation, settings.lane_width, size)

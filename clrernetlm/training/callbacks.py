@@ -27,7 +27,7 @@ from torch import Tensor
 from clrernetlm.config import TrainingConfig
 from clrernetlm.core.device import select_device
 from clrernetlm.core.errors import UserError
-from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.weights.build import save_lanelm
 
@@ -71,7 +71,7 @@ class SaveLaneLMEachEpoch(Callback):
                 raise UserError(f"{path}: would be overwritten; choose another work directory, or move the file away")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module.model, DetectorReader)
+        assert isinstance(pl_module.model, LaneLMDetectorBase)
         if trainer.is_global_zero:
             path = self.folder / self.name.format(trainer.current_epoch + 1)
             save_lanelm(pl_module.model, path)

@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), parts[k]) for k in parts):
             raise UserError(
                 f"{path}: not a training checkpoint of this project; resume from one of a run, or begin a training "
-                "with its weights by training.start_from"
+                "with its weights by training.init_from"
             )
         return checkpoint
 

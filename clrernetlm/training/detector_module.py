@@ -64,7 +64,7 @@ class DetectorModule(LaneModule):
 
     def begin(self, data: LaneDataModule) -> None:
         """Weights to go on from, or ImageNet's, and anchors where lanes are."""
-        start = self.config.training.start_from
+        start = self.config.training.init_from
         left = None if start is None else start_from_weights(self.model, weights_path(start))
         if left is None and self.config.model.backbone.pretrained:
             load_pretrained(self.model.backbone, self.config.model.backbone)
@@ -105,6 +105,6 @@ class DetectorModule(LaneModule):
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         rest = [*self.model.neck.parameters(), *self.model.bbox_head.parameters()]
         return [
-            {"params": backbone, "lr": settings.learning_rate * settings.backbone_rate},
+            {"params": backbone, "lr": settings.learning_rate * settings.backbone_lr_scale},
             {"params": [parameter for parameter in rest if parameter.requires_grad]},
         ]

@@ -29,7 +29,7 @@ from clrernetlm.datasets import collate
 from clrernetlm.datasets.culane import CulaneDataset, Sample, label_path
 from clrernetlm.datasets.loaders import ImageLoader, limit_worker_threads, loader_workers
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
-from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.proposals import Proposals
 
 try:
@@ -78,7 +78,7 @@ class FeatureCache:
 
 
 def feature_cache(
-    config: Config, images: CulaneDataset, model: DetectorReader, device: torch.device | None = None
+    config: Config, images: CulaneDataset, model: LaneLMDetectorBase, device: torch.device | None = None
 ) -> FeatureCache | None:
     """The cache that `config.lanelm.cache` asks for, built on `device` unless it is there; None when none is wanted.
 
@@ -88,8 +88,10 @@ def feature_cache(
     """
     if config.lanelm.cache is None:
         return None
-    if not config.lanelm.views:
-        raise UserError("lanelm.cache: features of endless new views cannot be kept; set lanelm.views to 1 or more")
+    if not config.lanelm.cached_augmentations:
+        raise UserError(
+            "lanelm.cache: features of endless new views cannot be kept; set lanelm.cached_augmentations to 1 or more"
+        )
     folder = Path(config.lanelm.cache) / fingerprint(config, images, model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +99,7 @@ def feature_cache(
         with only_builder(folder.with_suffix(".lock")):
             fault = None
             if folder.exists():
-                fault = damage(folder, config.lanelm.views * len(images), row_of(images, model))
+                fault = damage(folder, config.lanelm.cached_augmentations * len(images), row_of(images, model))
             if fault is not None:
                 warnings.warn(f"{folder}: damaged ({fault}); computing the features again", stacklevel=2)
                 shutil.rmtree(folder)
@@ -106,15 +108,16 @@ def feature_cache(
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"{folder}: features cannot be written ({reason}); free space, lower lanelm.views or set lanelm.cache=None"
+            f"{folder}: features cannot be written ({reason}); free space, lower lanelm.cached_augmentations or set "
+            "lanelm.cache=None"
         ) from None
     return FeatureCache(folder, len(images))
 
 
-def row_of(images: CulaneDataset, model: DetectorReader) -> dict[str, NDArray[Any]]:
+def row_of(images: CulaneDataset, model: LaneLMDetectorBase) -> dict[str, NDArray[Any]]:
     """One row of every file of a cache, computed from the first image: what shapes and types are right."""
     sample = collate([images[0]])
-    tensors = observed_sample(model, sample["inputs"]) | {name: sample[name] for name in LABELS}
+    tensors = detector_features(model, sample["inputs"]) | {name: sample[name] for name in LABELS}
     return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
 
@@ -172,18 +175,21 @@ def only_builder(path: Path, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def fingerprint(config: Config, images: CulaneDataset, model: DetectorReader) -> str:
+def fingerprint(config: Config, images: CulaneDataset, model: LaneLMDetectorBase) -> str:
     """A digest of everything the stored features depend on; files count by size and time of their last change."""
     settings = to_dict(from_dict(to_dict(config)))  # 10 and 10.0 are the same setting
     network, data = settings["lanelm"]["network"], settings["data"]
-    del settings["model"]["viewport_mode"]  # training sees the configured crop in either
+    del settings["model"]["viewport_mode"]  # training uses the configured crop in either mode
+    # The digest covers names of settings: with the name of earlier versions, their caches stay valid.
+    assigner = settings["model"]["assigner"]
+    assigner["rescue_unmatched"] = assigner.pop("assign_unmatched")
     facts = [
         settings["model"],
         [data[name] for name in DATA_SETTINGS],
         config.training.seed,
-        config.lanelm.views,
+        config.lanelm.cached_augmentations,
         [network["num_steps"], network["nbins_x"]],
-        [config.lanelm.lessons.proposal_threshold, config.lanelm.decode.max_proposals],
+        [config.lanelm.training_requests.proposal_threshold, config.lanelm.decode.max_proposals],
         [file_facts(images, index) for index in range(len(images))],
     ]
     digest = hashlib.sha256(json.dumps(facts).encode())
@@ -219,7 +225,7 @@ class _Views(Dataset[Sample]):
         return self.images[index]
 
 
-def build(config: Config, images: CulaneDataset, model: DetectorReader, folder: Path, device: torch.device) -> None:
+def build(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path, device: torch.device) -> None:
     """Run the detector over all views; `folder` appears in one step, what a killed run left is overwritten."""
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -236,11 +242,11 @@ def build(config: Config, images: CulaneDataset, model: DetectorReader, folder: 
         model.to(home)
 
 
-def write_features(config: Config, images: CulaneDataset, model: DetectorReader, folder: Path) -> None:
+def write_features(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path) -> None:
     """One `.npy` file per entry of a sample, written from the first row to the last."""
-    rows = config.lanelm.views * len(images)
+    rows = config.lanelm.cached_augmentations * len(images)
     loader = ImageLoader(
-        _Views(images, config.lanelm.views),
+        _Views(images, config.lanelm.cached_augmentations),
         batch_size=BATCH,
         collate_fn=collate,
         num_workers=loader_workers(config.data.num_workers),
@@ -250,7 +256,7 @@ def write_features(config: Config, images: CulaneDataset, model: DetectorReader,
     files: dict[str, BinaryIO] = {}
     with ExitStack() as stack:
         for batch in progress(loader, "Features"):
-            tensors = observed_sample(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
+            tensors = detector_features(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
             arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
             if not files:
                 size = sum(array.nbytes // len(array) for array in arrays.values())
@@ -267,16 +273,16 @@ def write_features(config: Config, images: CulaneDataset, model: DetectorReader,
 
 def check_space(folder: Path, view: int, config: Config) -> None:
     """Raise UserError at once when the features, `view` bytes for every view, will not fit."""
-    needed, limit = view * config.lanelm.views / 1e9, config.lanelm.cache_limit
+    needed, limit = view * config.lanelm.cached_augmentations / 1e9, config.lanelm.cache_limit
     free = shutil.disk_usage(folder).free / 1e9
     if limit is not None and needed > limit:
         fit = int(limit * 1e9 / view)
-        way = f"lower lanelm.views to {fit}" if fit else "set lanelm.cache=None"
+        way = f"lower lanelm.cached_augmentations to {fit}" if fit else "set lanelm.cache=None"
         raise UserError(f"lanelm.cache_limit: features need {needed:.3g} GB, not {limit:g}; raise it, or {way}")
     if needed > free:
         raise UserError(
-            f"{folder.parent}: features need {needed:.1f} GB, {free:.1f} GB are free; free space, lower lanelm.views "
-            "or set lanelm.cache=None"
+            f"{folder.parent}: features need {needed:.1f} GB, {free:.1f} GB are free; free space, lower "
+            "lanelm.cached_augmentations or set lanelm.cache=None"
         )
 
 
@@ -286,7 +292,7 @@ def write_header(file: BinaryIO, batch: NDArray[Any], rows: int) -> None:
     np.lib.format.write_array_header_1_0(file, head)
 
 
-def observed_sample(model: DetectorReader, inputs: Tensor) -> dict[str, Tensor]:
+def detector_features(model: LaneLMDetectorBase, inputs: Tensor) -> dict[str, Tensor]:
     """Images (B, 3, H, W) uint8 on any device -> what LaneLM trains on of them, as the cache keeps it.
 
     Features are rounded to half precision whether they are kept or not, so that a cache changes no more than the
@@ -294,17 +300,17 @@ def observed_sample(model: DetectorReader, inputs: Tensor) -> dict[str, Tensor]:
     one computes them in that.
     """
     device = next(model.parameters()).device
-    observation = model.observe(inputs.to(device, non_blocking=True).float().div_(255))
-    proposals = model.propose(observation.stage, model.config.lanelm.lessons.proposal_threshold)
+    observation = model.run_detector(inputs.to(device, non_blocking=True).float().div_(255))
+    proposals = model.propose(observation.stage, model.config.lanelm.training_requests.proposal_threshold)
     return {
         **{f"level_{i}": level.half() for i, level in enumerate(observation.levels)},
         "proposal_xs": proposals.xs,
-        "proposal_shown": proposals.shown,
+        "proposal_shown": proposals.visible,
         "proposal_scores": proposals.scores,
     }
 
 
 def stored(sample: dict[str, Any]) -> tuple[tuple[Tensor, ...], Proposals]:
-    """What `observed_sample` returned -> pyramid levels in float32, proposals."""
+    """What `detector_features` returned -> pyramid levels in float32, proposals."""
     levels = tuple(sample[f"level_{i}"].float() for i in range(PYRAMID_LEVELS))
     return levels, Proposals(sample["proposal_xs"], sample["proposal_shown"], sample["proposal_scores"])

@@ -10,13 +10,13 @@ from clrernetlm.config import Config
 from clrernetlm.datasets import build_dataset
 from clrernetlm.datasets.culane import CulaneDataset, Sample
 from clrernetlm.datasets.lanelm_formatting import lane_packing
-from clrernetlm.models.lanelm.detector import DetectorReader
-from clrernetlm.models.lanelm.training_requests import DRAWS, candidates
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
+from clrernetlm.models.lanelm.training_requests import DRAWS, num_candidates
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.feature_cache import FeatureCache, feature_cache
 
 
-class LessonDataset(Dataset[Sample]):
+class LaneLMTrainingDataset(Dataset[Sample]):
     """Training items of LaneLM: what `PackLaneLMInputs` packs, or the stored features in place of `inputs`; `draws`.
 
     With `views` an image is augmented in that many ways, shown in turn; only then can features come from a cache. The
@@ -25,9 +25,9 @@ class LessonDataset(Dataset[Sample]):
 
     def __init__(self, config: Config, cache: FeatureCache | None = None) -> None:
         self.images: CulaneDataset = build_dataset(config, "train", pack=lane_packing(config))
-        self.views, self.seed, self.cache = config.lanelm.views, config.training.seed, cache
+        self.views, self.seed, self.cache = config.lanelm.cached_augmentations, config.training.seed, cache
         network = config.lanelm.network
-        requests = candidates(config.lanelm.decode.max_proposals, config.model.max_lanes)
+        requests = num_candidates(config.lanelm.decode.max_proposals, config.model.max_lanes)
         self.draws_shape = requests, DRAWS + network.num_steps
         self.epoch = 0
 
@@ -49,14 +49,14 @@ class LessonDataset(Dataset[Sample]):
         return sample | {"draws": torch.from_numpy(rng.random(self.draws_shape, np.float32))}
 
 
-class LessonDataModule(LaneDataModule):
-    """Lessons from the training images; `model` holds the detector whose features may be kept on disk.
+class LaneLMDataModule(LaneDataModule):
+    """TrainingRequests from the training images; `model` holds the detector whose features may be kept on disk.
 
     Its weights must be loaded before training begins. Raises UserError as `LaneDataModule` and `feature_cache` do.
     """
 
-    def __init__(self, config: Config, model: DetectorReader) -> None:
-        self.lessons = LessonDataset(config)
+    def __init__(self, config: Config, model: LaneLMDetectorBase) -> None:
+        self.lessons = LaneLMTrainingDataset(config)
         self.model = model
         super().__init__(config, self.lessons.images, self.lessons)
 

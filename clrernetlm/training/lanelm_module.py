@@ -14,13 +14,13 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.lanelm.detector import PromptableDetector
-from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
-from clrernetlm.models.lanelm.plain import PlainReader
-from clrernetlm.models.lanelm.postprocess import answered_lanes
-from clrernetlm.models.lanelm.training_requests import build_lessons
+from clrernetlm.models.lanelm.losses import keypoint_sequences, training_request_losses
+from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
+from clrernetlm.models.lanelm.postprocess import lanes_from_answers
+from clrernetlm.models.lanelm.training_requests import build_training_requests
 from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule
-from clrernetlm.training.feature_cache import observed_sample, stored
+from clrernetlm.training.feature_cache import detector_features, stored
 from clrernetlm.weights import weights_path
 from clrernetlm.weights.build import build_lanelm, load_lanelm_weights
 from clrernetlm.weights.checkpoint import load_weights
@@ -29,7 +29,7 @@ DETECTOR = "detector_"  # begins the names of the detector's own scores
 
 
 class LaneLMModule(LaneModule):
-    """Training and validation steps of LaneLM; batches are those of `LessonDataset`.
+    """Training and validation steps of LaneLM; batches are those of `LaneLMTrainingDataset`.
 
     Only the language model has gradients. Validation lets it write freely, and scores the detector beside it.
     """
@@ -40,7 +40,7 @@ class LaneLMModule(LaneModule):
 
     def begin(self, data: LaneDataModule) -> None:
         """The detector's weights, and those of a LaneLM to go on from with its detector."""
-        start, detector = self.config.training.start_from, self.config.lanelm.detector
+        start, detector = self.config.training.init_from, self.config.lanelm.detector
         if start is not None:
             load_lanelm_weights(self.model, weights_path(start))
         elif detector is None:
@@ -71,28 +71,30 @@ class LaneLMModule(LaneModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         if "level_0" not in batch:
-            batch = batch | observed_sample(self.model, batch["inputs"])
+            batch = batch | detector_features(self.model, batch["inputs"])
         return self.log_losses(self.losses(batch), len(batch["lane_xs"]))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Features, proposals, labels and draws of a batch -> the weighted losses of its lessons."""
-        model, lessons_config = cast(PromptableDetector, self.model), self.config.lanelm.lessons
+        model, lessons_config = cast(PromptableDetector, self.model), self.config.lanelm.training_requests
         levels, proposals = stored(batch)
-        lessons = build_lessons(
+        lessons = build_training_requests(
             lessons_config, self.config.model.viewport.size, proposals, batch["lane_xs"], batch["draws"]
         )
-        inputs, first, _ = pack_answers(model.lanelm, lessons.inputs)
+        inputs, first, _ = keypoint_sequences(model.lanelm, lessons.inputs)
         logits, guides = model.lanelm(levels, lessons.requests, inputs, first)
-        return lesson_losses(model.lanelm, lessons, logits, guides, lessons_config)
+        return training_request_losses(model.lanelm, lessons, logits, guides, lessons_config)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         model, metas = self.config.model, batch["metainfo"]
         if not metas:  # other processes have an image more
             return
         frames = [meta["frame_size"] for meta in metas]
-        observation = self.model.observe(network_input(batch["inputs"]))
-        answers = self.model.read(observation)
-        self.count(answered_lanes(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes), metas)
+        observation = self.model.run_detector(network_input(batch["inputs"]))
+        answers = self.model.decode_unprompted(observation)
+        self.count(
+            lanes_from_answers(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes), metas
+        )
         detected = decode_lanes(observation.stage, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
         self.count(detected, metas, DETECTOR)
 
@@ -106,7 +108,7 @@ class PlainLaneLMModule(LaneLMModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Features and tokens of a batch -> the mean of both cross-entropies."""
-        model, levels = cast(PlainReader, self.model), stored(batch)[0]
+        model, levels = cast(PlainLaneLMDetector, self.model), stored(batch)[0]
         return {"loss_tokens": model.loss(levels[0], batch["lane_tokens_x"], batch["lane_tokens_y"])}
 
 

@@ -25,9 +25,9 @@ KEPT = (
     "model.head",
     "model.viewport",
     "model.max_lanes",
-    "lanelm.kind",
+    "lanelm.variant",
     "lanelm.network",
-    "training.start_from",
+    "training.init_from",
     "training.freeze_stem",
     "training.fit_anchors",
     "training.seed",
@@ -62,7 +62,7 @@ VALIDATION = (
     "model.decode",
     "lanelm.decode",
     "data.val_list",
-    "evaluation.semantics",
+    "evaluation.implementation",
     "evaluation.lane_width",
     "evaluation.image_size",
 )
@@ -71,8 +71,8 @@ OBEYED = (
     "model.head.attention_dropout",
     "model.assigner",
     "model.loss",
-    "lanelm.lessons",
-    "lanelm.views",
+    "lanelm.training_requests",
+    "lanelm.cached_augmentations",
     "data.root",
     "data.train_list",
     "data.diff_file",
@@ -88,7 +88,7 @@ OBEYED = (
     "training.weight_decay",
     "training.warmup_steps",
     "training.schedule",
-    "training.backbone_rate",
+    "training.backbone_lr_scale",
     "training.freeze_backbone_norm",
     "training.clip_norm",
     "training.accumulate",
@@ -140,7 +140,7 @@ def require_own_work_directory(config: Config, work_dir: Path) -> None:
     A run that was killed in its first epoch leaves logs, and perhaps a best checkpoint.
     """
     logs = work_dir / "tensorboard"
-    read = [config.training.start_from, config.lanelm.detector if config.task == "lanelm" else None]
+    read = [config.training.init_from, config.lanelm.detector if config.task == "lanelm" else None]
     reads = ReadFiles(path for path in read if path)
     for path, is_own in (
         (work_dir / "metrics.csv", is_metrics),
@@ -186,7 +186,7 @@ def check_settings(config: Config, saved: dict[str, Any], path: Path) -> None:
         values = ", ".join(f"{name} is {changed[name]} and was {before[name]}" for name in kept)
         raise UserError(
             f"{values} in {path}: a resumed run keeps {'it' if len(kept) == 1 else 'them'}; set the old value, or "
-            "begin another run, for instance with these weights as training.start_from"
+            "begin another run, for instance with these weights as training.init_from"
         )
     if behind(saved)[1] and "data.batch_size" in changed:
         raise UserError(

@@ -28,7 +28,7 @@ from clrernetlm.training.callbacks import training_callbacks
 from clrernetlm.training.checkpoint_io import AtomicCheckpointIO, last_checkpoint
 from clrernetlm.training.data_module import CulaneDataModule, LaneDataModule
 from clrernetlm.training.detector_module import DetectorModule
-from clrernetlm.training.lanelm_data_module import LessonDataModule
+from clrernetlm.training.lanelm_data_module import LaneLMDataModule
 from clrernetlm.training.lanelm_module import MODULES
 from clrernetlm.training.launch_checks import check_processes
 from clrernetlm.training.resume import (
@@ -62,8 +62,8 @@ def detector_parts(config: Config) -> Parts:
 
 def lanelm_parts(config: Config) -> Parts:
     """What trains LaneLM."""
-    module = MODULES[config.lanelm.kind](config)
-    return module, LessonDataModule(config, module.model)
+    module = MODULES[config.lanelm.variant](config)
+    return module, LaneLMDataModule(config, module.model)
 
 
 PARTS: dict[str, Callable[[Config], Parts]] = {"clrernet": detector_parts, "lanelm": lanelm_parts}

@@ -54,7 +54,7 @@ class ValidationTally:
         labels = [points for points in read_lines(label_path(str(image))) if len(points) > 1]
         found = [points for points in (prediction_points(lane, frame) for lane in lanes) if len(points) > 1]
         ious = frame_ious(settings, found, labels, frame)
-        self.tally.count(ious[match_lanes(ious, settings.semantics)], len(found), len(labels))
+        self.tally.count(ious[match_lanes(ious, settings.implementation)], len(found), len(labels))
 
     def scores(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """F1@50, F1@75, mF1, precision and recall over all processes; `add_up` sums a tensor over them."""

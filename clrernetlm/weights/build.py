@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from clrernetlm.config.old_names import with_current_names
 from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.config.serialization import flatten, to_dict
 from clrernetlm.core.argument_checks import check_arguments, shown
@@ -16,21 +17,21 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.version import __version__
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import bare_weights, require_finite, with_step_counters
-from clrernetlm.models.lanelm.detector import DetectorReader, PromptableDetector
-from clrernetlm.models.lanelm.plain import PlainReader
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
+from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
 from clrernetlm.weights import RANDOM
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from clrernetlm.weights.resolve import find_settings_and_weights
 
-KINDS: dict[str, type[DetectorReader]] = {"full": PromptableDetector, "plain": PlainReader}
+KINDS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}
 PARTS = ("detector.", "lanelm.")
 # Settings that decide what the weights mean. How lanes are decoded and scored may differ from training.
 BINDING = ("model.backbone.name", "model.head.", "model.viewport.width", "model.viewport.height", "lanelm.network.")
 
 
-def build_lanelm(config: Config) -> DetectorReader:
-    """The detector and the language model that `config.lanelm.kind` asks for, with random weights."""
-    return KINDS[config.lanelm.kind](config)
+def build_lanelm(config: Config) -> LaneLMDetectorBase:
+    """The detector and the language model that `config.lanelm.variant` asks for, with random weights."""
+    return KINDS[config.lanelm.variant](config)
 
 
 @check_arguments
@@ -40,23 +41,26 @@ def init_lanelm(
     """CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
 
     The checkpoint is one of a training (`.ckpt`) or of `save_lanelm` (`.pth`); both hold the detector too. Names and
-    "random" as in `init_detector`. Nothing in it is run. Raises UserError for `lanelm.kind` "plain", which takes no
+    "random" as in `init_detector`. Nothing in it is run. Raises UserError for `lanelm.variant` "plain", which takes no
     prompts; for a checkpoint of a bare CLRerNet; for one trained with other settings of the network, naming the first;
     and for an absent device.
     """
     settings, weights = find_settings_and_weights(config, checkpoint)
-    if settings.lanelm.kind != "full":
-        raise UserError(f"lanelm.kind: {settings.lanelm.kind} takes no prompts; use full, or init_reader for its lanes")
-    model = init_reader(settings, weights, device)
+    if settings.lanelm.variant != "full":
+        raise UserError(
+            f"lanelm.variant: {settings.lanelm.variant} takes no prompts; use full, or init_lanelm_detector for its "
+            "lanes"
+        )
+    model = init_lanelm_detector(settings, weights, device)
     assert isinstance(model, PromptableDetector)
     return model
 
 
 @check_arguments
-def init_reader(
+def init_lanelm_detector(
     config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
-) -> DetectorReader:
-    """As `init_lanelm`, for either kind: `read(observe(images))` gives its lanes without prompts."""
+) -> LaneLMDetectorBase:
+    """As `init_lanelm`, for either kind: `decode_unprompted(run_detector(images))` gives its lanes without prompts."""
     settings, weights = find_settings_and_weights(config, checkpoint)
     target = select_device(device)
     model = build_lanelm(settings)
@@ -66,7 +70,7 @@ def init_reader(
     return model
 
 
-def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
+def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
     """Fill detector and language model from a LaneLM checkpoint; raises UserError, and the model is then as it was."""
     checkpoint = read_checkpoint(path)
     weights = lanelm_weights(checkpoint)
@@ -96,7 +100,7 @@ def load_lanelm_weights(model: DetectorReader, path: PathLike) -> None:
 
 
 def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Weights under the names of `DetectorReader`, from its own state dict or from a checkpoint that holds one."""
+    """Weights under the names of `LaneLMDetectorBase`, from its own state dict or from a checkpoint that holds one."""
     return {name: value for name, value in bare_weights(state, PARTS).items() if name.startswith(PARTS)}
 
 
@@ -105,8 +109,9 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
 
     Settings that the tree lacks, because an older version wrote it, count as equal.
     """
+    trained_with = with_current_names(trained_with)
     for name, wanted in flatten(config).items():
-        if name != "lanelm.kind" and not name.startswith(BINDING):
+        if name != "lanelm.variant" and not name.startswith(BINDING):
             continue
         stored: Any = trained_with
         for part in name.split("."):
@@ -117,7 +122,7 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
     return None
 
 
-def save_lanelm(model: DetectorReader, path: PathLike) -> None:
+def save_lanelm(model: LaneLMDetectorBase, path: PathLike) -> None:
     """Write the weights of detector and language model with their configuration and nothing else; atomic.
 
     `init_lanelm` reads the file, and `init_detector` takes the detector from it. Raises UserError when it cannot be

@@ -60,7 +60,7 @@ def refusal(path: Path) -> str:
         ("lanelm.network.num_layers", 10**9),
         ("lanelm.network.nbins_x", 10**9),
         ("lanelm.network.embed_dim", 10**9),
-        ("lanelm.decode.rounds", 10**9),
+        ("lanelm.decode.refinement_rounds", 10**9),
         ("evaluation.image_size", [10**9, 10**9]),
         ("evaluation.thresholds", [0.5] * 100_000),
         ("training.learning_rate", 10**400),
@@ -138,7 +138,7 @@ def test_nothing_in_a_file_chooses_where_to_read_or_write(tmp_path: Path, monkey
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     tree = to_dict(Config(name="../../escaped/evil"))
-    for name in ("training.work_dir", "training.start_from", "lanelm.cache", "lanelm.detector", "data.root"):
+    for name in ("training.work_dir", "training.init_from", "lanelm.cache", "lanelm.detector", "data.root"):
         changed(tree, name, str(tmp_path / "escaped"))
     for path in (packed(tmp_path / "a.safetensors", tree), checkpoint(tmp_path / "a.ckpt", tree)):
         config, _ = find_model(path)

@@ -13,7 +13,7 @@ import torch
 from clrernetlm.config.source import to_source
 from clrernetlm.core.errors import UserError
 from clrernetlm.distributed.process_group import launched_processes, process_group
-from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.weights.build import save_lanelm
@@ -47,7 +47,7 @@ def detect(root, test_list, folder):
 def ask(root, test_list, folder):
     files = {"out": f"{folder}/out", "json": f"{folder}/scores.json", "report": f"{folder}/report.html"}
     return score_lanelm(
-        settings_of(root, test_list), f"{root}/lanelm.pth", Protocol(PAPER_MODES), device="cpu", **files
+        settings_of(root, test_list), f"{root}/lanelm.pth", PromptProtocol(PAPER_MODES), device="cpu", **files
     )
 
 

@@ -14,7 +14,7 @@ from clrernetlm.config.source import to_source
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.check import check_data
-from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol, clicks_on_labels
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol, clicks_on_labels
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
@@ -49,7 +49,7 @@ def test_training_validates_as_the_test_scores(roads: Path, tmp_path: Path) -> N
     config = load_config("roads_efficientnet_lite0")
     config.data = replace(config.data, root=str(roads), num_workers=0)
     config.training = TrainingConfig(
-        start_from="roads_detector", epochs=1, learning_rate=1e-4, work_dir=str(tmp_path / "run"), device="cpu"
+        init_from="roads_detector", epochs=1, learning_rate=1e-4, work_dir=str(tmp_path / "run"), device="cpu"
     )
     checkpoint = str(train(config))
     scores = score_detector(config, checkpoint, device="cpu", report=str(tmp_path / "report.html"))
@@ -91,8 +91,8 @@ def test_clicks_miss_by_pixels_of_the_canvas(roads: Path, tmp_path: Path) -> Non
 def test_lanelm_trains_on_them_and_answers_in_every_mode(trained: tuple[Config, str], tmp_path: Path) -> None:
     detector, checkpoint = trained
     config = any_size(small_lanelm(Path(detector.data.root), tmp_path, checkpoint, epochs=2, validate_every=2))
-    config.lanelm.views, config.lanelm.cache = 1, str(tmp_path / "cache")
-    document = score_lanelm(config, str(train(config)), Protocol(PAPER_MODES), device="cpu")
+    config.lanelm.cached_augmentations, config.lanelm.cache = 1, str(tmp_path / "cache")
+    document = score_lanelm(config, str(train(config)), PromptProtocol(PAPER_MODES), device="cpu")
     assert list(document["modes"]) == list(PAPER_MODES)
     assert document["detector"]["image_size"] is None
     assert len(document["detector"]["categories"]) == len(SIZES)
@@ -122,7 +122,9 @@ def test_lanelm_is_asked_through_the_crop_of_each_image(trained: tuple[Config, s
     # A crop that begins far below the horizon: every image that shows lanes needs another one.
     config.model.viewport = replace(config.model.viewport, top=0.7)
     report = tmp_path / "report.html"
-    score_lanelm(config, weights, Protocol(("none", "2")), device="cpu", out=str(tmp_path / "out"), report=str(report))
+    score_lanelm(
+        config, weights, PromptProtocol(("none", "2")), device="cpu", out=str(tmp_path / "out"), report=str(report)
+    )
     assert report.exists()
     assert (tmp_path / "out/viewports.jsonl").exists()
 

@@ -16,12 +16,12 @@ from clrernetlm.config.source import to_source
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.datasets.culane import read_labels
-from clrernetlm.evaluation.prompt_modes import PAPER_MODES, Protocol, predict_modes
+from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol, predict_modes
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
-from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.weights.build import build_lanelm, save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
@@ -29,7 +29,7 @@ from tests.helpers.small_detector import small_config
 from tests.helpers.small_lanelm import talkative_reader
 
 IMAGES = 5
-ALL = Protocol(PAPER_MODES)
+ALL = PromptProtocol(PAPER_MODES)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +57,12 @@ def config(roads: Path, tmp_path: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def model(roads: Path) -> DetectorReader:
+def model(roads: Path) -> LaneLMDetectorBase:
     return talkative_reader(settings_of(roads, roads))
 
 
 @pytest.fixture(scope="module")
-def checkpoint(model: DetectorReader, tmp_path_factory: pytest.TempPathFactory) -> str:
+def checkpoint(model: LaneLMDetectorBase, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("weights") / "lanelm.pth"
     save_lanelm(model, path)
     return str(path)
@@ -99,7 +99,7 @@ def reference(roads: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFac
     return folder, score_lanelm(settings_of(roads, folder), checkpoint, ALL, out=str(folder), device="cpu")
 
 
-def copied(config: Config, model: DetectorReader) -> DetectorReader:
+def copied(config: Config, model: LaneLMDetectorBase) -> LaneLMDetectorBase:
     """The same weights under other settings."""
     other = build_lanelm(config).eval()
     other.load_state_dict(model.state_dict())
@@ -129,7 +129,7 @@ def test_document_holds_the_detector_every_mode_and_what_was_asked(reference, co
 def test_modes_together_are_each_alone(reference, config, model, tmp_path):
     folder, _ = reference
     for mode in PAPER_MODES:
-        log = predict_modes(config, model, Protocol((mode,)), "test", tmp_path, overwrite=True)
+        log = predict_modes(config, model, PromptProtocol((mode,)), "test", tmp_path, overwrite=True)
         assert same_lanes(folder / mode, tmp_path / mode), mode
         assert bool(log.true) == (mode == "none")
 
@@ -161,13 +161,13 @@ def test_every_labelled_lane_is_answered_however_unsure(config, model, roads, tm
     counts = log.verification(config)
     assert (counts["true"], counts["false"], counts["lanelm"]["best"]) == (0, 0, None)
     # Without any proposal clicks are alone anyway.
-    predict_modes(config, model, Protocol(("4",), questions=False), "test", tmp_path / "bare")
+    predict_modes(config, model, PromptProtocol(("4",), questions=False), "test", tmp_path / "bare")
     assert same_lanes(tmp_path / "4", tmp_path / "bare/4")
 
 
 def test_questions_count(reference, config, model, tmp_path):
     folder, _ = reference
-    predict_modes(config, model, Protocol(("4",), questions=False), "test", tmp_path)
+    predict_modes(config, model, PromptProtocol(("4",), questions=False), "test", tmp_path)
     assert not same_lanes(folder / "4", tmp_path / "4")
 
 
@@ -189,14 +189,14 @@ def test_start_points_are_those_of_the_detectors_lanes(reference, config, model,
         assert len(found[path].lanes) <= len(certain)
     # LaneLM decides: its threshold, not the detector's, says which lanes there are.
     config.lanelm.decode.lane_threshold = 1.0
-    predict_modes(config, model, Protocol(("start",), starts="lanelm"), "test", tmp_path)
+    predict_modes(config, model, PromptProtocol(("start",), starts="lanelm"), "test", tmp_path)
     assert all_lanes(tmp_path / "start"), "a sweep looks at them"
     assert not any(read_lines(path) for path in (tmp_path / "start").rglob("*.lines.txt"))
 
 
 def test_noise_moves_what_is_written_and_the_seed_decides_how(config, model, tmp_path):
     def written(name: str, **settings: float) -> Path:
-        protocol = Protocol(("2",), ClickSettings(**settings), questions=False)
+        protocol = PromptProtocol(("2",), ClickSettings(**settings), questions=False)
         predict_modes(config, model, protocol, "test", tmp_path / name)
         return tmp_path / name / "2"
 
@@ -220,14 +220,14 @@ def test_features_of_another_image_change_the_answers_only(reference, config, mo
 
 
 def test_the_plain_reading_gives_its_lane_and_takes_no_prompts(config, tmp_path):
-    config.lanelm.kind = "plain"
+    config.lanelm.variant = "plain"
     torch.manual_seed(0)
     model = build_lanelm(config).eval()
-    log = predict_modes(config, model, Protocol(), "test", tmp_path)
+    log = predict_modes(config, model, PromptProtocol(), "test", tmp_path)
     assert len(predictions(tmp_path / "none")) == IMAGES
     assert log.verification(config)["true"] == 0
     with pytest.raises(UserError, match="plain takes no prompts"):
-        predict_modes(config, model, Protocol(("2",)), "test", tmp_path, overwrite=True)
+        predict_modes(config, model, PromptProtocol(("2",)), "test", tmp_path, overwrite=True)
 
 
 def test_command_writes_scores_predictions_and_a_report_with_pictures(config, checkpoint, tmp_path, capsys):

@@ -1390,7 +1390,7 @@ for name, make in {
     "train-strategy": line("train", "tiny.py", "--data.root", "data", "--training.strategy", "x"),
     "train-resume-nothing": line("train", "tiny.py", "--data.root", "data", "--resume"),
     "train-resume-an-image": line("train", "tiny.py", "--data.root", "data", "--resume-from", "photo.jpg"),
-    "train-start-from-image": line("train", "tiny.py", "--data.root", "data", "--training.start-from", "photo.jpg"),
+    "train-start-from-image": line("train", "tiny.py", "--data.root", "data", "--training.init-from", "photo.jpg"),
     "train-devices": line("train", "tiny.py", "--data.root", "data", "--training.num-devices", "1000"),
     "train-lanelm-without-detector": line("train", "tiny.py", "--data.root", "data", "--task", "lanelm"),
     "export-onto-folder": line("export", "models/tiny.ckpt", "--out", "out"),

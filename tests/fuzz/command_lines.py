@@ -57,7 +57,7 @@ OPTIONS = (
     "--conf=nan", "--conf=0.5", "--crop=0.9,0.1", "--crop", "--seed=-1", "--training.epochs=x",
     "--model.head.num-priors=0", "--model.viewport.width=31", "--data.root=missing", "--data.root=/dev/null",
     "training.seed=1e3",
-    "--model.max-lanes=300", "--lanelm.kind=plain", "--task=lanelm", "--name=..", "None", "data",
+    "--model.max-lanes=300", "--lanelm.variant=plain", "--task=lanelm", "--name=..", "None", "data",
     "out",
     "photo.jpg", "clip.avi", "tiny.py", "models/tiny.pth", "models/tiny.ckpt", "models/tiny.xml", "models/tiny.pt2",
     "models/lanelm.safetensors", "missing.jpg", "/dev/null", "/dev/zero", "/proc/self/mem", ".",

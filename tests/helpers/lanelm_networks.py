@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clrernetlm.config import LaneLMNetworkConfig
 from clrernetlm.models.lanelm.model import LaneLM
-from clrernetlm.models.lanelm.requests import Requests, extend_question
+from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows
 
 SIZE = (128, 64)  # width, height
 STEPS = 12
@@ -67,11 +67,11 @@ def random_requests(batch: int, lanes: int, clicks: int = 3, seed: int = 0, step
     prompted = (uniform(batch, lanes, clicks) < 0.6) & (kind > 0.4)[..., None]
     score = torch.where(uniform(batch, lanes) < 0.3, torch.nan, uniform(batch, lanes))
     return Requests(
-        question=extend_question(xs, shown),
-        shown=shown,
+        proposal_x=extrapolate_rows(xs, shown),
+        proposal_mask=shown,
         score=score,
         prompts=torch.stack([width * uniform(batch, lanes, clicks), height * uniform(batch, lanes, clicks)], dim=-1),
-        prompted=prompted,
+        prompt_mask=prompted,
         is_start=uniform(batch, lanes) < 0.2,
-        asked=shown.any(-1) | prompted.any(-1),
+        request_mask=shown.any(-1) | prompted.any(-1),
     )

@@ -6,7 +6,7 @@ import torch
 
 from clrernetlm.config import Config, LaneLMConfig, LaneLMNetworkConfig
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.lanelm.detector import DetectorReader
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.weights.build import build_lanelm
 from clrernetlm.weights.checkpoint import save_official
 from tests.helpers.small_detector import small_config
@@ -35,7 +35,7 @@ def write_detector(path: Path) -> Path:
     return path
 
 
-def talkative_reader(config: Config) -> DetectorReader:
+def talkative_reader(config: Config) -> LaneLMDetectorBase:
     """Random weights under which lanes of every length are found and written, some of them with little confidence."""
     torch.manual_seed(0)
     model = build_lanelm(config).eval()

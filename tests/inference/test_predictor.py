@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.config import Config, LaneLMLessonConfig
+from clrernetlm.config import Config, LaneLMTrainingRequestsConfig
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.inference.detect_images import detect
 from clrernetlm.inference.predictor import prompts_of_clicks
@@ -26,8 +26,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str, Path
     folder = tmp_path_factory.mktemp("lanelm")
     detector = write_detector(folder / "detector.pth")
     config = small_lanelm(root, folder, detector, epochs=25, learning_rate=3e-3, validate_every=0)
-    config.lanelm.lessons = LaneLMLessonConfig(input_noise=5 / 800, label_sigma=1.5)
-    config.lanelm.views, config.lanelm.cache = 1, str(folder / "cache")
+    config.lanelm.training_requests = LaneLMTrainingRequestsConfig(input_noise=5 / 800, label_sigma=1.5)
+    config.lanelm.cached_augmentations, config.lanelm.cache = 1, str(folder / "cache")
     config.data.batch_size = 2
     config.lanelm.decode.lane_threshold = 0.02
     config.model.decode.conf_threshold = 0.2
@@ -179,11 +179,11 @@ def test_a_click_before_an_image_is_a_clear_error(trained: tuple[Config, str, Pa
 
 def test_the_plain_reading_has_lanes_but_takes_no_clicks(trained: tuple[Config, str, Path]) -> None:
     config = small_lanelm(Path(), Path(), Path())
-    config.lanelm.kind = "plain"
+    config.lanelm.variant = "plain"
     predictor = Predictor(config, "random")
     predictor.set_image(picture(trained, 0))
     assert len(predictor.lanes()) <= 1
-    with pytest.raises(UserError, match=r"lanelm\.kind plain takes no clicks"):
+    with pytest.raises(UserError, match=r"lanelm\.variant plain takes no clicks"):
         predictor.complete([[100.0, 120.0]])
 
 

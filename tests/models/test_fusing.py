@@ -76,9 +76,9 @@ def test_a_fused_lanelm_writes_the_same_lanes():
     fast = fuse(plain)
     images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        seen = plain.observe(images)
-        mine, other = plain.read(seen), fast.read(seen)
-    assert mine.shown.any()
-    assert mine.shown.equal(other.shown)
-    assert (mine.xs - other.xs)[mine.shown].abs().max() < 1e-3
+        seen = plain.run_detector(images)
+        mine, other = plain.decode_unprompted(seen), fast.decode_unprompted(seen)
+    assert mine.visible.any()
+    assert mine.visible.equal(other.visible)
+    assert (mine.xs - other.xs)[mine.visible].abs().max() < 1e-3
     torch.testing.assert_close(mine.score, other.score, rtol=0, atol=1e-5)

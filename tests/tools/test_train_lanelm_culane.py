@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clrernetlm.config import load_config
-from clrernetlm.weights.build import init_detector, init_lanelm, init_reader
+from clrernetlm.weights.build import init_detector, init_lanelm, init_lanelm_detector
 from clrernetlm.weights.checkpoint import save_official
 from tests.helpers.drawn_roads import write_drawn_roads
 
@@ -78,14 +78,14 @@ def test_it_leaves_a_file_for_every_epoch(plain, tool, folder, tmp_path, capsys)
     assert len(found) == 12
     assert sum(found[-4:]) < 0.95 * sum(found[:4])
     config = load_config("small.py")
-    config.lanelm.kind = "plain" if plain else "full"
+    config.lanelm.variant = "plain" if plain else "full"
     network = config.lanelm.network
     network.num_steps, network.nbins_x, network.embed_dim, network.num_heads, network.ffn_dim = 16, 80, 32, 2, 64
     for epoch in (1, 2, 3):
         path = tmp_path / f"lanelm_culane_dla34_epoch{epoch}.pth"
         assert f"epoch {epoch}: loss" in printed.out
         assert str(path) in printed.out
-        reader = init_reader(config, path) if plain else init_lanelm(config, path)
+        reader = init_lanelm_detector(config, path) if plain else init_lanelm(config, path)
         detector = init_detector("small.py", "clrernet.pth")
         assert all(
             torch.equal(value, reader.detector.state_dict()[name]) for name, value in detector.state_dict().items()

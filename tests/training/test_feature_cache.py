@@ -19,8 +19,8 @@ from clrernetlm.config import AugmentationConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.datasets import collate
 from clrernetlm.models.lanelm.detector import PromptableDetector
-from clrernetlm.training.feature_cache import STORED, damage, feature_cache, observed_sample, remove_unfinished
-from clrernetlm.training.lanelm_data_module import LessonDataset
+from clrernetlm.training.feature_cache import STORED, damage, detector_features, feature_cache, remove_unfinished
+from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.small_lanelm import small_lanelm, write_detector
@@ -37,7 +37,7 @@ def detector(tmp_path_factory):
 def config(detector, tmp_path):
     config = small_lanelm(write_drawn_roads(tmp_path / "roads", IMAGES), tmp_path / "run", detector)
     config.data.augmentation = AugmentationConfig()
-    config.lanelm.views, config.lanelm.cache = VIEWS, str(tmp_path / "cache")
+    config.lanelm.cached_augmentations, config.lanelm.cache = VIEWS, str(tmp_path / "cache")
     return config
 
 
@@ -53,13 +53,13 @@ def entries(config):
 
 
 def test_lessons_from_the_cache_are_those_of_the_images(config, model):
-    plain, kept = LessonDataset(config), LessonDataset(config)
+    plain, kept = LaneLMTrainingDataset(config), LaneLMTrainingDataset(config)
     kept.cache = feature_cache(config, kept.images, model)
     for epoch in (0, 1, 2):
         for dataset in (plain, kept):
             dataset.set_epoch(epoch)
         fresh, stored = (collate([dataset[index] for index in (0, 7, 19)]) for dataset in (plain, kept))
-        fresh |= observed_sample(model, fresh.pop("inputs"))
+        fresh |= detector_features(model, fresh.pop("inputs"))
         assert stored["proposal_shown"].any()
         for name, value in stored.items():
             if name == "metainfo":
@@ -74,11 +74,11 @@ def test_lessons_from_the_cache_are_those_of_the_images(config, model):
 
 
 def test_half_precision_is_all_that_is_lost(config, model):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     images.set_epoch(1)
     inputs = collate([images[3]])["inputs"]
-    levels = model.observe(inputs.float() / 255).levels
+    levels = model.run_detector(inputs.float() / 255).levels
     item = cache.read(1, 3)
     for number, level in enumerate(levels):
         assert item[f"level_{number}"].dtype == torch.float16
@@ -90,7 +90,7 @@ def read_all(cache, keys):
 
 
 def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, model, monkeypatch):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     expected = cache.read(1, 19)
     monkeypatch.setattr("clrernetlm.training.feature_cache.build", None)
@@ -111,11 +111,11 @@ def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, mod
 
 
 def test_other_settings_have_another_cache(config, model):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     first = feature_cache(config, images, model).folder
-    config.lanelm.lessons.proposal_threshold = 0.2
+    config.lanelm.training_requests.proposal_threshold = 0.2
     assert feature_cache(config, images, model).folder != first
-    config.lanelm.lessons.proposal_threshold = 0.03
+    config.lanelm.training_requests.proposal_threshold = 0.03
     assert feature_cache(config, images, model).folder == first
     label = next(Path(config.data.root).glob("driver_1/*/*00003.lines.txt"))
     label.write_text("".join(label.read_text().splitlines(keepends=True)[:1]))
@@ -169,7 +169,7 @@ def test_damage_is_found(tmp_path, harm, said):
 
 
 def test_training_goes_on_with_features_computed_again(config, model):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     cut(cache.folder / "level_0.npy")
     with pytest.warns(UserWarning, match=r"damaged \(level_0\.npy is cut short or overwritten\); computing the feat"):
@@ -180,7 +180,7 @@ def test_training_goes_on_with_features_computed_again(config, model):
 
 
 def test_files_of_others_in_the_cache_change_nothing(config, model, tmp_path):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     names = cache.read(0, 0).keys()
     np.save(cache.folder / "another.npy", np.zeros(0))
@@ -202,20 +202,20 @@ sys.path.insert(0, {repository!r})
 from pathlib import Path
 from clrernetlm.config import from_dict
 from clrernetlm.training import feature_cache
-from clrernetlm.training.lanelm_data_module import LessonDataset
+from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights
 from clrernetlm.models.lanelm.detector import PromptableDetector
 config = from_dict({config!r})
 model = PromptableDetector(config)
 load_weights(model.detector, config.lanelm.detector)
-observe, batches = feature_cache.observed_sample, []
+observe, batches = feature_cache.detector_features, []
 def until_killed(*arguments):
     batches.append(0)
     if len(batches) > 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return observe(*arguments)
-feature_cache.observed_sample = until_killed
-feature_cache.feature_cache(config, LessonDataset(config).images, model)
+feature_cache.detector_features = until_killed
+feature_cache.feature_cache(config, LaneLMTrainingDataset(config).images, model)
 """
 
 
@@ -229,7 +229,7 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(config, model, tmp_path)
     assert code == -signal.SIGKILL
     (left,) = entries(config)
     assert left.endswith(".part")
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     assert entries(config) == [cache.folder.name] == [left.removesuffix(".part")]
     rebuilt = cache.read(VIEWS - 1, IMAGES - 1)
@@ -240,7 +240,7 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(config, model, tmp_path)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(config, model, monkeypatch):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # the system now refuses larger files
@@ -259,26 +259,28 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(config, model, monkeypatch):
 
 
 def test_features_stay_within_their_limit(config, model):
-    images = LessonDataset(config).images
+    images = LaneLMTrainingDataset(config).images
     one_view = sum(array.nbytes for array in feature_cache(config, images, model).arrays.values()) / VIEWS / 1e9
     shutil.rmtree(config.lanelm.cache)
     config.lanelm.cache_limit = 1.5 * one_view
-    with pytest.raises(UserError, match=r"^lanelm\.cache_limit: .* raise it, or lower lanelm\.views to 1$"):
+    with pytest.raises(
+        UserError, match=r"^lanelm\.cache_limit: .* raise it, or lower lanelm\.cached_augmentations to 1$"
+    ):
         feature_cache(config, images, model)
     assert entries(config) == []
     config.lanelm.cache_limit = 0.5 * one_view
     with pytest.raises(UserError, match=r"or set lanelm\.cache=None$"):
         feature_cache(config, images, model)
-    config.lanelm.views, config.lanelm.cache_limit = 1, 1.1 * one_view
+    config.lanelm.cached_augmentations, config.lanelm.cache_limit = 1, 1.1 * one_view
     assert feature_cache(config, images, model).read(0, IMAGES - 1)["level_0"].any()
 
 
 def test_endless_views_cannot_be_kept(config, model):
-    config.lanelm.views = 0
-    with pytest.raises(UserError, match=r"set lanelm\.views to 1 or more"):
-        feature_cache(config, LessonDataset(config).images, model)
+    config.lanelm.cached_augmentations = 0
+    with pytest.raises(UserError, match=r"set lanelm\.cached_augmentations to 1 or more"):
+        feature_cache(config, LaneLMTrainingDataset(config).images, model)
     config.lanelm.cache = None
-    assert feature_cache(config, LessonDataset(config).images, model) is None
+    assert feature_cache(config, LaneLMTrainingDataset(config).images, model) is None
 
 
 def test_unfinished_downloads_of_others_stay(config, model):

@@ -12,7 +12,7 @@ from clrernetlm.config.serialization import from_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.train import train
-from clrernetlm.weights.build import init_reader
+from clrernetlm.weights.build import init_lanelm_detector
 from clrernetlm.weights.checkpoint import read_checkpoint
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.processes import Started, free_ports, join_launch
@@ -62,7 +62,7 @@ class Watch(pl.Callback):
 )
 def test_it_learns_and_the_detector_keeps_its_bits(kind, training, roads, detector, tmp_path, recwarn):
     config = small_lanelm(roads, tmp_path, detector, epochs=12, log_every=1, learning_rate=5e-3, **training)
-    config.lanelm.kind = kind
+    config.lanelm.variant = kind
     config.data.batch_size = 4
     config.training.validate_every = 12
     watch = Watch()
@@ -84,7 +84,7 @@ def test_it_learns_and_the_detector_keeps_its_bits(kind, training, roads, detect
         for name, value in own.items():
             assert torch.equal(value, before[name.removeprefix("model.detector.")]), name
         assert len(own) >= len(before) - 1  # the published files hold the weights of a loss as well
-    model = init_reader(config, checkpoint)
+    model = init_lanelm_detector(config, checkpoint)
     assert not any(layer.training for layer in model.modules())
     assert torch.equal(model.lanelm.head.proj_x.weight, saved["state_dict"]["model.lanelm.head.proj_x.weight"])
 
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_another_network_is_refused_on_resume(roads, detector, t
 @pytest.mark.parametrize("kind", ["full", "plain"])
 def test_a_diverged_training_is_one_line(kind, roads, detector, tmp_path):
     config = small_lanelm(roads, tmp_path, detector, epochs=5, validate_every=0, learning_rate=1e30, ema_momentum=0.1)
-    config.lanelm.kind = kind
+    config.lanelm.variant = kind
     config.data.batch_size = 4
     with pytest.raises(
         UserError, match=r"^training diverged: the loss is not finite .* at step [23] of epoch 1; lower"

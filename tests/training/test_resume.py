@@ -105,9 +105,9 @@ def test_a_resumed_lanelm_is_the_same_with_any_number_of_workers(kind, roads, de
     def settings(name, workers=0):
         config = small_lanelm(roads, tmp_path / name, detector, epochs=3, validate_every=0, log_every=1)
         config.data.batch_size, config.data.num_workers = 2, workers
-        config.lanelm.kind = "plain" if kind == "plain" else "full"
+        config.lanelm.variant = "plain" if kind == "plain" else "full"
         if kind == "cache":
-            config.lanelm.cache, config.lanelm.views = str(tmp_path / "cache"), 2
+            config.lanelm.cache, config.lanelm.cached_augmentations = str(tmp_path / "cache"), 2
         return config
 
     train(settings("whole"))
@@ -206,9 +206,9 @@ CHANGES = {
         "model.viewport.bottom": 0.9,
         "model.max_lanes": 3,
         "model.loss.seg_weight": 0.0,
-        "lanelm.kind": "plain",
+        "lanelm.variant": "plain",
         "lanelm.network.num_layers": 2,
-        "training.start_from": "roads",
+        "training.init_from": "roads",
         "training.freeze_stem": True,
         "training.fit_anchors": True,
         "training.ema_momentum": None,
@@ -221,9 +221,9 @@ CHANGES = {
         "model.assigner.max_topk": 3,
         "model.loss.seg_weight": 0.5,
         "model.decode.conf_threshold": 0.3,
-        "lanelm.lessons.proposals": 3,
-        "lanelm.views": 2,
-        "lanelm.decode.rounds": 2,
+        "lanelm.training_requests.proposals": 3,
+        "lanelm.cached_augmentations": 2,
+        "lanelm.decode.refinement_rounds": 2,
         "data.root": "elsewhere",
         "data.train_list": "list/other.txt",
         "data.val_list": "list/other.txt",
@@ -240,7 +240,7 @@ CHANGES = {
         "training.weight_decay": 0.5,
         "training.warmup_steps": 3,
         "training.schedule": "constant",
-        "training.backbone_rate": 0.5,
+        "training.backbone_lr_scale": 0.5,
         "training.freeze_backbone_norm": True,
         "training.ema_momentum": 0.2,
         "training.clip_norm": 1.0,
@@ -252,7 +252,7 @@ CHANGES = {
         "training.num_nodes": 2,
         "training.strategy": "ddp",
         "training.sync_batch_norm": True,
-        "evaluation.semantics": "official",
+        "evaluation.implementation": "official",
         "evaluation.lane_width": 9,
         "evaluation.image_size": (820, 295),
     },
@@ -335,7 +335,7 @@ def constant(step, total, rate):
     ("changes", "steps"),
     [
         ({}, range(3, 9)),
-        ({"learning_rate": 1e-5, "weight_decay": 0.5, "betas": (0.8, 0.9), "backbone_rate": 0.5}, range(3, 9)),
+        ({"learning_rate": 1e-5, "weight_decay": 0.5, "betas": (0.8, 0.9), "backbone_lr_scale": 0.5}, range(3, 9)),
         ({"epochs": 4}, range(3, 12)),
         ({"schedule": "constant"}, range(3, 9)),
         ({"epochs": 2, "clip_norm": 0.1}, range(3, 6)),
@@ -357,7 +357,7 @@ def test_changed_settings_of_the_optimiser_are_obeyed(changes, steps, roads, unb
     for step, (backbone, head, decay, betas) in zip(steps, watch.seen, strict=True):
         expected = constant if settings.schedule == "constant" else cosine
         assert head == expected(step, total, settings.learning_rate)
-        assert backbone == expected(step, total, settings.learning_rate * settings.backbone_rate)
+        assert backbone == expected(step, total, settings.learning_rate * settings.backbone_lr_scale)
         assert (decay, betas) == (settings.weight_decay, settings.betas)
     saved = torch.load(last_checkpoint(tmp_path), weights_only=True)
     assert from_dict(saved["config"]) == config

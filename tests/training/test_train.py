@@ -434,7 +434,7 @@ def test_what_is_frozen_keeps_its_values(roads, tmp_path, frozen):
 
 def test_training_starts_from_the_weights_it_is_given(roads, tmp_path):
     first = train(small_config(roads, tmp_path / "a", epochs=1, validate_every=0))
-    config = small_config(roads, tmp_path / "b", epochs=1, validate_every=0, start_from=str(first), learning_rate=0.0)
+    config = small_config(roads, tmp_path / "b", epochs=1, validate_every=0, init_from=str(first), learning_rate=0.0)
     second = train(config)
     a, b = (AtomicCheckpointIO().load_checkpoint(path)["state_dict"] for path in (first, second))
     learned = [name for name in a if name.endswith("weight")]

@@ -21,7 +21,7 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model
 from clrernetlm.weights import BUNDLED, DEFAULT, FOLDER, REMOTE, model_cards
 from clrernetlm.weights import resolve as finding
-from clrernetlm.weights.build import init_detector, init_lanelm, init_reader, save_lanelm
+from clrernetlm.weights.build import init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.listing import state
 from clrernetlm.weights.pack import pack_weights
@@ -123,7 +123,7 @@ def test_a_released_checkpoint_brings_the_config_of_its_name(tmp_path: Path, mon
 DOORS = {
     "Predictor": Predictor,
     "init_detector": init_detector,
-    "init_reader": init_reader,
+    "init_lanelm_detector": init_lanelm_detector,
     "load_model": load_model,
     "export_model": lambda config, checkpoint=None: export_model(config, checkpoint, out="unused.onnx"),
 }

@@ -13,7 +13,7 @@ from clrernetlm.core.files import PathLike, temporary_beside
 from clrernetlm.deploy.export.detector_graph import detector_graph
 from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
 from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, require_writable, write_graph
-from clrernetlm.deploy.graph_io import LOOK, PREFILL, STEP
+from clrernetlm.deploy.graph_io import ENCODE_IMAGE, PREFILL, STEP
 from clrernetlm.weights.build import init_lanelm
 from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
 
@@ -38,7 +38,7 @@ def export_lanelm(
     suffix = SUFFIXES[to]
     # A folder without the detector was interrupted; what it holds can be made anew.
     whole = (out / f"{DETECTOR}{suffix}").exists()
-    files = [out / f"{part}{suffix}" for part in (DETECTOR, LOOK, PREFILL, STEP)]
+    files = [out / f"{part}{suffix}" for part in (DETECTOR, ENCODE_IMAGE, PREFILL, STEP)]
     require_writable(files, checkpoint, overwrite or not whole)
     model = init_lanelm(config, checkpoint)
     settings = strip_machine_settings(config)

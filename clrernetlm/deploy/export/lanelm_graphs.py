@@ -1,8 +1,10 @@
-"""LaneLM as three graphs: look at the image, read the request (prefill), write one keypoint (step).
+"""LaneLM as three graphs to export: image encoder (`look`), request encoder (`prefill`), next keypoint (`step`).
 
-Between them travel a scene (`maps_*`, `visual_*`), the guides of the request, and the cache: `keys` and `values`
-(layers, N, heads, P + T, d) with `visible` (N, P + T), for P tokens before the answer and T keypoints; N = B * L
-requests. All outputs whose first axis is not the batch carry it as their second (`keys`, `values`).
+Tensors passed between them: the image context (`maps_*`, `visual_*`), the row priors of the requests, and the KV cache:
+`keys` and `values` (layers, N, heads, P + T, d) with `visible` (N, P + T), for P prefix tokens and T keypoints; N = B *
+L requests. Outputs whose first axis is not the batch have it as their second (`keys`, `values`).
+
+Graphs and tensors keep the names of earlier exports; `graph_io` lists them beside the names in the code.
 """
 
 from __future__ import annotations
@@ -11,53 +13,66 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.deploy.export.detector_graph import Graph
-from clrernetlm.deploy.graph_io import CACHE, FIRST, GUIDES, LEVELS, LOOK, MAX_CLICKS, NEXT, PREFILL, REQUEST, STEP
-from clrernetlm.models.lanelm.context import Brief, Scene
-from clrernetlm.models.lanelm.generate import next_x, prefill
+from clrernetlm.deploy.graph_io import (
+    CACHE,
+    ENCODE_IMAGE,
+    LEVELS,
+    MAX_CLICKS,
+    PREFILL,
+    PREFILL_RESULTS,
+    REQUEST,
+    ROW_PRIORS,
+    STEP,
+    STEP_RESULTS,
+)
+from clrernetlm.models.lanelm.cached_decoding import prefill
+from clrernetlm.models.lanelm.context import ImageContext, PromptContext
 from clrernetlm.models.lanelm.model import PYRAMID_LEVELS, LaneLM
-from clrernetlm.models.lanelm.requests import Guides, Requests
+from clrernetlm.models.lanelm.readout import read_first, read_next
+from clrernetlm.models.lanelm.requests import Requests, RowPriors
 
-BATCH, LANES, SEQUENCES = "batch", "lanes", "sequences"
+BATCH, LANES, SEQUENCES = "batch", "lanes", "sequences"  # names of sizes that vary
 
 
-def scene_names(model: LaneLM) -> tuple[str, ...]:
-    """What `look` returns: maps to sample strips from, and every layer's keys and values of the image."""
+def image_context_names(model: LaneLM) -> tuple[str, ...]:
+    """List the outputs of `look`: maps to sample strips from, and every layer's keys and values of the image."""
     config = model.config
     maps = [f"maps_{stride}" for stride in (8, 16, 32)[:PYRAMID_LEVELS]] if config.local_sampling else []
     layers = range(config.num_layers) if config.global_attention else ()
     return (*maps, *(f"visual_{kind}_{layer}" for layer in layers for kind in ("keys", "values")))
 
 
-def flat_scene(scene: Scene) -> list[Tensor]:
-    """A scene as tensors in the order of `scene_names`."""
-    return [*scene.maps, *(value for pair in scene.visual if isinstance(pair, tuple) for value in pair)]
+def flatten_image_context(image: ImageContext) -> list[Tensor]:
+    """List the tensors of an image context in the order of `image_context_names`."""
+    return [*image.maps, *(tensor for memory in image.memories if isinstance(memory, tuple) for tensor in memory)]
 
 
-def scene_of(model: LaneLM, tensors: list[Tensor]) -> Scene:
-    """The inverse of `flat_scene`."""
-    maps = PYRAMID_LEVELS if model.config.local_sampling else 0
-    visual = tensors[maps:]
+def unflatten_image_context(model: LaneLM, tensors: list[Tensor]) -> ImageContext:
+    """Invert `flatten_image_context`."""
+    num_maps = PYRAMID_LEVELS if model.config.local_sampling else 0
+    maps, memories = tensors[:num_maps], tensors[num_maps:]
     if not model.config.global_attention:
-        return Scene(tensors[:maps], [None] * model.config.num_layers)
-    return Scene(tensors[:maps], [(visual[i], visual[i + 1]) for i in range(0, len(visual), 2)])
+        return ImageContext(maps, [None] * model.config.num_layers)
+    return ImageContext(maps, [(memories[i], memories[i + 1]) for i in range(0, len(memories), 2)])
 
 
-class LookGraph(nn.Module):
-    """Pyramid levels (B, C, h, w), finest first -> the scene."""
+class EncodeImageGraph(nn.Module):
+    """Computes the image context of pyramid levels (B, C, h, w), finest first."""
 
     def __init__(self, model: LaneLM) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *levels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(flat_scene(self.model.look(levels)))
+        return tuple(flatten_image_context(self.model.encode_image(levels)))
 
 
 class PrefillGraph(nn.Module):
-    """Scene, and requests (B, L) without `asked` -> `lane`, `row`, `x`, `sure` (B, L), `has_question`, guides, cache.
+    """Computes the first keypoint of requests (B, L): image context and requests -> `PREFILL_RESULTS`.
 
-    `lane` is the probability that there is one, `row` (int64, writing order) and `x` (network pixels) its first
-    keypoint, `sure` in [0, 1] that x is right. Requests have places for `MAX_CLICKS` prompts.
+    `lane` (B, L) is the probability that the lane exists, `row` (int64, decoding order) and `x` (network pixels) its
+    first keypoint, `sure` in [0, 1] the confidence in x. Requests have room for `MAX_CLICKS` prompts; all of them
+    count as present (`request_mask`).
     """
 
     def __init__(self, model: LaneLM) -> None:
@@ -65,93 +80,88 @@ class PrefillGraph(nn.Module):
         self.model = model
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        model, steps = self.model, self.model.config.num_steps
-        scene = scene_of(model, list(tensors[: -len(REQUEST)]))
-        named = dict(zip(REQUEST, tensors[-len(REQUEST) :], strict=True))
-        requests = Requests(**named, asked=torch.ones_like(named["is_start"]))
-        brief = model.read(scene, requests)
-        logits, cache = prefill(model, scene, brief)
-        y = logits.y[:, 0].view(*requests.score.shape, steps + 1)
-        row = y[..., :steps].argmax(-1)
-        x, sure = next_x(model, brief, logits, row)
-        guides = [getattr(brief.guides, name).float() for name in GUIDES]
+        model = self.model
+        image = unflatten_image_context(model, list(tensors[: -len(REQUEST)]))
+        fields = dict(zip(REQUEST.values(), tensors[-len(REQUEST) :], strict=True))
+        requests = Requests(**fields, request_mask=torch.ones_like(fields["is_start"]))
+        context = model.encode_requests(image, requests)
+        logits, cache = prefill(model, image, context)
+        lane_probability, row, x, confidence = read_first(model, context, logits)
+        priors = [getattr(context.row_priors, field).float() for field in ROW_PRIORS.values()]
         return (
-            *(1 - y.softmax(-1)[..., steps], row, x, sure, brief.has_question),
-            *guides,
+            *(lane_probability, row, x, confidence, context.has_proposal),
+            *priors,
             *(torch.stack(cache.keys), torch.stack(cache.values), cache.visible[:, 0, 0]),
         )
 
 
 class StepGraph(nn.Module):
-    """Scene, `has_question`, guides, cache, the newest keypoint -> `go_on`, `x`, `sure` of the next one, cache.
+    """Computes the next keypoint: image context, row priors, KV cache and the newest keypoint -> `STEP_RESULTS`.
 
-    `x`, `previous_x` (B, L): network pixels, NaN before the first; `row` (B, L) int64: its row in writing order;
-    `place` (1,) int64: its place in the answer. `go_on` (B, L): the lane goes on to the next row.
+    `x`, `previous_x` (B, L): network pixels, NaN before the first; `row` (B, L) int64: its row in decoding order;
+    `place` (1,) int64: its index in the answer. `go_on` (B, L): the lane continues on the next row.
     """
 
-    def __init__(self, model: LaneLM, before: int) -> None:
+    def __init__(self, model: LaneLM, prefix_length: int) -> None:
         super().__init__()
         self.model = model
-        self.before = before  # tokens before the answer
+        self.prefix_length = prefix_length  # tokens before the answer
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         model, steps = self.model, self.model.config.num_steps
-        *rest, keys, values, visible, x, previous_x, row, place = tensors
-        has_question, *order = rest[-1 - len(GUIDES) :]
-        scene = scene_of(model, rest[: -1 - len(GUIDES)])
-        named = dict(zip(GUIDES, order, strict=True))
-        named["referred"] = named["referred"] > 0
-        brief = Brief(Guides(**named), has_question, keys, visible)  # its tokens are in the cache
+        *rest, keys, values, visible, x, previous_x, row, index = tensors
+        has_proposal, *priors = rest[-1 - len(ROW_PRIORS) :]
+        image = unflatten_image_context(model, rest[: -1 - len(ROW_PRIORS)])
+        fields = dict(zip(ROW_PRIORS.values(), priors, strict=True))
+        fields["has_reference"] = fields["has_reference"] > 0
+        # The cache takes the place of the prefix tokens.
+        context = PromptContext(RowPriors(**fields), has_proposal, keys, visible)
 
-        at = row.clamp(max=steps - 1)[..., None]
-        states = model.answer_tokens(scene, brief, x[..., None], previous_x[..., None], at, place)  # (N, 1, D)
-        here = torch.arange(visible.shape[1], device=place.device) == self.before + place  # (P + T,)
-        seen = (visible | here)[:, None, None, :]
+        rows = row.clamp(max=steps - 1)[..., None]
+        states = model.answer_tokens(image, context, x[..., None], previous_x[..., None], rows, index)  # (N, 1, D)
+        is_slot = torch.arange(visible.shape[1], device=index.device) == self.prefix_length + index  # (P + T,)
+        mask = (visible | is_slot)[:, None, None, :]
         new_keys, new_values = [], []
-        for number, (layer, visual) in enumerate(zip(model.decoder.stack, scene.visual, strict=True)):
+        for number, (layer, memory) in enumerate(zip(model.decoder.stack, image.memories, strict=True)):
             key, value = layer.own_keys_values(states)  # (N, heads, 1, d)
-            own = (
-                torch.where(here[:, None], key, keys[number]),
-                torch.where(here[:, None], value, values[number]),
-            )
-            new_keys.append(own[0])
-            new_values.append(own[1])
-            states = layer.extend(states, own, visual, seen)
-        logits = model.logits(model.decoder.norm(states))
-        y = logits.y[:, 0].view(*x.shape, steps + 1)
-        ahead = (row + 1).clamp(max=steps - 1)
-        go_on = (y.gather(-1, ahead[..., None])[..., 0] >= y[..., steps]) & (row + 1 < steps)
-        next_place, sure = next_x(model, brief, logits, ahead)
-        kept = visible | here if model.config.sees_past else visible.clone()
-        return go_on, next_place, sure, torch.stack(new_keys), torch.stack(new_values), kept
+            new_keys.append(torch.where(is_slot[:, None], key, keys[number]))
+            new_values.append(torch.where(is_slot[:, None], value, values[number]))
+            states = layer.forward_new(states, (new_keys[-1], new_values[-1]), memory, mask)
+        continues, next_x, confidence = read_next(model, context, model.logits(model.decoder.norm(states)), row)
+        new_visible = visible | is_slot if model.config.autoregressive else visible.clone()
+        return continues, next_x, confidence, torch.stack(new_keys), torch.stack(new_values), new_visible
 
 
 def lanelm_graphs(model: LaneLM, levels: tuple[Tensor, ...]) -> dict[str, Graph]:
-    """The graphs by name. `levels`: an example of a pyramid of two images; images and requests may be of any number."""
+    """Build the graphs by name, for any number of images and requests; `levels`: an example pyramid of two images."""
     batch, lanes, steps = len(levels[0]), 3, model.config.num_steps
-    scene = scene_names(model)
-    named = dict(zip(LEVELS, levels, strict=True))
-    graphs = {LOOK: Graph(LookGraph(model).eval(), named, scene, {name: {0: BATCH} for name in named})}
+    context_names = image_context_names(model)
+    inputs = dict(zip(LEVELS, levels, strict=True))
+    sizes = {name: {0: BATCH} for name in inputs}
+    graphs = {ENCODE_IMAGE: Graph(EncodeImageGraph(model).eval(), inputs, context_names, sizes)}
     with torch.no_grad():
-        seen = dict(zip(scene, graphs[LOOK].module(*levels), strict=True))
-    request = {
-        "question": torch.zeros(batch, lanes, steps),
-        "shown": torch.ones(batch, lanes, steps, dtype=torch.bool),
+        image = dict(zip(context_names, graphs[ENCODE_IMAGE].module(*levels), strict=True))
+    image_sizes = {name: {0: BATCH} for name in image}
+    examples = {
+        "proposal_x": torch.zeros(batch, lanes, steps),
+        "proposal_mask": torch.ones(batch, lanes, steps, dtype=torch.bool),
         "score": torch.full((batch, lanes), 0.5),
         "prompts": torch.zeros(batch, lanes, MAX_CLICKS, 2),
-        "prompted": torch.zeros(batch, lanes, MAX_CLICKS, dtype=torch.bool),
+        "prompt_mask": torch.zeros(batch, lanes, MAX_CLICKS, dtype=torch.bool),
         "is_start": torch.zeros(batch, lanes, dtype=torch.bool),
     }
-    sizes = {name: {0: BATCH} for name in seen} | {name: {0: BATCH, 1: LANES} for name in request}
-    graphs[PREFILL] = Graph(PrefillGraph(model).eval(), seen | request, FIRST, sizes)
+    request = {name: examples[field] for name, field in REQUEST.items()}
+    sizes = image_sizes | {name: {0: BATCH, 1: LANES} for name in request}
+    graphs[PREFILL] = Graph(PrefillGraph(model).eval(), image | request, PREFILL_RESULTS, sizes)
     with torch.no_grad():
-        told = dict(zip(FIRST, graphs[PREFILL].module(*seen.values(), *request.values()), strict=True))
-    inputs = seen | {name: told[name] for name in ("has_question", *GUIDES, *CACHE)}
-    inputs |= {"x": told["x"], "previous_x": torch.full_like(told["x"], torch.nan), "row": told["row"]}
+        results = graphs[PREFILL].module(*image.values(), *request.values())
+    first = dict(zip(PREFILL_RESULTS, results, strict=True))
+    inputs = image | {name: first[name] for name in ("has_question", *ROW_PRIORS, *CACHE)}
+    inputs |= {"x": first["x"], "previous_x": torch.full_like(first["x"], torch.nan), "row": first["row"]}
     inputs["place"] = torch.zeros(1, dtype=torch.int64)
-    per_request = ("has_question", *GUIDES, "x", "previous_x", "row")
-    sizes = {name: {0: BATCH} for name in seen} | {name: {0: BATCH, 1: LANES} for name in per_request}
+    per_request = ("has_question", *ROW_PRIORS, "x", "previous_x", "row")
+    sizes = image_sizes | {name: {0: BATCH, 1: LANES} for name in per_request}
     sizes |= {"keys": {1: SEQUENCES}, "values": {1: SEQUENCES}, "visible": {0: SEQUENCES}}
-    before = told["visible"].shape[1] - steps
-    graphs[STEP] = Graph(StepGraph(model, before).eval(), inputs, NEXT, sizes)
+    prefix_length = first["visible"].shape[1] - steps
+    graphs[STEP] = Graph(StepGraph(model, prefix_length).eval(), inputs, STEP_RESULTS, sizes)
     return graphs

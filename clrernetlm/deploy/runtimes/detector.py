@@ -10,7 +10,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.deploy.graph_io import IMAGES, LEVELS, STAGE
 from clrernetlm.deploy.runtimes.base import Runtime
-from clrernetlm.models.lanelm.detector import Observation
+from clrernetlm.models.lanelm.detector import DetectorOutput
 from clrernetlm.weights.exported_metadata import DETECTOR
 
 
@@ -30,7 +30,7 @@ class ExportedDetector:
         """The settings it was exported with."""
         return self.runtime.metadata.config
 
-    def observe(self, images: NDArray[np.uint8]) -> Observation:
+    def observe(self, images: NDArray[np.uint8]) -> DetectorOutput:
         """(B, H, W, 3) uint8 BGR, cropped and resized -> predictions, and the pyramid where the graph returns it.
 
         Raises UserError for images of another size, and for predictions of other shapes or that are not finite.
@@ -48,4 +48,4 @@ class ExportedDetector:
         self.runtime.require_results(results, shapes)
         found = {name: torch.from_numpy(value) for name, value in results.items()}
         levels = tuple(found[name] for name in LEVELS if name in found)
-        return Observation(levels, {name: found[name] for name in STAGE})
+        return DetectorOutput(levels, {name: found[name] for name in STAGE})

@@ -1,4 +1,4 @@
-"""An exported LaneLM in the place of a `PromptableDetector`: the same requests, answered by graphs in a runtime."""
+"""Runs an exported LaneLM in place of a `PromptableDetector`: the same requests, answered by graphs in a runtime."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from clrernetlm.config import Config, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.deploy.graph_io import (
     CACHE,
-    FIRST,
-    GUIDES,
+    ENCODE_IMAGE,
     IMAGES,
     LEVELS,
-    LOOK,
     MAX_CLICKS,
-    NEXT,
     PREFILL,
+    PREFILL_RESULTS,
     REQUEST,
+    ROW_PRIORS,
     STAGE,
     STEP,
+    STEP_RESULTS,
 )
 from clrernetlm.deploy.runtimes.base import Array, Backend, Runtime
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.deploy.runtimes.export_cache import TARGETS
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
-from clrernetlm.models.lanelm.detector import Observation, PromptableDetector
-from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.detector import DetectorOutput, PromptableDetector
+from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.weights.build import changed_setting
@@ -38,9 +38,9 @@ from clrernetlm.weights.exported_metadata import DETECTOR
 
 
 class ExportedLaneLM(PromptableDetector):
-    """The four graphs of a folder that `clrernetlm export` wrote; `exported` is the detector's.
+    """Runs the four graphs in a folder that `clrernetlm export` wrote; `exported` runs the detector's.
 
-    `trust_code` as in `open_runtime`. Raises UserError for a folder that lacks one.
+    `trust_code` as in `open_runtime`. Raises UserError for a folder that lacks one of them.
     """
 
     def __init__(self, config: Config, folder: Path, backend: Backend, trust_code: bool = False) -> None:
@@ -57,20 +57,21 @@ class ExportedLaneLM(PromptableDetector):
             return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend, trust_code)
 
         self.exported = ExportedDetector(opened(DETECTOR), str(folder))
-        self.look, self.prefill, self.step = (opened(part) for part in (LOOK, PREFILL, STEP))
+        self.encode_image, self.prefill, self.step = (opened(part) for part in (ENCODE_IMAGE, PREFILL, STEP))
         self._check_parts()
-        # Its rows and sizes are asked for; its weights are in the graphs.
+        # For its rows and sizes; the weights that count are in the graphs.
         self.lanelm = LaneLM(config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size)
         self.eval()
 
     def _check_parts(self) -> None:
-        """Raise UserError unless the four graphs are what they are called, fit each other, and the settings."""
+        """Raise UserError unless the four graphs are those of their names, and fit each other and the settings."""
         self.exported.runtime.require((IMAGES,), (*STAGE, *LEVELS))
-        self.look.require(LEVELS, ())
-        scene = self.look.outputs
-        self.prefill.require((*scene, *REQUEST), FIRST)
-        self.step.require((*scene, "has_question", *GUIDES, *CACHE, "x", "previous_x", "row", "place"), NEXT)
-        for part, runtime in ((LOOK, self.look), (PREFILL, self.prefill), (STEP, self.step)):
+        self.encode_image.require(LEVELS, ())
+        image = self.encode_image.outputs
+        self.prefill.require((*image, *REQUEST), PREFILL_RESULTS)
+        newest = ("x", "previous_x", "row", "place")
+        self.step.require((*image, "has_question", *ROW_PRIORS, *CACHE, *newest), STEP_RESULTS)
+        for part, runtime in ((ENCODE_IMAGE, self.encode_image), (PREFILL, self.prefill), (STEP, self.step)):
             if runtime.metadata.part != part:
                 raise UserError(f"{runtime.path}: holds {runtime.metadata.part}, not {part}; export the model again")
             changed = changed_setting(self.config, to_dict(runtime.metadata.config))
@@ -78,62 +79,76 @@ class ExportedLaneLM(PromptableDetector):
                 raise UserError(f"{runtime.path}: {changed}")
 
     def train(self, mode: bool = True) -> ExportedLaneLM:
-        """Exported graphs do not train."""
+        """Stay in evaluation mode: exported graphs cannot be trained."""
         nn.Module.train(self, False)
         return self
 
-    def observe(self, images: Tensor) -> Observation:
-        """(B, 3, H, W) float images in [0, 1] -> the detector's pyramid and predictions."""
+    def run_detector(self, images: Tensor) -> DetectorOutput:
+        """Run the detector on (B, 3, H, W) float images in [0, 1]."""
         pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
         return self.exported.observe(pixels.numpy())
 
     def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
-        """As `models.lanelm.generate.generate`, with one call of a graph for every keypoint."""
-        batch, lanes, steps = requests.question.shape
-        written = self.lanelm.written
+        """Decode requests as `models.lanelm.generate.generate`, with one call of a graph per keypoint."""
+        batch, lanes, steps = requests.proposal_x.shape
         if not batch * lanes:
-            return Answers(requests.question, requests.shown, requests.score)
-        if lanes == 1 and self.step.name == "torch":  # torch.export takes a size of one for a fixed one
+            return Answers(requests.proposal_x, requests.proposal_mask, requests.score)
+        if lanes == 1 and self.step.name == "torch":  # torch.export treats a size of one as fixed
             twice = Requests(*(getattr(requests, item.name).repeat_interleave(2, 1) for item in fields(requests)))
             answers = self.generate(levels, twice)
-            return Answers(answers.xs[:, :1], answers.shown[:, :1], answers.score[:, :1])
-        scene = self.look.run(dict(zip(LEVELS, (level.numpy() for level in levels), strict=True)))
-        told = self.prefill.run({**scene, **request_arrays(requests)})
-        asked = requests.asked.numpy()
-        self.prefill.require_results(told, dict.fromkeys(("lane", "row", "x", "sure"), (batch, lanes)), asked)
-        if not ((told["row"] >= 0) & (told["row"] < steps)).all():
-            raise UserError(f"{self.prefill.path}: a lane begins outside of the {steps} rows; export the model again")
-        score = (told["lane"] * asked).astype(np.float32)
-        going, certainty, count = asked.copy(), np.zeros_like(score), np.zeros_like(score)
-        xs, shown = np.zeros((batch, lanes, steps), np.float32), np.zeros((batch, lanes, steps), bool)
-        row, x, sure = told["row"], told["x"], told["sure"]
-        previous = np.full_like(x, np.nan)
-        fixed = {**scene, **{name: told[name] for name in ("has_question", *GUIDES)}}
-        cache = {name: told[name] for name in CACHE}
-        for place in range(steps):
-            image, lane = np.nonzero(going)
-            xs[image, lane, row[going]], shown[image, lane, row[going]] = x[going], True
-            certainty, count = certainty + sure * going, count + going
-            if place == steps - 1 or not len(image):
-                break
-            newest = {"x": x, "previous_x": previous, "row": row, "place": np.array([place])}
-            found = self.step.run({**fixed, **cache, **newest})
-            self.step.require_results(found, dict.fromkeys(("go_on", "x_next", "sure_next"), (batch, lanes)), going)
-            cache = {name: found[f"{name}_next"] for name in CACHE}
-            going = going & found["go_on"].astype(bool)
-            previous, row = x, np.minimum(row + 1, steps - 1)
-            x, sure = found["x_next"], found["sure_next"]
-        score = score * certainty / np.maximum(count, 1)
-        return Answers(written(torch.from_numpy(xs)), written(torch.from_numpy(shown)), torch.from_numpy(score))
+            return Answers(answers.xs[:, :1], answers.visible[:, :1], answers.score[:, :1])
+        answers = decode_greedily(ExportedStepDecoder(self, levels, requests), steps, stop_early=True)
+        order = self.lanelm.to_decode_order
+        return Answers(order(answers.xs), order(answers.visible), answers.score)
+
+
+class ExportedStepDecoder:
+    """Computes LaneLM's keypoints for `decode_greedily` with the graphs of an `ExportedLaneLM`.
+
+    Raises UserError for results of wrong shapes, that are not finite, or out of range.
+    """
+
+    def __init__(self, model: ExportedLaneLM, levels: tuple[Tensor, ...], requests: Requests) -> None:
+        self.step, prefill = model.step, model.prefill
+        self.shape = tuple(requests.score.shape)
+        image = model.encode_image.run(dict(zip(LEVELS, (level.numpy() for level in levels), strict=True)))
+        results = prefill.run({**image, **request_arrays(requests)})
+        request_mask, steps = requests.request_mask.numpy(), requests.proposal_x.shape[2]
+        prefill.require_results(results, dict.fromkeys(("lane", "row", "x", "sure"), self.shape), request_mask)
+        if not ((results["row"] >= 0) & (results["row"] < steps)).all():
+            raise UserError(f"{prefill.path}: a lane begins outside of the {steps} rows; export the model again")
+        self.first = Keypoint(
+            torch.from_numpy(results["row"]),
+            torch.from_numpy(results["x"]),
+            torch.from_numpy(results["sure"]),
+            requests.request_mask,
+        )
+        self.lane_probability = torch.from_numpy(results["lane"])
+        self.context = {**image, **{name: results[name] for name in ("has_question", *ROW_PRIORS)}}
+        self.cache = {name: results[name] for name in CACHE}
+
+    def decode_next(self, index: int, last: Keypoint, previous_x: Tensor) -> Keypoint:
+        """As `StepDecoder.decode_next`."""
+        newest = {"x": last.x.numpy(), "previous_x": previous_x.numpy(), "row": last.row.numpy()}
+        results = self.step.run({**self.context, **self.cache, **newest, "place": np.array([index])})
+        shapes = dict.fromkeys(("go_on", "x_next", "sure_next"), self.shape)
+        self.step.require_results(results, shapes, last.exists.numpy())
+        self.cache = {name: results[f"{name}_next"] for name in CACHE}
+        return Keypoint(
+            last.row + 1,
+            torch.from_numpy(results["x_next"]),
+            torch.from_numpy(results["sure_next"]),
+            torch.from_numpy(results["go_on"].astype(bool)),
+        )
 
 
 def request_arrays(requests: Requests) -> dict[str, Array]:
-    """Requests as inputs of `prefill`, with places for `MAX_CLICKS` prompts; raises UserError for more."""
-    arrays = {item.name: getattr(requests, item.name).numpy() for item in fields(requests) if item.name != "asked"}
+    """Convert requests to inputs of `prefill`, padded to `MAX_CLICKS` prompts; raises UserError for more."""
+    arrays = {name: getattr(requests, field).numpy() for name, field in REQUEST.items()}
     clicks = requests.prompts.shape[2]
     if clicks > MAX_CLICKS:
         raise UserError(f"points: {clicks} on one lane, but an exported LaneLM takes {MAX_CLICKS}; click fewer")
-    room = MAX_CLICKS - clicks
-    arrays["prompts"] = np.pad(arrays["prompts"], ((0, 0), (0, 0), (0, room), (0, 0))).astype(np.float32)
-    arrays["prompted"] = np.pad(arrays["prompted"], ((0, 0), (0, 0), (0, room)))
+    padding = MAX_CLICKS - clicks
+    arrays["prompts"] = np.pad(arrays["prompts"], ((0, 0), (0, 0), (0, padding), (0, 0))).astype(np.float32)
+    arrays["prompted"] = np.pad(arrays["prompted"], ((0, 0), (0, 0), (0, padding)))
     return arrays

@@ -22,7 +22,7 @@ class DynamicTopkAssigner:
     CLRNet: cost = focal cost - `reg_weight` * (distance * start point * angle similarity)^2. An anchor among the
     cheapest of several lanes goes to the lane with the lowest cost, the first of equal ones.
 
-    That can leave a lane without anchors. `rescue_unmatched` then gives it its cheapest free anchor.
+    That can leave a lane without anchors. `assign_unmatched` then gives it its cheapest free anchor.
 
     `image_size` is the network input (width, height) in pixels, which targets are measured in.
     Source: CLRNet, arXiv 2203.10350; CLRerNet, arXiv 2305.08366; dynamic k from YOLOX, arXiv 2107.08430.
@@ -40,7 +40,7 @@ class DynamicTopkAssigner:
         max_topk: int = 4,
         cost_combination: int = 1,
         image_size: tuple[int, int] = (800, 320),
-        rescue_unmatched: bool = False,
+        assign_unmatched: bool = False,
     ) -> None:
         published_dynamick = LaneIoUCost(lane_width=7.5 / 800) if cost_combination else CLRNetIoUCost()
         self.cls_cost = cls_cost or FocalCost()
@@ -51,7 +51,7 @@ class DynamicTopkAssigner:
         self.min_topk, self.max_topk = min_topk, max_topk
         self.cost_combination = cost_combination
         self.image_size = image_size
-        self.rescue_unmatched = rescue_unmatched
+        self.assign_unmatched = assign_unmatched
 
     def assign(self, predictions: Predictions, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Assign the anchors of one image: return anchors and their lanes, both (K,) int64, sorted by anchor.
@@ -91,7 +91,7 @@ class DynamicTopkAssigner:
         # The cheapest of all lanes, not only of those that claim the anchor, as in the published assignment.
         matched = torch.where(claimants > 1, cost.min(1).indices, only_claimant)
         matched = matched.masked_fill(claimants == 0, -1)
-        return self._rescue(matched, cost, valid) if self.rescue_unmatched else matched
+        return self._rescue(matched, cost, valid) if self.assign_unmatched else matched
 
     def overlaps(self, predictions: Predictions, targets: Tensor, width_scale: WidthScales = None) -> Tensor:
         """Compute the IoU for `dynamic_k`, (N, Np, ...) and (N, G, 78) -> (N, Np, G)."""

@@ -143,7 +143,7 @@ def build_assigner(
         max_topk=config.max_topk,
         cost_combination=config.cost_combination,
         image_size=image_size,
-        rescue_unmatched=config.rescue_unmatched,
+        assign_unmatched=config.assign_unmatched,
     )
 
 

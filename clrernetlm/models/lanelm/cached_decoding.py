@@ -1,7 +1,7 @@
-"""Writing keypoint after keypoint: what of a step is known before the first is computed once, the rest in few products.
+"""Decodes keypoints one at a time with a KV cache; everything that does not depend on the step is computed up front.
 
-`LaneLM.answer_tokens` and its layers say what is computed, for any keypoints at once; `Writer` computes the same for
-one more keypoint of every lane.
+`LaneLM.answer_tokens` and the decoder layers define the computation, for any number of keypoints at once;
+`CachedDecoder` computes the same for one more keypoint of every lane.
 """
 
 from __future__ import annotations
@@ -12,28 +12,49 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clrernetlm.models.lanelm.context import Brief, Logits, Scene
-from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedMemory
+from clrernetlm.models.lanelm.context import ImageContext, Logits, PromptContext
+from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedKeysValues
 from clrernetlm.models.lanelm.model import LaneLM
 
 FINEST_STRIDE = 8
-SPOTS = 256  # strips sampled at once: they take more memory than what is made of them
+MAX_STRIPS = 256  # feature strips sampled at once, which bounds memory: strips are larger than the tokens made of them
 
 
 @dataclass
-class Cache:
+class KVCache:
     """Keys and values of the tokens before the answer, of every layer, with room for the longest answer."""
 
     keys: list[Tensor]  # per layer (N, heads, P + T, d)
     values: list[Tensor]
     visible: Tensor  # (N, 1, 1, P + T) bool, False for the answer
-    length: int  # P
+    prefix_length: int  # P
+
+
+def prefill(model: LaneLM, image: ImageContext, context: PromptContext) -> tuple[Logits, KVCache]:
+    """Run the prefix tokens through the decoder; returns logits (N, 1, ...) of the first keypoint, and the cache."""
+    tokens, prefix = context.tokens, context.tokens.shape[1]
+    total = prefix + model.config.num_steps
+    answer = torch.zeros(tokens.shape[0], total - prefix, dtype=torch.bool, device=tokens.device)
+    visible = torch.cat([context.visible, answer], dim=1)[:, None, None, :]
+    cache = KVCache([], [], visible, prefix)
+    last = model.decoder.stack[-1]
+    for layer, memory in zip(model.decoder.stack, image.memories, strict=True):
+        normed = layer.norm_self(tokens)
+        keys_values = layer.own_keys_values(tokens, normed)
+        for store, new in zip((cache.keys, cache.values), keys_values, strict=True):
+            room = new.new_zeros(*new.shape[:2], total, new.shape[-1])
+            room[:, :, :prefix] = new
+            store.append(room)
+        if layer is last:  # only the last token's result is used
+            tokens, normed = tokens[:, -1:], normed[:, -1:]
+        tokens = layer.forward_new(tokens, keys_values, memory, visible[..., :prefix], normed=normed)
+    return model.logits(model.decoder.norm(tokens)), cache
 
 
 def fuse_for_inference(model: LaneLM, fold_image_encoder: bool) -> None:
-    """Fuse the weights of a LaneLM for decoding, once; they must not change any more.
+    """Precompute combined weights for decoding, in place; the model's weights must not change afterwards.
 
-    `fold_image_encoder` also folds what encodes an image for the attention of each layer, for oneDNN.
+    `fold_image_encoder` also folds the image projections of each layer's attention, for the CPU with oneDNN.
     """
     model.fused_step_weights = FusedStepWeights(model)
     if fold_image_encoder and model.config.global_attention:
@@ -41,143 +62,165 @@ def fuse_for_inference(model: LaneLM, fold_image_encoder: bool) -> None:
 
 
 class FusedStepWeights(nn.Module):
-    """Weights that `CachedDecoder` multiplies with in a step: those of one input in one matrix, without gradient.
+    """Weights of a decoding step, joined so that each input takes one matrix product; without gradients.
 
-    `own`: queries, keys and values of each layer. `straight`: the strip where the lane goes straight on, with the
-    `MOVING` facts; `reference`: the strip at the reference.
+    `query_key_value`: the projections of each layer's self-attention. `ahead`: projects the feature strip straight
+    ahead of the lane, and the row features `X_FEATURES`; `reference`: projects the strip at the reference curve.
     """
 
-    MOVING = (0, 6, 2, 4)  # facts that depend on x, in the last two only where there is no reference
+    X_FEATURES = (0, 6, 2, 4)  # row features that depend on x, the last two only on rows without a reference
 
     def __init__(self, model: LaneLM) -> None:
         super().__init__()
         attentions = [layer.self_attn for layer in model.decoder.stack]
-        self.own = nn.ModuleList(product(both.query, both.key_value) for both in attentions)
-        straight = model.guide.weight[:, self.MOVING]
+        self.query_key_value = nn.ModuleList(joined(one.query, one.key_value) for one in attentions)
+        weight = model.guide.weight[:, self.X_FEATURES]
         if model.config.local_sampling:
             at_straight, at_reference = model.look_ahead.weight.chunk(2, dim=1)
-            straight = torch.cat([at_straight, straight], dim=1)
-            self.reference = linear(at_reference, None)
-        self.straight = linear(straight, model.look_ahead.bias if model.config.local_sampling else None)
+            weight = torch.cat([at_straight, weight], dim=1)
+            self.reference = frozen_linear(at_reference, None)
+        self.ahead = frozen_linear(weight, model.look_ahead.bias if model.config.local_sampling else None)
 
 
-class Writer:
-    """Logits of the next keypoint of N = B * L lanes, one call after the other, from `first` (B, L) rows on.
+class CachedDecoder:
+    """Computes the logits of one more keypoint of N = B * L lanes per call, which start on rows `first_row` (B, L).
 
-    Writes into the cache. `asked` (B, L): lanes whose logits count; None where looking at it would make the host wait.
+    Writes into the cache. `request_mask` (B, L): lanes whose logits are used, to skip what these do not need; None on a
+    GPU, where reading it would force a device sync.
     """
 
     def __init__(
-        self, model: LaneLM, scene: Scene, brief: Brief, cache: Cache, first: Tensor, asked: Tensor | None
+        self,
+        model: LaneLM,
+        image: ImageContext,
+        context: PromptContext,
+        cache: KVCache,
+        first_row: Tensor,
+        request_mask: Tensor | None,
     ) -> None:
-        self.model, self.scene, self.cache = model, scene, cache
+        self.model, self.image, self.cache = model, image, cache
         fused = model.fused_step_weights
         self.weights = fused if isinstance(fused, FusedStepWeights) else FusedStepWeights(model)
-        self.shape, config, order = first.shape, model.config, brief.guides
+        self.shape, config, priors = first_row.shape, model.config, context.row_priors
         last = config.num_steps - 1
-        places = torch.arange(last, device=first.device)
-        steps = (first[..., None] + places).clamp(max=last)  # (B, L, T - 1)
-        ahead = (steps + 1).clamp(max=last)
-        here, reference = order.reference.gather(-1, steps), order.reference.gather(-1, ahead)
-        referred = order.referred.gather(-1, ahead)
-        facts = model.facts(order, ahead, here, reference, reference, here)
-        for number in self.weights.MOVING[2:]:
-            facts[..., number] *= referred
-        tokens = model.embedding.y_embedding(model.row_index(steps))
-        tokens += model.embedding.pos_embedding(places)
-        tokens += model.guide(facts)
+        indices = torch.arange(last, device=first_row.device)  # of keypoints in their lane
+        rows = (first_row[..., None] + indices).clamp(max=last)  # (B, L, T - 1)
+        next_rows = (rows + 1).clamp(max=last)
+        reference, next_reference = priors.reference.gather(-1, rows), priors.reference.gather(-1, next_rows)
+        has_reference = priors.has_reference.gather(-1, next_rows)
+        features = model.row_features(priors, next_rows, reference, next_reference, next_reference, reference)
+        for number in self.weights.X_FEATURES[2:]:
+            features[..., number] *= has_reference
+        tokens = model.embedding.y_embedding(model.row_index(rows))
+        tokens += model.embedding.pos_embedding(indices)
+        tokens += model.guide(features)
         if config.local_sampling:
-            y = model.row_y(ahead).to(reference)
-            spots, most = torch.stack([reference, y], dim=-1), max(1, SPOTS // first.numel())
-            for start in range(0, last, most):
-                part = slice(start, start + most)
-                strips = model.sampler(scene.maps, spots[:, :, part])
-                # Without a reference this strip is that of x, too.
-                tokens[:, :, part] += self.weights.reference(strips * referred[:, :, part, None])
+            y = model.row_y(next_rows).to(next_reference)
+            points, max_indices = torch.stack([next_reference, y], dim=-1), max(1, MAX_STRIPS // first_row.numel())
+            for start in range(0, last, max_indices):
+                part = slice(start, start + max_indices)
+                strips = model.sampler(image.maps, points[:, :, part])
+                # On a row without a reference this strip is the one straight ahead, which depends on x.
+                tokens[:, :, part] += self.weights.reference(strips * has_reference[:, :, part, None])
             self.grids = model.sampler.grid(torch.stack([torch.zeros_like(y), y], dim=-1)).unbind(2)  # for x = 0
-        self.tokens = tokens.permute(2, 0, 1, 3).flatten(1, 2).unbind(0)  # per place (N, D)
-        self.here, self.reference, self.referred = here.unbind(-1), reference.unbind(-1), referred.unbind(-1)
-        self.nothing = torch.zeros_like(reference[..., 0])
-        self.drift = torch.where(referred, reference - here, 0.0).unbind(-1)
-        self.prompts = [  # where they are, and whether they must do without a reference
-            (xs.gather(-1, ahead).unbind(-1), ((rows.gather(-1, ahead) >= 0) & ~referred).unbind(-1))
-            for xs, rows in ((order.before_x, order.before_rows), (order.after_x, order.after_rows))
+        # Per keypoint index: (N, D) tokens without what depends on x, and (B, L) values.
+        self.tokens = tokens.permute(2, 0, 1, 3).flatten(1, 2).unbind(0)
+        self.reference, self.next_reference = reference.unbind(-1), next_reference.unbind(-1)
+        self.has_reference = has_reference.unbind(-1)
+        self.zeros = torch.zeros_like(next_reference[..., 0])
+        self.reference_step = torch.where(has_reference, next_reference - reference, 0.0).unbind(-1)
+        # x of the prompts before and after the row, and whether their features depend on x.
+        self.prompts = [
+            (xs.gather(-1, next_rows).unbind(-1), ((distance.gather(-1, next_rows) >= 0) & ~has_reference).unbind(-1))
+            for xs, distance in ((priors.before_x, priors.before_rows), (priors.after_x, priors.after_rows))
         ]
-        self.all_referred = asked is not None and bool((referred.all(-1) | ~asked).all())
-        self.absolute = asked is None or not config.offset_tokens or bool((asked & ~brief.has_question).any())
-        seen = cache.visible.clone()
-        seen[..., cache.length :] = True
-        hides = asked is None or not bool(seen.all())
-        self.mask = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, -torch.inf) if hides else None
+        self.all_have_reference = request_mask is not None and bool((has_reference.all(-1) | ~request_mask).all())
+        self.needs_bins = (
+            request_mask is None or not config.offset_tokens or bool((request_mask & ~context.has_proposal).any())
+        )
+        visible = cache.visible.clone()
+        visible[..., cache.prefix_length :] = True
+        needs_mask = request_mask is None or not bool(visible.all())
+        self.mask = (
+            torch.zeros(visible.shape, device=visible.device).masked_fill(~visible, -torch.inf) if needs_mask else None
+        )
 
-    def step(self, place: int, x: Tensor, previous: Tensor) -> Logits:
-        """The keypoint at `place` of every answer, x and that of the one before (B, L) -> logits (N, 1, ...)."""
+    def next_logits(self, index: int, x: Tensor, previous_x: Tensor) -> Logits:
+        """Compute logits (N, 1, ...) of the keypoint after keypoint `index` of every lane.
+
+        `x` (B, L) of that keypoint and `previous_x` of the one before it (not used at index 0), network pixels.
+        """
         model, cache = self.model, self.cache
-        tokens = self._token(place, x, previous)
-        # Who does not see the past writes over it.
-        at = cache.length + (place if model.config.sees_past else 0)
-        mask = None if self.mask is None else self.mask[..., : at + 1]
+        tokens = self._token(index, x, previous_x)
+        # Without `autoregressive`, every keypoint reuses one cache slot and overwrites the previous one.
+        slot = cache.prefix_length + (index if model.config.autoregressive else 0)
+        mask = None if self.mask is None else self.mask[..., : slot + 1]
         images, dim = self.shape[0], tokens.shape[-1]
-        for number, (layer, visual) in enumerate(zip(model.decoder.stack, self.scene.visual, strict=True)):
+        for number, (layer, memory) in enumerate(zip(model.decoder.stack, self.image.memories, strict=True)):
             keys, values, heads = cache.keys[number], cache.values[number], layer.self_attn.num_heads
-            own = self.weights.own[number](layer.norm_self(tokens)).view(-1, 3, heads, dim // heads)
-            query, keys[:, :, at], values[:, :, at] = own.unbind(1)
-            seen = F.scaled_dot_product_attention(query[:, :, None], keys[:, :, : at + 1], values[:, :, : at + 1], mask)
-            tokens = tokens + layer.self_attn.out(seen.view(-1, dim))
-            tokens = layer.see(tokens.view(images, -1, dim), visual).view(-1, dim)
+            own = self.weights.query_key_value[number](layer.norm_self(tokens)).view(-1, 3, heads, dim // heads)
+            query, keys[:, :, slot], values[:, :, slot] = own.unbind(1)
+            attended = F.scaled_dot_product_attention(
+                query[:, :, None], keys[:, :, : slot + 1], values[:, :, : slot + 1], mask
+            )
+            tokens = tokens + layer.self_attn.out(attended.view(-1, dim))
+            tokens = layer.attend_to_image(tokens.view(images, -1, dim), memory).view(-1, dim)
             tokens = tokens + layer.ffn(layer.norm_ffn(tokens))
-        return model.logits(model.decoder.norm(tokens)[:, None], self.absolute)
+        return model.logits(model.decoder.norm(tokens)[:, None], self.needs_bins)
 
-    def _token(self, place: int, x: Tensor, previous: Tensor) -> Tensor:
-        """As `LaneLM.answer_tokens`: (N, D)."""
-        model, here, referred = self.model, self.here[place], self.referred[place]
-        if not model.config.sees_past:
-            x = here
-        straight = x + (x - previous if place and model.config.sees_past else self.drift[place])
-        reference = self.reference[place]
-        apart = [straight - reference, x - here]
-        if self.all_referred:
-            facts = torch.stack([*apart, self.nothing, self.nothing], dim=-1)
+    def _token(self, index: int, x: Tensor, previous_x: Tensor) -> Tensor:
+        """Compute the token (N, D) of keypoint `index` at `x`, as `LaneLM.answer_tokens`."""
+        model, reference, has_reference = self.model, self.reference[index], self.has_reference[index]
+        if not model.config.autoregressive:
+            x = reference
+        step = x - previous_x if index and model.config.autoregressive else self.reference_step[index]
+        straight = x + step  # x on the next row if the lane goes straight on
+        distances = [straight - self.next_reference[index], x - reference]
+        if self.all_have_reference:
+            features = torch.stack([*distances, self.zeros, self.zeros], dim=-1)
         else:
-            apart = [part * referred for part in apart]
-            apart += [(at[place] - straight) * lost[place] for at, lost in self.prompts]
-            facts = torch.stack(apart, dim=-1)
-        moving = [(facts / model.offset_range).clamp(-4, 4)]
+            distances = [distance * has_reference for distance in distances]
+            distances += [(prompt_x[index] - straight) * used[index] for prompt_x, used in self.prompts]
+            features = torch.stack(distances, dim=-1)
+        inputs = [model.scale_distance(features)]
         if model.config.local_sampling:
-            grid = model.sampler.moved(self.grids[place], straight)
-            moving.insert(0, model.sampler.sample(self.scene.maps, grid))
-        tokens = self.tokens[place] + model.embedding.x_embedding(model.x_tokens(x)).flatten(0, 1)
-        tokens = tokens + self.weights.straight(torch.cat(moving, dim=-1)).flatten(0, 1)
-        if model.config.local_sampling and not self.all_referred:
-            tokens = tokens + self.weights.reference(moving[0] * ~referred[..., None]).flatten(0, 1)
+            grid = model.sampler.shift_grid(self.grids[index], straight)
+            inputs.insert(0, model.sampler.sample(self.image.maps, grid))
+        tokens = self.tokens[index] + model.embedding.x_embedding(model.x_tokens(x)).flatten(0, 1)
+        tokens = tokens + self.weights.ahead(torch.cat(inputs, dim=-1)).flatten(0, 1)
+        if model.config.local_sampling and not self.all_have_reference:
+            tokens = tokens + self.weights.reference(inputs[0] * ~has_reference[..., None]).flatten(0, 1)
         return tokens
 
 
 def folded_image_encoders(model: LaneLM) -> nn.ModuleList:
-    """What makes every layer's `Visual` of its pyramid level: keys and values, or features where heads are wider."""
-    encoder, made = model.visual_encoder, []
-    for layer, level in zip(model.decoder.stack, model.seen, strict=True):
-        number = level - model.seen[-1]
+    """Build the modules that compute every layer's `ImageMemory` from its pyramid level.
+
+    Where a head is at least as wide as the pyramid, attending to its features directly takes fewer products.
+    """
+    encoder, encoders = model.visual_encoder, []
+    for layer, level in zip(model.decoder.stack, model.layer_levels, strict=True):
+        number = level - model.layer_levels[-1]
         project, attention = encoder.project[number], layer.cross_attn
         assert isinstance(project, nn.Conv2d)
         assert attention is not None
-        wide = project.out_channels // attention.num_heads >= project.in_channels
+        is_wide = project.out_channels // attention.num_heads >= project.in_channels
         stride = FINEST_STRIDE << level
         size = (model.height // stride, model.width // stride)
-        kind = FoldedAttention if wide else FoldedMemory
-        made.append(kind(attention, project, encoder.level_embedding[number], size))
-    return nn.ModuleList(made)
+        kind = FoldedAttention if is_wide else FoldedKeysValues
+        encoders.append(kind(attention, project, encoder.level_embedding[number], size))
+    return nn.ModuleList(encoders)
 
 
-def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A Linear of these values, without gradient."""
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    made.weight = nn.Parameter(weight.detach(), False)
+def frozen_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Build a Linear with the given weights, without gradient."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.detach(), False)
     if bias is not None:
-        made.bias = nn.Parameter(bias.detach(), False)
-    return made
+        linear.bias = nn.Parameter(bias.detach(), False)
+    return linear
 
 
-def product(*linears: nn.Linear) -> nn.Linear:
-    """The outputs of several Linears of the same input, one after the other."""
-    return linear(torch.cat([one.weight for one in linears]), torch.cat([one.bias for one in linears]))
+def joined(*linears: nn.Linear) -> nn.Linear:
+    """Join Linears of the same input into one whose output is theirs, concatenated; without gradient."""
+    return frozen_linear(torch.cat([one.weight for one in linears]), torch.cat([one.bias for one in linears]))

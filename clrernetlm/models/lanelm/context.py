@@ -1,4 +1,4 @@
-"""What LaneLM knows of an image and of a request before decoding."""
+"""Inputs and outputs of LaneLM's decoder: image features, prompt tokens and logits."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from clrernetlm.models.lanelm.decoder import Visual
-from clrernetlm.models.lanelm.requests import Guides
+from clrernetlm.models.lanelm.decoder import ImageMemory
+from clrernetlm.models.lanelm.requests import RowPriors
 
 
 @dataclass
-class Scene:
-    """An image as the network needs it, computed once: what strips are sampled from, and each layer's keys, values."""
+class ImageContext:
+    """Features of B images, computed once and shared by all requests about them."""
 
-    maps: list[Tensor]
-    visual: list[Visual | None]
+    maps: list[Tensor]  # per pyramid level (B, c, h, w), sampled beside lanes; empty without local sampling
+    memories: list[ImageMemory | None]  # per decoder layer, for its attention to the image; None without it
 
 
 @dataclass
 class Logits:
-    """What each of A positions says about the keypoint that follows it; N = B * L sequences."""
+    """Scores of the keypoint that follows each of A positions; N = B * L sequences."""
 
-    y: Tensor  # (N, A, T + 1): its row in writing order; T: the lane has ended, or is none
-    absolute: Tensor  # (N, A, nbins_x): its x as a bin of the image
-    offset: Tensor  # (N, A, offset bins): its x as a bin around the reference
+    y: Tensor  # (N, A, T + 1): its row in decoding order; T: the lane has ended, or there is none
+    absolute: Tensor  # (N, A, nbins_x): its x as a bin of the image; (N, A, 0) where not computed
+    offset: Tensor  # (N, A, offset bins): its x as a bin around the reference curve
 
 
 @dataclass
-class Brief:
-    """Requests in writing order: guides (B, L, T), the tokens before the answer, and which of them there are."""
+class PromptContext:
+    """Encoded requests: what the decoder reads before the answer. Rows are in decoding order."""
 
-    guides: Guides
-    has_question: Tensor  # (B, L)
-    tokens: Tensor  # (N, P, D)
-    visible: Tensor  # (N, P) bool
+    row_priors: RowPriors  # (B, L, T)
+    has_proposal: Tensor  # (B, L) bool
+    tokens: Tensor  # (N, P, D) prefix tokens
+    visible: Tensor  # (N, P) bool: prefix tokens that exist; the others are masked

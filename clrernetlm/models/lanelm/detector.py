@@ -1,4 +1,4 @@
-"""The frozen detector and the language model that reads its features, in one module."""
+"""The frozen detector and a language model that reads its features, in one module."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from torch import Tensor, nn
 from clrernetlm.config.schema import Config
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.head import Stage
-from clrernetlm.models.lanelm.asking import ask_about_lanes
-from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, generate
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
+from clrernetlm.models.lanelm.postprocess import remove_hallucinations
 from clrernetlm.models.lanelm.proposals import Proposals, propose
-from clrernetlm.models.lanelm.requests import Requests, extend_question
+from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows, requests_from_proposals
 
 
 @dataclass
-class Observation:
-    """What the detector saw in B images."""
+class DetectorOutput:
+    """Features and predictions of the detector for B images."""
 
     levels: tuple[Tensor, ...]  # pyramid (B, C, h, w), finest first
-    stage: Stage  # the detector's own predictions
+    stage: Stage  # predictions of the last stage
 
 
-class DetectorReader(nn.Module, ABC):
+class LaneLMDetectorBase(nn.Module, ABC):
     """CLRerNet, `detector`, frozen and always in evaluation mode, and a language model on its pyramid, `lanelm`."""
 
     lanelm: nn.Module
@@ -37,28 +38,31 @@ class DetectorReader(nn.Module, ABC):
         self.config = config
         self.detector = CLRerNet(config.model).requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> DetectorReader:
-        """Training or evaluation mode of the language model; the detector stays in evaluation mode."""
+    def train(self, mode: bool = True) -> LaneLMDetectorBase:
+        """Set training or evaluation mode of the language model; the detector stays in evaluation mode."""
         super().train(mode)
         self.detector.eval()
         return self
 
     @torch.no_grad()
-    def observe(self, images: Tensor) -> Observation:
-        """(B, 3, H, W) float images in [0, 1] -> the detector's pyramid and predictions.
+    def run_detector(self, images: Tensor) -> DetectorOutput:
+        """Run the detector on (B, 3, H, W) float images in [0, 1].
 
-        In float32 also where LaneLM trains in mixed precision: it reads what it will read when it is used.
+        In float32 even where LaneLM trains in mixed precision: the features are those it will get in use.
         """
         with torch.autocast(images.device.type, enabled=False):
             levels = self.detector.extract_feat(images)
-            return Observation(levels, self.detector.bbox_head(levels)[-1])
+            return DetectorOutput(levels, self.detector.bbox_head(levels)[-1])
 
     @abstractmethod
-    def read(self, observation: Observation) -> Answers:
-        """The lanes of the observed images as the language model sees them, without any prompt."""
+    def decode_unprompted(self, output: DetectorOutput) -> Answers:
+        """Decode the lanes of images without prompts, from the detector's output for them."""
 
     def propose(self, stage: Stage, threshold: float | None = None) -> Proposals:
-        """The detector's lanes on LaneLM's rows, from a confidence on that is lower than for its own results."""
+        """Select the detector's lanes on LaneLM's rows, by default from `lanelm.decode.proposal_threshold` on.
+
+        That is a lower confidence than the detector's own results need.
+        """
         decode = self.config.lanelm.decode
         return propose(
             stage,
@@ -70,43 +74,44 @@ class DetectorReader(nn.Module, ABC):
         )
 
 
-class PromptableDetector(DetectorReader):
-    """CLRerNet and LaneLM: `observe` looks at images once; `propose` and `answer` ask about them as often as needed."""
+class PromptableDetector(LaneLMDetectorBase):
+    """CLRerNet and LaneLM: `run_detector` once per image, then `propose` and `answer` as often as needed."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.lanelm: LaneLM = LaneLM(
             config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size
         )
-        self.write: Callable[[LaneLM, tuple[Tensor, ...], Requests], Answers] = generate
+        # Replaceable: `CudaGraphDecoder` does the same in one CUDA graph.
+        self.generate_answers: Callable[[LaneLM, tuple[Tensor, ...], Requests], Answers] = generate
 
-    def read(self, observation: Observation) -> Answers:
-        """Answers about the detector's lanes."""
-        return self.answer(observation.levels, ask_about_lanes(self.propose(observation.stage)))
+    def decode_unprompted(self, output: DetectorOutput) -> Answers:
+        """Decode one answer per proposal of the detector."""
+        return self.answer(output.levels, requests_from_proposals(self.propose(output.stage)))
 
     def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
-        """Answers as the language model writes them."""
-        return self.write(self.lanelm, levels, requests)
+        """Decode requests as they are, without refinement and rescoring."""
+        return self.generate_answers(self.lanelm, levels, requests)
 
     def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
-        """Lanes for all requests, asked again, scored and cut as the settings say.
+        """Decode requests, then refine, score and cut the answers as `lanelm.decode` says.
 
-        The score of an answer about a lane of the detector is the weighted geometric mean of both models' confidence.
+        The score of an answer to a proposal is the weighted geometric mean of LaneLM's and the detector's confidence.
         """
         decode = self.config.lanelm.decode
         answers = self.generate(levels, requests)
-        share = decode.detector_share * requests.score.isfinite()
+        weight = decode.detector_score_weight * requests.score.isfinite()
         confidence = requests.score.nan_to_num(1.0).clamp(min=1e-6)
-        answers = replace(answers, score=answers.score ** (1 - share) * confidence**share)
-        for _ in range(decode.rounds - 1):
-            again = replace(
+        answers = replace(answers, score=answers.score ** (1 - weight) * confidence**weight)
+        for _ in range(decode.refinement_rounds - 1):
+            refined = replace(
                 requests,
-                question=extend_question(answers.xs, answers.shown),
-                shown=answers.shown & requests.asked[..., None],
+                proposal_x=extrapolate_rows(answers.xs, answers.visible),
+                proposal_mask=answers.visible & requests.request_mask[..., None],
             )
-            second = self.generate(levels, again)
-            answers = Answers(second.xs, second.shown, answers.score)
+            second = self.generate(levels, refined)
+            answers = Answers(second.xs, second.visible, answers.score)
         if decode.hallucination_removal:
             bottom_up = self.lanelm.config.row_order == "bottom_up"
-            answers = cut_hallucinations(answers, bottom_up, decode.hallucination_points)
+            answers = remove_hallucinations(answers, bottom_up, decode.hallucination_points)
         return answers

@@ -1,4 +1,4 @@
-"""LaneLM: reads a question and prompts, looks at the image, and writes a lane keypoint by keypoint."""
+"""LaneLM: a language model that decodes lanes, keypoint by keypoint, from image features, proposals and prompts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from torch import Tensor, nn
 
 from clrernetlm.config.schema import LaneLMNetworkConfig
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
-from clrernetlm.models.lanelm.context import Brief, Logits, Scene
+from clrernetlm.models.lanelm.context import ImageContext, Logits, PromptContext
 from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead
-from clrernetlm.models.lanelm.requests import Guides, Requests, guides
+from clrernetlm.models.lanelm.requests import Requests, RowPriors, row_priors
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 
-QUESTION, CLICK, START, ASK = range(4)  # kinds of tokens before the answer
+PROPOSAL, CLICK, START, QUERY = range(4)  # types of prefix tokens; the last one, QUERY, predicts the first keypoint
+MAX_DISTANCE = 4.0  # of row features, in offset ranges
 
 
 class LaneLM(nn.Module):
-    """Pyramid levels of a frozen detector, requests and answers so far -> logits of the next keypoints.
+    """Computes logits of the next keypoints from pyramid levels of a frozen detector, requests and previous keypoints.
 
-    `image_size` is (width, height) in network pixels, `channels` the width of the pyramid. Rows are written from the
-    bottom up, or from the top down (`row_order`); everything outside this class counts rows from the top, and
-    `written` turns one order into the other. Source: LaneLM (Zhang and Bai, 2025); local sampling, offset tokens and
-    verification by an immediate end are this project's.
+    `image_size` is (width, height) in network pixels, `channels` the width of the pyramid. Keypoints are decoded from
+    the bottom row up, or from the top down (`row_order`); everything outside this class counts rows from the top, and
+    `to_decode_order` converts one order into the other. Some submodules keep the names they have in checkpoints, with
+    a comment. Source: LaneLM (Zhang and Bai, 2025); local sampling, offset tokens and verification by an immediate end
+    are this project's.
     """
 
     def __init__(self, config: LaneLMNetworkConfig, channels: int, image_size: tuple[int, int]) -> None:
@@ -33,10 +35,8 @@ class LaneLM(nn.Module):
         dim, steps = config.embed_dim, config.num_steps
         self.width, self.height = width, height
         self.spacing = height / steps  # pixels between rows
-        self.register_buffer(
-            "rows", torch.arange(steps) * self.spacing, persistent=False
-        )  # y of the rows, from the top
-        self.rows: Tensor
+        self.register_buffer("rows", torch.arange(steps) * self.spacing, persistent=False)
+        self.rows: Tensor  # (T,) y of the rows in network pixels, from the top
         self.offset_range = config.offset_range * width
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(PYRAMID_LEVELS))
         if config.global_attention:
@@ -45,17 +45,17 @@ class LaneLM(nn.Module):
             self.sampler = LocalSampler(
                 channels, image_size, PYRAMID_LEVELS, config.strip_points, config.strip_spacing * width
             )
-            self.look_here = nn.Linear(self.sampler.out_features, dim)
-            self.look_ahead = nn.Linear(2 * self.sampler.out_features, dim)
-        self.guide = nn.Linear(8, dim)
+            self.look_here = nn.Linear(self.sampler.out_features, dim)  # features at a prefix token
+            self.look_ahead = nn.Linear(2 * self.sampler.out_features, dim)  # features on the row after a keypoint
+        self.guide = nn.Linear(8, dim)  # projects `row_features`
         self.embedding = KeypointEmbedding(config.nbins_x, steps + 1, dim, steps + 1)
-        self.kind_embedding = nn.Embedding(4, dim)
-        self.score = nn.Linear(2, dim)
+        self.kind_embedding = nn.Embedding(4, dim)  # of the types of prefix tokens
+        self.score = nn.Linear(2, dim)  # projects the detector's confidence, and whether it is known
         self.decoder = LaneLMDecoder(
             dim, config.num_layers, config.num_heads, config.ffn_dim, cross=config.global_attention
         )
         self.head = LaneLMHead(dim, config.nbins_x, steps + 1)
-        # Distributed training waits for the gradient of every parameter that could have one.
+        # Distributed training waits for the gradient of every parameter that requires one.
         self.proj_offset = nn.Linear(dim, config.offset_bins).requires_grad_(config.offset_tokens)
         # Set by `cached_decoding.fuse_for_inference`, for a model whose weights do not change any more.
         self.fused_step_weights: nn.Module | None = None
@@ -63,196 +63,210 @@ class LaneLM(nn.Module):
 
     # Rows and x
 
-    def written(self, per_row: Tensor) -> Tensor:
-        """(..., T) from the top -> writing order, or back."""
+    def to_decode_order(self, per_row: Tensor) -> Tensor:
+        """Convert (..., T) from rows counted from the top to decoding order, or back."""
         return per_row.flip(-1) if self.config.row_order == "bottom_up" else per_row
 
-    def row_index(self, steps: Tensor) -> Tensor:
-        """Places in writing order -> rows counted from the top."""
-        return self.config.num_steps - 1 - steps if self.config.row_order == "bottom_up" else steps
+    def row_index(self, rows: Tensor) -> Tensor:
+        """Convert rows in decoding order to rows counted from the top."""
+        return self.config.num_steps - 1 - rows if self.config.row_order == "bottom_up" else rows
 
-    def row_y(self, steps: Tensor) -> Tensor:
-        """Places in writing order -> y in network pixels."""
-        return self.spacing * self.row_index(steps)
+    def row_y(self, rows: Tensor) -> Tensor:
+        """Convert rows in decoding order to y in network pixels."""
+        return self.spacing * self.row_index(rows)
 
     def x_tokens(self, xs: Tensor) -> Tensor:
-        """x in network pixels -> the nearest bin that is not the padding, int64."""
+        """Convert x in network pixels to the nearest bin that is not the padding, int64."""
         nbins = self.config.nbins_x
         return (xs * (nbins / self.width)).round().clamp(1, nbins - 1).long()
 
     def bin_x(self) -> Tensor:
-        """(nbins_x,) x of every bin in network pixels."""
+        """Compute x of every bin in network pixels, (nbins_x,)."""
         return torch.arange(self.config.nbins_x, device=self.rows.device) * (self.width / self.config.nbins_x)
 
     def offset_x(self) -> Tensor:
-        """(offset_bins,) distance of every offset bin from the reference in network pixels."""
+        """Compute the distance of every offset bin from the reference curve in network pixels, (offset_bins,)."""
         return torch.linspace(-self.offset_range, self.offset_range, self.config.offset_bins, device=self.rows.device)
 
     # The image
 
-    def look(self, levels: Sequence[Tensor]) -> Scene:
-        """Pyramid levels (B, C, h, w), finest first -> the scene all requests about these images share."""
+    def encode_image(self, levels: Sequence[Tensor]) -> ImageContext:
+        """Encode pyramid levels (B, C, h, w), finest first, for all requests about these images."""
         normed = [norm(level.float()) for norm, level in zip(self.norms, levels, strict=True)]
         maps = self.sampler.maps(normed) if self.config.local_sampling else []
         if not self.config.global_attention:
-            return Scene(maps, [None] * self.config.num_layers)
+            return ImageContext(maps, [None] * self.config.num_layers)
         if self.folded_image_encoders is not None:
-            encoders = zip(self.folded_image_encoders, self.seen, strict=True)
-            return Scene(maps, [encode(normed[level]) for encode, level in encoders])
-        tokens = self.visual_encoder(normed[self.seen[-1] :])
-        return Scene(maps, [*self.decoder.visual_caches([tokens[level - self.seen[-1]] for level in self.seen])])
+            encoders = zip(self.folded_image_encoders, self.layer_levels, strict=True)
+            return ImageContext(maps, [encode(normed[level]) for encode, level in encoders])
+        coarsest = self.layer_levels[-1]
+        tokens = self.visual_encoder(normed[coarsest:])
+        memories = self.decoder.image_keys_values([tokens[level - coarsest] for level in self.layer_levels])
+        return ImageContext(maps, [*memories])
 
     @property
-    def seen(self) -> list[int]:
-        """The pyramid level that each layer attends to: from coarse to fine, as the layers go."""
+    def layer_levels(self) -> list[int]:
+        """The pyramid level that each decoder layer attends to: from coarse to fine."""
         return [max(PYRAMID_LEVELS - 1 - layer, 0) for layer in range(self.config.num_layers)]
 
-    # The request
+    # The requests
 
-    def read(self, scene: Scene, requests: Requests) -> Brief:
-        """The tokens before the answer: the question's keypoints, the prompts, and the place that asks."""
+    def encode_requests(self, image: ImageContext, requests: Requests) -> PromptContext:
+        """Encode requests as prefix tokens: the proposal's keypoints, the prompts, and the query token."""
         config = self.config
-        order = guides(requests, self.rows)
-        order = Guides(*(self.written(getattr(order, name)) for name in Guides.__dataclass_fields__))
-        has_question = requests.shown.any(-1)
+        priors = row_priors(requests, self.rows)
+        priors = RowPriors(*(self.to_decode_order(getattr(priors, name)) for name in RowPriors.__dataclass_fields__))
 
-        picked = torch.arange(0, config.num_steps, config.question_stride, device=self.rows.device)
-        question_x, question_y = (
-            requests.question[..., picked],
-            self.rows[picked].expand_as(requests.shown[..., picked]),
+        picked = torch.arange(0, config.num_steps, config.proposal_stride, device=self.rows.device)
+        proposal_x, proposal_mask = requests.proposal_x[..., picked], requests.proposal_mask[..., picked]
+        proposal_y = self.rows[picked].expand_as(proposal_mask)
+        prompt_type = torch.where(requests.is_start, START, CLICK)[..., None].expand_as(requests.prompt_mask)
+        query_x, query_y = self._query_position(requests)
+        x = torch.cat([proposal_x, requests.prompts[..., 0], query_x], dim=-1)  # (B, L, P)
+        y = torch.cat([proposal_y, requests.prompts[..., 1], query_y], dim=-1)
+        types = torch.cat(
+            [
+                torch.full_like(proposal_x, PROPOSAL).long(),
+                prompt_type,
+                torch.full_like(query_x, QUERY).long(),
+            ],
+            dim=-1,
         )
-        prompt_kind = torch.where(requests.is_start, START, CLICK)[..., None].expand_as(requests.prompted)
-        ask_x, ask_y = self._place_of_asking(requests)
-        x = torch.cat([question_x, requests.prompts[..., 0], ask_x], dim=-1)  # (B, L, P)
-        y = torch.cat([question_y, requests.prompts[..., 1], ask_y], dim=-1)
-        kind = torch.cat(
-            [torch.full_like(question_x, QUESTION).long(), prompt_kind, torch.full_like(ask_x, ASK).long()], dim=-1
-        )
-        visible = torch.cat([requests.shown[..., picked], requests.prompted, torch.ones_like(ask_x).bool()], dim=-1)
+        visible = torch.cat([proposal_mask, requests.prompt_mask, torch.ones_like(query_x).bool()], dim=-1)
 
         row_tokens = (y / self.spacing).round().clamp(0, config.num_steps - 1).long()
         tokens = self.embedding.x_embedding(self.x_tokens(x)) + self.embedding.y_embedding(row_tokens)
-        tokens = tokens + self.kind_embedding(kind)
+        tokens = tokens + self.kind_embedding(types)
         if config.local_sampling:
-            tokens = tokens + self.look_here(self.sampler(scene.maps, torch.stack([x, y], dim=-1)))
-        known = requests.score.isfinite()
+            tokens = tokens + self.look_here(self.sampler(image.maps, torch.stack([x, y], dim=-1)))
+        is_known = requests.score.isfinite()
         confidence = torch.logit(requests.score.nan_to_num(0.5).clamp(0.01, 0.99)) / 4
-        facts = self.score(torch.stack([confidence.masked_fill(~known, 0.0), known.to(confidence)], dim=-1))
-        tokens = torch.cat([tokens[..., :-1, :], (tokens[..., -1, :] + facts)[..., None, :]], dim=-2)
-        return Brief(order, has_question, tokens.flatten(0, 1), visible.flatten(0, 1))
+        confidence = torch.stack([confidence.masked_fill(~is_known, 0.0), is_known.to(confidence)], dim=-1)
+        query = tokens[..., -1, :] + self.score(confidence)
+        tokens = torch.cat([tokens[..., :-1, :], query[..., None, :]], dim=-2)
+        has_proposal = requests.proposal_mask.any(-1)
+        return PromptContext(priors, has_proposal, tokens.flatten(0, 1), visible.flatten(0, 1))
 
-    def _place_of_asking(self, requests: Requests) -> tuple[Tensor, Tensor]:
-        """x and y, (B, L, 1) each, where the answer is expected to begin: the question's first row, else a prompt."""
-        shown = self.written(requests.shown)
-        first = shown.float().argmax(-1, keepdim=True)
-        x, y = self.written(requests.question).gather(-1, first), self.row_y(first)
+    def _query_position(self, requests: Requests) -> tuple[Tensor, Tensor]:
+        """Compute where the lane probably begins, x and y (B, L, 1): on the proposal's first row, else at a prompt."""
+        proposal_mask = self.to_decode_order(requests.proposal_mask)
+        first = proposal_mask.float().argmax(-1, keepdim=True)
+        x, y = self.to_decode_order(requests.proposal_x).gather(-1, first), self.row_y(first)
         if not requests.prompts.shape[2]:
             return x, y
         prompt_x, prompt_y = requests.prompts.unbind(-1)
         sign = -1.0 if self.config.row_order == "bottom_up" else 1.0
-        nearest = (sign * prompt_y).masked_fill(~requests.prompted, torch.inf).argmin(-1, keepdim=True)
-        has_question = shown.any(-1, keepdim=True)
+        nearest = (sign * prompt_y).masked_fill(~requests.prompt_mask, torch.inf).argmin(-1, keepdim=True)
+        has_proposal = proposal_mask.any(-1, keepdim=True)
         return (
-            torch.where(has_question, x, prompt_x.gather(-1, nearest)),
-            torch.where(has_question, y, prompt_y.gather(-1, nearest)),
+            torch.where(has_proposal, x, prompt_x.gather(-1, nearest)),
+            torch.where(has_proposal, y, prompt_y.gather(-1, nearest)),
         )
 
     # The answer
 
     def answer_tokens(
-        self, scene: Scene, brief: Brief, x: Tensor, previous_x: Tensor, steps: Tensor, places: Tensor
+        self, image: ImageContext, context: PromptContext, x: Tensor, previous_x: Tensor, rows: Tensor, indices: Tensor
     ) -> Tensor:
-        """Keypoints written so far -> their tokens (N, S, D).
+        """Embed decoded keypoints as tokens (N, S, D).
 
-        `x`, `previous_x` (B, L, S): x of a keypoint and of the one before it (NaN at the first), network pixels;
-        `steps` (B, L, S): its row in writing order; `places` (S,): its place in the answer.
+        `x`, `previous_x` (B, L, S): x of a keypoint and of the one before it (NaN for the first), network pixels;
+        `rows` (B, L, S): its row in decoding order; `indices` (S,): its index in the answer.
         """
-        config, order = self.config, brief.guides
-        ahead = (steps + 1).clamp(max=config.num_steps - 1)
-        here = order.reference.gather(-1, steps)
-        reference, referred = order.reference.gather(-1, ahead), order.referred.gather(-1, ahead)
-        if not config.sees_past:  # a control: whatever was written, the question is all that is known
-            x, previous_x = here, torch.full_like(x, torch.nan)
-        drift = torch.where(referred, reference - here, 0.0)  # what the reference does from this row to the next
-        straight = x + torch.where(previous_x.isfinite(), x - previous_x, drift)
-        reference = torch.where(referred, reference, straight)
-        tokens = self.embedding(self.x_tokens(x), self.row_index(steps), places)
-        tokens = tokens + self.guide(self.facts(order, ahead, x, straight, reference, here))
+        config, priors = self.config, context.row_priors
+        next_rows = (rows + 1).clamp(max=config.num_steps - 1)
+        reference = priors.reference.gather(-1, rows)
+        next_reference = priors.reference.gather(-1, next_rows)
+        has_reference = priors.has_reference.gather(-1, next_rows)
+        if not config.autoregressive:  # a control: the token depends on the proposal, not on decoded x
+            x, previous_x = reference, torch.full_like(x, torch.nan)
+        reference_step = torch.where(has_reference, next_reference - reference, 0.0)
+        straight = x + torch.where(previous_x.isfinite(), x - previous_x, reference_step)
+        next_reference = torch.where(has_reference, next_reference, straight)
+        tokens = self.embedding(self.x_tokens(x), self.row_index(rows), indices)
+        tokens = tokens + self.guide(self.row_features(priors, next_rows, x, straight, next_reference, reference))
         if config.local_sampling:
-            y = self.row_y(ahead).to(x)
-            strips = self.sampler(
-                scene.maps, torch.stack([torch.stack([straight, y], -1), torch.stack([reference, y], -1)], dim=-2)
-            )
-            tokens = tokens + self.look_ahead(strips.flatten(-2))
+            y = self.row_y(next_rows).to(x)
+            points = torch.stack([torch.stack([straight, y], -1), torch.stack([next_reference, y], -1)], dim=-2)
+            tokens = tokens + self.look_ahead(self.sampler(image.maps, points).flatten(-2))
         return tokens.flatten(0, 1)
 
-    def facts(
-        self, order: Guides, ahead: Tensor, x: Tensor, straight: Tensor, reference: Tensor, here: Tensor
+    def row_features(
+        self,
+        priors: RowPriors,
+        next_rows: Tensor,
+        x: Tensor,
+        straight: Tensor,
+        next_reference: Tensor,
+        reference: Tensor,
     ) -> Tensor:
-        """(B, L, S, 8): what is known of the row ahead (B, L, S) and how it lies to a keypoint at `x`.
+        """Compute 8 features (B, L, S, 8) of the rows after keypoints at `x`, `next_rows` (B, L, S).
 
-        `straight` and `reference`: x on the row ahead, straight on and of the reference; `here`: the reference's x
-        beside the keypoint.
+        `straight` and `next_reference`: x on that row if the lane goes straight on, and of the reference curve;
+        `reference`: x of the reference curve on the keypoint's own row. Distances are in offset ranges.
         """
-        reach = self.offset_range
 
-        def apart(values: Tensor, rows: Tensor) -> Tensor:
-            """How far a prompt is from where the lane seems to go, 0 without one."""
-            return torch.where(rows >= 0, (values - reference) / reach, 0.0).clamp(-4, 4)
+        def distance_to_prompt(prompt_x: Tensor, distance: Tensor) -> Tensor:
+            """Sideways, from the reference curve; 0 without a prompt."""
+            return torch.where(distance >= 0, self.scale_distance(prompt_x - next_reference), 0.0)
 
-        def nearness(rows: Tensor) -> Tensor:
-            return torch.where(rows >= 0, torch.exp(-rows / 4), 0.0)
+        def nearness(distance: Tensor) -> Tensor:
+            """1 at a prompt's own row, less with the distance in rows; 0 without a prompt."""
+            return torch.where(distance >= 0, torch.exp(-distance / 4), 0.0)
 
-        before_x, before_rows = order.before_x.gather(-1, ahead), order.before_rows.gather(-1, ahead)
-        after_x, after_rows = order.after_x.gather(-1, ahead), order.after_rows.gather(-1, ahead)
-        referred = order.referred.gather(-1, ahead)
-        facts = [
-            ((straight - reference) / reach).clamp(-4, 4),
-            referred.to(x),
-            apart(before_x, before_rows),
+        before_x, before_rows = priors.before_x.gather(-1, next_rows), priors.before_rows.gather(-1, next_rows)
+        after_x, after_rows = priors.after_x.gather(-1, next_rows), priors.after_rows.gather(-1, next_rows)
+        has_reference = priors.has_reference.gather(-1, next_rows)
+        features = [
+            self.scale_distance(straight - next_reference),
+            has_reference.to(x),
+            distance_to_prompt(before_x, before_rows),
             nearness(before_rows),
-            apart(after_x, after_rows),
+            distance_to_prompt(after_x, after_rows),
             nearness(after_rows),
-            ((x - here) / reach).clamp(-4, 4) * referred,
-            ahead.to(x) / (self.config.num_steps - 1),
+            self.scale_distance(x - reference) * has_reference,
+            next_rows.to(x) / (self.config.num_steps - 1),
         ]
-        return torch.stack(facts, dim=-1)
+        return torch.stack(features, dim=-1)
+
+    def scale_distance(self, pixels: Tensor) -> Tensor:
+        """Convert distances in network pixels to offset ranges, at most `MAX_DISTANCE`."""
+        return (pixels / self.offset_range).clamp(-MAX_DISTANCE, MAX_DISTANCE)
 
     def logits(self, states: Tensor, bins: bool = True) -> Logits:
-        """States (N, A, D) -> logits; without `bins` there are none of those of the image."""
+        """Compute the logits of states (N, A, D); `bins=False` leaves out those of the bins of the image."""
         absolute = self.head.proj_x(states) if bins else states[..., :0]
         return Logits(self.head.proj_y(states), absolute, self.proj_offset(states))
 
     def forward(
-        self, levels: Sequence[Tensor], requests: Requests, xs: Tensor, starts: Tensor
-    ) -> tuple[Logits, Guides]:
-        """Logits at the asking place and at every keypoint of the answers given, A = S + 1, all at once (training).
+        self, levels: Sequence[Tensor], requests: Requests, xs: Tensor, first_rows: Tensor
+    ) -> tuple[Logits, RowPriors]:
+        """Compute logits at the query token and at every keypoint of given answers, A = S + 1, at once (training).
 
-        `xs` (B, L, S): x of the keypoints, in writing order from the row `starts` (B, L) on; NaN after the last.
+        `xs` (B, L, S): x of the keypoints, in decoding order from the row `first_rows` (B, L) on; NaN after the last.
         """
-        scene = self.look(levels)
-        brief = self.read(scene, requests)
+        image = self.encode_image(levels)
+        context = self.encode_requests(image, requests)
         length = xs.shape[-1]
-        places = torch.arange(length, device=xs.device)
-        steps = (starts[..., None] + places).clamp(max=self.config.num_steps - 1)
-        known = xs.nan_to_num(0.0)
-        previous = torch.cat([torch.full_like(xs[..., :1], torch.nan), xs[..., :-1]], dim=-1)
-        answer = self.answer_tokens(scene, brief, known, previous, steps, places)
-        tokens = torch.cat([brief.tokens, answer], dim=1)
-        mask = self.sequence_mask(brief.visible, length)
-        for layer, visual in zip(self.decoder.stack, scene.visual, strict=True):
-            tokens = layer(tokens, visual, mask)
-        return self.logits(self.decoder.norm(tokens[:, brief.visible.shape[1] - 1 :])), brief.guides
+        indices = torch.arange(length, device=xs.device)
+        rows = (first_rows[..., None] + indices).clamp(max=self.config.num_steps - 1)
+        previous_x = torch.cat([torch.full_like(xs[..., :1], torch.nan), xs[..., :-1]], dim=-1)
+        answer = self.answer_tokens(image, context, xs.nan_to_num(0.0), previous_x, rows, indices)
+        tokens = torch.cat([context.tokens, answer], dim=1)
+        mask = self.sequence_mask(context.visible, length)
+        for layer, memory in zip(self.decoder.stack, image.memories, strict=True):
+            tokens = layer(tokens, memory, mask)
+        return self.logits(self.decoder.norm(tokens[:, context.visible.shape[1] - 1 :])), context.row_priors
 
     def sequence_mask(self, visible: Tensor, length: int) -> Tensor:
-        """(N, P) visible tokens before the answer -> (N, 1, P + length, P + length): who looks at whom.
+        """Build the attention mask (N, 1, P + length, P + length) of prefix tokens, `visible` (N, P), and answers.
 
-        The tokens before the answer all see each other; the answer sees them and its own past.
+        The prefix tokens attend to each other in both directions; the answer attends to them and to its own past.
         """
-        before = visible.shape[1]
-        mask = torch.ones(before + length, before + length, dtype=torch.bool, device=visible.device).tril()
-        mask[:before, :before] = True
-        if not self.config.sees_past:
-            mask[before:, before:] = torch.eye(length, dtype=torch.bool, device=visible.device)
-        seen = torch.cat([visible, visible.new_ones(len(visible), length)], dim=1)
-        return mask & seen[:, None, None, :]
+        prefix = visible.shape[1]
+        mask = torch.ones(prefix + length, prefix + length, dtype=torch.bool, device=visible.device).tril()
+        mask[:prefix, :prefix] = True
+        if not self.config.autoregressive:
+            mask[prefix:, prefix:] = torch.eye(length, dtype=torch.bool, device=visible.device)
+        visible = torch.cat([visible, visible.new_ones(len(visible), length)], dim=1)
+        return mask & visible[:, None, None, :]

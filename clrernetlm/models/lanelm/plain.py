@@ -1,10 +1,12 @@
-"""The founding prototype's plain reading of the paper: one pyramid level, one start token, no question.
+"""Plain LaneLM of the founding prototype: one pyramid level, one start token, no proposals or prompts.
 
-Kept as the baseline that the full model is measured against. All lanes of an image begin with the same padding token,
-so nothing says which lane is asked for, and padding counts in no loss, so the end of a lane is never learned.
+Kept as the baseline for the full model. All lanes of an image begin with the same padding token, so nothing selects
+which lane is decoded, and padding counts in no loss, so the end of a lane is never learned.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +15,8 @@ from clrernetlm.config.schema import Config, LaneLMNetworkConfig
 from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Size, causal_mask
-from clrernetlm.models.lanelm.detector import DetectorReader, Observation
-from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.detector import DetectorOutput, LaneLMDetectorBase
+from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 
 PADDING_X = 0
@@ -22,54 +24,52 @@ PADDING_X = 0
 
 @torch.no_grad()
 def extract_visual_tokens(detector: CLRerNet, images: Tensor) -> Tensor:
-    """(B, 3, H, W) float images in [0, 1] -> (B, h w, C): the finest pyramid level, place by place, row by row."""
+    """Extract the finest pyramid level as tokens: (B, 3, H, W) float images in [0, 1] -> (B, h w, C), row by row."""
     return level_tokens(detector.extract_feat(images)[0])
 
 
 def level_tokens(level: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h w, C)."""
+    """Flatten a pyramid level (B, C, h, w) to tokens (B, h w, C)."""
     return level.flatten(2).transpose(1, 2)
 
 
-def shifted_right(tokens: Tensor, padding: int) -> Tensor:
-    """(..., T) -> (..., T): every token one place later, padding first; what the model reads to predict `tokens`."""
+def shift_right(tokens: Tensor, padding: int) -> Tensor:
+    """Shift tokens (..., T) one place later, padding first: the decoder's input to predict `tokens`."""
     return torch.cat([torch.full_like(tokens[..., :1], padding), tokens[..., :-1]], dim=-1)
 
 
-class PlainReader(DetectorReader):
-    """CLRerNet and the plain language model."""
+class PlainLaneLMDetector(LaneLMDetectorBase):
+    """CLRerNet with the plain language model."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.lanelm: LaneLMModel = build_lanelm_model(config.lanelm.network, config.model.head.feature_channels)
 
     def loss(self, level: Tensor, x_tokens: Tensor, y_tokens: Tensor) -> Tensor:
-        """Finest level (B, C, h, w), tokens (B, L, T) -> scalar: both cross-entropies by teacher forcing."""
+        """Compute both cross-entropies by teacher forcing: finest level (B, C, h, w), tokens (B, L, T) -> scalar."""
         padding_y = self.config.lanelm.network.num_steps
         targets_x, targets_y = x_tokens.flatten(0, 1), y_tokens.flatten(0, 1)
         logits_x, logits_y = self.lanelm(
-            level_tokens(level), shifted_right(targets_x, PADDING_X), shifted_right(targets_y, padding_y)
+            level_tokens(level), shift_right(targets_x, PADDING_X), shift_right(targets_y, padding_y)
         )
         return lane_lm_loss(logits_x, logits_y, targets_x, targets_y, PADDING_X, padding_y)
 
-    def read(self, observation: Observation) -> Answers:
-        """One lane per image: all of them begin with the same token, so a second one would be the same lane again.
+    @torch.no_grad()
+    def decode_unprompted(self, output: DetectorOutput) -> Answers:
+        """Decode one lane per image: all begin with the same token, so a second one would be the same lane again.
 
-        There is no word for "no lane", so its score is 1.
+        The score is always 1: no token means "no lane".
         """
         network = self.config.lanelm.network
-        x, y = write_greedily(self.lanelm, level_tokens(observation.levels[0]), network.num_steps)
-        shown = torch.zeros(*y.shape[:-1], network.num_steps + 1, dtype=torch.bool, device=y.device)
-        shown.scatter_(-1, y, x != PADDING_X)
-        xs = torch.zeros(shown.shape, device=y.device).scatter_(
-            -1, y, x * (self.config.model.viewport.width / network.nbins_x)
-        )
-        xs, shown = xs[:, None, :-1], shown[:, None, :-1]  # without the padding row
-        return Answers(xs, shown, torch.ones(shown.shape[:2], device=y.device))
+        bin_width = self.config.model.viewport.width / network.nbins_x
+        decoder = PlainStepDecoder(self.lanelm, level_tokens(output.levels[0]), network.num_steps, bin_width)
+        on_host = output.levels[0].device.type == "cpu"
+        answers = decode_greedily(decoder, network.num_steps, stop_early=on_host)
+        return replace(answers, score=torch.ones_like(answers.score))
 
 
 def build_lanelm_model(network: LaneLMNetworkConfig, channels: int) -> LaneLMModel:
-    """The language model for pyramid levels of `channels`."""
+    """Build the plain language model for pyramid levels of `channels`."""
     return LaneLMModel(
         nbins_x=network.nbins_x,
         max_y_tokens=network.num_steps + 1,
@@ -82,34 +82,48 @@ def build_lanelm_model(network: LaneLMNetworkConfig, channels: int) -> LaneLMMod
     )
 
 
-@torch.no_grad()
-def write_greedily(model: LaneLMModel, visual_tokens: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """(B, K, C) tokens of the image -> x and y tokens (B, T) of the one lane that begins with padding.
+class PlainStepDecoder:
+    """Computes the plain model's keypoints for `decode_greedily`: the most likely x and y token of one lane per image.
 
-    The most likely token follows; after padding in x or y there is only padding.
+    `visual_tokens` (B, K, C), `steps` T. The lane begins with padding and ends with padding in x or y. Rows count from
+    the top; a bin of x is `bin_width` network pixels wide.
     """
-    visual = model.decoder.visual_caches(model.visual_proj(visual_tokens))
-    x = visual_tokens.new_full((len(visual_tokens), 1), PADDING_X, dtype=torch.int64)
-    y = torch.full_like(x, steps)
-    ended = torch.zeros_like(x, dtype=torch.bool)
-    for place in range(steps):
-        states, mask = model.embedding(x, y), causal_mask(place + 1, x.device)
-        for layer, seen in zip(model.decoder.layers, visual, strict=True):
-            states = layer(states, seen, mask)
+
+    def __init__(self, model: LaneLMModel, visual_tokens: Tensor, steps: int, bin_width: float = 1.0) -> None:
+        self.model, self.steps, self.bin_width = model, steps, bin_width
+        self.memories = model.decoder.image_keys_values(model.visual_proj(visual_tokens))
+        self.x_tokens = visual_tokens.new_full((len(visual_tokens), 1), PADDING_X, dtype=torch.int64)  # (B, S)
+        self.y_tokens = torch.full_like(self.x_tokens, steps)
+        self.first = self._next()
+        self.lane_probability = torch.ones_like(self.first.x)
+
+    def decode_next(self, index: int, last: Keypoint, previous_x: Tensor) -> Keypoint:
+        """As `StepDecoder.decode_next`; the tokens decoded so far are kept in this object."""
+        return self._next()
+
+    def _next(self) -> Keypoint:
+        """Decode one more token of each kind after those so far."""
+        model = self.model
+        states, mask = (
+            model.embedding(self.x_tokens, self.y_tokens),
+            causal_mask(self.x_tokens.shape[1], self.x_tokens.device),
+        )
+        for layer, memory in zip(model.decoder.stack, self.memories, strict=True):
+            states = layer(states, memory, mask)
         logits_x, logits_y = model.head(model.decoder.norm(states[:, -1:]))
-        next_x, next_y = logits_x.argmax(-1), logits_y.argmax(-1)
-        ended = ended | (next_x == PADDING_X) | (next_y == steps)
-        x = torch.cat([x, next_x.masked_fill(ended, PADDING_X)], dim=1)
-        y = torch.cat([y, next_y.masked_fill(ended, steps)], dim=1)
-    return x[:, 1:], y[:, 1:]
+        x, y = logits_x.argmax(-1), logits_y.argmax(-1)  # (B, 1)
+        self.x_tokens = torch.cat([self.x_tokens, x], dim=1)
+        self.y_tokens = torch.cat([self.y_tokens, y], dim=1)
+        exists = (x != PADDING_X) & (y != self.steps)
+        return Keypoint(y, x * self.bin_width, torch.ones_like(x, dtype=torch.float32), exists)
 
 
 class LaneLMModel(nn.Module):
-    """The plain language model: tokens of an image and of lanes -> logits of the next tokens.
+    """The plain language model: computes logits of the next tokens from tokens of an image and of lanes.
 
     `forward(visual_tokens (B, K, C), x_tokens (N, S), y_tokens (N, S), visual_padding_mask (B, K) or None)` returns
-    `logits_x` (N, S, nbins_x) and `logits_y` (N, S, max_y_tokens); N is a multiple of B. Position s sees the tokens up
-    to s. `max_y_tokens` counts the padding row.
+    `logits_x` (N, S, nbins_x) and `logits_y` (N, S, max_y_tokens); N is a multiple of B. Position s attends to the
+    tokens up to s. `max_y_tokens` counts the padding row.
     """
 
     @check_arguments

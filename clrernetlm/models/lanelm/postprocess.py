@@ -1,22 +1,23 @@
-"""From LaneLM's answers to lanes in the original frame."""
+"""Converts LaneLM's answers to lanes in the original frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from clrernetlm.config.schema import LaneLMDecodeConfig
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport, viewports_of_frames
 from clrernetlm.models.clrernet.decode import lane_nms
-from clrernetlm.models.lanelm.generate import Answers
+from clrernetlm.models.lanelm.greedy_decoding import Answers
 
-Floats = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 
-def answered_lanes(
+def lanes_from_answers(
     answers: Answers,
     config: LaneLMDecodeConfig,
     viewport: Viewport | Sequence[Viewport],
@@ -24,43 +25,44 @@ def answered_lanes(
     max_lanes: int,
     threshold: float | None = None,
 ) -> list[list[Lane]]:
-    """Answers about B images -> per image its lanes, best first, in pixels of its own frame (width, height).
+    """Convert answers about B images to lanes per image, best first, in pixels of its own frame (width, height).
 
-    An answer below the threshold, of fewer than two keypoints, or closer than `nms_threshold` to a better one is no
-    lane. At most `max_lanes` are kept. `viewport`: what was seen of the frames, one for all or one for each.
+    Left out are answers below the threshold, of fewer than two keypoints, or closer than `nms_threshold` to a better
+    one. At most `max_lanes` are kept. `viewport`: the part of the frames that the detector got, one for all or one
+    each.
     """
     threshold = config.lane_threshold if threshold is None else threshold
-    xs, shown = answers.xs.cpu().numpy(), answers.shown.cpu().numpy()
+    xs, visible = answers.xs.cpu().numpy(), answers.visible.cpu().numpy()
     scores = answers.score.float().cpu().numpy()
-    views = viewports_of_frames(viewport, len(frame_sizes))
-    image, request = np.nonzero((scores >= threshold) & (shown.sum(-1) > 1) & (scores > 0))
-    lanes, rows, sure = xs[image, request], shown[image, request], scores[image, request]  # (M, T), (M, T), (M,)
+    viewports = viewports_of_frames(viewport, len(frame_sizes))
+    image, request = np.nonzero((scores >= threshold) & (visible.sum(-1) > 1) & (scores > 0))
+    lanes, rows, confidence = xs[image, request], visible[image, request], scores[image, request]  # M lanes
     kept = lane_nms(
         lanes[:, ::-1],
-        rows[:, ::-1].argmax(-1),  # the first one from the bottom
+        rows[:, ::-1].argmax(-1),  # the first visible row from the bottom
         rows.sum(-1),
-        sure,
-        config.nms_threshold * max((view.width for view in views), default=0),
+        confidence,
+        config.nms_threshold * max((view.width for view in viewports), default=0),
         max_lanes,
         image,
     )
-    images: list[list[Lane]] = [[] for _ in views]
+    images: list[list[Lane]] = [[] for _ in viewports]
     for i in kept:
-        view, frame = views[image[i]], frame_sizes[image[i]]
+        view, frame = viewports[image[i]], frame_sizes[image[i]]
         points = view.to_frame(keypoints(lanes[i], rows[i], view), frame).astype(np.float64)
-        images[image[i]].append(Lane(points, float(sure[i])))
+        images[image[i]].append(Lane(points, float(confidence[i])))
     return images
 
 
-def keypoints(xs: NDArray[np.floating], shown: NDArray[np.bool_], viewport: Viewport) -> Floats:
-    """x on T rows from the top (T,) and the rows a lane is on -> its points (n, 2) in network pixels, bottom first.
+def keypoints(xs: NDArray[np.floating], visible: NDArray[np.bool_], viewport: Viewport) -> Float64Array:
+    """Convert x on T rows from the top (T,) and visible rows (T,) to points (n, 2) in network pixels, bottom first.
 
-    A lane ends somewhere between its last row and the next: half a row is added at the top. At the bottom of the image
-    it goes on straight to the edge.
+    A lane ends somewhere between its last row and the next: half a row is added at the top. From the lowest row of the
+    image it continues straight to the bottom edge.
     """
     steps = len(xs)
     spacing = viewport.height / steps
-    rows = np.flatnonzero(shown)[::-1]
+    rows = np.flatnonzero(visible)[::-1]
     points = np.stack([xs[rows].astype(np.float64), rows * spacing], axis=-1)
     if len(points) < 2:
         return points
@@ -70,3 +72,19 @@ def keypoints(xs: NDArray[np.floating], shown: NDArray[np.bool_], viewport: View
     if rows[-1] > 0:
         parts.append(points[-1:] + 0.5 * (points[-1:] - points[-2:-1]))
     return np.concatenate(parts)
+
+
+def remove_hallucinations(answers: Answers, from_bottom: bool, max_points: int = 10) -> Answers:
+    """Cut lanes of more than `max_points` keypoints at their first jump, in decoding order (`from_bottom` or not).
+
+    A jump is a sideways step longer than twice the 85th percentile of the lane's steps. Source: LaneLM, hallucination
+    removal.
+    """
+    xs, visible = (answers.xs.flip(-1), answers.visible.flip(-1)) if from_bottom else (answers.xs, answers.visible)
+    step = (xs[..., 1:] - xs[..., :-1]).abs()
+    both = visible[..., 1:] & visible[..., :-1]
+    limit = 2 * step.masked_fill(~both, torch.nan).nanquantile(0.85, dim=-1, keepdim=True)
+    jump = both & (step > limit) & (visible.sum(-1, keepdim=True) > max_points)
+    after = torch.cat([torch.zeros_like(jump[..., :1]), jump], dim=-1).cumsum(-1) > 0
+    kept = visible & ~after
+    return Answers(answers.xs, kept.flip(-1) if from_bottom else kept, answers.score)

@@ -1,4 +1,4 @@
-"""The detector's lanes as LaneLM's questions: x on LaneLM's rows, without leaving arrays."""
+"""Samples the detector's lanes on LaneLM's rows, vectorised over the batch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from clrernetlm.models.clrernet.decode import candidates, lane_nms, shown_rows
 
 @dataclass
 class Proposals:
-    """P lanes for each of B images on T rows from the top, best first; unused places are shown nowhere."""
+    """P lanes for each of B images on T rows from the top, best first; unused slots are visible on no row."""
 
     xs: Tensor  # (B, P, T) float32 network pixels
-    shown: Tensor  # (B, P, T) bool
-    scores: Tensor  # (B, P) float32, 0 in unused places
+    visible: Tensor  # (B, P, T) bool: rows the lane is on
+    scores: Tensor  # (B, P) float32, 0 in unused slots
 
 
 def propose(
     stage: Mapping[str, Tensor], num_steps: int, width: int, nms_threshold: float, threshold: float, max_proposals: int
 ) -> Proposals:
-    """The detector's last stage of a batch -> its lanes of confidence `threshold` or more, after lane NMS.
+    """Select the detector's lanes of confidence `threshold` or more, after lane NMS, from its last stage.
 
-    `width` and `nms_threshold` are network pixels. Lanes run down to the bottom of the image as far as they stay inside
-    it, as the detector's own results do. Lanes that show on fewer than two rows are left out.
+    `width` and `nms_threshold` are network pixels. Lanes continue down to the bottom of the image as long as they stay
+    inside it, as in the detector's own results. Lanes visible on fewer than two rows are left out.
     """
     found = candidates(stage, threshold)
     pixels = found.xs * np.float32(width - 1)
@@ -37,18 +37,18 @@ def propose(
     drawn = shown_rows(found.params[kept], found.length_rows[kept], found.xs[kept])
     # Row t lies at t / T of the height; the detector's rows run from 1, the bottom, to 0.
     last = found.xs.shape[1] - 1
-    places = last * (1 - np.arange(num_steps) / num_steps)
-    low = np.minimum(places.astype(np.int64), last - 1)
-    share = (places - low).astype(np.float32)
-    on_rows = pixels[kept][:, low] * (1 - share) + pixels[kept][:, low + 1] * share
-    visible = drawn[:, low] & (drawn[:, low + 1] | (share < 1e-6)) & (on_rows >= 0) & (on_rows < width)
+    positions = last * (1 - np.arange(num_steps) / num_steps)
+    low = np.minimum(positions.astype(np.int64), last - 1)
+    fraction = (positions - low).astype(np.float32)
+    on_rows = pixels[kept][:, low] * (1 - fraction) + pixels[kept][:, low + 1] * fraction
+    visible = drawn[:, low] & (drawn[:, low + 1] | (fraction < 1e-6)) & (on_rows >= 0) & (on_rows < width)
     usable = visible.sum(1) > 1
     kept, on_rows, visible = kept[usable], on_rows[usable], visible[usable]
     image = found.image[kept]
-    place = np.arange(len(image)) - np.searchsorted(image, image)  # of each one in its image
+    slot = np.arange(len(image)) - np.searchsorted(image, image)  # index of each lane within its image
     xs = np.zeros((found.images, max_proposals, num_steps), np.float32)
-    shown = np.zeros(xs.shape, bool)
-    confidence = np.zeros(xs.shape[:2], np.float32)
-    xs[image, place], shown[image, place], confidence[image, place] = on_rows, visible, found.scores[kept]
+    mask = np.zeros(xs.shape, bool)
+    scores = np.zeros(xs.shape[:2], np.float32)
+    xs[image, slot], mask[image, slot], scores[image, slot] = on_rows, visible, found.scores[kept]
     device = stage["xs"].device
-    return Proposals(*(torch.from_numpy(array).to(device, non_blocking=True) for array in (xs, shown, confidence)))
+    return Proposals(*(torch.from_numpy(array).to(device, non_blocking=True) for array in (xs, mask, scores)))

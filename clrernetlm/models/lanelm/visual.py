@@ -1,4 +1,4 @@
-"""What the language model sees: tokens of the whole image, and features beside a lane."""
+"""Image features for LaneLM: tokens of whole pyramid levels, and features sampled beside a lane."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clrernetlm.models.lanelm.positions import grid_sinusoids
+from clrernetlm.models.lanelm.attention import grid_sinusoids
 
 
 class ChannelNorm(nn.Module):
-    """(B, C, h, w) -> the same shape: LayerNorm over the channels of every place.
+    """Applies LayerNorm over the channels of every position: (B, C, h, w) -> the same shape.
 
-    The pyramid of a trained detector has a standard deviation of 6 to 9; everything behind it wants 1.
+    The pyramid of a trained detector has a standard deviation of 6 to 9; the layers after it expect 1.
     """
 
     def __init__(self, channels: int) -> None:
@@ -26,7 +26,7 @@ class ChannelNorm(nn.Module):
 
 
 class VisualEncoder(nn.Module):
-    """Pyramid levels (B, C, h_i, w_i) -> tokens (B, h_i * w_i, D): projection + 2-D position + level embedding."""
+    """Encodes pyramid levels (B, C, h_i, w_i) as tokens (B, h_i * w_i, D): projection + 2-D position + level."""
 
     def __init__(self, channels: int, embed_dim: int, num_levels: int) -> None:
         super().__init__()
@@ -36,19 +36,19 @@ class VisualEncoder(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         tokens = []
         for project, level, embedding in zip(self.project, levels, self.level_embedding, strict=True):
-            places = grid_sinusoids(level.shape[-2], level.shape[-1], embedding.shape[0], level.device)
-            tokens.append(project(level).flatten(2).transpose(1, 2) + places + embedding)
+            positions = grid_sinusoids(level.shape[-2], level.shape[-1], embedding.shape[0], level.device)
+            tokens.append(project(level).flatten(2).transpose(1, 2) + positions + embedding)
         return tokens
 
 
 class LocalSampler(nn.Module):
-    """Features beside a place: a horizontal strip of the finest level, and the place itself on the coarser ones.
+    """Samples features at a point: a horizontal strip of the finest level, and the point itself on the coarser levels.
 
     `image_size` is (width, height) in network pixels; the strip has `points` samples `spacing` pixels apart. Channels
     are reduced before sampling: sampling costs more than the product that reduces them.
     """
 
-    REDUCED = 32
+    REDUCED = 32  # channels
 
     def __init__(
         self, channels: int, image_size: tuple[int, int], num_levels: int, points: int, spacing: float
@@ -60,35 +60,38 @@ class LocalSampler(nn.Module):
         self.register_buffer("strip", torch.stack([strip, torch.zeros(points + 1)], dim=-1), persistent=False)
         self.register_buffer("pixel", torch.tensor([2 / image_size[0], 0.0]), persistent=False)
         self.size: Tensor
-        self.strip: Tensor  # (points + 1, 2); the last one is the place itself
-        self.pixel: Tensor  # one to the right, in `grid`
+        self.strip: Tensor  # (points + 1, 2) offsets in pixels; the last one is the point itself
+        self.pixel: Tensor  # (2,) one pixel to the right, in the coordinates of `grid`
         self.out_features = self.REDUCED * (points + num_levels - 1)
 
     def maps(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Pyramid levels (B, C, h, w), finest first -> what `forward` samples.
+        """Reduce the channels of pyramid levels (B, C, h, w), finest first -> the maps that `forward` samples.
 
-        In float32 whatever the precision around it: bfloat16 would place samples a pixel or two off.
+        Always float32: in bfloat16 the sampling positions would be a pixel or two off.
         """
         return [reduce(level).float() for reduce, level in zip(self.reduce, levels, strict=True)]
 
-    def forward(self, maps: Sequence[Tensor], places: Tensor) -> Tensor:
-        """`places` (B, ..., 2) x, y in network pixels -> (B, ..., out_features); 0 outside the image."""
-        return self.sample(maps, self.grid(places.flatten(1, -2))).unflatten(1, places.shape[1:-1])
+    def forward(self, maps: Sequence[Tensor], points: Tensor) -> Tensor:
+        """Sample at `points` (B, ..., 2), x, y in network pixels -> (B, ..., out_features); 0 outside the image."""
+        return self.sample(maps, self.grid(points.flatten(1, -2))).unflatten(1, points.shape[1:-1])
 
-    def grid(self, places: Tensor) -> Tensor:
-        """(..., 2) x, y in network pixels -> (..., points + 1, 2): the strip and the place, in the image in [-1, 1]."""
-        # Pixel x has its centre at x + 0.5 of an axis that runs from 0 to the width.
-        return (places[..., None, :] + self.strip + 0.5) * (2 / self.size) - 1
+    def grid(self, points: Tensor) -> Tensor:
+        """Convert (..., 2) x, y in network pixels to sampling positions (..., points + 1, 2), the image being [-1, 1].
 
-    def moved(self, grid: Tensor, x: Tensor) -> Tensor:
-        """The same (..., points + 1, 2) as many network pixels further to the right as `x` (...) says."""
+        They are those of the strip, then the point itself.
+        """
+        # The centre of pixel x lies at x + 0.5 on an axis from 0 to the width.
+        return (points[..., None, :] + self.strip + 0.5) * (2 / self.size) - 1
+
+    def shift_grid(self, grid: Tensor, x: Tensor) -> Tensor:
+        """Shift sampling positions (..., points + 1, 2) by `x` (...) network pixels to the right."""
         return grid + x[..., None, None] * self.pixel
 
     def sample(self, maps: Sequence[Tensor], grid: Tensor) -> Tensor:
-        """`grid` (B, K, points + 1, 2) -> (B, K, out_features)."""
-        strip, place = grid[:, :, :-1], grid[:, :, -1:]
+        """Sample the maps at the positions `grid` (B, K, points + 1, 2) -> (B, K, out_features)."""
+        strip, point = grid[:, :, :-1], grid[:, :, -1:]
         sampled = [
-            F.grid_sample(features, place if number else strip, align_corners=False)  # (B, c, K, points)
-            for number, features in enumerate(maps)
+            F.grid_sample(features, point if level else strip, align_corners=False)  # (B, c, K, points)
+            for level, features in enumerate(maps)
         ]
         return torch.cat([part.permute(0, 2, 3, 1).flatten(2) for part in sampled], dim=-1)

@@ -41,4 +41,4 @@ config.data = DataConfig(
     ),
 )
 
-config.evaluation = EvaluationConfig(semantics="clrernet", lane_width=30, image_size=(1640, 590))
+config.evaluation = EvaluationConfig(implementation="clrernet", lane_width=30, image_size=(1640, 590))

@@ -6,7 +6,7 @@ config = load_config("../roads/roads_efficientnet_lite0.py")
 
 config.data.root = "demo/data"
 
-config.training.start_from = "roads_detector"
+config.training.init_from = "roads_detector"
 config.training.epochs = 3
 config.training.learning_rate = 4e-4
 config.training.warmup_steps = 20

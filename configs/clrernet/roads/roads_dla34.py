@@ -19,7 +19,7 @@ config.data.num_workers = 8
 
 config.training.epochs = 20
 config.training.learning_rate = 6e-4
-config.training.backbone_rate = 1.0
+config.training.backbone_lr_scale = 1.0
 config.training.ema_momentum = 1e-3
 config.training.freeze_stem = False
 config.training.freeze_backbone_norm = False

@@ -11,7 +11,7 @@ config.task = "lanelm"
 
 config.lanelm = LaneLMConfig(
     network=LaneLMNetworkConfig(num_steps=24, nbins_x=256, embed_dim=128, num_heads=4, ffn_dim=512),
-    views=2,
+    cached_augmentations=2,
     cache="bench/features",
 )
 config.lanelm.decode.lane_threshold = 0.45  # of the two bench runs 0.40 and 0.47 were best on validation images

@@ -9,7 +9,7 @@ config = load_config("../base_lanelm.py")
 
 config.model = load_config("../../clrernet/culane/clrernet_culane_dla34_ema.py").model
 
-config.lanelm.kind = "plain"
+config.lanelm.variant = "plain"
 config.lanelm.network.embed_dim = 256
 config.lanelm.network.num_heads = 8
 config.lanelm.network.ffn_dim = 512

@@ -8,7 +8,7 @@ config.data.root = "demo/data"
 config.lanelm.detector = "demo/run/checkpoints/best.ckpt"
 config.lanelm.cache = "demo/features"
 
-config.training.start_from = "roads"
+config.training.init_from = "roads"
 config.training.epochs = 3
 config.training.learning_rate = 4e-4
 config.training.warmup_steps = 20

@@ -20,7 +20,7 @@ config.lanelm = LaneLMConfig(
         ffn_dim=512,
         global_attention=False,  # measured: it adds nothing to the features beside the lane, and costs time
     ),
-    views=1,
+    cached_augmentations=1,
     cache="roads/features",
 )
 config.lanelm.decode.lane_threshold = 0.48  # best on generated validation images

@@ -63,13 +63,13 @@ def test_the_same_rows_and_places_are_written(exported, backend: str, batch: int
     graphs = load_model(config, folder, backend=backend)  # type: ignore[arg-type]
     assert isinstance(graphs, PromptableDetector)
     drawn = (random_requests(batch, lanes, clicks, seed, config.lanelm.network.num_steps) for seed in range(lanes, 99))
-    requests = next(requests for requests in drawn if requests.asked.any())
+    requests = next(requests for requests in drawn if requests.request_mask.any())
     pyramid = levels(config, batch)
     theirs, ours = generate(model.lanelm, pyramid, requests), graphs.generate(pyramid, requests)
-    assert torch.equal(ours.shown, theirs.shown)
-    assert ours.shown.any()
+    assert torch.equal(ours.visible, theirs.visible)
+    assert ours.visible.any()
     tokens = model.lanelm.x_tokens
-    assert torch.equal(tokens(ours.xs)[ours.shown], tokens(theirs.xs)[theirs.shown])
+    assert torch.equal(tokens(ours.xs)[ours.visible], tokens(theirs.xs)[theirs.visible])
     assert (ours.xs - theirs.xs).abs().max() < 1e-3
     assert (ours.score - theirs.score).abs().max() < 1e-4
 

@@ -147,7 +147,7 @@ def test_rescue_leaves_no_lane_without_an_anchor_and_keeps_the_other_matches(see
     predictions, targets = random_case(seed, lanes)
     plain = dict(zip(*(t.tolist() for t in DynamicTopkAssigner().assign(predictions, targets)), strict=True))
     rescued = dict(
-        zip(*(t.tolist() for t in DynamicTopkAssigner(rescue_unmatched=True).assign(predictions, targets)), strict=True)
+        zip(*(t.tolist() for t in DynamicTopkAssigner(assign_unmatched=True).assign(predictions, targets)), strict=True)
     )
     assert set(rescued.values()) == set(range(lanes))
     assert plain.items() <= rescued.items()
@@ -156,7 +156,7 @@ def test_rescue_leaves_no_lane_without_an_anchor_and_keeps_the_other_matches(see
 
 def test_rescue_gives_the_cheapest_free_anchor():
     predictions, targets = golden_case("conflict4")  # four lanes want anchor 5; the second gets it
-    rows, cols = DynamicTopkAssigner(rescue_unmatched=True).assign(predictions, targets)
+    rows, cols = DynamicTopkAssigner(assign_unmatched=True).assign(predictions, targets)
     matches = dict(zip(cols.tolist(), rows.tolist(), strict=True))
     taken = {5}
     for lane in (0, 2, 3):
@@ -182,7 +182,7 @@ def test_broken_predictions_do_not_break_the_assignment(kind, value):
 def test_nothing_waits_for_the_device(rescue, combination):
     """Tensors without data: anything that asked for a value or a data-dependent size would fail."""
     predictions, targets = stack([random_case(i, 4) for i in range(3)], slots=4)
-    matched = DynamicTopkAssigner(cost_combination=combination, rescue_unmatched=rescue).assign_batch(
+    matched = DynamicTopkAssigner(cost_combination=combination, assign_unmatched=rescue).assign_batch(
         {field: value.to("meta") for field, value in predictions.items()}, targets.to("meta")
     )
     assert matched.shape == (3, 192)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.requests import requests_from_clicks, requests_from_proposals, requests_from_start_points
 
 STEPS = 8
 ROWS = 10.0 * torch.arange(STEPS)
@@ -22,19 +22,19 @@ def proposals() -> Proposals:
 
 
 def test_every_lane_is_asked_about_and_no_empty_place(proposals: Proposals) -> None:
-    requests = ask_about_lanes(proposals)
-    assert requests.asked.tolist() == [[True, True, False], [True, False, False]]
+    requests = requests_from_proposals(proposals)
+    assert requests.request_mask.tolist() == [[True, True, False], [True, False, False]]
     assert requests.prompts.shape == (2, 3, 0, 2)
-    assert requests.question[0, 0].tolist() == [20] * STEPS  # goes on where it is not shown
+    assert requests.proposal_x[0, 0].tolist() == [20] * STEPS  # goes on where it is not shown
     assert requests.score[0].tolist() == pytest.approx([0.9, 0.5, 0])
 
 
 def test_a_start_is_the_lowest_point_and_nothing_else_is_told(proposals: Proposals) -> None:
-    requests = ask_from_starts(proposals, ROWS)
+    requests = requests_from_start_points(proposals, ROWS)
     assert requests.prompts[0, :2, 0].tolist() == [[20, 70], [60, 50]]
-    assert requests.prompted[..., 0].equal(proposals.shown.any(-1))
-    assert requests.asked.equal(proposals.shown.any(-1))
-    assert not requests.shown.any()
+    assert requests.prompt_mask[..., 0].equal(proposals.visible.any(-1))
+    assert requests.request_mask.equal(proposals.visible.any(-1))
+    assert not requests.proposal_mask.any()
     assert requests.score.isnan().all()
     assert requests.is_start.all()
 
@@ -43,35 +43,39 @@ def test_clicks_are_about_the_lane_they_are_near(proposals: Proposals) -> None:
     points = torch.tensor([[[22.0, 35.0], [19.0, 65.0]], [[58.0, 31.0], [0, 0]], [[40.0, 31.0], [0, 0]]])
     points = points.expand(2, 3, 2, 2)
     there = torch.tensor([[True, True], [True, False], [True, False]]).expand(2, 3, 2)
-    requests = ask_with_clicks(proposals, points, there, ROWS, reach=6.0)
-    assert requests.shown.any(-1).tolist() == [[True, True, False], [True, False, False]]
-    assert requests.question[0, :2, 0].tolist() == [20, 60]
-    assert requests.shown[0, 0].equal(proposals.shown[0, 0])
+    requests = requests_from_clicks(proposals, points, there, ROWS, max_distance=6.0)
+    assert requests.proposal_mask.any(-1).tolist() == [[True, True, False], [True, False, False]]
+    assert requests.proposal_x[0, :2, 0].tolist() == [20, 60]
+    assert requests.proposal_mask[0, 0].equal(proposals.visible[0, 0])
     assert requests.score[0, 0] == pytest.approx(0.9)
     assert requests.score[0, 2].isnan()
-    assert requests.asked.all()
+    assert requests.request_mask.all()
     assert requests.prompts.equal(points)
     assert not requests.is_start.any()
 
 
 def test_a_lane_is_near_clicks_beyond_its_ends_too(proposals: Proposals) -> None:
     points, there = torch.tensor([20.0, 3.0]).expand(2, 1, 1, 2), torch.ones(2, 1, 1, dtype=torch.bool)
-    assert ask_with_clicks(proposals, points, there, ROWS, reach=6.0).shown[0, 0].equal(proposals.shown[0, 0])
+    assert (
+        requests_from_clicks(proposals, points, there, ROWS, max_distance=6.0)
+        .proposal_mask[0, 0]
+        .equal(proposals.visible[0, 0])
+    )
 
 
 @pytest.mark.parametrize("reach", [0.0, 6.0])
 def test_clicks_without_detector(proposals: Proposals, reach: float) -> None:
     points, there = torch.tensor([20.0, 30.0]).expand(2, 1, 1, 2), torch.ones(2, 1, 1, dtype=torch.bool)
     if reach:
-        proposals = Proposals(proposals.xs[:, :0], proposals.shown[:, :0], proposals.scores[:, :0])
-    requests = ask_with_clicks(proposals, points, there, ROWS, reach)
-    assert not requests.shown.any()
-    assert requests.asked.all()
+        proposals = Proposals(proposals.xs[:, :0], proposals.visible[:, :0], proposals.scores[:, :0])
+    requests = requests_from_clicks(proposals, points, there, ROWS, reach)
+    assert not requests.proposal_mask.any()
+    assert requests.request_mask.all()
     assert requests.score.isnan().all()
 
 
 def test_a_set_without_clicks_is_not_asked(proposals: Proposals) -> None:
     points, there = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, dtype=torch.bool)
-    requests = ask_with_clicks(proposals, points, there, ROWS, reach=6.0)
-    assert not requests.asked.any()
-    assert not requests.shown.any()
+    requests = requests_from_clicks(proposals, points, there, ROWS, max_distance=6.0)
+    assert not requests.request_mask.any()
+    assert not requests.proposal_mask.any()

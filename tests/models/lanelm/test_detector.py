@@ -7,7 +7,7 @@ from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, 
 from clrernetlm.config.schema import BackboneConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.weights.build import build_lanelm, init_detector, init_lanelm, init_reader, save_lanelm
+from clrernetlm.weights.build import build_lanelm, init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official
 
 
@@ -20,7 +20,7 @@ def config_of(kind: str = "full", **network: object) -> Config:
             head=HeadConfig(num_priors=24, roi_channels=8),
             viewport=Viewport(width=128, height=64),
         ),
-        lanelm=LaneLMConfig(kind=kind, network=LaneLMNetworkConfig(**settings)),  # type: ignore[arg-type]
+        lanelm=LaneLMConfig(variant=kind, network=LaneLMNetworkConfig(**settings)),  # type: ignore[arg-type]
     )
 
 
@@ -56,10 +56,10 @@ def test_a_saved_model_reads_the_same_lanes(kind, tmp_path):
     torch.manual_seed(1)
     model = build_lanelm(config_of(kind)).eval()
     save_lanelm(model, tmp_path / "reader.pth")
-    again = init_reader(config_of(kind), tmp_path / "reader.pth")
+    again = init_lanelm_detector(config_of(kind), tmp_path / "reader.pth")
     assert not any(layer.training for layer in again.modules())
-    one, two = (reader.read(reader.observe(images())) for reader in (model, again))
-    for name in ("xs", "shown", "score"):
+    one, two = (reader.decode_unprompted(reader.run_detector(images())) for reader in (model, again))
+    for name in ("xs", "visible", "score"):
         assert torch.equal(getattr(one, name), getattr(two, name))
 
 
@@ -120,9 +120,9 @@ def test_the_setting_that_differs_is_named(checkpoint):
     config = config_of()
     config.model.backbone.name = "resnet18"
     assert "model.backbone.name=dla46_c" in refusal(config, checkpoint)
-    assert "lanelm.kind: plain takes no prompts" in refusal(config_of("plain"), checkpoint)
-    with pytest.raises(UserError, match=r"trained with lanelm\.kind=full"):
-        init_reader(config_of("plain"), checkpoint)
+    assert "lanelm.variant: plain takes no prompts" in refusal(config_of("plain"), checkpoint)
+    with pytest.raises(UserError, match=r"trained with lanelm\.variant=full"):
+        init_lanelm_detector(config_of("plain"), checkpoint)
 
 
 def test_how_lanes_are_decoded_may_differ(checkpoint):

@@ -7,7 +7,7 @@ from torch import nn
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import folded_attention as folding
 from clrernetlm.models.lanelm.attention import Attention
-from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedMemory
+from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedKeysValues
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.visual import VisualEncoder
 from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 def test_features_are_attended_to_like_their_keys_and_values(
     dim: int, heads: int, channels: int, scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folding, "SCORES", scores)  # 150: few queries at once
+    monkeypatch.setattr(folding, "MAX_SCORES", scores)  # 150: few queries at once
     torch.manual_seed(0)
     attention, encoder = Attention(dim, heads), VisualEncoder(channels, dim, 1)
     for values in (*attention.parameters(), *encoder.parameters()):
@@ -36,18 +36,18 @@ def test_features_are_attended_to_like_their_keys_and_values(
     torch.testing.assert_close(folded(features).attend(queries), expected)
     moved = features.roll(1, dims=-1)
     assert (folded(moved).attend(queries) - expected).abs().max() > 1e-3
-    made = FoldedMemory(attention, project, encoder.level_embedding[0], (5, 7))(features)
+    made = FoldedKeysValues(attention, project, encoder.level_embedding[0], (5, 7))(features)
     torch.testing.assert_close(made, memory)
 
 
 @pytest.mark.parametrize("heads", [2, 4])
-@pytest.mark.parametrize("settings", [{}, {"num_layers": 2}, {"num_layers": 4}, {"sees_past": False}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 2}, {"num_layers": 4}, {"autoregressive": False}], ids=str)
 def test_a_folded_lanelm_writes_the_same_lanes(settings: dict[str, object], heads: int) -> None:
     model, levels, requests = small_lanelm(num_heads=heads, **settings), random_levels(6), random_requests(6, 8)
     fast = fuse(model)
     assert fast.folded_image_encoders is not None
-    kind = FoldedAttention if heads == 2 else FoldedMemory  # 16 channels and 32 numbers a token
+    kind = FoldedAttention if heads == 2 else FoldedKeysValues  # 16 channels and 32 numbers a token
     assert all(type(view) is kind for view in fast.folded_image_encoders)
     answers = generate(fast, levels, requests)
-    same(answers, generate(model, levels, requests), requests.asked)
-    same(answers, generate(fast, levels, requests, cached=False), requests.asked)
+    same(answers, generate(model, levels, requests), requests.request_mask)
+    same(answers, generate(fast, levels, requests, cached=False), requests.request_mask)

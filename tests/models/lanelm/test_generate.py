@@ -7,8 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clrernetlm.models.lanelm.context import Logits
-from clrernetlm.models.lanelm.generate import Answers, cut_hallucinations, expected, generate, next_x
+from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
+from clrernetlm.models.lanelm.postprocess import remove_hallucinations
+from clrernetlm.models.lanelm.readout import mean_around_best, read_x
 from clrernetlm.models.lanelm.requests import Requests
 from tests.helpers.lanelm_networks import CHANNELS, STEPS, random_levels, random_requests, small_lanelm, small_network
 from tests.models.lanelm.test_model import SETTINGS
@@ -16,8 +19,8 @@ from tests.models.lanelm.test_model import SETTINGS
 
 def same(a: Answers, b: Answers, asked: torch.Tensor) -> None:
     """The same rows, x within a thousandth of a pixel, the same scores."""
-    assert a.shown[asked].equal(b.shown[asked])
-    assert (a.xs - b.xs)[asked][a.shown[asked]].abs().max() < 1e-3
+    assert a.visible[asked].equal(b.visible[asked])
+    assert (a.xs - b.xs)[asked][a.visible[asked]].abs().max() < 1e-3
     torch.testing.assert_close(a.score[asked], b.score[asked], rtol=0, atol=1e-5)
 
 
@@ -29,8 +32,8 @@ def picked(answers: Answers, *index: object) -> Answers:
 def test_cached_equals_uncached_on_200_lanes(settings: dict[str, object]) -> None:
     model, levels, requests = small_lanelm(**settings), random_levels(25), random_requests(25, 8)
     cached = generate(model, levels, requests)
-    same(cached, generate(model, levels, requests, cached=False), requests.asked)
-    lengths = cached.shown[requests.asked].sum(-1)
+    same(cached, generate(model, levels, requests, cached=False), requests.request_mask)
+    lengths = cached.visible[requests.request_mask].sum(-1)
     assert lengths.unique().numel() > 4  # lanes of all sorts were written
 
 
@@ -40,7 +43,7 @@ def test_an_image_alone_gets_the_lanes_it_gets_in_a_batch() -> None:
     for image in range(4):
         one = slice(image, image + 1)
         alone = generate(model, tuple(level[one] for level in levels), requests[one])
-        same(alone, picked(together, one), requests.asked[one])
+        same(alone, picked(together, one), requests.request_mask[one])
 
 
 def test_the_order_of_the_requests_does_not_matter() -> None:
@@ -48,7 +51,7 @@ def test_the_order_of_the_requests_does_not_matter() -> None:
     order = torch.randperm(7, generator=torch.Generator().manual_seed(0))
     together = generate(model, levels, requests)
     shuffled = generate(model, levels, requests[:, order])
-    same(shuffled, picked(together, slice(None), order), requests.asked[:, order])
+    same(shuffled, picked(together, slice(None), order), requests.request_mask[:, order])
 
 
 def test_places_not_asked_about_change_nothing_and_stay_empty() -> None:
@@ -59,11 +62,11 @@ def test_places_not_asked_about_change_nothing_and_stay_empty() -> None:
         *(torch.cat([getattr(requests, item.name), getattr(padding, item.name)], dim=1) for item in fields(Requests))
     )
     answers = generate(model, levels, padded)
-    same(picked(answers, slice(None), slice(6)), asked, requests.asked)
-    assert not answers.shown[:, 6:].any()
+    same(picked(answers, slice(None), slice(6)), asked, requests.request_mask)
+    assert not answers.visible[:, 6:].any()
     assert not answers.score[:, 6:].any()
-    assert not asked.shown[~requests.asked].any()
-    assert not asked.score[~requests.asked].any()
+    assert not asked.visible[~requests.request_mask].any()
+    assert not asked.score[~requests.request_mask].any()
 
 
 def test_the_number_of_prompt_places_does_not_matter() -> None:
@@ -71,30 +74,30 @@ def test_the_number_of_prompt_places_does_not_matter() -> None:
     wider = replace(
         requests,
         prompts=torch.cat([requests.prompts, torch.full((2, 6, 3, 2), 40.0)], dim=2),
-        prompted=torch.cat([requests.prompted, torch.zeros(2, 6, 3, dtype=torch.bool)], dim=2),
+        prompt_mask=torch.cat([requests.prompt_mask, torch.zeros(2, 6, 3, dtype=torch.bool)], dim=2),
     )
-    same(generate(model, levels, wider), generate(model, levels, requests), requests.asked)
-    bare = replace(requests, prompted=requests.prompted & False, asked=requests.shown.any(-1))
-    none = replace(bare, prompts=requests.prompts[:, :, :0], prompted=requests.prompted[:, :, :0])
-    same(generate(model, levels, none), generate(model, levels, bare), bare.asked)
+    same(generate(model, levels, wider), generate(model, levels, requests), requests.request_mask)
+    bare = replace(requests, prompt_mask=requests.prompt_mask & False, request_mask=requests.proposal_mask.any(-1))
+    none = replace(bare, prompts=requests.prompts[:, :, :0], prompt_mask=requests.prompt_mask[:, :, :0])
+    same(generate(model, levels, none), generate(model, levels, bare), bare.request_mask)
 
 
 def test_the_order_of_the_prompts_does_not_matter() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6, clicks=4)
-    turned = replace(requests, prompts=requests.prompts.flip(2), prompted=requests.prompted.flip(2))
-    same(generate(model, levels, turned), generate(model, levels, requests), requests.asked)
+    turned = replace(requests, prompts=requests.prompts.flip(2), prompt_mask=requests.prompt_mask.flip(2))
+    same(generate(model, levels, turned), generate(model, levels, requests), requests.request_mask)
 
 
 def test_nothing_asked_nothing_answered() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 3)
     nothing = replace(
         requests,
-        shown=requests.shown & False,
-        prompted=requests.prompted & False,
-        asked=requests.asked & False,
+        proposal_mask=requests.proposal_mask & False,
+        prompt_mask=requests.prompt_mask & False,
+        request_mask=requests.request_mask & False,
     )
     answers = generate(model, levels, nothing)
-    assert not answers.shown.any()
+    assert not answers.visible.any()
     assert not answers.score.any()
 
 
@@ -102,7 +105,7 @@ def test_nothing_asked_nothing_answered() -> None:
 def test_a_lane_is_one_run_of_rows(row_order: str) -> None:
     model, requests = small_lanelm(row_order=row_order), random_requests(8, 6)
     answers = generate(model, random_levels(8), requests)
-    shown = answers.shown[requests.asked].int()
+    shown = answers.visible[requests.request_mask].int()
     assert ((shown.diff(dim=-1) == 1).sum(-1) + shown[:, 0] == 1).all()
     assert ((answers.score >= 0) & (answers.score <= 1)).all()
 
@@ -114,14 +117,14 @@ def test_one_image_many_lanes_and_a_lane_of_one_row(settings: dict[str, object])
         model.head.proj_y.bias[-1] = 1e4  # the end, always: the first row is written, being asked for, and no other
     requests = random_requests(1, 30)
     answers = generate(model, random_levels(1), requests)
-    assert (answers.shown.sum(-1) == requests.asked.int()).all()
+    assert (answers.visible.sum(-1) == requests.request_mask.int()).all()
     assert answers.score.max() < 1e-6
     with torch.no_grad():
         model.head.proj_y.bias[-1] = -1e4  # never, and every x is beyond doubt
         model.head.proj_x.bias[9] = model.proj_offset.bias[9] = 1e4
     answers = generate(model, random_levels(1), requests)
-    assert answers.shown[requests.asked][:, 0].all()  # bottom up to the top
-    assert answers.score[requests.asked].min() > 1 - 1e-6
+    assert answers.visible[requests.request_mask][:, 0].all()  # bottom up to the top
+    assert answers.score[requests.request_mask].min() > 1 - 1e-6
 
 
 # x between bins
@@ -131,13 +134,13 @@ def test_x_is_read_between_bins() -> None:
     bins = torch.arange(40.0)
     for place in (5.0, 10.3, 20.5, 33.9):
         logits = -((bins - place) ** 2) / (2 * 1.5**2)
-        assert expected(logits[None], 2 * bins).item() == pytest.approx(2 * place, abs=0.05)
+        assert mean_around_best(logits[None], 2 * bins).item() == pytest.approx(2 * place, abs=0.05)
 
 
 def test_far_bins_do_not_pull() -> None:
     logits = torch.full((1, 40), -20.0)
     logits[0, 10], logits[0, 11], logits[0, 30] = 5.0, 5.0, 4.9
-    assert expected(logits, torch.arange(40.0)).item() == pytest.approx(10.5, abs=1e-3)
+    assert mean_around_best(logits, torch.arange(40.0)).item() == pytest.approx(10.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("border", [0, 39])
@@ -145,7 +148,7 @@ def test_at_the_border_no_bin_counts_twice(border: int) -> None:
     logits = torch.full((1, 40), -torch.inf)
     inner = abs(border - 1)
     logits[0, border], logits[0, inner] = 1.0, 1.0
-    assert expected(logits, torch.arange(40.0)).item() == pytest.approx((border + inner) / 2)
+    assert mean_around_best(logits, torch.arange(40.0)).item() == pytest.approx((border + inner) / 2)
 
 
 @pytest.mark.parametrize(("width", "nbins"), [(800, 800), (256, 256), (160, 80), (128, 32)])
@@ -154,16 +157,16 @@ def test_who_learned_the_labels_is_sure_however_coarse_the_bins(width: int, nbin
     network = small_network(nbins_x=nbins, offset_range=10 / nbins)
     model = LaneLM(network, CHANNELS, (width, 64)).eval()
     levels = tuple(torch.randn(1, CHANNELS, 64 // stride, width // stride) for stride in (8, 16, 32))
-    brief = model.read(model.look(levels), random_requests(1, 20))
+    brief = model.encode_requests(model.encode_image(levels), random_requests(1, 20))
     place = nbins * (0.3 + 0.4 * torch.linspace(0, 1, 20))
     absolute = -((torch.arange(nbins) - place[:, None]) ** 2) / 2
     offset = -((torch.arange(21) - 10 - torch.linspace(-2, 2, 20)[:, None]) ** 2) / 2
     logits = Logits(torch.zeros(20, 1, STEPS + 1), absolute[:, None], offset[:, None])
-    x, sure = next_x(model, brief, logits, torch.full((1, 20), 3))
+    x, sure = read_x(model, brief, logits, torch.full((1, 20), 3))
     assert x.isfinite().all()
     assert sure.min() > 0.7
     unsure = Logits(logits.y, 0 * logits.absolute, 0 * logits.offset)
-    assert next_x(model, brief, unsure, torch.full((1, 20), 3))[1].max() < 0.5
+    assert read_x(model, brief, unsure, torch.full((1, 20), 3))[1].max() < 0.5
 
 
 # Hallucinations
@@ -177,18 +180,20 @@ def lane(xs: torch.Tensor) -> Answers:
 def test_a_lane_is_cut_at_its_jump_in_the_order_it_was_written() -> None:
     xs = 100 + 3 * torch.arange(20.0)
     xs[:6] += 60  # between rows 5 and 6
-    cut = cut_hallucinations(lane(xs), from_bottom=True)
-    assert cut.shown[0, 0].nonzero().flatten().tolist() == list(range(6, 20))
+    cut = remove_hallucinations(lane(xs), from_bottom=True)
+    assert cut.visible[0, 0].nonzero().flatten().tolist() == list(range(6, 20))
     assert cut.xs.equal(lane(xs).xs)
-    cut = cut_hallucinations(lane(xs), from_bottom=False)
-    assert cut.shown[0, 0].nonzero().flatten().tolist() == list(range(6))
+    cut = remove_hallucinations(lane(xs), from_bottom=False)
+    assert cut.visible[0, 0].nonzero().flatten().tolist() == list(range(6))
 
 
 def test_everything_after_the_first_jump_goes() -> None:
     xs = 100 + 3 * torch.arange(30.0)
     xs[8:12] += 70
     xs[25:] += 90
-    assert cut_hallucinations(lane(xs), from_bottom=False).shown[0, 0].nonzero().flatten().tolist() == list(range(8))
+    assert remove_hallucinations(lane(xs), from_bottom=False).visible[0, 0].nonzero().flatten().tolist() == list(
+        range(8)
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,17 +208,17 @@ def test_everything_after_the_first_jump_goes() -> None:
 )
 @pytest.mark.parametrize("from_bottom", [True, False])
 def test_smooth_lanes_stay_whole(xs: torch.Tensor, from_bottom: bool) -> None:
-    assert cut_hallucinations(lane(xs), from_bottom).shown.equal(lane(xs).shown)
+    assert remove_hallucinations(lane(xs), from_bottom).visible.equal(lane(xs).visible)
 
 
 def test_short_lanes_stay_whole() -> None:
     xs = torch.full((20,), torch.nan)
     xs[5:15] = 100.0 + torch.arange(10)
     xs[12:15] += 80
-    assert cut_hallucinations(lane(xs), True).shown.equal(lane(xs).shown)  # 10 keypoints
+    assert remove_hallucinations(lane(xs), True).visible.equal(lane(xs).visible)  # 10 keypoints
     xs[15] = 195.0
-    assert cut_hallucinations(lane(xs), True).shown.sum() == 4  # 11
-    assert cut_hallucinations(lane(xs), True, more_than=11).shown.sum() == 11
+    assert remove_hallucinations(lane(xs), True).visible.sum() == 4  # 11
+    assert remove_hallucinations(lane(xs), True, max_points=11).visible.sum() == 11
 
 
 def test_lanes_are_cut_each_on_its_own() -> None:
@@ -222,7 +227,7 @@ def test_lanes_are_cut_each_on_its_own() -> None:
     nothing = torch.full((STEPS,), torch.nan)
     stack = torch.stack([torch.stack([smooth, jump]), torch.stack([nothing, smooth])])
     answers = Answers(stack.nan_to_num(0), stack.isfinite(), torch.ones(2, 2))
-    assert cut_hallucinations(answers, True).shown.sum(-1).tolist() == [[STEPS, STEPS - 4], [0, STEPS]]
+    assert remove_hallucinations(answers, True).visible.sum(-1).tolist() == [[STEPS, STEPS - 4], [0, STEPS]]
 
 
 class LargestTensor(TorchDispatchMode):
@@ -246,7 +251,7 @@ def test_more_lanes_do_not_copy_what_is_known_of_the_image() -> None:
     sizes = []
     for lanes in (1, 8):
         requests = random_requests(1, 8)[:, :lanes]
-        requests.asked[:] = True
+        requests.request_mask[:] = True
         with LargestTensor() as largest:
             generate(model, levels, requests)
         sizes.append(largest.size)

@@ -6,16 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clrernetlm.config import LaneLMLessonConfig
+from clrernetlm.config import LaneLMTrainingRequestsConfig
 from clrernetlm.models.lanelm import lane_lm_loss
 from clrernetlm.models.lanelm.context import Logits
-from clrernetlm.models.lanelm.losses import lesson_losses, mean_distance, pack_answers, spread_cross_entropy
+from clrernetlm.models.lanelm.losses import (
+    keypoint_sequences,
+    mean_distance,
+    spread_cross_entropy,
+    training_request_losses,
+)
 from clrernetlm.models.lanelm.model import LaneLM
-from clrernetlm.models.lanelm.requests import Guides, guides
-from clrernetlm.models.lanelm.training_requests import Lessons
+from clrernetlm.models.lanelm.requests import RowPriors, row_priors
+from clrernetlm.models.lanelm.training_requests import TrainingRequests
 from tests.helpers.lanelm_networks import SIZE, STEPS, random_requests, small_lanelm
 
-CONFIG = LaneLMLessonConfig()
+CONFIG = LaneLMTrainingRequestsConfig()
 
 
 def test_the_plain_loss_is_the_mean_of_both_cross_entropies() -> None:
@@ -74,7 +79,7 @@ def test_answers_are_packed_in_writing_order(row_order: str) -> None:
     model = small_lanelm(row_order=row_order)
     xs = torch.full((2, STEPS), torch.nan)
     xs[0, 3:8] = torch.tensor([3.0, 4, 5, 6, 7])
-    packed, first, count = pack_answers(model, xs)
+    packed, first, count = keypoint_sequences(model, xs)
     assert count.tolist() == [5, 0]
     written = [7, 6, 5, 4, 3] if row_order == "bottom_up" else [3, 4, 5, 6, 7]
     assert packed[0, :5].tolist() == written
@@ -83,19 +88,19 @@ def test_answers_are_packed_in_writing_order(row_order: str) -> None:
     assert model.row_index(first)[0] == (7 if row_order == "bottom_up" else 3)
 
 
-def lessons_of(seed: int = 0) -> Lessons:
+def lessons_of(seed: int = 0) -> TrainingRequests:
     g = torch.Generator().manual_seed(seed)
     requests = random_requests(3, 6, seed=seed)
-    targets = requests.question + 4 * torch.rand(3, 6, STEPS, generator=g) - 2
+    targets = requests.proposal_x + 4 * torch.rand(3, 6, STEPS, generator=g) - 2
     there = (torch.arange(STEPS) >= torch.randint(0, 6, (3, 6, 1), generator=g)) & (targets > 0) & (targets < SIZE[0])
     there &= torch.rand(3, 6, 1, generator=g) < 0.7
     targets = targets.masked_fill(~there, torch.nan)
-    return Lessons(requests, targets, targets)
+    return TrainingRequests(requests, targets, targets)
 
 
-def perfect(model: LaneLM, lessons: Lessons, order: Guides) -> Logits:
+def perfect(model: LaneLM, lessons: TrainingRequests, order: RowPriors) -> Logits:
     """Logits of a model that knows the answers."""
-    targets, first, count = pack_answers(model, lessons.targets)
+    targets, first, count = keypoint_sequences(model, lessons.targets)
     places = torch.arange(STEPS + 1)
     rows = torch.where(places < count[..., None], first[..., None] + places, STEPS)
     y = 60.0 * F.one_hot(rows, STEPS + 1)
@@ -116,12 +121,12 @@ def perfect(model: LaneLM, lessons: Lessons, order: Guides) -> Logits:
 @pytest.mark.parametrize("row_order", ["bottom_up", "top_down"])
 def test_who_knows_the_answers_has_no_loss_left(row_order: str) -> None:
     model, lessons = small_lanelm(row_order=row_order), lessons_of()
-    order = guides(lessons.requests, model.rows)
-    order = Guides(*(model.written(getattr(order, item.name)) for item in fields(Guides)))
+    order = row_priors(lessons.requests, model.rows)
+    order = RowPriors(*(model.to_decode_order(getattr(order, item.name)) for item in fields(RowPriors)))
     logits = perfect(model, lessons, order)
     for part in (logits.absolute, logits.offset):
         part.requires_grad_()
-    losses = lesson_losses(model, lessons, logits, order, CONFIG)
+    losses = training_request_losses(model, lessons, logits, order, CONFIG)
     assert losses["loss_start"] < 1e-5
     assert losses["loss_y"] < 1e-5
     losses["loss_x"].backward()
@@ -130,18 +135,18 @@ def test_who_knows_the_answers_has_no_loss_left(row_order: str) -> None:
         assert part.grad.abs().max() < 5e-4  # a bell cut off at the last bin has its mean a little inside
     # One row too many is a wrong end; another first row is a wrong start.
     worse = replace(logits, y=logits.y.roll(1, dims=-1))
-    assert lesson_losses(model, lessons, worse, order, CONFIG)["loss_start"] > 10
+    assert training_request_losses(model, lessons, worse, order, CONFIG)["loss_start"] > 10
 
 
 def test_what_is_not_asked_or_not_on_the_lane_does_not_count() -> None:
     model, lessons = small_lanelm(), lessons_of()
-    order = guides(lessons.requests, model.rows)
-    order = Guides(*(model.written(getattr(order, item.name)) for item in fields(Guides)))
+    order = row_priors(lessons.requests, model.rows)
+    order = RowPriors(*(model.to_decode_order(getattr(order, item.name)) for item in fields(RowPriors)))
     g = torch.Generator().manual_seed(1)
     logits = Logits(*(torch.randn(18, STEPS + 1, bins, generator=g) for bins in (STEPS + 1, model.config.nbins_x, 21)))
-    before = lesson_losses(model, lessons, logits, order, CONFIG)
-    _, _, count = pack_answers(model, lessons.targets)
-    asked, count = lessons.requests.asked.flatten(), count.flatten()
+    before = training_request_losses(model, lessons, logits, order, CONFIG)
+    _, _, count = keypoint_sequences(model, lessons.targets)
+    asked, count = lessons.requests.request_mask.flatten(), count.flatten()
     assert (~asked).any()
     assert (count[asked] == 0).any()
     beyond = (torch.arange(STEPS + 1) > count[:, None]) | ~asked[:, None]
@@ -151,7 +156,7 @@ def test_what_is_not_asked_or_not_on_the_lane_does_not_count() -> None:
         torch.where(beyond_x[..., None], logits.absolute + torch.arange(model.config.nbins_x), logits.absolute),
         torch.where(beyond_x[..., None], logits.offset + torch.arange(21), logits.offset),
     )
-    after = lesson_losses(model, lessons, changed, order, CONFIG)
+    after = training_request_losses(model, lessons, changed, order, CONFIG)
     for name, value in before.items():
         torch.testing.assert_close(after[name], value)
         assert value > 0.1
@@ -159,10 +164,10 @@ def test_what_is_not_asked_or_not_on_the_lane_does_not_count() -> None:
 
 def test_a_batch_that_asks_nothing_has_no_loss() -> None:
     model, lessons = small_lanelm(), lessons_of()
-    lessons = replace(lessons, requests=replace(lessons.requests, asked=lessons.requests.asked & False))
-    order = guides(lessons.requests, model.rows)
+    lessons = replace(lessons, requests=replace(lessons.requests, request_mask=lessons.requests.request_mask & False))
+    order = row_priors(lessons.requests, model.rows)
     logits = Logits(*(torch.randn(18, STEPS + 1, bins) for bins in (STEPS + 1, model.config.nbins_x, 21)))
-    assert all(value == 0 for value in lesson_losses(model, lessons, logits, order, CONFIG).values())
+    assert all(value == 0 for value in training_request_losses(model, lessons, logits, order, CONFIG).values())
 
 
 def test_the_mean_of_the_bins_is_drawn_to_the_truth() -> None:

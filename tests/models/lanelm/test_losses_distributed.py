@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from clrernetlm.models.lanelm.losses import lane_lm_loss, means
+from clrernetlm.models.lanelm.losses import lane_lm_loss, masked_means
 
 BINS, STEPS = 30, 8
 
@@ -26,7 +26,7 @@ def losses_and_gradient(lanes):
     values = logits.square()
     # The second of these counts nothing in one of the two processes, the third in none.
     counted = [values > 1, (values > 1) & (x > 0).all(-1)[:, None, None], torch.zeros_like(values, dtype=torch.bool)]
-    of_parts = means([values] * 3, counted)
+    of_parts = masked_means([values] * 3, counted)
     losses = torch.cat([plain[None], of_parts])
     (losses * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
     return losses.detach(), logits.grad

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
-from clrernetlm.models.lanelm.matching import HALF_WIDTH, lane_iou, match_one_to_one
+from clrernetlm.models.lanelm.training_requests import HALF_LANE_WIDTH, lane_iou, match_one_to_one
 
 
 def lanes(count: int, steps: int = 20, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,7 +37,7 @@ def test_overlap_is_symmetric() -> None:
 def test_vertical_lanes_overlap_like_their_widths() -> None:
     xs, shown = torch.full((1, 1, 10), 0.5), torch.ones(1, 1, 10, dtype=torch.bool)
     for apart in (0.25, 0.5, 1.0, 1.5):
-        beside = xs + apart * HALF_WIDTH
+        beside = xs + apart * HALF_LANE_WIDTH
         # Two segments 2 w wide, `apart` w from each other: overlap 2 - apart, union 2 + apart.
         assert lane_iou(xs, shown, beside, shown).item() == pytest.approx((2 - apart) / (2 + apart), abs=1e-5)
 

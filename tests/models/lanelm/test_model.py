@@ -5,9 +5,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from clrernetlm.models.lanelm.cached_decoding import Writer
+from clrernetlm.models.lanelm.cached_decoding import CachedDecoder, prefill
 from clrernetlm.models.lanelm.context import Logits
-from clrernetlm.models.lanelm.generate import prefill
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
 from tests.helpers.lanelm_networks import SIZE, STEPS, random_levels, random_requests, small_lanelm
@@ -19,8 +18,8 @@ SETTINGS = [
     {"offset_tokens": False},
     {"global_attention": False},
     {"local_sampling": False},
-    {"sees_past": False},
-    {"question_stride": 3},
+    {"autoregressive": False},
+    {"proposal_stride": 3},
 ]
 
 
@@ -40,7 +39,7 @@ def close(a: Logits, b: Logits, tolerance: float = 1e-4) -> None:
 
 def of(requests: Requests, logits: Logits) -> Logits:
     """Those of the requests that are asked."""
-    asked = requests.asked.flatten()
+    asked = requests.request_mask.flatten()
     return Logits(*(getattr(logits, item.name)[asked].detach() for item in fields(Logits)))
 
 
@@ -52,13 +51,13 @@ def differ(a: Logits, b: Logits) -> bool:
 def step_by_step(
     model: LaneLM, levels: tuple[torch.Tensor, ...], requests: Requests, xs: torch.Tensor, starts: torch.Tensor
 ) -> Logits:
-    scene = model.look(levels)
-    brief = model.read(scene, requests)
-    first, cache = prefill(model, scene, brief)
-    writer, collected = Writer(model, scene, brief, cache, starts, None), [first]
+    image = model.encode_image(levels)
+    context = model.encode_requests(image, requests)
+    first, cache = prefill(model, image, context)
+    decoder, collected = CachedDecoder(model, image, context, cache, starts, None), [first]
     previous = torch.full_like(xs[..., 0], torch.nan)
-    for place, x in enumerate(xs.unbind(-1)):
-        collected.append(writer.step(place, x, previous))
+    for index, x in enumerate(xs.unbind(-1)):
+        collected.append(decoder.next_logits(index, x, previous))
         previous = x
     return Logits(*(torch.cat([getattr(one, item.name) for one in collected], dim=1) for item in fields(Logits)))
 
@@ -85,15 +84,15 @@ def test_gradients_and_inference_compute_the_same() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("sees_past", [True, False])
-def test_the_past_counts_unless_it_is_switched_off(sees_past: bool) -> None:
-    model, levels, requests = small_lanelm(sees_past=sees_past), random_levels(2), random_requests(2, 4)
+@pytest.mark.parametrize("autoregressive", [True, False])
+def test_the_past_counts_unless_it_is_switched_off(autoregressive: bool) -> None:
+    model, levels, requests = small_lanelm(autoregressive=autoregressive), random_levels(2), random_requests(2, 4)
     # Without a reference every x follows from the one before, so the control is about questions.
-    requests = replace(requests, asked=requests.shown.any(-1))
+    requests = replace(requests, request_mask=requests.proposal_mask.any(-1))
     xs, starts = random_answers(2, 4)
     before, _ = model(levels, requests, xs, starts)
     after, _ = model(levels, requests, xs + 9, starts)
-    assert differ(of(requests, before), of(requests, after)) == sees_past
+    assert differ(of(requests, before), of(requests, after)) == autoregressive
 
 
 @torch.no_grad()
@@ -114,20 +113,20 @@ def test_what_is_not_there_has_no_influence() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
     answers = random_answers(2, 6)
     before, _ = model(levels, requests, *answers)
-    no_question = ~requests.shown.any(-1, keepdim=True)
+    no_question = ~requests.proposal_mask.any(-1, keepdim=True)
     rubbish = replace(
         requests,
-        question=torch.where(no_question, 55.0, requests.question),
-        prompts=torch.where(requests.prompted[..., None], requests.prompts, 33.0),
+        proposal_x=torch.where(no_question, 55.0, requests.proposal_x),
+        prompts=torch.where(requests.prompt_mask[..., None], requests.prompts, 33.0),
     )
     assert no_question.any()
-    assert not requests.prompted.all()
+    assert not requests.prompt_mask.all()
     after, _ = model(levels, rubbish, *answers)
     close(of(requests, before), of(requests, after))
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["question", "shown", "score", "prompts", "prompted", "is_start"])
+@pytest.mark.parametrize("name", ["proposal_x", "proposal_mask", "score", "prompts", "prompt_mask", "is_start"])
 def test_everything_that_is_there_has_influence(name: str) -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
     value = getattr(requests, name)

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import torch
 
-from clrernetlm.config import LaneLMLessonConfig
+from clrernetlm.config import LaneLMTrainingRequestsConfig
 from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
-from clrernetlm.models.lanelm.asking import ask_about_lanes, ask_from_starts, ask_with_clicks
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.models.lanelm.losses import lesson_losses, pack_answers
+from clrernetlm.models.lanelm.losses import keypoint_sequences, training_request_losses
 from clrernetlm.models.lanelm.proposals import Proposals
-from clrernetlm.models.lanelm.training_requests import DRAWS, build_lessons, candidates
+from clrernetlm.models.lanelm.requests import requests_from_clicks, requests_from_proposals, requests_from_start_points
+from clrernetlm.models.lanelm.training_requests import DRAWS, build_training_requests, num_candidates
 from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads
 from tests.helpers.small_lanelm import small_lanelm
 
@@ -38,7 +38,7 @@ def test_one_image_by_heart(tmp_path: Path) -> None:
     count = len(tokens)
     # Lanes on whole bins: beside the border between two, the right token would be a matter of luck.
     labels = torch.from_numpy(packing.tokenizer.dequantise(sample["lane_tokens_x"])).float()[None]
-    levels = model.observe(sample["inputs"][None]).levels
+    levels = model.run_detector(sample["inputs"][None]).levels
     here = labels[:, :count].nan_to_num(0)
     proposals = Proposals(here, labels[:, :count].isfinite(), torch.full((1, count), 0.9))
 
@@ -46,15 +46,15 @@ def test_one_image_by_heart(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(lanelm.parameters(), lr=8e-3, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, total_steps=STEPS)
     batch_levels = tuple(level.expand(COPIES, -1, -1, -1) for level in levels)
-    lesson_settings = LaneLMLessonConfig()
+    lesson_settings = LaneLMTrainingRequestsConfig()
     for _ in range(STEPS):
         off = torch.from_numpy(rng.uniform(-4, 4, (COPIES, count, 1)).astype(np.float32))  # as a real detector is
-        asked = Proposals(here + off, proposals.shown.expand(COPIES, -1, -1), proposals.scores.expand(COPIES, -1))
-        draws = torch.from_numpy(rng.random((COPIES, candidates(count, 4), DRAWS + 12), np.float32))
-        lessons = build_lessons(lesson_settings, view.size, asked, labels.expand(COPIES, -1, -1), draws)
-        inputs, first, _ = pack_answers(lanelm, lessons.inputs)
+        asked = Proposals(here + off, proposals.visible.expand(COPIES, -1, -1), proposals.scores.expand(COPIES, -1))
+        draws = torch.from_numpy(rng.random((COPIES, num_candidates(count, 4), DRAWS + 12), np.float32))
+        lessons = build_training_requests(lesson_settings, view.size, asked, labels.expand(COPIES, -1, -1), draws)
+        inputs, first, _ = keypoint_sequences(lanelm, lessons.inputs)
         logits, order = lanelm(batch_levels, lessons.requests, inputs, first)
-        losses = lesson_losses(lanelm, lessons, logits, order, lesson_settings)
+        losses = training_request_losses(lanelm, lessons, logits, order, lesson_settings)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
@@ -64,17 +64,17 @@ def test_one_image_by_heart(tmp_path: Path) -> None:
     clicks = torch.stack([here.gather(-1, middle), lanelm.rows[middle]], dim=-1)
     there = torch.ones_like(middle, dtype=torch.bool)
     for requests in (
-        ask_about_lanes(proposals),
-        ask_from_starts(proposals, lanelm.rows),
-        ask_with_clicks(proposals, clicks, there, lanelm.rows, reach=0.0),
+        requests_from_proposals(proposals),
+        requests_from_start_points(proposals, lanelm.rows),
+        requests_from_clicks(proposals, clicks, there, lanelm.rows, max_distance=0.0),
     ):
         answers = generate(lanelm, levels, requests)
-        written = torch.where(answers.shown, lanelm.x_tokens(answers.xs), 0)[0]
+        written = torch.where(answers.visible, lanelm.x_tokens(answers.xs), 0)[0]
         assert written.tolist() == tokens.tolist()
 
     # A question three pixels beside its lane is more than half corrected.
-    beside = Proposals(here + 3, proposals.shown, proposals.scores)
-    answers = generate(lanelm, levels, ask_about_lanes(beside))
-    error = (answers.xs - here).abs()[answers.shown & proposals.shown]
+    beside = Proposals(here + 3, proposals.visible, proposals.scores)
+    answers = generate(lanelm, levels, requests_from_proposals(beside))
+    error = (answers.xs - here).abs()[answers.visible & proposals.visible]
     assert error.mean() < 1.5
-    assert (answers.shown & proposals.shown).sum() > 0.8 * proposals.shown.sum()
+    assert (answers.visible & proposals.visible).sum() > 0.8 * proposals.visible.sum()

@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from clrernetlm.models.lanelm.greedy_decoding import decode_greedily
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 from clrernetlm.models.lanelm.plain import (
-    PlainReader,
+    LaneLMModel,
+    PlainLaneLMDetector,
+    PlainStepDecoder,
     build_lanelm_model,
     extract_visual_tokens,
-    shifted_right,
-    write_greedily,
+    shift_right,
 )
 from clrernetlm.weights.build import build_frozen_clrernet
 from clrernetlm.weights.checkpoint import save_official
@@ -21,7 +23,7 @@ STEPS, BINS = 12, 64
 @pytest.fixture(scope="module")
 def reader():
     torch.manual_seed(0)
-    reader = PlainReader(config_of("plain")).eval()
+    reader = PlainLaneLMDetector(config_of("plain")).eval()
     with torch.no_grad():  # answers that depend on the image
         reader.lanelm.head.proj_x.weight.mul_(20)
         reader.lanelm.head.proj_y.weight.mul_(5)
@@ -36,6 +38,16 @@ def tokens(batch, lanes, seed=0):
     x[:, -1], y[:, -1] = 0, STEPS
     x[0, 0, :3], y[0, 0, :3] = 0, STEPS
     return x, y
+
+
+@torch.no_grad()
+def decode_tokens(model: LaneLMModel, visual_tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """x and y tokens (B, STEPS) of the lane that is decoded of every image; padding after its end."""
+    decoder = PlainStepDecoder(model, visual_tokens, STEPS)
+    decode_greedily(decoder, STEPS, stop_early=False)
+    x, y = decoder.x_tokens[:, 1:], decoder.y_tokens[:, 1:]
+    ended = ((x == 0) | (y == STEPS)).cummax(dim=1).values
+    return x.masked_fill(ended, 0), y.masked_fill(ended, STEPS)
 
 
 def test_the_frozen_detector_has_no_gradient(reader, tmp_path):
@@ -56,7 +68,7 @@ def test_visual_tokens_are_the_places_of_the_finest_level_row_by_row(reader):
 
 def test_the_model_reads_what_came_before():
     x, _ = tokens(1, 2)
-    read = shifted_right(x, 0)
+    read = shift_right(x, 0)
     assert (read[..., 0] == 0).all()
     assert torch.equal(read[..., 1:], x[..., :-1])
 
@@ -68,7 +80,7 @@ def test_the_loss_is_that_of_every_lane_with_its_own_copy_of_the_image(reader):
     copied = level.flatten(2).transpose(1, 2).repeat_interleave(3, dim=0)
     flat_x, flat_y = x.flatten(0, 1), y.flatten(0, 1)
     valid = (flat_x > 0).any(-1)  # the prototype left out lanes that are nothing but padding
-    logits = reader.lanelm(copied[valid], shifted_right(flat_x[valid], 0), shifted_right(flat_y[valid], STEPS))
+    logits = reader.lanelm(copied[valid], shift_right(flat_x[valid], 0), shift_right(flat_y[valid], STEPS))
     expected = lane_lm_loss(*logits, flat_x[valid], flat_y[valid], 0, STEPS)
     torch.testing.assert_close(got, expected)
 
@@ -97,27 +109,24 @@ def test_padding_counts_in_no_loss():
 
 def test_greedy_decoding_is_what_teacher_forcing_on_its_own_answer_says(reader):
     visual = extract_visual_tokens(reader.detector, images(3))
-    x, y = write_greedily(reader.lanelm, visual, STEPS)
-    logits_x, logits_y = reader.lanelm(visual, shifted_right(x, 0), shifted_right(y, STEPS))
+    x, y = decode_tokens(reader.lanelm, visual)
+    logits_x, logits_y = reader.lanelm(visual, shift_right(x, 0), shift_right(y, STEPS))
     going = x > 0
     assert going.any()
     assert torch.equal(logits_x.argmax(-1)[going], x[going])
     assert torch.equal(logits_y.argmax(-1)[going], y[going])
-    # Once ended, ended: padding in both.
-    assert torch.equal(going, going.cummin(-1).values)
-    assert torch.equal(y == STEPS, ~going)
 
 
 def test_an_answer_lies_where_its_tokens_say(reader):
-    observation = reader.observe(images(3))
-    answers = reader.read(observation)
-    x, y = write_greedily(reader.lanelm, observation.levels[0].flatten(2).transpose(1, 2), STEPS)
-    assert answers.xs.shape == answers.shown.shape == (3, 1, STEPS)
+    output = reader.run_detector(images(3))
+    answers = reader.decode_unprompted(output)
+    x, y = decode_tokens(reader.lanelm, output.levels[0].flatten(2).transpose(1, 2))
+    assert answers.xs.shape == answers.visible.shape == (3, 1, STEPS)
     assert answers.score.shape == (3, 1)
     for image in range(3):
         last = dict(zip(y[image].tolist(), x[image].tolist(), strict=True))  # of several on one row any
         last.pop(STEPS, None)
-        assert answers.shown[image, 0].nonzero().flatten().tolist() == sorted(last)
+        assert answers.visible[image, 0].nonzero().flatten().tolist() == sorted(last)
 
 
 def test_lanes_are_learned_one_per_image():
@@ -128,10 +137,10 @@ def test_lanes_are_learned_one_per_image():
     y = torch.arange(STEPS).expand(2, -1)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(60):
-        loss = lane_lm_loss(*model(visual, shifted_right(x, 0), shifted_right(y, STEPS)), x, y, 0, STEPS)
+        loss = lane_lm_loss(*model(visual, shift_right(x, 0), shift_right(y, STEPS)), x, y, 0, STEPS)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    written_x, written_y = write_greedily(model, visual, STEPS)
+    written_x, written_y = decode_tokens(model, visual)
     assert torch.equal(written_x, x)
     assert torch.equal(written_y, y)

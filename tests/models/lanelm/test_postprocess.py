@@ -6,8 +6,8 @@ import torch
 
 from clrernetlm.config import LaneLMDecodeConfig
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.models.lanelm.generate import Answers
-from clrernetlm.models.lanelm.postprocess import answered_lanes, keypoints
+from clrernetlm.models.lanelm.greedy_decoding import Answers
+from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
 
 STEPS = 16
 VIEW = Viewport(128, 64, top=0.4)
@@ -30,7 +30,7 @@ def straight(bottom: float, top: float, first: int = 3, last: int = STEPS - 1) -
 def test_lanes_of_a_frame_come_back_where_they_were() -> None:
     rows = np.arange(STEPS) * 64 / STEPS
     xs = straight(100, 60)
-    [[lane]] = answered_lanes(answers([xs], [0.8]), CONFIG, VIEW, [FRAME], 4)
+    [[lane]] = lanes_from_answers(answers([xs], [0.8]), CONFIG, VIEW, [FRAME], 4)
     network = VIEW.to_network(lane.points, FRAME)
     assert (np.diff(lane.points[:, 1]) < 0).all()  # bottom first
     assert lane.points[0, 1] == pytest.approx(FRAME[1])  # it reaches the bottom of the image
@@ -54,25 +54,25 @@ def test_ends(first: int, last: int) -> None:
 def test_fewer_than_two_keypoints_are_no_lane(count: int) -> None:
     xs = straight(100, 60, 5, 4 + count)
     assert keypoints(xs.nan_to_num(0).numpy(), xs.isfinite().numpy(), VIEW).shape == (count, 2)
-    assert answered_lanes(answers([xs], [0.9]), CONFIG, VIEW, [FRAME], 4) == [[]]
+    assert lanes_from_answers(answers([xs], [0.9]), CONFIG, VIEW, [FRAME], 4) == [[]]
 
 
 def test_best_first_duplicates_once_unsure_ones_out() -> None:
     xs = [straight(30, 30), straight(100, 60), straight(102, 62), straight(60, 60)]
-    [lanes] = answered_lanes(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 4)
+    [lanes] = lanes_from_answers(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 4)
     assert [round(lane.score, 3) for lane in lanes] == [0.9, 0.6]
-    [lanes] = answered_lanes(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 4, threshold=0.3)
+    [lanes] = lanes_from_answers(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 4, threshold=0.3)
     assert [round(lane.score, 3) for lane in lanes] == [0.9, 0.6, 0.4]
-    [lanes] = answered_lanes(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 2, threshold=0.3)
+    [lanes] = lanes_from_answers(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 2, threshold=0.3)
     assert [round(lane.score, 3) for lane in lanes] == [0.9, 0.6]
 
 
 def test_what_was_not_asked_is_no_lane_at_any_threshold() -> None:
-    assert answered_lanes(answers([straight(30, 30)], [0.0]), CONFIG, VIEW, [FRAME], 4, threshold=0.0) == [[]]
+    assert lanes_from_answers(answers([straight(30, 30)], [0.0]), CONFIG, VIEW, [FRAME], 4, threshold=0.0) == [[]]
 
 
 def test_every_image_has_its_own_frame() -> None:
     one = answers([straight(100, 60)], [0.8])
-    two = Answers(*(torch.cat([value, value]) for value in (one.xs, one.shown, one.score)))
-    [[small], [large]] = answered_lanes(two, CONFIG, VIEW, [FRAME, (820, 296)], 4)
+    two = Answers(*(torch.cat([value, value]) for value in (one.xs, one.visible, one.score)))
+    [[small], [large]] = lanes_from_answers(two, CONFIG, VIEW, [FRAME, (820, 296)], 4)
     np.testing.assert_allclose(large.points / small.points, 2, rtol=0.01)

@@ -40,7 +40,7 @@ def test_proposals_lie_on_the_detectors_own_lanes(steps: int) -> None:
     compared = 0
     for image, lanes in enumerate(decode_lanes(stage, decode, VIEW, [(WIDTH, HEIGHT)] * 4, max_lanes=8)):
         scores = [lane.score for lane in lanes]
-        for xs, shown, score in zip(found.xs[image], found.shown[image], found.scores[image], strict=True):
+        for xs, shown, score in zip(found.xs[image], found.visible[image], found.scores[image], strict=True):
             if not shown.any():
                 assert score == 0
                 continue
@@ -59,7 +59,7 @@ def test_images_do_not_mix() -> None:
     together = propose(stage, 12, WIDTH, 10, 0.2, 6)
     alone = propose({name: value[1:2] for name, value in stage.items()}, 12, WIDTH, 10, 0.2, 6)
     assert alone.xs[0].equal(together.xs[1])
-    assert alone.shown[0].equal(together.shown[1])
+    assert alone.visible[0].equal(together.visible[1])
 
 
 def test_the_best_come_first_and_duplicates_once() -> None:
@@ -76,7 +76,7 @@ def test_nothing_found_and_what_is_not_finite() -> None:
     stage = random_stage(2, 5)
     empty = propose(stage, 12, WIDTH, 10, 1.1, 4)
     assert empty.xs.shape == (2, 4, 12)
-    assert not empty.shown.any()
+    assert not empty.visible.any()
     assert not empty.scores.any()
     stage["xs"][0, :, 3] = torch.nan
-    assert not propose(stage, 12, WIDTH, 10, 0.0, 4).shown[0].any()
+    assert not propose(stage, 12, WIDTH, 10, 0.0, 4).visible[0].any()

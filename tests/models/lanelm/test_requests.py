@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from clrernetlm.models.lanelm.requests import Requests, extend_question, guides, interpolate_rows
+from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows, interpolate_rows, row_priors
 from tests.helpers.lanelm_networks import SIZE, STEPS, random_requests
 
 
@@ -16,26 +16,26 @@ def test_the_reference_passes_through_the_prompts() -> None:
     distinct = (on_rows[..., :, None] == on_rows[..., None, :]).sum((-1, -2)) == 3
     prompts = torch.stack([requests.prompts[..., 0], on_rows * rows[1]], dim=-1)
     given = replace(requests, prompts=prompts)
-    order = guides(given, rows)
-    referred = order.referred.gather(-1, on_rows.long())
+    order = row_priors(given, rows)
+    has_reference = order.has_reference.gather(-1, on_rows.long())
     error = (interpolate_rows(order.reference, on_rows) - prompts[..., 0]).abs()
-    passed = requests.prompted & distinct[..., None]
-    questioned = requests.shown.any(-1, keepdim=True)
+    passed = requests.prompt_mask & distinct[..., None]
+    questioned = requests.proposal_mask.any(-1, keepdim=True)
     assert (passed & questioned).sum() > 5
     assert error[passed & questioned].max() < 1e-3
-    assert referred[passed & questioned].all()
-    several = passed & ~questioned & (requests.prompted.sum(-1, keepdim=True) > 1)
+    assert has_reference[passed & questioned].all()
+    several = passed & ~questioned & (requests.prompt_mask.sum(-1, keepdim=True) > 1)
     assert several.any()
-    assert error[several & referred].max() < 1e-3
+    assert error[several & has_reference].max() < 1e-3
 
 
 def test_a_prompt_between_two_rows_is_passed_too() -> None:
     rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
     requests = random_requests(8, 8, clicks=1)
     requests.prompts[..., 1].clamp_(max=float(rows[-1]))
-    order = guides(requests, rows)
+    order = row_priors(requests, rows)
     passed = interpolate_rows(order.reference, requests.prompts[..., 1] / rows[1])
-    both = requests.prompted[..., 0] & requests.shown.any(-1)
+    both = requests.prompt_mask[..., 0] & requests.proposal_mask.any(-1)
     assert both.sum() > 3
     torch.testing.assert_close(passed[both], requests.prompts[..., 0][both], rtol=0, atol=1e-3)
 
@@ -44,11 +44,11 @@ def test_without_prompts_the_reference_is_the_question() -> None:
     rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
     for clicks in (0, 2):
         requests = random_requests(2, 6, clicks=clicks)
-        requests = replace(requests, prompted=requests.prompted & False)
-        order = guides(requests, rows)
-        questioned = requests.shown.any(-1)
-        torch.testing.assert_close(order.reference[questioned], requests.question[questioned])
-        assert order.referred.all(-1).equal(questioned)
+        requests = replace(requests, prompt_mask=requests.prompt_mask & False)
+        order = row_priors(requests, rows)
+        questioned = requests.proposal_mask.any(-1)
+        torch.testing.assert_close(order.reference[questioned], requests.proposal_x[questioned])
+        assert order.has_reference.all(-1).equal(questioned)
         assert (order.before_rows < 0).all()
         assert (order.after_rows < 0).all()
 
@@ -57,20 +57,20 @@ def test_a_row_knows_the_prompts_next_to_it() -> None:
     rows = torch.arange(4) * 10.0
     nothing = torch.zeros(1, 1, 4)
     requests = Requests(
-        question=nothing,
-        shown=nothing.bool(),
+        proposal_x=nothing,
+        proposal_mask=nothing.bool(),
         score=torch.tensor([[torch.nan]]),
         prompts=torch.tensor([[[[50.0, 5.0], [70.0, 25.0]]]]),
-        prompted=torch.ones(1, 1, 2, dtype=torch.bool),
+        prompt_mask=torch.ones(1, 1, 2, dtype=torch.bool),
         is_start=torch.zeros(1, 1, dtype=torch.bool),
-        asked=torch.ones(1, 1, dtype=torch.bool),
+        request_mask=torch.ones(1, 1, dtype=torch.bool),
     )
-    order = guides(requests, rows)
+    order = row_priors(requests, rows)
     assert order.before_rows[0, 0].tolist() == [-1.0, 0.5, 1.5, 0.5]
     assert order.after_rows[0, 0].tolist() == [0.5, 1.5, 0.5, -1.0]
     assert order.before_x[0, 0, 1:].tolist() == [50, 50, 70]
     assert order.after_x[0, 0, :3].tolist() == [50, 70, 70]
-    assert order.referred[0, 0].tolist() == [False, True, True, False]
+    assert order.has_reference[0, 0].tolist() == [False, True, True, False]
     assert order.reference[0, 0, 1:3].tolist() == [55, 65]
 
 
@@ -78,9 +78,9 @@ def test_questions_go_on_straight_beyond_their_ends() -> None:
     line = 3.0 + 2 * torch.arange(10.0)
     shown = torch.zeros(10, dtype=torch.bool)
     shown[3:7] = True
-    torch.testing.assert_close(extend_question(torch.where(shown, line, torch.nan), shown), line)
+    torch.testing.assert_close(extrapolate_rows(torch.where(shown, line, torch.nan), shown), line)
     shown[4] = shown[5] = False  # a gap, and only its ends are left
-    torch.testing.assert_close(extend_question(torch.where(shown, line, torch.nan), shown), line)
-    assert extend_question(line, torch.zeros(10, dtype=torch.bool)).eq(0).all()
+    torch.testing.assert_close(extrapolate_rows(torch.where(shown, line, torch.nan), shown), line)
+    assert extrapolate_rows(line, torch.zeros(10, dtype=torch.bool)).eq(0).all()
     single = torch.arange(10) == 4
-    assert extend_question(line, single).eq(11).all()
+    assert extrapolate_rows(line, single).eq(11).all()

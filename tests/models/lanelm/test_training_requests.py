@@ -8,26 +8,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clrernetlm.config import LaneLMLessonConfig
-from clrernetlm.models.lanelm.matching import HALF_WIDTH, lane_iou
+from clrernetlm.config import LaneLMTrainingRequestsConfig
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.models.lanelm.training_requests import (
     CLEAN,
     DRAWS,
-    ENDS,
-    KNOWN,
-    Lessons,
-    build_lessons,
-    candidates,
+    END_JITTER,
+    HALF_LANE_WIDTH,
+    KNOWN_SCORE,
+    TrainingRequests,
+    build_training_requests,
+    jitter_ends,
+    lane_iou,
     normal,
-    trim,
+    num_candidates,
 )
 from tests.helpers.lanelm_networks import SIZE, STEPS
 
 WIDTH, HEIGHT = SIZE
 LANES, PROPOSED = 4, 5
-CONFIG = LaneLMLessonConfig()
+CONFIG = LaneLMTrainingRequestsConfig()
 
 
 def labels_of(batch: int, rng: np.random.Generator) -> torch.Tensor:
@@ -53,16 +54,18 @@ def proposals_of(labels: torch.Tensor, rng: np.random.Generator) -> Proposals:
 
 
 def draws_of(batch: int, rng: np.random.Generator) -> torch.Tensor:
-    return torch.from_numpy(rng.random((batch, candidates(PROPOSED, LANES), DRAWS + STEPS), np.float32))
+    return torch.from_numpy(rng.random((batch, num_candidates(PROPOSED, LANES), DRAWS + STEPS), np.float32))
 
 
-def lesson(batch: int = 6, seed: int = 0, config: LaneLMLessonConfig = CONFIG) -> tuple[Lessons, torch.Tensor]:
+def lesson(
+    batch: int = 6, seed: int = 0, config: LaneLMTrainingRequestsConfig = CONFIG
+) -> tuple[TrainingRequests, torch.Tensor]:
     rng = np.random.default_rng(seed)
     labels = labels_of(batch, rng)
-    return build_lessons(config, SIZE, proposals_of(labels, rng), labels, draws_of(batch, rng)), labels
+    return build_training_requests(config, SIZE, proposals_of(labels, rng), labels, draws_of(batch, rng)), labels
 
 
-def parts(lessons: Lessons) -> list[torch.Tensor]:
+def parts(lessons: TrainingRequests) -> list[torch.Tensor]:
     requests = [getattr(lessons.requests, item.name) for item in fields(Requests)]
     return [*requests, lessons.targets, lessons.inputs]
 
@@ -71,18 +74,18 @@ def test_the_same_draws_make_the_same_lesson_and_others_another() -> None:
     once, again, other = lesson(seed=0)[0], lesson(seed=0)[0], lesson(seed=1)[0]
     for a, b in zip(parts(once), parts(again), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
-    assert not torch.allclose(once.requests.question, other.requests.question)
+    assert not torch.allclose(once.requests.proposal_x, other.requests.proposal_x)
 
 
 def test_an_image_alone_makes_the_lesson_it_makes_in_a_batch() -> None:
     rng = np.random.default_rng(0)
     labels = labels_of(5, rng)
     proposals, draws = proposals_of(labels, rng), draws_of(5, rng)
-    together = build_lessons(CONFIG, SIZE, proposals, labels, draws)
+    together = build_training_requests(CONFIG, SIZE, proposals, labels, draws)
     for image in range(5):
         one = slice(image, image + 1)
-        few = Proposals(proposals.xs[one], proposals.shown[one], proposals.scores[one])
-        alone = build_lessons(CONFIG, SIZE, few, labels[one], draws[one])
+        few = Proposals(proposals.xs[one], proposals.visible[one], proposals.scores[one])
+        alone = build_training_requests(CONFIG, SIZE, few, labels[one], draws[one])
         for a, b in zip(parts(alone), parts(together), strict=True):
             torch.testing.assert_close(a, b[one], rtol=0, atol=1e-5, equal_nan=True)
 
@@ -90,38 +93,40 @@ def test_an_image_alone_makes_the_lesson_it_makes_in_a_batch() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
 def test_requests_and_answers_fit_together(seed: int) -> None:
-    lessons, labels = lesson(4, seed, replace(CONFIG, question_noise=0.0))
+    lessons, labels = lesson(4, seed, replace(CONFIG, proposal_noise=0.0))
     requests, targets = lessons.requests, lessons.targets
-    count = CONFIG.proposals + CONFIG.invented + CONFIG.unasked
+    count = CONFIG.proposals + CONFIG.synthetic_proposals + CONFIG.prompt_only
     assert targets.shape == (4, count, STEPS)
     there = targets.isfinite()
-    has_lane, has_question, has_prompt = there.any(-1), requests.shown.any(-1), requests.prompted.any(-1)
+    has_lane, has_proposal, has_prompt = there.any(-1), requests.proposal_mask.any(-1), requests.prompt_mask.any(-1)
     # Whoever is asked says something, and whoever says nothing is not asked.
-    assert (requests.asked <= (has_question | has_prompt)).all()
+    assert (requests.request_mask <= (has_proposal | has_prompt)).all()
     # No question and no lane: nothing to learn. Prompts are about lanes.
-    assert not (requests.asked & ~has_question & ~has_lane).any()
+    assert not (requests.request_mask & ~has_proposal & ~has_lane).any()
     assert not (has_prompt & ~has_lane).any()
     # An answer is one of the labels, whole.
     same = ((targets[:, :, None] - labels[:, None]).abs() < 1e-6) | (~there[:, :, None] & ~labels.isfinite()[:, None])
     assert (same.all(-1).any(-1) | ~has_lane).all()
     # A true question is near its lane; a false one overlaps with none.
-    asked_question = requests.asked & has_question
-    apart = (requests.question - targets).abs().nanmean(-1)
-    assert (apart[asked_question & has_lane] < 2 * HALF_WIDTH * WIDTH).all()
-    overlap = lane_iou(requests.question / WIDTH, requests.shown, labels.nan_to_num(0) / WIDTH, labels.isfinite())
+    asked_question = requests.request_mask & has_proposal
+    apart = (requests.proposal_x - targets).abs().nanmean(-1)
+    assert (apart[asked_question & has_lane] < 2 * HALF_LANE_WIDTH * WIDTH).all()
+    overlap = lane_iou(
+        requests.proposal_x / WIDTH, requests.proposal_mask, labels.nan_to_num(0) / WIDTH, labels.isfinite()
+    )
     assert (overlap.amax(-1)[asked_question & ~has_lane] < 0.55).all()  # 0.4, and trimmed afterwards
     # What the model believes it wrote lies on the rows of the lane.
     assert lessons.inputs.isfinite().equal(there)
     # Numbers that go into the network are numbers.
-    for value in (requests.question, requests.prompts):
+    for value in (requests.proposal_x, requests.prompts):
         assert value.isfinite().all()
 
 
 def test_lessons_hold_all_kinds_of_requests() -> None:
     lessons, _ = lesson(200)
     requests = lessons.requests
-    asked, question, lane = requests.asked, requests.shown.any(-1), lessons.targets.isfinite().any(-1)
-    clicks = requests.prompted.sum(-1)
+    asked, question, lane = requests.request_mask, requests.proposal_mask.any(-1), lessons.targets.isfinite().any(-1)
+    clicks = requests.prompt_mask.sum(-1)
     kinds = {
         "question": asked & question & lane & (clicks == 0),
         "question and clicks": asked & question & lane & (clicks > 0),
@@ -142,11 +147,11 @@ def test_prompts_lie_within_their_noise_of_the_lane() -> None:
     rng = np.random.default_rng(0)
     labels = torch.full((50, LANES, STEPS), torch.nan)
     labels[:, :, 4:] = torch.tensor([10.0, 45.0, 80.0, 115.0])[:, None]  # upright, so that only x misses count
-    lessons = build_lessons(CONFIG, SIZE, proposals_of(labels, rng), labels, draws_of(50, rng))
+    lessons = build_training_requests(CONFIG, SIZE, proposals_of(labels, rng), labels, draws_of(50, rng))
     requests = lessons.requests
-    lane = lessons.targets[..., -1:].expand(-1, -1, 4)[requests.prompted]
-    clicks, is_start = requests.prompts[requests.prompted], requests.is_start[..., None].expand(-1, -1, 4)
-    is_start = is_start[requests.prompted]
+    lane = lessons.targets[..., -1:].expand(-1, -1, 4)[requests.prompt_mask]
+    clicks, is_start = requests.prompts[requests.prompt_mask], requests.is_start[..., None].expand(-1, -1, 4)
+    is_start = is_start[requests.prompt_mask]
     miss = WIDTH * CONFIG.prompt_noise * torch.where(is_start, 3.0, 1.0)
     apart = (clicks[:, 0] - lane).abs()
     assert (apart <= miss + 1e-4).all()
@@ -170,12 +175,12 @@ def test_what_the_detector_proposed_is_true_false_or_left_out() -> None:
     proposals = plain_proposals(30, 31, 60, 91, 120)
     proposals.scores[0, 4] = 0.001
     draws = draws_of(1, np.random.default_rng(0))
-    draws[..., KNOWN], draws[..., ENDS] = 0.5, 0.6
-    config = replace(CONFIG, proposals=5, invented=0, unasked=0, question_noise=0.0)
-    lessons = build_lessons(config, SIZE, proposals, labels, draws)
+    draws[..., KNOWN_SCORE], draws[..., END_JITTER] = 0.5, 0.6
+    config = replace(CONFIG, proposals=5, synthetic_proposals=0, prompt_only=0, proposal_noise=0.0)
+    lessons = build_training_requests(config, SIZE, proposals, labels, draws)
     found = {}
     for score, asked, target in zip(
-        lessons.requests.score[0].tolist(), lessons.requests.asked[0].tolist(), lessons.targets[0], strict=True
+        lessons.requests.score[0].tolist(), lessons.requests.request_mask[0].tolist(), lessons.targets[0], strict=True
     ):
         found[round(score, 3)] = (asked, round(float(target.nan_to_num(0).max()), 1))
     assert found[0.9] == (True, 30)
@@ -187,19 +192,19 @@ def test_what_the_detector_proposed_is_true_false_or_left_out() -> None:
 
 def test_an_image_without_lanes_still_teaches_what_is_none() -> None:
     labels = torch.full((1, LANES, STEPS), torch.nan)
-    lessons = build_lessons(
+    lessons = build_training_requests(
         CONFIG, SIZE, plain_proposals(30, 60, 90, 110, 20), labels, draws_of(1, np.random.default_rng(0))
     )
-    assert lessons.requests.asked.sum() == CONFIG.proposals
+    assert lessons.requests.request_mask.sum() == CONFIG.proposals
     assert not lessons.targets.isfinite().any()
 
 
 def test_an_image_without_anything_asks_nothing() -> None:
     labels = torch.full((2, LANES, STEPS), torch.nan)
     nothing = Proposals(torch.zeros(2, 0, STEPS), torch.zeros(2, 0, STEPS).bool(), torch.zeros(2, 0))
-    draws = torch.rand(2, candidates(0, LANES), DRAWS + STEPS, generator=torch.Generator().manual_seed(0))
-    lessons = build_lessons(CONFIG, SIZE, nothing, labels, draws)
-    assert not lessons.requests.asked.any()
+    draws = torch.rand(2, num_candidates(0, LANES), DRAWS + STEPS, generator=torch.Generator().manual_seed(0))
+    lessons = build_training_requests(CONFIG, SIZE, nothing, labels, draws)
+    assert not lessons.requests.request_mask.any()
 
 
 def test_inputs_tremble_unless_they_are_clean() -> None:
@@ -208,7 +213,7 @@ def test_inputs_tremble_unless_they_are_clean() -> None:
     proposals, draws = proposals_of(labels, rng), draws_of(10, rng)
     for clean, expected in ((0.9, 0.0), (0.1, 1.0)):
         draws[..., CLEAN] = clean
-        lessons = build_lessons(CONFIG, SIZE, proposals, labels, draws)
+        lessons = build_training_requests(CONFIG, SIZE, proposals, labels, draws)
         there = lessons.targets.isfinite()
         apart = (lessons.inputs - lessons.targets)[there].abs()
         assert (apart > 0).float().mean() == pytest.approx(expected, abs=0.01)
@@ -219,14 +224,14 @@ def test_questions_end_a_few_rows_away_from_their_lane() -> None:
     shown = torch.zeros(1, 400, STEPS, dtype=torch.bool)
     shown[..., 4:10] = True
     draws = torch.rand(1, 400, 2, generator=torch.Generator().manual_seed(0))
-    trimmed = trim(shown, draws)
+    trimmed = jitter_ends(shown, draws)
     first = trimmed.float().argmax(-1)
     last = STEPS - 1 - trimmed.flip(-1).float().argmax(-1)
     assert sorted(first.unique().tolist()) == [1, 2, 3, 4, 5, 6, 7]
     assert last.max() == 9
     assert last.min() < 9
     assert (last - first >= 1).all()
-    assert not trim(shown & False, draws).any()
+    assert not jitter_ends(shown & False, draws).any()
 
 
 def test_draws_become_normal_numbers() -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from clrernetlm.models.lanelm import attention
-from clrernetlm.models.lanelm.positions import grid_sinusoids, sinusoids
+from clrernetlm.models.lanelm.attention import grid_sinusoids, sinusoids
 from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 from tests.helpers.lanelm_networks import CHANNELS, SIZE, random_levels
 

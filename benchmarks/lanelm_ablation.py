@@ -106,7 +106,7 @@ def score(config: Config, checkpoint: Path) -> dict[str, float]:
     other = score_lanelm(config, str(checkpoint), PromptProtocol(("none", "2")), split="test", device="cpu")["modes"]
     figures |= points("other HR none", other["none"]) | points("other HR 2", other["2"])
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
-    bare = PromptProtocol(("2", "4"), ClickSettings(), questions=False)
+    bare = PromptProtocol(("2", "4"), ClickSettings(), use_proposals=False)
     for mode, scored in score_lanelm(config, str(checkpoint), bare, split="test", device="cpu")["modes"].items():
         figures |= points(f"{mode} alone", scored)
     return figures

@@ -20,7 +20,7 @@ from clrernetlm.models.lanelm.losses import spread_cross_entropy
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.training_requests import lane_iou, match_one_to_one
 from clrernetlm.models.lanelm.visual import ChannelNorm
-from clrernetlm.training.feature_cache import feature_cache, stored
+from clrernetlm.training.feature_cache import feature_cache, unpack_features
 from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights
 
@@ -67,7 +67,7 @@ class SnapReader(LaneLMDetectorBase):
 
 
 def train_snap(config: Config) -> SnapReader:
-    """A `SnapReader` trained for `config.training.epochs` epochs on the stored features."""
+    """A `SnapReader` trained for `config.training.epochs` epochs on the cached features."""
     torch.manual_seed(config.training.seed)
     model = SnapReader(config)
     assert config.lanelm.detector is not None
@@ -80,7 +80,7 @@ def train_snap(config: Config) -> SnapReader:
     for epoch in range(config.training.epochs):
         sampler.set_epoch(epoch)
         for batch in loader:
-            loss = model.loss(*stored(batch), batch["lane_xs"], config.lanelm.training_requests.match_iou)
+            loss = model.loss(*unpack_features(batch), batch["lane_xs"], config.lanelm.training_requests.match_iou)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

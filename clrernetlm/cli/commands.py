@@ -110,9 +110,9 @@ class ScoreSplit(WithCheckpoint, WithResults):
                 config,
                 checkpoint,
                 PromptProtocol(
-                    modes=PAPER_MODES if "all" in self.prompts else self.prompts,
+                    prompts=PAPER_MODES if "all" in self.prompts else self.prompts,
                     clicks=ClickSettings(self.prompt_places, self.noise, self.seed),
-                    questions=not self.no_questions,
+                    use_proposals=not self.no_questions,
                     starts=self.starts,
                     shuffle_images=self.shuffle_images,
                 ),

@@ -1,4 +1,4 @@
-"""Packing for LaneLM: lanes become sequences of tokens."""
+"""Packs samples for LaneLM: images and lanes as sequences of tokens."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfi
 
 @dataclass(frozen=True)
 class PackLaneLMInputs:
-    """Last step of a pipeline: sample of network pixels -> image, tokens of its lanes, `metainfo`.
+    """Packs a sample of network pixels as image, tokens of its lanes and `metainfo`: the last step of a pipeline.
 
     `img_w, img_h` are the network input in pixels, `num_points` the rows T and `nbins_x` the x tokens of
-    `LaneTokenizer`. `as_bytes` leaves the image in bytes: a quarter of the memory on the way to the device.
+    `LaneTokenizer`. `as_bytes` keeps the image in bytes: a quarter of the memory on the way to the device.
     """
 
     max_lanes: int = 4
@@ -37,12 +37,12 @@ class PackLaneLMInputs:
         return LaneTokenizer(LaneTokenizerConfig(self.img_w, self.img_h, self.num_points, self.nbins_x))
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
-        """Pack one sample; None when it had lanes and none of them is usable any more.
+        """Pack one sample; None if it had lanes but none of them is usable any more.
 
-        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and where there are labels `lanes`, a list of (N, 2) network
-        pixels. Returns `inputs` (3, H, W) float32 BGR in [0, 1] (uint8 with `as_bytes`), `lane_tokens_x` and
-        `lane_tokens_y` (max_lanes, T) int64, `lane_valid_mask` (max_lanes,) bool, `lane_xs` (max_lanes, T) float32, the
-        same lanes before rounding in pixels with NaN off the lane. A frame labelled without any lane is a valid sample.
+        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and if it is labelled `lanes`, a list of (N, 2) network pixels.
+        Returns `inputs` (3, H, W) float32 BGR in [0, 1] (uint8 with `as_bytes`), `lane_tokens_x` and `lane_tokens_y`
+        (max_lanes, T) int64, `lane_valid_mask` (max_lanes,) bool, `lane_xs` (max_lanes, T) float32, the same lanes
+        before rounding in pixels with NaN off the lane. A frame labelled without any lane is a valid sample.
         """
         image = to_planar_tensor(sample["image"])
         packed: Sample = {"inputs": image if self.as_bytes else image.float().div_(255), "metainfo": sample["metainfo"]}
@@ -59,37 +59,37 @@ class PackLaneLMInputs:
         return packed
 
     def lane_targets(self, lanes: Sequence[ArrayLike]) -> Float32Array:
-        """Lanes as (N, 2) x, y in network pixels -> (max_lanes, T) float32 x on the tokenizer's rows, NaN elsewhere.
+        """Sample lanes (N, 2), x, y in network pixels, on the tokenizer's rows: (max_lanes, T) float32, NaN off lanes.
 
-        Lanes go on below their lowest point to the bottom of the image, like the detector's targets. Of a lane that
-        leaves the image and comes back only its longest part stays, the lower one if they are equal: a sequence ends
-        once. Lanes on fewer than two rows are left out; of too many those on most rows stay, as in `PackCLRNetInputs`.
-        They fill the slots from the first on, in their order.
+        Lanes are extended below their lowest point to the bottom of the image, like the detector's targets. Of a lane
+        that leaves the image and comes back only the longest part is kept, the lower one if they are equal: a sequence
+        ends once. Lanes on fewer than two rows are left out; of too many those on most rows are kept, as in
+        `PackCLRNetInputs`. They fill the slots from the first on, in their order.
         """
         targets = np.full((self.max_lanes, self.num_points), np.nan, np.float32)
         # Rounded to float32 first, so that the tokens are exactly those of the stored x.
         xs = self.tokenizer.lane_rows(lanes, extend_bottom=True).astype(np.float32)
-        shown = _longest_run(self.tokenizer.quantise(xs)[0] > 0)
-        xs[~shown] = np.nan
-        visible = shown.sum(axis=1)
-        usable = np.flatnonzero(visible > 1)
-        chosen = usable[choose_lanes(visible[usable], self.max_lanes)]
+        on_lane = _longest_run(self.tokenizer.quantise(xs)[0] > 0)
+        xs[~on_lane] = np.nan
+        num_rows = on_lane.sum(axis=1)
+        usable = np.flatnonzero(num_rows > 1)
+        chosen = usable[choose_lanes(num_rows[usable], self.max_lanes)]
         targets[: len(chosen)] = xs[chosen]
         return targets
 
 
-def _longest_run(shown: BoolArray) -> BoolArray:
-    """(L, T) -> the same with only the longest run of every row of the array left, the last one if they are equal."""
-    gaps = np.cumsum(~shown, axis=1)  # the same number all along a run
-    lengths = np.zeros((len(shown), shown.shape[1] + 1), np.int64)
-    lane, step = np.nonzero(shown)
+def _longest_run(visible: BoolArray) -> BoolArray:
+    """Keep only the longest run of True in each row of (L, T), the last one if they are equal."""
+    gaps = np.cumsum(~visible, axis=1)  # constant along a run
+    lengths = np.zeros((len(visible), visible.shape[1] + 1), np.int64)
+    lane, step = np.nonzero(visible)
     np.add.at(lengths, (lane, gaps[lane, step]), 1)
-    longest = shown.shape[1] - lengths[:, ::-1].argmax(axis=1)
-    return shown & (gaps == longest[:, None])
+    longest = visible.shape[1] - lengths[:, ::-1].argmax(axis=1)
+    return visible & (gaps == longest[:, None])
 
 
 def lane_packing(config: Config) -> PackLaneLMInputs:
-    """The last step of LaneLM's pipeline as the settings describe it."""
+    """Build the last step of LaneLM's pipeline from the settings."""
     network, viewport = config.lanelm.network, config.model.viewport
     return PackLaneLMInputs(
         max_lanes=config.model.max_lanes,

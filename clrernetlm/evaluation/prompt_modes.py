@@ -1,4 +1,4 @@
-"""LaneLM over a split in every way it can be asked, from one look at each image."""
+"""Runs LaneLM over a split with different prompts, from one pass of the detector over each image."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from clrernetlm.models.lanelm.requests import (
 )
 
 DETECTOR, NONE, START = "detector", "none", "start"
-CLICKED = tuple(str(number) for number in range(1, MAX_CLICKS + 1))
-MODES = (NONE, START, *CLICKED)
+CLICK_MODES = tuple(str(number) for number in range(1, MAX_CLICKS + 1))
+MODES = (NONE, START, *CLICK_MODES)
 PAPER_MODES = (NONE, START, "1", "2", "4")
 
 Labels = Sequence[Sequence[Points]]  # per image (N, 2) frame pixels
@@ -52,40 +52,40 @@ Levels = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class PromptProtocol:
-    """What LaneLM is asked in a test. Raises UserError for what cannot be asked.
+    """Defines the prompts of an evaluation. Raises UserError for values out of range.
 
-    Modes are `none` (the detector's proposals are the questions), `start` (their lowest points alone), and 1 to 4
-    clicks on every labelled lane; a clicked lane always counts as a lane.
+    Modes in `prompts`: `none` (the detector's proposals, no prompts), `start` (only their lowest points), and `1` to
+    `4` clicks on every labelled lane; a clicked lane always counts as a lane.
     """
 
-    modes: tuple[str, ...] = (NONE,)
+    prompts: tuple[str, ...] = (NONE,)
     clicks: ClickSettings = field(default_factory=ClickSettings)
-    questions: bool = True  # False: clicks come without the proposal they are near to
+    use_proposals: bool = True  # False: clicks come without the proposal nearest to them
     starts: Literal["detector", "lanelm"] = "detector"  # whose confidence decides which start points are lanes
-    shuffle_images: bool = False  # a control: LaneLM reads the features of another image
+    shuffle_images: bool = False  # a control: LaneLM gets the features of another image
 
     def __post_init__(self) -> None:
-        unknown = [mode for mode in self.modes if mode not in MODES]
-        if unknown or not self.modes:
-            raise UserError(f"--prompts: '{' '.join(unknown)}' is not one of {', '.join(MODES)}, all")
-        if len(set(self.modes)) < len(self.modes):
-            raise UserError(f"--prompts: {' '.join(self.modes)} names one twice; name each once")
+        unknown = [mode for mode in self.prompts if mode not in MODES]
+        if unknown or not self.prompts:
+            raise UserError(f"prompts: '{' '.join(unknown)}' is not one of {', '.join(MODES)}, all")
+        if len(set(self.prompts)) < len(self.prompts):
+            raise UserError(f"prompts: {' '.join(self.prompts)} names one twice; name each once")
         if not 0 <= self.clicks.noise < np.inf:
-            raise UserError(f"--noise: {self.clicks.noise:g} pixels is not a distance; use 0 or more")
+            raise UserError(f"noise: {self.clicks.noise:g} pixels is not a distance; use 0 or more")
         if self.clicks.seed < 0:
-            raise UserError(f"--seed: {self.clicks.seed} is negative; use 0 or more")
+            raise UserError(f"seed: {self.clicks.seed} is negative; use 0 or more")
 
 
 @dataclass
 class ProposalLog:
-    """All proposals so far: the detector's scores, LaneLM's, and which were a lane."""
+    """Collects the detector's proposals, an array per image: its scores, LaneLM's, and whether each was a lane."""
 
     detector: list[NDArray[np.float32]] = field(default_factory=list)
     lanelm: list[NDArray[np.float32]] = field(default_factory=list)
     true: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def verification(self, config: Config) -> dict[str, Any]:
-        """What LaneLM's score, and the detector's, reject of them."""
+        """Measure how many false and true proposals LaneLM's and the detector's score reject."""
         return verification(
             np.concatenate([np.zeros(0), *self.detector]),
             np.concatenate([np.zeros(0), *self.lanelm]),
@@ -96,90 +96,88 @@ class ProposalLog:
 
 
 class ShuffledFeatures:
-    """Features of another image of the batch in place of an image's own; the one before for a batch of one."""
+    """Replaces the features of each image by those of another one."""
 
     def __init__(self) -> None:
-        self.before: Levels | None = None
+        self.previous: Levels | None = None  # of an image of the previous batch, for a batch of one
 
     def __call__(self, levels: Levels) -> Levels:
-        """Levels (B, C, h, w) -> the same, dealt out half a batch further: neighbours in a list look alike."""
+        """Roll levels (B, C, h, w) by half a batch, since neighbours in a list are similar."""
         half = len(levels[0]) // 2
-        other = tuple(level.roll(half, 0) for level in levels) if half else self.before
-        self.before = tuple(level[:1].clone() for level in levels)
-        if other is None:
-            raise UserError("--shuffle-images: the first batch holds one image; set data.batch_size to 2 or more")
-        return other
+        shuffled = tuple(level.roll(half, 0) for level in levels) if half else self.previous
+        self.previous = tuple(level[:1].clone() for level in levels)
+        if shuffled is None:
+            raise UserError("shuffle_images: the first batch holds one image; set data.batch_size to 2 or more")
+        return shuffled
 
 
 class PromptModeRunner:
-    """A model asked about batches of images in the modes of a protocol."""
+    """Runs LaneLM on batches of detector outputs in all modes of a protocol."""
 
     def __init__(self, config: Config, model: LaneLMDetectorBase, protocol: PromptProtocol) -> None:
-        """Raises UserError when the plain reading, which takes no requests, is to be asked for more than its lanes."""
-        if not isinstance(model, PromptableDetector) and protocol.modes != (NONE,):
-            raise UserError(f"--prompts: lanelm.variant {config.lanelm.variant} takes no prompts; use none")
+        """Raises UserError for prompts to the plain variant, which takes none."""
+        if not isinstance(model, PromptableDetector) and protocol.prompts != (NONE,):
+            raise UserError(f"prompts: lanelm.variant {config.lanelm.variant} takes no prompts; use none")
         self.config, self.model, self.protocol = config, model, protocol
-        self.other = ShuffledFeatures()
+        self.shuffle = ShuffledFeatures()
 
-    def answers(
-        self, observation: DetectorOutput, metas: Metas, labels: Labels
-    ) -> tuple[dict[str, Answers], Proposals]:
-        """Answers of every mode, and the proposals the questions came from; the plain reading has none."""
-        shuffled = self.protocol.shuffle_images
-        seen = DetectorOutput(self.other(observation.levels), observation.stage) if shuffled else observation
+    def answers(self, output: DetectorOutput, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
+        """Decode the answers of every mode; also returns the proposals, of which the plain variant has none."""
+        levels = self.shuffle(output.levels) if self.protocol.shuffle_images else output.levels
         if not isinstance(self.model, PromptableDetector):
-            answers = self.model.decode_unprompted(seen)
+            answers = self.model.decode_unprompted(replace(output, levels=levels))
             none = [tensor[:, :0] for tensor in (answers.xs, answers.visible, answers.score)]
             return {NONE: answers}, Proposals(*none)
-        proposals = self.model.propose(observation.stage)
+        proposals = self.model.propose(output.stage)
         requests = {
-            mode: self.requests(self.model, mode, observation, proposals, metas, labels) for mode in self.protocol.modes
+            mode: self.requests(self.model, mode, output, proposals, metas, labels) for mode in self.protocol.prompts
         }
-        return answer_together(self.model, seen.levels, requests), proposals
+        return answer_jointly(self.model, levels, requests), proposals
 
     def requests(
         self,
         model: PromptableDetector,
         mode: str,
-        observation: DetectorOutput,
+        output: DetectorOutput,
         proposals: Proposals,
         metas: Metas,
         labels: Labels,
     ) -> Requests:
-        """What a mode asks about a batch."""
+        """Build the requests of a mode for a batch."""
         config, rows = self.config, model.lanelm.rows
         if mode == NONE:
             return requests_from_proposals(proposals)
         if mode == START:
-            if self.protocol.starts == "detector":  # its own results, then
-                own, count = (
-                    model.propose(observation.stage, config.model.decode.conf_threshold),
-                    config.model.max_lanes,
-                )
-                proposals = Proposals(own.xs[:, :count], own.visible[:, :count], own.scores[:, :count])
+            if self.protocol.starts == "detector":  # of the detector's own results instead of all proposals
+                results = model.propose(output.stage, config.model.decode.conf_threshold)
+                count = config.model.max_lanes
+                proposals = Proposals(results.xs[:, :count], results.visible[:, :count], results.scores[:, :count])
             return requests_from_start_points(proposals, rows)
-        points, there = batch_clicks(config, self.protocol.clicks, int(mode), metas, labels)
-        reach = MAX_CLICK_DISTANCE * config.model.viewport.width if self.protocol.questions else 0.0
-        return requests_from_clicks(proposals, points.to(rows.device), there.to(rows.device), rows, reach)
+        points, mask = batch_clicks(config, self.protocol.clicks, int(mode), metas, labels)
+        max_distance = MAX_CLICK_DISTANCE * config.model.viewport.width if self.protocol.use_proposals else 0.0
+        return requests_from_clicks(proposals, points.to(rows.device), mask.to(rows.device), rows, max_distance)
 
     def lanes(self, mode: str, answers: Answers, seen: Look) -> list[list[Lane]]:
-        """Answers of a mode -> lanes per image in frame pixels, best first, down to scores only a sweep looks at."""
+        """Convert the answers of a mode to lanes per image in frame pixels, best first.
+
+        They include lanes with scores below the threshold, for a sweep of it.
+        """
         config, decode = self.config, self.config.lanelm.decode
         threshold, count = min(LOWEST_CONFIDENCE, decode.lane_threshold), config.model.max_lanes
-        if mode in CLICKED:
-            # Somebody has seen these lanes: neither a score nor a lane next to one makes it less of a lane.
+        if mode in CLICK_MODES:
+            # A clicked lane exists: neither its score nor a lane beside it may remove it.
             decode, count = replace(decode, nms_threshold=0.0), answers.score.shape[1]
-        if mode in CLICKED or (mode == START and self.protocol.starts == "detector"):
+        if mode in CLICK_MODES or (mode == START and self.protocol.starts == "detector"):
             answers, threshold = replace(answers, score=answers.score.clamp(min=1e-6)), 0.0
         return lanes_from_answers(answers, decode, seen.viewports, seen.frames, count, threshold)
 
-    def least_scores(self) -> dict[str, float]:
-        """Name -> score from which a lane is one of the results; 0 where something else has decided that."""
+    def min_scores(self) -> dict[str, float]:
+        """Return the score from which a lane counts as a result, by mode; 0 where the score does not decide."""
         threshold = self.config.lanelm.decode.lane_threshold
-        least = {mode: threshold if mode == NONE else 0.0 for mode in self.protocol.modes}
-        if START in least and self.protocol.starts == "lanelm":
-            least[START] = threshold
-        return {DETECTOR: self.config.model.decode.conf_threshold, **least}
+        minimum = {mode: threshold if mode == NONE else 0.0 for mode in self.protocol.prompts}
+        if START in minimum and self.protocol.starts == "lanelm":
+            minimum[START] = threshold
+        return {DETECTOR: self.config.model.decode.conf_threshold, **minimum}
 
 
 @torch.inference_mode()
@@ -198,31 +196,31 @@ def predict_modes(
 
     Returns the proposals, logged only if `none` is among the modes. `source` and `overwrite` as in `PredictionWriter`.
     """
-    interview, log = PromptModeRunner(config, model, protocol), ProposalLog()
+    runner, log = PromptModeRunner(config, model, protocol), ProposalLog()
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
-                PredictionWriter(folder / name, min_score=least, source=source, overwrite=overwrite)
+                PredictionWriter(folder / name, min_score=score, source=source, overwrite=overwrite)
             )
-            for name, least in interview.least_scores().items()
+            for name, score in runner.min_scores().items()
         }
         viewports = stack.enter_context(viewport_log(config, folder))
-        for metas, seen in observe_split(config, detector_of(model), split, "Asking", shard):
+        for metas, seen in observe_split(config, detector_of(model), split, "Decoding", shard):
             viewports.write(metas)
-            labels = labels_of(config, metas)
-            answers, proposals = interview.answers(seen.observation, metas, labels)
-            found = {mode: interview.lanes(mode, answers[mode], seen) for mode in protocol.modes}
+            labels = read_batch_labels(config, metas)
+            answers, proposals = runner.answers(seen.observation, metas, labels)
+            found = {mode: runner.lanes(mode, answers[mode], seen) for mode in protocol.prompts}
             found[DETECTOR] = detected_lanes(config, seen)
             for name, writer in writers.items():
                 for meta, lanes in zip(metas, found[name], strict=True):
                     writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
-            if NONE in protocol.modes:
+            if NONE in protocol.prompts:
                 log_proposals(config, log, proposals, answers[NONE], labels, seen)
     return log
 
 
-def labels_of(config: Config, metas: Metas) -> list[list[Points]]:
-    """The labelled lanes of a batch, per image (N, 2) frame pixels."""
+def read_batch_labels(config: Config, metas: Metas) -> list[list[Points]]:
+    """Read the labelled lanes of a batch, per image (N, 2) frame pixels."""
     root = Path(config.data.root)
     return [read_labels(str(root / meta["path"].lstrip("/"))) for meta in metas]
 
@@ -236,9 +234,10 @@ def clicks_on_labels(
     labels: Sequence[Points],
     viewport: Viewport | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Clicks (L, number, 2) in frame pixels on the labelled lanes of one image, inside `viewport`, and which there are.
+    """Simulate clicks inside `viewport` on the L labelled lanes of one image.
 
-    The noise of the settings counts in pixels of the canvas on which lanes are compared (`evaluation.image_size`).
+    Returns clicks (L, number, 2) in frame pixels, and which of them exist (L, number). The noise of the settings is in
+    pixels of the canvas on which lanes are compared (`evaluation.image_size`).
     """
     settings = replace(settings, noise=settings.noise / frame_scale(config.evaluation.image_size, frame))
     viewport = viewport or config.model.viewport
@@ -248,21 +247,24 @@ def clicks_on_labels(
 def batch_clicks(
     config: Config, settings: ClickSettings, number: int, metas: Metas, labels: Labels
 ) -> tuple[Tensor, Tensor]:
-    """Clicks on the labelled lanes of a batch -> (B, L, number, 2) network pixels, (B, L, number) which there are."""
+    """Simulate clicks on the labelled lanes of a batch.
+
+    Returns clicks (B, L, number, 2) in network pixels, and which of them exist (B, L, number).
+    """
     points = np.zeros((len(labels), max(1, *map(len, labels)), number, 2), np.float32)
-    there = np.zeros(points.shape[:3], bool)
+    mask = np.zeros(points.shape[:3], bool)
     for image, (meta, lanes) in enumerate(zip(metas, labels, strict=True)):
         frame, view = meta["frame_size"], meta["viewport"]
         clicks, exist = clicks_on_labels(config, settings, number, meta["path"], frame, lanes, view)
         points[image, : len(lanes)] = view.to_network(clicks, frame)
-        there[image, : len(lanes)] = exist
-    return torch.from_numpy(points), torch.from_numpy(there)
+        mask[image, : len(lanes)] = exist
+    return torch.from_numpy(points), torch.from_numpy(mask)
 
 
-def answer_together(model: PromptableDetector, levels: Levels, requests: dict[str, Requests]) -> dict[str, Answers]:
-    """Answers to several sets of requests about the same images, written in one go."""
+def answer_jointly(model: PromptableDetector, levels: Levels, requests: dict[str, Requests]) -> dict[str, Answers]:
+    """Decode several sets of requests about the same images in one batch."""
     clicks = max(part.prompt_mask.shape[2] for part in requests.values())
-    padded = [with_room(part, clicks) for part in requests.values()]
+    padded = [pad_prompts(part, clicks) for part in requests.values()]
     joined = Requests(*(torch.cat([getattr(part, item.name) for part in padded], 1) for item in fields(Requests)))
     answers = model.answer(levels, joined)
     counts = [part.request_mask.shape[1] for part in padded]
@@ -270,12 +272,14 @@ def answer_together(model: PromptableDetector, levels: Levels, requests: dict[st
     return {mode: Answers(*part) for mode, part in zip(requests, parts, strict=True)}
 
 
-def with_room(requests: Requests, clicks: int) -> Requests:
-    """The same requests with `clicks` places for prompts, the new ones empty."""
-    more = clicks - requests.prompt_mask.shape[2]
+def pad_prompts(requests: Requests, clicks: int) -> Requests:
+    """Pad requests to `clicks` prompts; those added are masked."""
+    added = clicks - requests.prompt_mask.shape[2]
     pad = torch.nn.functional.pad
     return replace(
-        requests, prompts=pad(requests.prompts, (0, 0, 0, more)), prompt_mask=pad(requests.prompt_mask, (0, more))
+        requests,
+        prompts=pad(requests.prompts, (0, 0, 0, added)),
+        prompt_mask=pad(requests.prompt_mask, (0, added)),
     )
 
 
@@ -287,17 +291,17 @@ def log_proposals(
     labels: Labels,
     seen: Look,
 ) -> None:
-    """Note the proposals of a batch, LaneLM's verdict about them, and whether they were lanes."""
+    """Add the proposals of a batch to the log: both scores, and whether each was a lane."""
     settings = config.evaluation
-    xs, shown, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.visible, proposals.scores))
-    verdicts = answers.score.cpu().numpy()
+    xs, visible, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.visible, proposals.scores))
+    lanelm_scores = answers.score.cpu().numpy()
     for image, (frame, viewport, lanes) in enumerate(zip(seen.frames, seen.viewports, labels, strict=True)):
-        used = np.flatnonzero(shown[image].any(-1))
-        points = [viewport.to_frame(keypoints(xs[image, i], shown[image, i], viewport), frame) for i in used]
+        used = np.flatnonzero(visible[image].any(-1))
+        points = [viewport.to_frame(keypoints(xs[image, i], visible[image, i], viewport), frame) for i in used]
         drawn = [prediction_points(Lane(np.asarray(lane, np.float64)), frame) for lane in points]
-        visible = np.array([len(lane) > 1 for lane in drawn], bool)
+        drawable = np.array([len(lane) > 1 for lane in drawn], bool)
         ious = np.zeros((len(used), len(lanes)))
-        ious[visible] = frame_ious(settings, [lane for lane in drawn if len(lane) > 1], lanes, frame)
+        ious[drawable] = frame_ious(settings, [lane for lane in drawn if len(lane) > 1], lanes, frame)
         log.detector.append(scores[image, used])
-        log.lanelm.append(verdicts[image, used])
+        log.lanelm.append(lanelm_scores[image, used])
         log.true.append(true_proposals(ious, settings.implementation))

@@ -1,4 +1,4 @@
-"""LaneLM beside its detector on a whole split, scored: `clrernetlm test` with a config of LaneLM."""
+"""Scores LaneLM and its detector on a split: `clrernetlm test` with a config of LaneLM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clrernetlm.distributed.process_group import process_group
 from clrernetlm.evaluation.gather import whole_log, whole_result, whole_sweep
 from clrernetlm.evaluation.predict_split import read_viewports
 from clrernetlm.evaluation.prompt_modes import (
-    CLICKED,
+    CLICK_MODES,
     DETECTOR,
     NONE,
     START,
@@ -67,13 +67,13 @@ def score_lanelm(
     trust_code: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Ask LaneLM about a split in every mode of the protocol, score it beside its detector, print the tables.
+    """Run LaneLM on a split in every mode of the protocol, score it and its detector, and print the tables.
 
     Returns `detector` and `lanelm` (the first mode), scored as by `evaluate`; `modes`: every mode; `protocol`. With the
     mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
     LaneLM's threshold. `out` keeps the predictions in a folder per mode, `json` gets the scores, `report` an HTML page.
-    Images are seen once and memory does not grow with their number. Raises UserError for a missing file and for a
-    checkpoint that does not fit. `processes`, `trust_code` and `overwrite` as in `score_detector`.
+    The detector runs once per image, and memory does not grow with the number of images. Raises UserError for a missing
+    file and for a checkpoint that does not fit. `processes`, `trust_code` and `overwrite` as in `score_detector`.
     """
     protocol = protocol or PromptProtocol()
     require_labelled(split)
@@ -84,7 +84,7 @@ def score_lanelm(
     with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
         with group.raise_everywhere():
             if protocol.shuffle_images and not group.is_single:
-                raise UserError("--shuffle-images: images swap features with their neighbours; use one process")
+                raise UserError("shuffle_images: images swap features with their neighbours; use one process")
         folder, shard_folder = result_folders(group, out, stack)
         model = group.once_per_machine(
             lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
@@ -115,8 +115,8 @@ def score_lanelm(
             return {}
         document: dict[str, Any] = {
             "detector": scored[DETECTOR],
-            "lanelm": scored[protocol.modes[0]],
-            "modes": {mode: scored[mode] for mode in protocol.modes},
+            "lanelm": scored[protocol.prompts[0]],
+            "modes": {mode: scored[mode] for mode in protocol.prompts},
             "protocol": protocol_facts(config, protocol, split),
         }
         for name, sweep in sweeps.items():
@@ -139,27 +139,27 @@ def score_lanelm(
                 )
                 print(f"report: {report}")
         finally:
-            if json:  # last: scores that are there say that the rest is, too
+            if json:  # last, as a sign that everything before is complete
                 write_text_atomically(json, jsonlib.dumps(document, indent=1))
     return document
 
 
 def mode_names(protocol: PromptProtocol) -> dict[str, str]:
-    """The detector and the modes, in the order of the tables, with their names for people."""
-    known = {DETECTOR: "detector", NONE: "LaneLM", START: "start points", "1": "1 click"}
-    return {name: known.get(name, f"{name} clicks") for name in (DETECTOR, *protocol.modes)}
+    """Return names to print by mode, the detector first, in the order of the tables."""
+    names = {DETECTOR: "detector", NONE: "LaneLM", START: "start points", "1": "1 click"}
+    return {name: names.get(name, f"{name} clicks") for name in (DETECTOR, *protocol.prompts)}
 
 
 def protocol_facts(config: Config, protocol: PromptProtocol, split: Split) -> dict[str, Any]:
-    """JSON: everything the figures of a test depend on beside weights and data."""
+    """List what the scores depend on besides weights and data, for JSON, under the keys of earlier versions."""
     decode = config.lanelm.decode
     return {
         "split": split,
-        "prompts": [*protocol.modes],
+        "prompts": [*protocol.prompts],
         "prompt_places": protocol.clicks.places,
         "noise": protocol.clicks.noise,
         "seed": protocol.clicks.seed,
-        "questions": protocol.questions,
+        "questions": protocol.use_proposals,
         "starts": protocol.starts,
         "shuffle_images": protocol.shuffle_images,
         "detector_threshold": config.model.decode.conf_threshold,
@@ -173,7 +173,7 @@ def protocol_facts(config: Config, protocol: PromptProtocol, split: Split) -> di
 def print_scores(
     config: Config, protocol: PromptProtocol, split: Split, document: dict[str, Any], sweeps: dict[str, Sweep]
 ) -> None:
-    """Tables of modes and categories, and what the thresholds do, for people."""
+    """Print tables of modes and categories, the best thresholds, and the verification of proposals."""
     names, console = mode_names(protocol), Console()
     rows = {name: document["modes"].get(mode, document["detector"]) for mode, name in names.items()}
     console.print(comparison_table(rows, title=f"{config.name}: {document['detector']['images']} images"))
@@ -189,14 +189,14 @@ def print_scores(
         f"proposals of confidence {config.lanelm.decode.proposal_threshold:g} or more: "
         f"{figures['true']} true, {figures['false']} false"
     )
-    for judge, name in (("detector", names[DETECTOR]), ("lanelm", names[NONE])):
-        error = calibration[judge]["expected_calibration_error"]
+    for model, name in (("detector", names[DETECTOR]), ("lanelm", names[NONE])):
+        error = calibration[model]["expected_calibration_error"]
         shown = "-" if error is None else f"{error:.3f}"
-        print(f"  {name}: {rejection_line(figures[judge])}; expected calibration error {shown}")
+        print(f"  {name}: {rejection_line(figures[model])}; expected calibration error {shown}")
 
 
 def rejection_line(figures: dict[str, Any]) -> str:
-    """One judge of the verification in words."""
+    """Describe the verification by one model's score in one line."""
     points = [figures["configured"], *([figures["best"]] if figures["best"] else [])]
     return "; ".join(
         f"at {point['threshold']:.3f} rejects {percent(point['false_rejected'])} of the false, "
@@ -206,36 +206,36 @@ def rejection_line(figures: dict[str, Any]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share for people; a dash where there was nothing to share."""
+    """Format a share as a percentage; a dash for None."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def mode_pictures(config: Config, protocol: PromptProtocol, folder: Path) -> list[tuple[str, list[tuple[str, Image]]]]:
-    """The images with the most mistakes of the first mode, each drawn for the detector, that mode and clicks."""
+    """Draw the images with the most mistakes of the first mode: for the detector, that mode and clicks."""
     names, root = mode_names(protocol), config.data.root
-    first, clicked = protocol.modes[0], [mode for mode in protocol.modes[1:] if mode in CLICKED]
-    shown = [DETECTOR, first, *(["2"] if "2" in clicked else clicked[-1:])]
+    first, clicked = protocol.prompts[0], [mode for mode in protocol.prompts[1:] if mode in CLICK_MODES]
+    drawn_modes = [DETECTOR, first, *(["2"] if "2" in clicked else clicked[-1:])]
     worst = worst_images(folder / first / PER_IMAGE_FILE, WORST_IMAGES)
     paths = [line["path"] for line in worst]
-    lines = {mode: image_lines(folder / mode / PER_IMAGE_FILE, paths) for mode in shown}
+    lines = {mode: image_lines(folder / mode / PER_IMAGE_FILE, paths) for mode in drawn_modes}
     viewports = read_viewports(config, folder, paths)
     rows = []
     for path in paths:
         panels = []
-        for mode in shown:
+        for mode in drawn_modes:
             caption, picture = mistake_picture(lines[mode][path], folder / mode, root, root)
-            if mode in CLICKED:
-                picture = with_clicks(config, protocol, mode, path, picture, viewports[path])
+            if mode in CLICK_MODES:
+                picture = draw_simulated_clicks(config, protocol, mode, path, picture, viewports[path])
             panels.append((f"{names[mode]}{caption.removeprefix(path)}", picture))
         rows.append((path, panels))
     return rows
 
 
-def with_clicks(
+def draw_simulated_clicks(
     config: Config, protocol: PromptProtocol, mode: str, path: str, picture: Image, viewport: Viewport
 ) -> Image:
-    """A drawn frame with the clicks that were made on it in a mode."""
+    """Draw the clicks of a mode on a drawn frame."""
     labels = read_labels(str(Path(config.data.root) / path.lstrip("/")))
     frame = (picture.shape[1], picture.shape[0])
-    clicks, there = clicks_on_labels(config, protocol.clicks, int(mode), path, frame, labels, viewport)
-    return draw_clicks(picture, clicks[there])
+    clicks, exist = clicks_on_labels(config, protocol.clicks, int(mode), path, frame, labels, viewport)
+    return draw_clicks(picture, clicks[exist])

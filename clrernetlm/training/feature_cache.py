@@ -1,4 +1,4 @@
-"""The frozen detector's features of all training images on disk, so that training LaneLM reads instead of computing."""
+"""Caches the frozen detector's features of all training images on disk, so that LaneLM trains without the detector."""
 
 from __future__ import annotations
 
@@ -34,28 +34,27 @@ from clrernetlm.models.lanelm.proposals import Proposals
 
 try:
     import fcntl
-except ImportError:  # Windows: no waiting for one another; whoever ends first wins
+except ImportError:  # Windows has no such locks: processes build in parallel, the first to finish wins
     fcntl = None  # type: ignore[assignment]
 
 BATCH = 16
 LABELS = ("lane_xs", "lane_tokens_x", "lane_tokens_y")
-STORED = (
+FILES = (
     *(f"level_{i}" for i in range(PYRAMID_LEVELS)),
     "proposal_xs",
     "proposal_shown",
     "proposal_scores",
     *LABELS,
-)  # names of the files
+)  # names of the cache's files, without .npy
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 DATA_SETTINGS = ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
 
 
 class FeatureCache:
-    """Features, proposals and labels of every view of `images` images: memory-mapped `.npy` files of one folder.
+    """Reads features, proposals and labels of all augmentations of `images` images from memory-mapped `.npy` files.
 
     Features are in half precision: a relative error of 5e-4 at most. Worker processes, forked or spawned, map the files
-    themselves. In memory there is never more than a batch: what else is resident are pages that the system drops when
-    it needs them.
+    themselves. At most a batch is held in memory; other resident pages are dropped by the system when it needs them.
     """
 
     def __init__(self, folder: Path, images: int) -> None:
@@ -63,16 +62,16 @@ class FeatureCache:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """{name: (views * images, ...)}."""
-        return {name: open_array(self.folder / f"{name}.npy") for name in STORED}
+        """{name: array (augmentations * images, ...)}."""
+        return {name: open_array(self.folder / f"{name}.npy") for name in FILES}
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickled memory map would be the whole file.
+        # Pickling a memory map copies the whole file.
         return {"folder": self.folder, "images": self.images}
 
-    def read(self, view: int, index: int) -> Sample:
-        """One item: `level_0` (C, h, w) float16 ..., `proposal_xs`, `proposal_shown`, `proposal_scores`, labels."""
-        row = view * self.images + index
+    def read(self, augmentation: int, index: int) -> Sample:
+        """Read one sample: `level_0` (C, h, w) float16 ..., `proposal_xs`, `_shown` and `_scores`, and labels."""
+        row = augmentation * self.images + index
         sample: Sample = {name: torch.from_numpy(np.array(array[row])) for name, array in self.arrays.items()}
         return sample | {"metainfo": {"index": index}}
 
@@ -80,31 +79,33 @@ class FeatureCache:
 def feature_cache(
     config: Config, images: CulaneDataset, model: LaneLMDetectorBase, device: torch.device | None = None
 ) -> FeatureCache | None:
-    """The cache that `config.lanelm.cache` asks for, built on `device` unless it is there; None when none is wanted.
+    """Open the cache in `config.lanelm.cache`, and build it on `device` if it is missing; None if that is not set.
 
-    Every combination of images, settings and detector has a folder of its own in `config.lanelm.cache`, which appears
-    when it is complete; a damaged one is built anew, with a warning. Raises UserError when every epoch shows new views,
-    and when the disk is too small.
+    Each combination of images, settings and detector has its own folder in `config.lanelm.cache`, which appears when it
+    is complete; a damaged one is rebuilt, with a warning. Raises UserError if every epoch has new augmentations, and if
+    the disk is too small.
     """
     if config.lanelm.cache is None:
         return None
     if not config.lanelm.cached_augmentations:
         raise UserError(
-            "lanelm.cache: features of endless new views cannot be kept; set lanelm.cached_augmentations to 1 or more"
+            "lanelm.cache: features of new augmentations in every epoch cannot be cached; set "
+            "lanelm.cached_augmentations to 1 or more"
         )
     folder = Path(config.lanelm.cache) / fingerprint(config, images, model)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.parent)
-        with only_builder(folder.with_suffix(".lock")):
+        with exclusive_lock(folder.with_suffix(".lock")):
             fault = None
             if folder.exists():
-                fault = damage(folder, config.lanelm.cached_augmentations * len(images), row_of(images, model))
+                rows = config.lanelm.cached_augmentations * len(images)
+                fault = find_damage(folder, rows, first_row(images, model))
             if fault is not None:
                 warnings.warn(f"{folder}: damaged ({fault}); computing the features again", stacklevel=2)
                 shutil.rmtree(folder)
             if not folder.exists():
-                build(config, images, model, folder, device or next(model.parameters()).device)
+                build_cache(config, images, model, folder, device or next(model.parameters()).device)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
@@ -114,25 +115,25 @@ def feature_cache(
     return FeatureCache(folder, len(images))
 
 
-def row_of(images: CulaneDataset, model: LaneLMDetectorBase) -> dict[str, NDArray[Any]]:
-    """One row of every file of a cache, computed from the first image: what shapes and types are right."""
+def first_row(images: CulaneDataset, model: LaneLMDetectorBase) -> dict[str, NDArray[Any]]:
+    """Compute one row of every file of a cache from the first image, for the shapes and types that are right."""
     sample = collate([images[0]])
     tensors = detector_features(model, sample["inputs"]) | {name: sample[name] for name in LABELS}
     return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
 
-def damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | None:
-    """Find out in which way a finished cache of `rows` rows like `row` lacks files or parts of them; None: in none.
+def find_damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | None:
+    """Describe what a finished cache of `rows` rows like `row` lacks; None if it is intact.
 
-    Looks at names, headers and sizes, not at the gigabytes behind the headers.
+    Checks names, headers and sizes, not the gigabytes of data.
     """
-    for name in STORED:
+    for name in FILES:
         path = folder / f"{name}.npy"
         if not path.is_file():
             return f"{path.name} is missing"
         try:
             array = open_array(path)
-        except Exception:  # whatever bytes can make numpy raise
+        except Exception:  # numpy raises errors of many types for damaged headers
             return f"{path.name} is cut short or overwritten"
         if array.shape[:1] != (rows,):
             return f"{path.name} has {len(array) if array.ndim else 0} rows instead of {rows}"
@@ -142,26 +143,27 @@ def damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | None:
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """Map the array of an `.npy` file into memory; raises an error for anything else, pickles and archives too."""
+    """Map the array of an `.npy` file into memory; raises an error for anything else, also pickles and archives."""
     return np.lib.format.open_memmap(path, mode="r")
 
 
 def remove_unfinished(cache: Path) -> None:
-    """Remove features that a killed process had begun to write in the folder `cache`, and no `.part` of others."""
+    """Remove unfinished features of killed processes from the folder `cache`, but no `.part` of other programs."""
     for part in cache.glob("*.part"):
         if not FINGERPRINT.fullmatch(part.stem):
             continue
-        with suppress(OSError), only_builder(part.with_suffix(".lock"), wait=False):
+        with suppress(OSError), exclusive_lock(part.with_suffix(".lock"), wait=False):
             shutil.rmtree(part)
 
 
 @contextmanager
-def only_builder(path: Path, wait: bool = True) -> Iterator[None]:
-    """Wait until no other process is in this block for the same path. The system frees it when a process is killed.
+def exclusive_lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a file lock for the block, waiting while another process holds it; a killed process releases it.
 
-    With `wait` off: raises BlockingIOError when another process is in it, another OSError when that cannot be known.
+    Without `wait`: raises BlockingIOError if another process holds it, another OSError if that cannot be determined.
     """
-    # Not through a link, which would empty a file elsewhere; a pipe would wait for its other end.
+    # No links: one could lead to a file elsewhere, which would be emptied. Opened for reading and writing: opening a
+    # named pipe for writing alone would block until a process reads it.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     with open(os.open(path, flags, 0o666), "wb", buffering=0) as lock:
         if fcntl is None:
@@ -176,7 +178,7 @@ def only_builder(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 def fingerprint(config: Config, images: CulaneDataset, model: LaneLMDetectorBase) -> str:
-    """A digest of everything the stored features depend on; files count by size and time of their last change."""
+    """Compute a digest of everything the cached features depend on; files count by size and modification time."""
     settings = to_dict(from_dict(to_dict(config)))  # 10 and 10.0 are the same setting
     network, data = settings["lanelm"]["network"], settings["data"]
     del settings["model"]["viewport_mode"]  # training uses the configured crop in either mode
@@ -199,7 +201,7 @@ def fingerprint(config: Config, images: CulaneDataset, model: LaneLMDetectorBase
 
 
 def file_facts(images: CulaneDataset, index: int) -> list[Any]:
-    """Listed path of an image, sizes and times of image and labels; files that are missing are for others to name."""
+    """List the path of an image, and sizes and times of image and labels; missing files are reported elsewhere."""
     listed = images.image_path(index)
     path = os.path.join(images.root, listed.lstrip("/"))
     facts: list[Any] = [listed]
@@ -210,27 +212,29 @@ def file_facts(images: CulaneDataset, index: int) -> list[Any]:
     return facts
 
 
-class _Views(Dataset[Sample]):
-    """All views of all images, one after the other."""
+class _Augmentations(Dataset[Sample]):
+    """All images in the first augmentation, then all in the second, and so on."""
 
-    def __init__(self, images: CulaneDataset, views: int) -> None:
-        self.images, self.views = images, views
+    def __init__(self, images: CulaneDataset, augmentations: int) -> None:
+        self.images, self.augmentations = images, augmentations
 
     def __len__(self) -> int:
-        return self.views * len(self.images)
+        return self.augmentations * len(self.images)
 
     def __getitem__(self, number: int) -> Sample:
-        view, index = divmod(number, len(self.images))
-        self.images.set_epoch(view)
+        augmentation, index = divmod(number, len(self.images))
+        self.images.set_epoch(augmentation)
         return self.images[index]
 
 
-def build(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path, device: torch.device) -> None:
-    """Run the detector over all views; `folder` appears in one step, what a killed run left is overwritten."""
+def build_cache(
+    config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path, device: torch.device
+) -> None:
+    """Run the detector on all augmentations; `folder` appears when complete, leftovers of a killed run are replaced."""
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    home = next(model.parameters()).device
+    original_device = next(model.parameters()).device
     try:
         model.to(device)
         write_features(config, images, model, part)
@@ -239,19 +243,19 @@ def build(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, fold
         shutil.rmtree(part, ignore_errors=True)
         raise
     finally:
-        model.to(home)
+        model.to(original_device)
 
 
 def write_features(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path) -> None:
-    """One `.npy` file per entry of a sample, written from the first row to the last."""
+    """Write one `.npy` file per entry of a sample, row by row."""
     rows = config.lanelm.cached_augmentations * len(images)
     loader = ImageLoader(
-        _Views(images, config.lanelm.cached_augmentations),
+        _Augmentations(images, config.lanelm.cached_augmentations),
         batch_size=BATCH,
         collate_fn=collate,
         num_workers=loader_workers(config.data.num_workers),
         worker_init_fn=limit_worker_threads,
-        generator=torch.Generator(),  # its own: the first weights must not depend on whether features were there
+        generator=torch.Generator(),  # its own: the initial weights must not depend on whether features were cached
     )
     files: dict[str, BinaryIO] = {}
     with ExitStack() as stack:
@@ -271,13 +275,13 @@ def write_features(config: Config, images: CulaneDataset, model: LaneLMDetectorB
             os.fsync(file.fileno())
 
 
-def check_space(folder: Path, view: int, config: Config) -> None:
-    """Raise UserError at once when the features, `view` bytes for every view, will not fit."""
-    needed, limit = view * config.lanelm.cached_augmentations / 1e9, config.lanelm.cache_limit
+def check_space(folder: Path, size: int, config: Config) -> None:
+    """Raise UserError if the features, `size` bytes per augmentation, will not fit on the disk."""
+    needed, limit = size * config.lanelm.cached_augmentations / 1e9, config.lanelm.cache_limit
     free = shutil.disk_usage(folder).free / 1e9
     if limit is not None and needed > limit:
-        fit = int(limit * 1e9 / view)
-        way = f"lower lanelm.cached_augmentations to {fit}" if fit else "set lanelm.cache=None"
+        fitting = int(limit * 1e9 / size)
+        way = f"lower lanelm.cached_augmentations to {fitting}" if fitting else "set lanelm.cache=None"
         raise UserError(f"lanelm.cache_limit: features need {needed:.3g} GB, not {limit:g}; raise it, or {way}")
     if needed > free:
         raise UserError(
@@ -287,30 +291,29 @@ def check_space(folder: Path, view: int, config: Config) -> None:
 
 
 def write_header(file: BinaryIO, batch: NDArray[Any], rows: int) -> None:
-    """The head of an `.npy` file of `rows` rows like those of `batch`."""
-    head = {"descr": batch.dtype.str, "fortran_order": False, "shape": (rows, *batch.shape[1:])}
-    np.lib.format.write_array_header_1_0(file, head)
+    """Write the header of an `.npy` file of `rows` rows like those of `batch`."""
+    header = {"descr": batch.dtype.str, "fortran_order": False, "shape": (rows, *batch.shape[1:])}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def detector_features(model: LaneLMDetectorBase, inputs: Tensor) -> dict[str, Tensor]:
-    """Images (B, 3, H, W) uint8 on any device -> what LaneLM trains on of them, as the cache keeps it.
+    """Compute the detector's features and proposals of images (B, 3, H, W) uint8, as the cache stores them.
 
-    Features are rounded to half precision whether they are kept or not, so that a cache changes no more than the
-    rounding before: it is filled in single precision, in batches of its own, and a training in mixed precision without
-    one computes them in that.
+    Features are rounded to half precision with and without a cache, so that a cache hardly changes a training: only by
+    the rounding errors before, since it is filled in single precision and in other batches.
     """
     device = next(model.parameters()).device
-    observation = model.run_detector(inputs.to(device, non_blocking=True).float().div_(255))
-    proposals = model.propose(observation.stage, model.config.lanelm.training_requests.proposal_threshold)
+    output = model.run_detector(inputs.to(device, non_blocking=True).float().div_(255))
+    proposals = model.propose(output.stage, model.config.lanelm.training_requests.proposal_threshold)
     return {
-        **{f"level_{i}": level.half() for i, level in enumerate(observation.levels)},
+        **{f"level_{i}": level.half() for i, level in enumerate(output.levels)},
         "proposal_xs": proposals.xs,
-        "proposal_shown": proposals.visible,
+        "proposal_shown": proposals.visible,  # file names stay those of earlier versions
         "proposal_scores": proposals.scores,
     }
 
 
-def stored(sample: dict[str, Any]) -> tuple[tuple[Tensor, ...], Proposals]:
-    """What `detector_features` returned -> pyramid levels in float32, proposals."""
+def unpack_features(sample: dict[str, Any]) -> tuple[tuple[Tensor, ...], Proposals]:
+    """Convert the result of `detector_features` to pyramid levels in float32 and proposals."""
     levels = tuple(sample[f"level_{i}"].float() for i in range(PYRAMID_LEVELS))
     return levels, Proposals(sample["proposal_xs"], sample["proposal_shown"], sample["proposal_scores"])

@@ -1,4 +1,4 @@
-"""What LaneLM trains on: images, or the detector's features of them, with labels and the numbers of a lesson."""
+"""Training data of LaneLM: images, or the detector's features of them, with labels and random numbers for requests."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ from clrernetlm.training.feature_cache import FeatureCache, feature_cache
 
 
 class LaneLMTrainingDataset(Dataset[Sample]):
-    """Training items of LaneLM: what `PackLaneLMInputs` packs, or the stored features in place of `inputs`; `draws`.
+    """Training samples of LaneLM: what `PackLaneLMInputs` packs, or stored features instead of `inputs`, and `draws`.
 
-    With `views` an image is augmented in that many ways, shown in turn; only then can features come from a cache. The
-    numbers of the lesson are new every epoch. Item i of epoch e is a function of (seed, e, i).
+    With `lanelm.cached_augmentations` every image has that many augmentations, used in turn; only then can features
+    come from a cache. `draws`, the random numbers of the training requests, are new every epoch. Item i of epoch e is a
+    function of (seed, e, i).
     """
 
     def __init__(self, config: Config, cache: FeatureCache | None = None) -> None:
         self.images: CulaneDataset = build_dataset(config, "train", pack=lane_packing(config))
-        self.views, self.seed, self.cache = config.lanelm.cached_augmentations, config.training.seed, cache
-        network = config.lanelm.network
-        requests = num_candidates(config.lanelm.decode.max_proposals, config.model.max_lanes)
-        self.draws_shape = requests, DRAWS + network.num_steps
+        self.augmentations, self.seed, self.cache = config.lanelm.cached_augmentations, config.training.seed, cache
+        candidates = num_candidates(config.lanelm.decode.max_proposals, config.model.max_lanes)
+        self.draws_shape = candidates, DRAWS + config.lanelm.network.num_steps
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.images)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the view and the lesson of the next items."""
+        """Choose the augmentation and the random numbers of the next items."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> Sample:
-        view = self.epoch % self.views if self.views else self.epoch
+        augmentation = self.epoch % self.augmentations if self.augmentations else self.epoch
         if self.cache is not None:
-            sample = self.cache.read(view, index)
+            sample = self.cache.read(augmentation, index)
         else:
-            self.images.set_epoch(view)
+            self.images.set_epoch(augmentation)
             sample = self.images[index]
         rng = np.random.default_rng((self.seed, self.epoch, index, 1))
         return sample | {"draws": torch.from_numpy(rng.random(self.draws_shape, np.float32))}
 
 
 class LaneLMDataModule(LaneDataModule):
-    """TrainingRequests from the training images; `model` holds the detector whose features may be kept on disk.
+    """Loads LaneLM's training and validation data; `model` holds the detector whose features may be cached on disk.
 
     Its weights must be loaded before training begins. Raises UserError as `LaneDataModule` and `feature_cache` do.
     """
 
     def __init__(self, config: Config, model: LaneLMDetectorBase) -> None:
-        self.lessons = LaneLMTrainingDataset(config)
+        self.training_data = LaneLMTrainingDataset(config)
         self.model = model
-        super().__init__(config, self.lessons.images, self.lessons)
+        super().__init__(config, self.training_data.images, self.training_data)
 
     def prepare_data(self) -> None:
-        """Build the cache that the settings ask for, in one process of each machine; the others wait."""
+        """Build the feature cache if the settings ask for one, in one process of each machine; the others wait."""
         assert self.trainer is not None
         feature_cache(self.config, self.images, self.model, self.trainer.strategy.root_device)
 
     def setup(self, stage: str) -> None:
-        """Open the cache in every process."""
-        self.lessons.cache = feature_cache(self.config, self.images, self.model)
+        """Open the feature cache in every process."""
+        self.training_data.cache = feature_cache(self.config, self.images, self.model)

@@ -1,4 +1,4 @@
-"""LaneLM as Lightning trains it: lessons on the frozen detector's features, validation by decoding."""
+"""Lightning modules of LaneLM: training on the frozen detector's features, validation by greedy decoding."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from clrernetlm.models.lanelm.postprocess import lanes_from_answers
 from clrernetlm.models.lanelm.training_requests import build_training_requests
 from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule
-from clrernetlm.training.feature_cache import detector_features, stored
+from clrernetlm.training.feature_cache import detector_features, unpack_features
 from clrernetlm.weights import weights_path
 from clrernetlm.weights.build import build_lanelm, load_lanelm_weights
 from clrernetlm.weights.checkpoint import load_weights
 
-DETECTOR = "detector_"  # begins the names of the detector's own scores
+DETECTOR = "detector_"  # prefix of the names of the detector's own scores
 
 
 class LaneLMModule(LaneModule):
-    """Training and validation steps of LaneLM; batches are those of `LaneLMTrainingDataset`.
+    """Defines training and validation steps of LaneLM; batches are those of `LaneLMTrainingDataset`.
 
-    Only the language model has gradients. Validation lets it write freely, and scores the detector beside it.
+    Only the language model has gradients. Validation decodes without teacher forcing, and scores the detector too.
     """
 
     def __init__(self, config: Config) -> None:
@@ -39,7 +39,7 @@ class LaneLMModule(LaneModule):
         self.model = build_lanelm(config)
 
     def begin(self, data: LaneDataModule) -> None:
-        """The detector's weights, and those of a LaneLM to go on from with its detector."""
+        """Load the detector's weights, or with `training.init_from` those of a LaneLM and its detector."""
         start, detector = self.config.training.init_from, self.config.lanelm.detector
         if start is not None:
             load_lanelm_weights(self.model, weights_path(start))
@@ -49,9 +49,9 @@ class LaneLMModule(LaneModule):
             load_weights(self.model.detector, weights_path(detector), to_train=False)
 
     def resume(self, data: LaneDataModule, saved: dict[str, Any], path: Path) -> None:
-        """As for every training; another file named as detector must hold the weights of the checkpoint's detector.
+        """Restore a checkpoint; another file in `lanelm.detector` must hold the weights of the checkpoint's detector.
 
-        It may be gone: the checkpoint has them.
+        That file may be missing: the checkpoint contains the weights.
         """
         super().resume(data, saved, path)
         detector = self.config.lanelm.detector
@@ -60,10 +60,10 @@ class LaneLMModule(LaneModule):
         file = Path(weights_path(detector))
         if not file.is_file():
             return
-        named = deepcopy(self.model.detector)
-        load_weights(named, file, to_train=False)
-        mine = self.model.detector.state_dict()
-        if not all(torch.equal(value, mine[name]) for name, value in named.state_dict().items()):
+        configured = deepcopy(self.model.detector)
+        load_weights(configured, file, to_train=False)
+        restored = self.model.detector.state_dict()
+        if not all(torch.equal(value, restored[name]) for name, value in configured.state_dict().items()):
             raise UserError(
                 f"lanelm.detector: {detector} is not the detector of {path}, which a resumed run keeps; leave it out, "
                 "or begin another run"
@@ -75,40 +75,38 @@ class LaneLMModule(LaneModule):
         return self.log_losses(self.losses(batch), len(batch["lane_xs"]))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Features, proposals, labels and draws of a batch -> the weighted losses of its lessons."""
-        model, lessons_config = cast(PromptableDetector, self.model), self.config.lanelm.training_requests
-        levels, proposals = stored(batch)
-        lessons = build_training_requests(
-            lessons_config, self.config.model.viewport.size, proposals, batch["lane_xs"], batch["draws"]
-        )
-        inputs, first, _ = keypoint_sequences(model.lanelm, lessons.inputs)
-        logits, guides = model.lanelm(levels, lessons.requests, inputs, first)
-        return training_request_losses(model.lanelm, lessons, logits, guides, lessons_config)
+        """Compute the weighted losses of a batch: features, proposals, labels and random numbers."""
+        model, config = cast(PromptableDetector, self.model), self.config.lanelm.training_requests
+        levels, proposals = unpack_features(batch)
+        image_size = self.config.model.viewport.size
+        training = build_training_requests(config, image_size, proposals, batch["lane_xs"], batch["draws"])
+        inputs, first_rows, _ = keypoint_sequences(model.lanelm, training.inputs)
+        logits, row_priors = model.lanelm(levels, training.requests, inputs, first_rows)
+        return training_request_losses(model.lanelm, training, logits, row_priors, config)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         model, metas = self.config.model, batch["metainfo"]
-        if not metas:  # other processes have an image more
+        if not metas:  # other processes have one more image
             return
         frames = [meta["frame_size"] for meta in metas]
-        observation = self.model.run_detector(network_input(batch["inputs"]))
-        answers = self.model.decode_unprompted(observation)
-        self.count(
-            lanes_from_answers(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes), metas
-        )
-        detected = decode_lanes(observation.stage, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
+        output = self.model.run_detector(network_input(batch["inputs"]))
+        answers = self.model.decode_unprompted(output)
+        lanes = lanes_from_answers(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes)
+        self.count(lanes, metas)
+        detected = decode_lanes(output.stage, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
         self.count(detected, metas, DETECTOR)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The language model."""
+        """List the parameters to train: those of the language model."""
         return [{"params": list(self.model.lanelm.parameters())}]
 
 
 class PlainLaneLMModule(LaneLMModule):
-    """The same for the plain reading: teacher forcing on the tokens of the labelled lanes."""
+    """Defines the same for the plain variant: teacher forcing on the tokens of the labelled lanes."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Features and tokens of a batch -> the mean of both cross-entropies."""
-        model, levels = cast(PlainLaneLMDetector, self.model), stored(batch)[0]
+        """Compute the mean of both cross-entropies from the features and tokens of a batch."""
+        model, levels = cast(PlainLaneLMDetector, self.model), unpack_features(batch)[0]
         return {"loss_tokens": model.loss(levels[0], batch["lane_tokens_x"], batch["lane_tokens_y"])}
 
 

@@ -161,13 +161,13 @@ def test_every_labelled_lane_is_answered_however_unsure(config, model, roads, tm
     counts = log.verification(config)
     assert (counts["true"], counts["false"], counts["lanelm"]["best"]) == (0, 0, None)
     # Without any proposal clicks are alone anyway.
-    predict_modes(config, model, PromptProtocol(("4",), questions=False), "test", tmp_path / "bare")
+    predict_modes(config, model, PromptProtocol(("4",), use_proposals=False), "test", tmp_path / "bare")
     assert same_lanes(tmp_path / "4", tmp_path / "bare/4")
 
 
 def test_questions_count(reference, config, model, tmp_path):
     folder, _ = reference
-    predict_modes(config, model, PromptProtocol(("4",), questions=False), "test", tmp_path)
+    predict_modes(config, model, PromptProtocol(("4",), use_proposals=False), "test", tmp_path)
     assert not same_lanes(folder / "4", tmp_path / "4")
 
 
@@ -196,7 +196,7 @@ def test_start_points_are_those_of_the_detectors_lanes(reference, config, model,
 
 def test_noise_moves_what_is_written_and_the_seed_decides_how(config, model, tmp_path):
     def written(name: str, **settings: float) -> Path:
-        protocol = PromptProtocol(("2",), ClickSettings(**settings), questions=False)
+        protocol = PromptProtocol(("2",), ClickSettings(**settings), use_proposals=False)
         predict_modes(config, model, protocol, "test", tmp_path / name)
         return tmp_path / name / "2"
 
@@ -215,7 +215,7 @@ def test_features_of_another_image_change_the_answers_only(reference, config, mo
     for mode in PAPER_MODES:
         assert not same_lanes(folder / mode, tmp_path / mode), mode
     config.data.batch_size = 1
-    with pytest.raises(UserError, match=r"--shuffle-images: the first batch holds one image"):
+    with pytest.raises(UserError, match=r"shuffle_images: the first batch holds one image"):
         predict_modes(config, model, protocol, "test", tmp_path, overwrite=True)
 
 
@@ -267,6 +267,6 @@ def test_errors_are_one_line(config, roads, checkpoint, tmp_path, capsys):
     assert "is a detector, which is asked nothing" in error(str(detector), checkpoint, "--prompts", "2")
     assert "is a detector, which is asked nothing" in error(str(detector), checkpoint, "--shuffle-images")
     assert "'5' is not one of" in error(str(settings), checkpoint, "--prompts", "5")
-    assert "--prompts: 2 2 names one twice" in error(str(settings), checkpoint, "--prompts", "2", "2")
-    assert "--noise: -1 pixels" in error(str(settings), checkpoint, "--noise", "-1")
+    assert "prompts: 2 2 names one twice" in error(str(settings), checkpoint, "--prompts", "2", "2")
+    assert "noise: -1 pixels" in error(str(settings), checkpoint, "--noise", "-1")
     assert "no such checkpoint" in error(str(settings), str(tmp_path / "none.ckpt"))

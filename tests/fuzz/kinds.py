@@ -44,7 +44,7 @@ from clrernetlm.metrics.evaluator import evaluate
 from clrernetlm.metrics.prediction_files import read_predictions
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
 from clrernetlm.reports.worst_images import image_lines, mistake_pictures
-from clrernetlm.training.feature_cache import STORED, FeatureCache, damage
+from clrernetlm.training.feature_cache import FILES, FeatureCache, find_damage
 from clrernetlm.weights.checkpoint import read_checkpoint
 from clrernetlm.weights.exported_metadata import read_metadata
 from clrernetlm.weights.resolve import find_model
@@ -285,14 +285,14 @@ def make_features(rng: Random, seeds: Path, folder: Path) -> None:
 
 
 def write_features(folder: Path) -> None:
-    """A feature cache of two views of two images."""
+    """A feature cache of two augmentations of two images."""
     (folder / "features").mkdir()
-    for name in STORED:
+    for name in FILES:
         np.save(folder / "features" / f"{name}.npy", np.arange(24, dtype=np.float16).reshape(4, 3, 2))
 
 
 def read_features(seeds: Path, folder: Path) -> None:
-    fault = damage(folder / "features", 4, dict.fromkeys(STORED, np.zeros((1, 3, 2), np.float16)))
+    fault = find_damage(folder / "features", 4, dict.fromkeys(FILES, np.zeros((1, 3, 2), np.float16)))
     if fault is not None:
         raise UserError(fault)  # what training does with it is to compute the features again
     cached = FeatureCache(folder / "features", 2)

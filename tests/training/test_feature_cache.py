@@ -19,7 +19,7 @@ from clrernetlm.config import AugmentationConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.datasets import collate
 from clrernetlm.models.lanelm.detector import PromptableDetector
-from clrernetlm.training.feature_cache import STORED, damage, detector_features, feature_cache, remove_unfinished
+from clrernetlm.training.feature_cache import FILES, detector_features, feature_cache, find_damage, remove_unfinished
 from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights
 from tests.helpers.drawn_roads import write_drawn_roads
@@ -93,7 +93,7 @@ def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, mod
     images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     expected = cache.read(1, 19)
-    monkeypatch.setattr("clrernetlm.training.feature_cache.build", None)
+    monkeypatch.setattr("clrernetlm.training.feature_cache.build_cache", None)
     again = feature_cache(config, images, model)
     sent = pickle.dumps(again)  # as to a spawned worker
     assert len(sent) < 1000
@@ -156,15 +156,15 @@ def write_archive(path):
     ],
 )
 def test_damage_is_found(tmp_path, harm, said):
-    for name in STORED:
+    for name in FILES:
         np.save(tmp_path / f"{name}.npy", np.zeros((40, 2), np.float16))
-    row = dict.fromkeys(STORED, np.zeros((1, 2), np.float16))
-    assert damage(tmp_path, 40, row) is None
+    row = dict.fromkeys(FILES, np.zeros((1, 2), np.float16))
+    assert find_damage(tmp_path, 40, row) is None
     for name in ("level_1", "proposal_xs", "lane_tokens_y"):
         path = tmp_path / f"{name}.npy"
         whole = path.read_bytes()
         harm(path)
-        assert damage(tmp_path, 40, row).startswith(f"{name}.npy {said}")
+        assert find_damage(tmp_path, 40, row).startswith(f"{name}.npy {said}")
         path.write_bytes(whole)
 
 
@@ -275,7 +275,7 @@ def test_features_stay_within_their_limit(config, model):
     assert feature_cache(config, images, model).read(0, IMAGES - 1)["level_0"].any()
 
 
-def test_endless_views_cannot_be_kept(config, model):
+def test_new_augmentations_of_every_epoch_cannot_be_cached(config, model):
     config.lanelm.cached_augmentations = 0
     with pytest.raises(UserError, match=r"set lanelm\.cached_augmentations to 1 or more"):
         feature_cache(config, LaneLMTrainingDataset(config).images, model)

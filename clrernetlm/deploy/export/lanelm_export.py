@@ -1,4 +1,4 @@
-"""LaneLM with its detector as a folder of four graphs."""
+"""Exports LaneLM with its detector as a folder of four graphs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def export_lanelm(
 ) -> Path:
     """Write `detector`, `look`, `prefill` and `step` to the folder `out`; arguments as in `export_model`.
 
-    bf16 and int8 are for the detector; LaneLM compares places a few thousandths of the width apart and stays in fp32.
-    `dynamic_batch` is about the detector, too: LaneLM's graphs take any number of images and requests.
+    bf16 and int8 apply to the detector; LaneLM compares positions a few thousandths of the width apart and stays in
+    fp32. `dynamic_batch` applies to the detector, too: LaneLM's graphs take any number of images and requests. Raises
+    UserError for an `out` that cannot be written.
     """
     if out.is_file():
-        raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another --out")
+        raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another folder")
     suffix = SUFFIXES[to]
-    # A folder without the detector was interrupted; what it holds can be made anew.
-    whole = (out / f"{DETECTOR}{suffix}").exists()
+    # Without the detector an export was interrupted: its files may be replaced.
+    is_complete = (out / f"{DETECTOR}{suffix}").exists()
     files = [out / f"{part}{suffix}" for part in (DETECTOR, ENCODE_IMAGE, PREFILL, STEP)]
-    require_writable(files, checkpoint, overwrite or not whole)
+    require_writable(files, checkpoint, overwrite or not is_complete)
     model = init_lanelm(config, checkpoint)
     settings = strip_machine_settings(config)
     batches = None
@@ -52,26 +53,30 @@ def export_lanelm(
     width, height = config.model.viewport.size
     with torch.no_grad():
         levels = model.detector.extract_feat(torch.zeros(2, 3, height, width))
-    kept: Precision = "fp16" if precision == "fp16" else "fp32"
-    made: dict[Path, ModelMetadata] = {}
+    lanelm_precision: Precision = "fp16" if precision == "fp16" else "fp32"
+    exported: dict[Path, ModelMetadata] = {}
     try:
         with temporary_beside(out / "graphs") as unfinished:
             unfinished.mkdir()
             for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
-                own = part == DETECTOR
-                batch = 1 if own and not dynamic_batch else None
+                is_detector = part == DETECTOR
+                batch = 1 if is_detector and not dynamic_batch else None
                 metadata = ModelMetadata(
-                    part, "CLRerNet" if own else "LaneLM", precision if own else kept, batch, settings
+                    part,
+                    "CLRerNet" if is_detector else "LaneLM",
+                    precision if is_detector else lanelm_precision,
+                    batch,
+                    settings,
                 )
                 name = f"{part}{SUFFIXES[to]}"
-                write_graph(graph, unfinished / name, metadata, to, batches if own else None)
-                made[out / name] = metadata
-            # All of them are written before the first takes the place of an older one. The detector's comes last: a
-            # folder without it is not whole.
+                write_graph(graph, unfinished / name, metadata, to, batches if is_detector else None)
+                exported[out / name] = metadata
+            # All files are written before the first replaces an older one. The detector's comes last: it marks the
+            # folder as complete.
             for path in sorted(unfinished.iterdir(), key=lambda path: path.stem == DETECTOR):
                 path.replace(out / path.name)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); name another --out") from None
-    for path, metadata in made.items():
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another folder") from None
+    for path, metadata in exported.items():
         print(described(path, metadata))
     return out

@@ -390,7 +390,7 @@ def test_recorded_writing_writes_the_same_lanes_for_whatever_is_asked_next(
 
 def test_old_recordings_make_room(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_graphs(monkeypatch, gpu)
-    monkeypatch.setattr(cuda_graph, "KEPT", 2)
+    monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 2)
     write, levels = cuda_graph.CudaGraphDecoder(), random_levels(1)
     model = moved(small_lanelm(), levels, random_requests(1, 1))[0]
     for lanes in [1, 2, 3, 1]:

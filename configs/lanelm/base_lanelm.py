@@ -1,4 +1,4 @@
-"""LaneLM on CULane: everything but the detector it reads and its size. The configs beside this one build on it.
+"""LaneLM on CULane, without detector and size: the configs beside this one build on it.
 
 Train it on a CLRerNet checkpoint: clrernetlm train lanelm_512_dla34 --lanelm.detector clrernet_culane_dla34_ema.pth
 """

@@ -1,4 +1,4 @@
-"""The founding prototype's plain reading: one pyramid level, no question, no end. A baseline; it does not learn lanes.
+"""The plain LaneLM of the founding prototype: one pyramid level, no proposals, no end. A baseline that learns no lanes.
 
 `python tools/train_lanelm_culane.py --plain` trains it as the prototype did.
 """

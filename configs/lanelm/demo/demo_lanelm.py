@@ -1,4 +1,4 @@
-"""The demo's language model: the LaneLM that ships goes on learning on the features of the demo's detector."""
+"""The demo's language model: the bundled LaneLM, trained further on the features of the demo's detector."""
 
 from clrernetlm.config import load_config
 

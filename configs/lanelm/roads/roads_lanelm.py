@@ -1,6 +1,6 @@
 """The LaneLM that ships, on the detector that ships: generated roads for any real camera.
 
-Its roads are others than the detector's, so that the questions are those of a detector that has not seen the answers:
+Its roads are not those of the detector, so that its proposals are those of a detector on new images:
 
 clrernetlm synth roads/lanelm --train 5000 --val 300 --test 400 --seed 8 --size 820x295 --randomization all
 clrernetlm train roads_lanelm --lanelm.detector work_dirs/roads_efficientnet_lite0/checkpoints/best.ckpt

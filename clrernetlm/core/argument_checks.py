@@ -1,8 +1,8 @@
-"""Checks of the arguments of public functions: a value of another kind is one UserError that names the argument.
+"""Checks the arguments of public functions: a value of a wrong type or range is a UserError that names the argument.
 
 `@check_arguments` checks all arguments of a function against its annotations; the other functions check one value each.
-It understands numbers, texts, paths, flags, literals, tuples and sequences of these, classes and unions, and takes
-NumPy's scalars for numbers. Arrays are left to the functions, which know their shapes.
+Supported are numbers, texts, paths, flags, literals, tuples and sequences of these, classes and unions; NumPy's scalars
+are accepted as numbers. Arrays are checked by the functions, because their shapes are not part of annotations.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
-MAX_SHOWN_LENGTH = 150  # characters of a value in a message: items of a list are short, a list of them need not be
-MAX_INT = 2**63 - 1  # ints that everything behind can hold
+MAX_SHOWN_LENGTH = 150  # characters of a value in a message
+MAX_INT = 2**63 - 1  # integers that NumPy and PyTorch can hold
 
 
 def require_path(value: object, name: str) -> None:
@@ -51,7 +51,7 @@ def require_whole_number(value: object, name: str, least: int | None = None, mos
 
 
 def require_number(value: object, name: str, least: float | None = None, most: float | None = None) -> None:
-    """Raise UserError unless `value` is a number from `least` to `most`; NaN is none."""
+    """Raise UserError unless `value` is a number from `least` to `most`; NaN is not a number."""
     _require_in_range(value, name, Real, "number", least, most)
 
 
@@ -83,9 +83,9 @@ def require_texts(value: object, name: str) -> None:
 
 
 def require_sequence(value: object, name: str, of: str) -> None:
-    """Raise UserError unless `value` has a length and items, as lists, tuples and arrays have, and is no text.
+    """Raise UserError unless `value` is a sequence, such as a list, tuple or array, and no text.
 
-    `of` says in the plural what its items are.
+    `of` names its items in the plural, for the message.
     """
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return
@@ -94,17 +94,17 @@ def require_sequence(value: object, name: str, of: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """`repr` of a value for a message, bounded in length and time: it may come from a file that somebody made so."""
+    """Format a value for a message, like `repr` with bounded length and time: it may come from a hostile file."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if isinstance(value, int) and value.bit_length() > 10_000:  # its text takes Python seconds, and is refused
+    if isinstance(value, int) and value.bit_length() > 10_000:  # converting it to text takes seconds, and is refused
         return "a number of thousands of digits"
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"{type(value).__name__} of shape {tuple(shape)}"
     try:
         text = _SHORT.repr(value)
-    except Exception:  # whatever a stranger's __repr__ does
+    except Exception:  # any error of a __repr__
         return f"a {type(value).__name__}"
     return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[: MAX_SHOWN_LENGTH - 3]}..."
 
@@ -133,13 +133,13 @@ Fraction = Annotated[float, Range(0, 1)]
 
 
 class _Mismatch(Exception):
-    """A value that its annotation does not allow."""
+    """Raised for a value that does not match its annotation."""
 
 
 def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function refuse arguments that its annotations do not allow, by UserError; others reach it as they are.
+    """Decorator: raise UserError for arguments that do not match the function's annotations; pass others unchanged.
 
-    NumPy's scalars become Python's. The annotations are read at the first call.
+    NumPy's scalars are converted to Python's. The annotations are read at the first call.
     """
     signature = inspect.signature(function)
 
@@ -160,7 +160,7 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_argument(name: str, value: Any, annotation: Any) -> Any:
-    """`value` as the annotation wants it; raises UserError that begins with `name`."""
+    """Convert `value` to the annotated type; raises UserError that begins with `name`."""
     try:
         return _fit(value, annotation)
     except _Mismatch:
@@ -170,7 +170,7 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
 
 
 def number_array(value: Any, name: str, expected: str) -> Float64Array:
-    """Any array-like of real numbers as float64; raises UserError that says what was `expected` instead."""
+    """Convert an array-like of real numbers to float64; raises UserError that names what was `expected`."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors with gradients or on a GPU
@@ -181,7 +181,7 @@ def number_array(value: Any, name: str, expected: str) -> Float64Array:
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words that follow "is not "."""
+    """Describe an annotation in words that follow "is not "."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is ArrayLike:
         return "an array"
@@ -246,7 +246,7 @@ def _fit(value: Any, annotation: Any) -> Any:
         if isinstance(value, annotation):
             return value
         raise _Mismatch
-    return value  # arrays, callables and whatever else functions check themselves
+    return value  # arrays, callables and other values that functions check themselves
 
 
 def _fit_any(value: Any, options: Sequence[Any]) -> Any:

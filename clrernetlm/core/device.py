@@ -1,4 +1,4 @@
-"""Devices by the names users give them."""
+"""Selects the device for computing by its name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from clrernetlm.core.errors import UserError
 
 
 def select_device(name: str) -> torch.device:
-    """`cpu`, `cuda`, `cuda:1`, `mps`, or `auto` (the fastest there is) -> the device.
+    """Select a device by name: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto` (the fastest available).
 
-    Raises UserError for another name and for a device that this machine lacks.
+    Raises UserError for another name and for a device that this machine does not have.
     """
     if not isinstance(name, str):
         raise UserError(f"device: {shown(name)} is no name; use auto, cpu, cuda, cuda:N or mps")

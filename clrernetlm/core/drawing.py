@@ -1,4 +1,4 @@
-"""Lanes drawn over an image."""
+"""Draws lanes over an image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PALETTE: tuple[BgrPixel, ...] = (
     (210, 90, 120),
 )
 FRACTION_BITS = 4  # sub-pixel positions for OpenCV
-LIMIT = 1 << 20  # pixels; OpenCV overflows far beyond the image
+COORDINATE_LIMIT = 1 << 20  # pixels; OpenCV overflows far beyond the image
 
 
 def draw_lanes(
@@ -37,7 +37,7 @@ def draw_lanes(
     width: float | None = None,
     scores: bool = False,
 ) -> BgrImage:
-    """(H, W, 3) BGR image -> a copy with the lanes, points in its pixels, as anti-aliased lines.
+    """Draw lanes, points in pixels of the image (H, W, 3) BGR, as anti-aliased lines on a copy of it.
 
     `colours`: one for all, or one per lane, repeated when there are fewer; default: a palette. `width` in pixels,
     default 1/270 of the image's longer side. `scores`: write each `Lane`'s score at its lower end.
@@ -52,7 +52,8 @@ def draw_lanes(
         if len(points) == 0:
             continue
         colour = palette[number % len(palette)]
-        fixed = np.rint(np.clip(points, -LIMIT, LIMIT) * (1 << FRACTION_BITS)).astype(np.int32)
+        clipped = np.clip(points, -COORDINATE_LIMIT, COORDINATE_LIMIT)
+        fixed = np.rint(clipped * (1 << FRACTION_BITS)).astype(np.int32)
         if len(points) == 1:
             cv2.circle(canvas, fixed[0].tolist(), thickness << FRACTION_BITS, colour, -1, cv2.LINE_AA, FRACTION_BITS)
         else:
@@ -67,7 +68,7 @@ def _is_colour(colours: Sequence[BgrPixel] | BgrPixel) -> bool:
 
 
 def _lowest_inside(points: Points, width: int, height: int) -> tuple[float, float]:
-    """The point nearest to the lower border among those in the image; the middle of the border when none is."""
+    """Find the point inside the image nearest to its lower border; the middle of the border if there is none."""
     inside = points[(points[:, 0] >= 0) & (points[:, 0] < width) & (points[:, 1] >= 0) & (points[:, 1] < height)]
     if len(inside) == 0:
         return width / 2, float(height)
@@ -76,7 +77,7 @@ def _lowest_inside(points: Points, width: int, height: int) -> tuple[float, floa
 
 
 def _label(canvas: BgrImage, text: str, at: tuple[float, float], colour: BgrPixel) -> None:
-    """White text on a plate of the lane's colour, kept inside the image."""
+    """Draw white text on a plate of the lane's colour, moved inside the image."""
     height, width = canvas.shape[:2]
     scale = max(height, width) / 2400 + 0.15
     line = max(1, round(scale * 2))

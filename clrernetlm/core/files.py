@@ -19,13 +19,14 @@ from pathlib import Path
 from clrernetlm.core.errors import UserError
 
 PathLike = str | os.PathLike[str]
-GENERATED_DATA = "synth.json"  # lies in a generated data set and holds its settings
-EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")  # names of models in the files of other runtimes end so
+GENERATED_DATA = "synth.json"  # file in a generated data set that holds its settings
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")  # of exported models
 
-# A temporary file is called `.NAME.PLACE-PROCESS-NUMBER.tmp`; one that needs its suffix has it once more at the end.
+# A temporary file is called `.NAME.PLACE-PROCESS-NUMBER.tmp`, with the suffix of NAME added if it is needed. PLACE is
+# `_machine_id()`.
 TEMPORARY_NAME = re.compile(r"^\..*\.(?P<place>[0-9a-f]{6})-(?P<process>\d+)-\d+\.tmp(\.\w+)?$", re.DOTALL)
-ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary file of another machine belongs to nobody
-MAX_NAME_LENGTH = 180  # bytes of NAME in the name of a temporary file; file systems take 255 for all of it
+ABANDONED_AFTER = 24 * 3600.0  # seconds after which a temporary file of another machine counts as abandoned
+MAX_NAME_LENGTH = 180  # bytes of NAME in the name of a temporary file; file systems allow 255 in all
 
 _numbers = itertools.count()
 _in_use: set[str] = set()  # temporary files of this process that are being written
@@ -33,7 +34,7 @@ _swept: set[str] = set()  # folders that this process has written to, and swept 
 
 
 def cache_folder() -> Path:
-    """Folder for downloads, exported models and compiled kernels.
+    """Return the folder for downloads, exported models and compiled kernels.
 
     `$CLRERNETLM_CACHE`, else `clrernetlm` in `$XDG_CACHE_HOME` or `~/.cache`.
     """
@@ -45,12 +46,12 @@ def cache_folder() -> Path:
 
 @contextmanager
 def replacing(path: PathLike, sync: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; renamed over `path` when the block ends without an error.
+    """Write a file atomically: the context's value is a temporary path, renamed to `path` if the block has no error.
 
-    On an error the temporary file is removed and `path` stays as it was; an OSError (full disk, no permission) becomes
+    On an error the temporary file is removed and `path` stays unchanged; an OSError (full disk, no permission) becomes
     a UserError that names `path`. With `sync` the new file survives a power cut; without, which is for thousands of
     small files that can be made again, it survives the end of this process. A device or pipe (`/dev/null`) is written
-    to directly: a rename would put a file in its place.
+    to directly, because a rename would put a file in its place.
     """
     target = Path(path)
     try:
@@ -69,7 +70,7 @@ def replacing(path: PathLike, sync: bool = True) -> Iterator[Path]:
 
 
 def is_device_or_pipe(path: PathLike) -> bool:
-    """Whether a path leads to a character device or a pipe, which keep nothing of what is written to them."""
+    """Check whether a path leads to a character device or a pipe, which store nothing."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
@@ -79,11 +80,11 @@ def is_device_or_pipe(path: PathLike) -> bool:
 
 @contextmanager
 def temporary_beside(path: PathLike, keep_suffix: bool = False) -> Iterator[Path]:
-    """A new path in the folder of `path`, which is made, for a file or folder that is renamed to `path` when complete.
+    """Give a temporary path in the folder of `path`, which is made, for a file or folder to be renamed to `path`.
 
-    What is still there at the end of the block is removed. Where the process is killed before, it is removed when
-    another process first writes to the same folder, or calls `sweep_temporary_files`. `keep_suffix`: it ends as `path`
-    does, for libraries that choose the format by the suffix.
+    A file or folder that is left there at the end of the block is removed; if the process is killed before, by the next
+    process that writes to the same folder or calls `sweep_temporary_files`. `keep_suffix`: it has the suffix of `path`,
+    for libraries that choose the format by the suffix.
     """
     target = Path(path)
     folder = os.path.abspath(target.parent)
@@ -104,9 +105,9 @@ def temporary_beside(path: PathLike, keep_suffix: bool = False) -> Iterator[Path
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A new folder in the system's place for temporary files, removed at the end of the block.
+    """Make a folder in the system's folder for temporary files, removed at the end of the block.
 
-    Where the process is killed before, the next process that calls this function removes it.
+    If the process is killed before, the next process that calls this function removes it.
     """
     with temporary_beside(Path(tempfile.gettempdir()) / "clrernetlm") as folder:
         folder.mkdir(mode=0o700)
@@ -114,7 +115,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def write_text_atomically(path: PathLike, text: str) -> None:
-    """Write `text` (UTF-8) to `path` in one step."""
+    """Write `text` (UTF-8) to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -122,8 +123,8 @@ def write_text_atomically(path: PathLike, text: str) -> None:
 def sweep_temporary_files(folder: PathLike) -> None:
     """Remove temporary files and folders that killed processes have left directly in `folder`.
 
-    A temporary file stays while the process that writes it lives. Of another machine or container, whose processes
-    cannot be seen, it stays for a day.
+    A temporary file is kept while its process is alive; that of another machine or container, whose processes cannot be
+    checked, for a day.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -137,15 +138,15 @@ def _is_being_written(entry: os.DirEntry[str], place: str, process: int) -> bool
         with suppress(OSError):
             return time.time() - entry.stat(follow_symlinks=False).st_mtime < ABANDONED_AFTER
         return True
-    if process == os.getpid():  # a number may be given again: to this process after a killed one
+    if process == os.getpid():  # the system may give the number of a killed process to this one
         return entry.name in _in_use
     return process_is_alive(process)
 
 
 def process_is_alive(process: int) -> bool:
-    """Whether there is a process of this number on this machine; on Windows, which cannot be asked so, never.
+    """Check whether there is a process of this number on this machine; on Windows always False.
 
-    Windows refuses to remove a file that a process has open, so that nothing is lost there.
+    On Windows a file that a process has open cannot be removed, so that nothing is lost there.
     """
     if os.name == "nt":
         return False  # os.kill(process, 0) would end it
@@ -160,7 +161,7 @@ def process_is_alive(process: int) -> bool:
 
 @lru_cache(maxsize=1)
 def _machine_id() -> str:
-    """Six hexadecimal digits for this machine or container: where a process number means the same process."""
+    """Compute six hexadecimal digits that identify this machine or container, where process numbers are unique."""
     numbering = ""
     with suppress(OSError):
         numbering = os.readlink("/proc/self/ns/pid")
@@ -176,7 +177,7 @@ def _remove(path: Path) -> None:
 
 
 def has_utf8_name(path: PathLike) -> bool:
-    """Whether a path can be written in UTF-8; file systems also take bytes that are not."""
+    """Check whether a path is valid UTF-8; file systems also accept other bytes."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:
@@ -185,7 +186,7 @@ def has_utf8_name(path: PathLike) -> bool:
 
 
 def sha256(path: PathLike) -> str:
-    """The file's SHA-256 as 64 hexadecimal digits."""
+    """Compute a file's SHA-256 as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -13,20 +13,20 @@ from clrernetlm.core.files import PathLike, has_utf8_name
 from clrernetlm.core.viewport import FrameSize
 
 HEAD = 1024  # bytes read at once
-MAX_IMAGE_PIXELS = 200_000_000  # of an image that is decoded: 600 MB; no camera takes larger pictures
-MAX_DEEP_IMAGE_PIXELS = MAX_IMAGE_PIXELS // 3  # of one that is decoded as it is stored, in up to 8 bytes a pixel
-_MAX_HEADER_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are walked over
+MAX_IMAGE_PIXELS = 200_000_000  # of a decoded image: 600 MB; no camera takes larger images
+MAX_DEEP_IMAGE_PIXELS = MAX_IMAGE_PIXELS // 3  # of an image decoded in its stored depth, up to 8 bytes per pixel
+_MAX_HEADER_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are read
 _UPRIGHT = 1
-_SIDEWAYS = 5  # EXIF orientations from here to 8 swap width and height
+_SIDEWAYS = 5  # EXIF orientations 5 to 8 swap width and height
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 274, 256, 257
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Width and height in pixels of an image as it is shown, and how the stored pixels have to be turned for that.
+    """Width and height in pixels of an image as it is displayed, and the orientation of its stored pixels.
 
     `orientation` is EXIF's number, 1 to 8, of a JPEG or PNG; `clrernetlm.core.images` turns the decoded pixels. It is 1
-    for other formats: OpenCV turns TIFF files itself, and WebP files are shown as they are stored, as OpenCV does.
+    for other formats: OpenCV turns TIFF files itself, and WebP files are displayed as stored, as by OpenCV.
     `longest_chunk`: bytes of the longest chunk of a PNG, as that chunk itself says.
     """
 
@@ -37,9 +37,9 @@ class ImageHeader:
 
 
 def image_size(path: PathLike) -> FrameSize:
-    """Read (width, height) in pixels of an image file as it is shown, from its header alone.
+    """Read (width, height) in pixels of an image file as it is displayed, from its header alone.
 
-    Raises UserError naming the file when it is missing or no image.
+    Raises UserError naming the file if it is missing or no image.
     """
     require_utf8(path)
     try:
@@ -54,7 +54,7 @@ def image_size(path: PathLike) -> FrameSize:
 
 
 def require_decodable(header: ImageHeader, path: PathLike, most: int = MAX_IMAGE_PIXELS) -> None:
-    """Raise UserError for an image of more than `most` pixels, which would take memory before decoding fails."""
+    """Raise UserError for an image of more than `most` pixels, before decoding allocates memory for it."""
     width, height = header.size
     if width * height > most:
         raise UserError(
@@ -64,7 +64,7 @@ def require_decodable(header: ImageHeader, path: PathLike, most: int = MAX_IMAGE
 
 
 def require_utf8(path: PathLike) -> None:
-    """Raise UserError for a file name that is not UTF-8, on which OpenCV crashes the process, or holds a NUL byte."""
+    """Raise UserError for a file name that is not UTF-8, on which OpenCV crashes, or that holds a NUL byte."""
     if not has_utf8_name(path):
         shown = os.fsencode(path).decode(errors="replace")
         raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file")
@@ -73,9 +73,9 @@ def require_utf8(path: PathLike) -> None:
 
 
 def read_header(head: bytes, file: BinaryIO) -> ImageHeader | None:
-    """Read the header of an image in any format that OpenCV decodes; None when there is none.
+    """Read the header of an image in any format that OpenCV decodes; None if it is no image.
 
-    `head` is how `file` begins, `HEAD` bytes unless it is shorter; more is read only where the size stands further on.
+    `head`: the first `HEAD` bytes of `file`, or all of a shorter one; more is read only if the size is further on.
     """
     for pattern, reader in _FORMATS:
         if pattern.match(head):
@@ -85,12 +85,12 @@ def read_header(head: bytes, file: BinaryIO) -> ImageHeader | None:
 
 
 def oriented_size(size: FrameSize, orientation: int) -> FrameSize:
-    """Swap width and height where an EXIF orientation does."""
+    """Swap width and height if the EXIF orientation does."""
     return (size[1], size[0]) if orientation >= _SIDEWAYS else size
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Read the orientation, 1 to 8, from an EXIF block (a TIFF header and its first directory); 1 when it says none."""
+    """Read the orientation, 1 to 8, from an EXIF block (a TIFF header and its first directory); 1 if it has none."""
     order = _byte_order(exif)
     if order is None or _number(exif[2:4], order) != 42:
         return _UPRIGHT
@@ -103,7 +103,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def is_whole_jpeg(data: bytes) -> bool:
-    """Check that a JPEG has its end-of-image marker, wherever in the file: some cameras append previews or a film."""
+    """Check that a JPEG has its end-of-image marker anywhere in the file: some cameras append previews or a film."""
     position = 2
     for _ in range(_MAX_HEADER_PARTS):
         if data[position : position + 1] != b"\xff":
@@ -128,7 +128,7 @@ _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 def _jpeg(head: bytes, file: BinaryIO) -> ImageHeader:
-    """Walk a JPEG's segments to its frame header (SOF0..SOF15 without DHT, JPG and DAC), past the EXIF block."""
+    """Read a JPEG's segments up to its frame header (SOF0..SOF15 without DHT, JPG and DAC), with the EXIF block."""
     position, orientation = 2, 0
     for _ in range(_MAX_HEADER_PARTS):
         segment = _part(head, file, position, 10)
@@ -174,7 +174,7 @@ def _bmp(head: bytes, file: BinaryIO) -> ImageHeader:
 
 
 def _tiff(head: bytes, file: BinaryIO) -> ImageHeader:
-    """Read the first directory of a TIFF or BigTIFF; OpenCV turns the pixels as it says."""
+    """Read the first directory of a TIFF or BigTIFF; OpenCV applies its orientation."""
     order = _byte_order(head)
     assert order is not None, "the signature says it"
     big = _number(head[2:4], order) == 43
@@ -204,7 +204,7 @@ def _webp(head: bytes, file: BinaryIO) -> ImageHeader:
 
 
 def _text_header(pattern: bytes) -> Callable[[bytes, BinaryIO], ImageHeader]:
-    """Make a reader of headers that are text: two groups of `pattern` are called `width` and `height`."""
+    """Make a reader of text headers; `pattern` has the groups `width` and `height`."""
     compiled = re.compile(pattern, re.DOTALL)
 
     def read(head: bytes, file: BinaryIO) -> ImageHeader:
@@ -215,7 +215,7 @@ def _text_header(pattern: bytes) -> Callable[[bytes, BinaryIO], ImageHeader]:
 
 
 def _jpeg2000(head: bytes, file: BinaryIO) -> ImageHeader:
-    """Read the size that a JPEG 2000 codestream (SIZ marker) says, within a JP2 file or alone."""
+    """Read the size of a JPEG 2000 codestream (SIZ marker), within a JP2 file or alone."""
     start = head.find(b"\xff\x4f\xff\x51")
     if start < 0:
         start = head.find(b"ihdr") + 4

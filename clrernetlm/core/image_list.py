@@ -19,11 +19,11 @@ from clrernetlm.core.text_files import read_utf8
 Paths = NDArray[np.bytes_]
 ListFault = tuple[int, str]  # line number, what is wrong with it
 
-MAX_LIST_BYTES = 500_000_000  # of an image list; CULane's have ten million
-_MAX_LINE_LENGTH = 10_000  # bytes; names of files have at most 4096
+MAX_LIST_BYTES = 500_000_000  # size limit of an image list; CULane's have ten million bytes
+_MAX_LINE_LENGTH = 10_000  # bytes; file names have at most 4096
 _SUFFIXES = (b".jpg", b".png", b".jpeg", b".bmp", b".tif", b".tiff", b".webp", b".ppm", b".pgm")
 _SUFFIX = re.compile(b"|".join(map(re.escape, _SUFFIXES)), re.IGNORECASE)
-_MOST_SUFFIXES = 20  # in a line; names could end at each of them
+_MAX_SUFFIXES = 20  # in a line; file names could end at each of them
 _NAME = rb'"[^"]+"|\S.*?(?:' + b"|".join(map(re.escape, _SUFFIXES)) + rb")"
 _SPACED = re.compile(
     rb"\s*(?P<image>" + _NAME + rb")(?:\s+(?P<mask>" + _NAME + rb"))?(?P<flags>(?:\s+[01])*)\s*$", re.IGNORECASE
@@ -32,7 +32,7 @@ _SPACED = re.compile(
 
 @dataclass(frozen=True)
 class ImageList:
-    """The lines of a list: arrays instead of Python strings, so that worker processes share their memory.
+    """The lines of an image list, as arrays instead of Python strings, whose memory forked worker processes share.
 
     `images` (N,) and `masks` (N,) or None are paths relative to the data set, as bytes; `flags` (N, k) uint8 or None
     says which of k lanes exist; `lines` (N,) are the line numbers in the file, from 1.
@@ -47,7 +47,7 @@ class ImageList:
         return len(self.images)
 
     def select(self, keep: BoolArray) -> ImageList:
-        """The lines where `keep` (N,) is true."""
+        """Select the lines for which `keep` (N,) is true."""
         return ImageList(
             self.images[keep],
             None if self.masks is None else self.masks[keep],
@@ -102,11 +102,11 @@ def read_image_list(
 def list_rows(path: PathLike, root: PathLike | None = None) -> Iterator[tuple[int, list[bytes]]]:
     """Yield line number and columns of every line of an image list; names are relative to the data set.
 
-    Blank lines are skipped, and so are the `._` files that macOS leaves on foreign disks. The file may have a byte
-    order mark and lines that end as on Windows. Names may hold spaces, where they end in the suffix of an image or
-    stand in quotes, backslashes, `./`, and the whole path of a file below `root`.
+    Blank lines are skipped, and so are the `._` files that macOS leaves on other disks. The file may have a byte order
+    mark and Windows line ends. Names may contain spaces, if they end in the suffix of an image or are in quotes,
+    backslashes, `./`, and the absolute path of a file below `root`.
 
-    Raises UserError naming the file when it cannot be read or is too large, and the line that holds a NUL byte.
+    Raises UserError naming the file if it cannot be read or is too large, and the line for a NUL byte.
     """
     try:
         text = read_utf8(path, MAX_LIST_BYTES)
@@ -143,8 +143,8 @@ def _is_column(column: bytes) -> bool:
 
 
 def _with_spaces(line: bytes) -> list[bytes] | None:
-    """Split a line whose names hold spaces; None when it does not say where they end."""
-    found = _SPACED.match(line) if len(_SUFFIX.findall(line)) <= _MOST_SUFFIXES else None
+    """Split a line with spaces in its names; None if the ends of the names are ambiguous."""
+    found = _SPACED.match(line) if len(_SUFFIX.findall(line)) <= _MAX_SUFFIXES else None
     if found is None:
         return None
     names = [found["image"], *([found["mask"]] if found["mask"] else [])]
@@ -152,7 +152,7 @@ def _with_spaces(line: bytes) -> list[bytes] | None:
 
 
 def _relative(name: bytes, folders: list[bytes]) -> bytes:
-    """Name a file relative to the data set, whose `folders` are the whole paths that lead to it."""
+    """Make a file name relative to the data set; `folders` are the absolute paths of the data set."""
     name = name.replace(b"\\", b"/")
     for folder in folders:
         if name.startswith(folder):
@@ -165,7 +165,7 @@ def _relative(name: bytes, folders: list[bytes]) -> bytes:
 
 
 def _absolute(root: PathLike) -> list[bytes]:
-    """List the whole paths of a folder, with `/` at the end: as given, and without links."""
+    """List the absolute paths of a folder, with `/` at the end: as given, and with links resolved."""
     paths = dict.fromkeys((os.path.abspath(root), os.path.realpath(root)))
     return [os.fsencode(path.replace(os.sep, "/").rstrip("/")) + b"/" for path in paths if path != os.sep]
 
@@ -181,7 +181,7 @@ def _is_utf8(row: list[bytes]) -> bool:
 def read_images(list_file: PathLike, root: PathLike | None = None) -> Iterator[str]:
     """Yield the image paths of a list file, as `list_rows` reads it, without the leading `/`.
 
-    `root`: the folder of the data set, whose whole path names may begin with. Raises UserError when the file cannot be
+    `root`: the folder of the data set, with whose absolute path names may begin. Raises UserError if the file cannot be
     read.
     """
     for _, row in list_rows(list_file, root):

@@ -1,4 +1,4 @@
-"""Reads image files: the one place where files become pixels, turned as they are shown, and broken ones are noticed."""
+"""Reads image files for the whole package: decoded in their displayed orientation, broken files raise errors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from clrernetlm.core.viewport import FrameSize
 _READS_INTO_BUFFERS = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 11)
 _LARGEST_FILE = 1 << 30  # bytes
 _FIX = "restore the file or remove its line from the list"
-_SENTINEL = [83, 19, 211]  # written to the last pixel before decoding; still there afterwards: nothing was decoded
+_SENTINEL = [83, 19, 211]  # written to the last pixel before decoding; if it is unchanged, nothing was decoded
 
 
 class ThreadLocalBuffers(threading.local):
-    """Image buffers that are used again and again, because touching fresh memory costs as much as decoding into it.
+    """Reusable image buffers, because first access to new memory costs as much as decoding into it.
 
-    Every thread and process has its own; pickling carries none along.
+    Every thread and process has its own; they are not pickled.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class ThreadLocalBuffers(threading.local):
         return ThreadLocalBuffers, ()
 
     def image(self, name: str, width: int, height: int, channels: int = 3) -> BgrImage:
-        """The (height, width, channels) uint8 buffer called `name`: zeros, then what was written to it."""
+        """Return the (height, width, channels) uint8 buffer called `name`: zeros, or its last content."""
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != (height, width, channels):
             buffer = self._buffers[name] = np.zeros((height, width, channels), np.uint8)
@@ -57,9 +57,9 @@ class ThreadLocalBuffers(threading.local):
 def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.inf) -> tuple[BgrImage, FrameSize]:
     """Read (H, W, 3) uint8 BGR of an image file, and the frame's width and height in pixels.
 
-    A JPEG at least `half_above` pixels wide is decoded at half size, ((H + 1) // 2, (W + 1) // 2, 3), straight from its
-    frequencies: each pixel is the mean of 2 x 2; one that its EXIF data turns stays whole. The image is valid until the
-    next call with the same `scratch`.
+    A JPEG at least `half_above` pixels wide is decoded at half size, ((H + 1) // 2, (W + 1) // 2, 3), directly from its
+    frequencies: each pixel is the mean of 2 x 2. One with an EXIF orientation is decoded in full size. The image is
+    valid until the next call with the same `scratch`.
 
     Raises UserError as `read_image` does.
     """
@@ -69,7 +69,7 @@ def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.
         half = width >= half_above
         buffer = scratch.image("frame", *(((width + 1) // 2, (height + 1) // 2) if half else header.size))
         buffer[-1, -1] = _SENTINEL
-        # Anything that leaves the sentinel is read again below.
+        # If the sentinel is unchanged, the file is read again below.
         with suppress(cv2.error):
             cv2.imread(path, buffer, cv2.IMREAD_REDUCED_COLOR_2 if half else cv2.IMREAD_COLOR)
         if buffer[-1, -1].tolist() != _SENTINEL:
@@ -79,17 +79,17 @@ def read_frame(path: str, scratch: ThreadLocalBuffers, half_above: float = math.
 
 
 def read_image(path: str, flags: int = cv2.IMREAD_COLOR) -> BgrImage:
-    """Read an image file, turned as it is shown, as uint8 with OpenCV's `flags`, by default (H, W, 3) BGR.
+    """Read an image file in its displayed orientation as uint8, with OpenCV's `flags`, by default (H, W, 3) BGR.
 
-    Raises UserError naming the file when it is missing, not an image, too large, or a JPEG that was cut off.
+    Raises UserError naming the file if it is missing, not an image, too large, or a truncated JPEG.
     """
     return decode_image(read_file(path), path, flags).astype(np.uint8, copy=False)
 
 
 def read_file(path: str) -> bytes:
-    """Read the bytes of an image file. Raises UserError naming the file when it is missing or cannot be read.
+    """Read the bytes of an image file. Raises UserError naming the file if it is missing or cannot be read.
 
-    OpenCV itself opens no file whose name is not ASCII on Windows, and crashes on names that are not UTF-8.
+    Not left to OpenCV, which cannot open names that are not ASCII on Windows, and crashes on names that are not UTF-8.
     """
     require_utf8(path)
     if not os.path.isfile(path):
@@ -105,9 +105,9 @@ def read_file(path: str) -> bytes:
 
 
 def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
-    """Decode the bytes of an image file with OpenCV's `flags`, to the type that those say, turned as it is shown.
+    """Decode the bytes of an image file in its displayed orientation, with OpenCV's `flags`, which decide the type.
 
-    Raises UserError naming the file `path` when the bytes are no image, a JPEG that was cut off, or an image too large.
+    Raises UserError naming the file `path` if the bytes are no image, a truncated JPEG, or an image too large.
     """
     header = read_header(data[:HEAD], io.BytesIO(data))
     # OpenCV takes as much memory as a chunk says that it is long, up to 4 GB, before it notices that the file ends.
@@ -118,7 +118,7 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
         _require_whole(data[-HEAD:], lambda: data, path)
     image = None
     with suppress(cv2.error):
-        # Turned below: which formats OpenCV turns depends on its version, and on the flags.
+        # Turned below, because OpenCV's version and the flags decide which formats it turns.
         turn_off = 0 if flags < 0 else cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | turn_off)
     if image is None:
@@ -127,7 +127,7 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
 
 
 def _apply_orientation(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn stored pixels (H, W[, C]) as EXIF's orientation, 1 to 8, says."""
+    """Turn stored pixels (H, W[, C]) by EXIF's orientation, 1 to 8."""
     if orientation in (5, 7):
         image = cv2.transpose(image)
     if orientation in _MIRRORS:
@@ -142,8 +142,8 @@ _ROTATIONS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_CO
 def require_complete(path: str) -> ImageHeader | None:
     """Read the header of a JPEG; None for other formats. A few small reads, no decoding.
 
-    Raises UserError naming the file when it is missing, or a JPEG without its end-of-image marker (decoders would
-    fill the missing part with grey and say nothing).
+    Raises UserError naming the file if it is missing, or a JPEG without its end-of-image marker (decoders would fill
+    the missing part with grey without an error).
     """
     require_utf8(path)
     try:
@@ -164,6 +164,6 @@ def require_complete(path: str) -> ImageHeader | None:
 
 
 def _require_whole(tail: bytes, read_all: Callable[[], bytes], path: str) -> None:
-    """Raise UserError for a JPEG that was cut off; `tail` is its end, and `read_all` reads what else is in the file."""
+    """Raise UserError for a truncated JPEG; `tail` is the end of the file, `read_all` reads the whole file."""
     if b"\xff\xd9" not in tail and not is_whole_jpeg(read_all()):
         raise UserError(f"{path}: the JPEG is cut off; copy it again or remove its line from the list")

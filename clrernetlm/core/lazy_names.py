@@ -1,4 +1,4 @@
-"""Names of a package that load the module they stand in on first use."""
+"""Lazy names of packages: the module that defines a name is imported at its first use."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from importlib import import_module
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make the `__getattr__` and `__dir__` of a package that offers names of other modules.
+    """Make the `__getattr__` and `__dir__` of a package that exports names of other modules.
 
-    `homes`: name -> the module that defines it, such as `clrernetlm.core.lane`. Importing PyTorch takes seconds, so
-    the module is imported when its name is first asked for.
+    `homes`: name -> the module that defines it, such as `clrernetlm.core.lane`. The module is imported at the first
+    access to the name, because importing PyTorch takes seconds.
     """
 
     def get(name: str) -> object:

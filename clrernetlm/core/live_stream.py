@@ -1,4 +1,4 @@
-"""Reads live streams without falling behind, and opens them again when they are lost."""
+"""Reads live streams without lag, and reconnects when they are lost."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ RECONNECT_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each try
 
 
 class LatestFrameReader:
-    """Reads an opened live stream in a thread and hands out its newest frame.
+    """Reads an opened live stream in a thread; `read` returns its latest frame.
 
-    What comes while the last frame is worked on is dropped: a stream that is read too slowly would be ever further in
-    the past. A lost stream is opened again, RECONNECT_AFTER. `read` and `release` as those of `cv2.VideoCapture`.
+    Frames that arrive while an earlier one is processed are dropped; otherwise the lag of a slow reader would grow
+    without limit. A lost stream is opened again after RECONNECT_DELAYS. `read` and `release` have the interface of
+    `cv2.VideoCapture`.
     """
 
     def __init__(self, source: Stream, capture: cv2.VideoCapture) -> None:
@@ -27,22 +28,22 @@ class LatestFrameReader:
         self._ended = False
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        # A daemon: a program whose reader was forgotten ends nevertheless.
+        # A daemon thread, so that a program ends although a reader was not released.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def read(self) -> tuple[bool, Any]:
-        """Wait for the next frame; returns whether there is one, and the frame."""
+        """Wait for the next frame; returns (whether there is one, the frame)."""
         with self._changed:
             while self._newest is None and not self._ended:
-                self._changed.wait(0.2)  # not for ever: Ctrl-C is heard in between, also on Windows
+                self._changed.wait(0.2)  # with a timeout, so that Ctrl-C is handled, also on Windows
             frame, self._newest = self._newest, None
         return frame is not None, frame
 
     def release(self) -> None:
-        """Stop reading and close the stream; takes as long as the next frame, or TIMEOUTS of a silent stream.
+        """Stop reading and close the stream; waits for the next frame, or for TIMEOUTS of a silent stream.
 
-        It is waited for: a process that ends while OpenCV reads in a thread is aborted.
+        Without waiting, a process that ends while OpenCV reads in a thread would be aborted.
         """
         self._stop.set()
         self._thread.join()
@@ -65,7 +66,7 @@ class LatestFrameReader:
                 self._changed.notify()
 
     def _connect_again(self) -> Any:
-        """Open the stream again and return its first frame; None when it does not answer any more."""
+        """Open the stream again and return its first frame; None if that fails after all delays."""
         for seconds in RECONNECT_DELAYS:
             if self._stop.wait(seconds):
                 return None

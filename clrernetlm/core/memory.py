@@ -1,4 +1,4 @@
-"""Memory of a process: keeping what was freed for the next step, and the most that was used."""
+"""Memory of a process: reuse of freed memory, and peak usage."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc reuse large blocks instead of returning them to the system; True where that can be set (glibc).
+    """Let malloc reuse large blocks instead of returning them to the system; returns whether it could be set (glibc).
 
-    Every step of a training allocates the same activations. By default they come from fresh pages each time, which the
-    kernel must clear first: a quarter of the time of a step of a small network, a twentieth of a detection. The process
-    then keeps its peak size.
+    Every step of a training allocates the same activations. By default they are in new pages each time, which the
+    kernel must clear first: a quarter of the time of a step of a small network, a twentieth of a detection. With this
+    setting the process keeps its peak size.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` count from now on, where that can be set: on CUDA and Linux."""
+    """Restart the measurement of `peak_memory`, on CUDA and Linux; elsewhere do nothing."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -40,7 +40,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes: the most that tensors took on a GPU, else the most that the process took; None where nobody knows."""
+    """Return the peak memory in bytes, of tensors on a GPU, else of the process; None if it is not reported."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -1,4 +1,4 @@
-"""Says on standard error what takes long, once."""
+"""Prints notices about slow steps to standard error, each once."""
 
 from __future__ import annotations
 

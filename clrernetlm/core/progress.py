@@ -1,4 +1,4 @@
-"""The progress bar of everything that goes through images: on standard error, where somebody looks."""
+"""Progress bar of loops over images, on standard error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, shown: bool = True) -> Iterable[Item]:
-    """The same items, with a bar that says `what` is done while they are used up; none where no terminal is.
+    """Yield the items with a progress bar labelled `what`; without a terminal there is no bar.
 
-    `total`: how many there are, where their length does not say.
+    `total`: number of items, if they have no length.
     """
     console = Console(stderr=True)
     hidden = not (shown and console.is_terminal)

@@ -1,4 +1,4 @@
-"""What the inputs of a command stand for: images, folders, patterns, videos, cameras, addresses of streams."""
+"""Resolves the inputs of a command: images, folders, patterns, videos, cameras, addresses of streams."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VIDEO_SUFFIXES = {
 }  # fmt: skip
 LIVE_SCHEMES = ("rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "udp")
 SCHEMES = (*LIVE_SCHEMES, "http", "https", "mms", "tcp")
-MASK_FOLDERS = ("laneseg", "seg_label")  # what the names of folders with label masks begin with, as in CULane
+MASK_FOLDERS = ("laneseg", "seg_label")  # prefixes of the names of folders with label masks, as in CULane
 _DEVICE = re.compile(r"/dev/(video\d+|v4l/.+)")
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://.", re.IGNORECASE)
 
@@ -36,7 +36,7 @@ _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://.", re.IGNORECASE)
 class Stream:
     """The address of a video stream, `rtsp://camera/1`, or the path of a camera's device, `/dev/video0`.
 
-    As text it has neither the address's user and password nor its query, so that no result tells them.
+    `str()` leaves out the user, password and query of the address, so that they do not appear in results.
     """
 
     address: str = field(repr=False)
@@ -48,12 +48,12 @@ class Stream:
 
     @property
     def is_live(self) -> bool:
-        """Whether frames come when they are taken, and are lost when nobody reads; of `http` nobody can tell."""
+        """Whether frames that are not read in time are lost. False for `http`, which may be live or recorded."""
         return urlsplit(self.address).scheme.lower() in LIVE_SCHEMES
 
     @property
     def may_be_recorded(self) -> bool:
-        """Whether this may be a file that somebody serves, with an end."""
+        """Whether this may be a file on a server, which ends."""
         return not self.is_live and not self.is_device
 
     def __str__(self) -> str:
@@ -68,9 +68,9 @@ Source = Path | int | Stream  # a video file, the number of a camera, a stream
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files to look at, each once, in the order they were named.
+    """Images and videos, each once, in the order in which they were named.
 
-    `below` has the path of a file that was found in a folder, relative to the folder that was named.
+    `below` maps a file that was found in a folder to its path relative to the folder that was named.
     """
 
     images: list[Path]
@@ -79,7 +79,7 @@ class Inputs:
 
 
 def is_input(argument: str) -> bool:
-    """Whether a word stands for images, videos or cameras, be they there or not; not for a config."""
+    """Check whether an argument names images, videos or cameras, existing or not, and not a config."""
     return (
         has_media_suffix(argument)
         or _is_camera(argument)
@@ -90,20 +90,20 @@ def is_input(argument: str) -> bool:
 
 
 def has_media_suffix(argument: str) -> bool:
-    """Whether a word is named like an image or a video."""
+    """Check whether an argument ends in the suffix of an image or a video."""
     return Path(argument).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def find_inputs(arguments: Sequence[str], results: PathLike | None = None) -> Inputs:
     """Find the images and videos that `arguments` name.
 
-    A folder stands for those inside it and in the folders inside it, in the order of their names, but for hidden ones
+    A folder stands for the files in it and in its subfolders, in the order of their names, without hidden ones
     (`._x.jpg`). A pattern (`photos/**/*.jpg`) that is no file stands for the images and videos it matches, a number for
-    a camera, `rtsp://...` and `/dev/video0` for a stream. A file that is named is what it contains, whatever its suffix
-    says. `results`: where results are written to; the folder, and others that hold earlier results, are left out, and
-    so are folders of label masks (`MASK_FOLDERS`), with a warning, unless they are named.
+    a camera, `rtsp://...` and `/dev/video0` for a stream. Whether a named file is an image or a video is decided by its
+    content, not by its suffix. `results`: folder of the results; it is left out, as are folders with earlier results,
+    and, with a warning, folders of label masks (`MASK_FOLDERS`) unless they are named.
 
-    Raises UserError for a missing one, a folder or pattern without any, and no words.
+    Raises UserError for a missing input, for a folder or pattern without any image or video, and for no arguments.
     """
     if not arguments:
         raise UserError("input: none given; name images, folders or videos")
@@ -155,7 +155,7 @@ def _add_matches(
     videos: dict[Source, None],
     below: dict[Path, Path],
 ) -> None:
-    """Add what a pattern matches; its files are named relative to the part of it that is no pattern."""
+    """Add the matches of a pattern; their paths are relative to the folder before its first wildcard."""
     parts = Path(pattern).parts
     plain = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     root, found = Path(*parts[:plain]), False
@@ -196,10 +196,10 @@ def _add_by_suffix(
 
 
 def files_below(folder: Path, results: PathLike | None = None) -> Iterator[Path]:
-    """The files in a folder and in the folders inside it, in the order of their names, without hidden ones.
+    """Yield the files in a folder and its subfolders, in the order of their names, without hidden ones.
 
-    Links are followed, also to folders, each of which is visited once. Folders that hold results of an earlier `detect`
-    are left out, and `results`. Raises UserError for a folder that cannot be listed; one inside is left out with a
+    Links are followed, also to folders, each of which is visited once. `results` and folders with results of an earlier
+    `detect` are left out. Raises UserError for a folder that cannot be listed; a subfolder is left out with a
     warning, as is one of label masks.
     """
     folders, visited = [folder], set()
@@ -226,7 +226,7 @@ def files_below(folder: Path, results: PathLike | None = None) -> Iterator[Path]
             _warn_of_masks(path)
             inside.remove(path)
         folders += reversed(inside)
-        # A link that leads nowhere is a file that cannot be read, which is said when it is; a pipe would be waited for.
+        # A broken link is yielded, so that reading it raises an error; a pipe is not, because reading would wait.
         yield from (current / entry.name for entry in entries if entry.is_file() or _is_broken_link(entry))
 
 
@@ -243,7 +243,7 @@ def _is_broken_link(entry: os.DirEntry[str]) -> bool:
 
 
 def _holds_results(folder: Path, results: PathLike | None) -> bool:
-    """Whether a folder holds results of `detect`, or is the one that they will be written to."""
+    """Check whether a folder holds results of `detect`, or is the one they will be written to."""
     if results is not None and os.path.exists(results) and os.path.samefile(folder, results):
         return True
     with os.scandir(folder) as entries:
@@ -251,18 +251,18 @@ def _holds_results(folder: Path, results: PathLike | None) -> bool:
 
 
 def result_names(paths: Sequence[Path], below: Mapping[Path, Path] | None = None) -> list[str]:
-    """Names of the results, without suffixes: the file's stem, below the folders that `below` has of it.
+    """Make the names of results, without suffixes: the file's stem, with the subfolders that `below` has for it.
 
-    Where names repeat, the name of the folder that was named, or else of the file's, goes in front
-    (`clip.MP4-00000`). Names that differ in nothing but the case of letters, which some file systems take for one, are
-    numbered from the second on (`X`, `x-2`). Raises UserError when that does not tell two files apart.
+    Repeated names are prefixed by the name of the folder that was named, or else of the file's (`clip.MP4-00000`).
+    Names that differ only in the case of letters, which are equal in some file systems, are numbered from the second on
+    (`X`, `x-2`). Raises UserError for two files whose names are still equal.
     """
     relative = [(below or {}).get(path, Path(path.name)) for path in paths]
     stems = [path.with_name(path.stem).as_posix() for path in relative]
-    repeated = Counter(stems)
+    occurrences = Counter(stems)
     names = [
-        stem if repeated[stem] == 1 else f"{path.resolve().parents[len(place.parts) - 1].name}-{stem}"
-        for path, place, stem in zip(paths, relative, stems, strict=True)
+        stem if occurrences[stem] == 1 else f"{path.resolve().parents[len(inside.parts) - 1].name}-{stem}"
+        for path, inside, stem in zip(paths, relative, stems, strict=True)
     ]
     first: dict[str, Path] = {}
     for path, name in zip(paths, names, strict=True):
@@ -273,7 +273,7 @@ def result_names(paths: Sequence[Path], below: Mapping[Path, Path] | None = None
 
 
 def _different_in_any_case(names: Sequence[str]) -> list[str]:
-    """Number names that differ from an earlier one, or from one numbered so, in the case of letters alone."""
+    """Number names that differ from an earlier one, or from an already numbered one, only in the case of letters."""
     given, used, result = {name.casefold() for name in names}, set[str](), []
     for name in names:
         free = name
@@ -286,7 +286,7 @@ def _different_in_any_case(names: Sequence[str]) -> list[str]:
 
 
 def source_file_name(source: Source) -> Path:
-    """A file name that says what a video is: its own, `camera0`, or the host and path of an address."""
+    """Make a file name for the results of a video: its own, `camera0`, or the host and path of an address."""
     if isinstance(source, Path):
         return source
     if isinstance(source, int):
@@ -296,12 +296,12 @@ def source_file_name(source: Source) -> Path:
     text = str(source).partition("://")[2].rstrip("/")
     head, dot, suffix = text.rpartition(".")
     text = head if f"{dot}{suffix.lower()}" in VIDEO_SUFFIXES | {".m3u8", ".mpd", ".sdp"} else text
-    # One more suffix, for the name of the results is the stem.
+    # With a suffix, because the name of the results is the stem.
     return Path(re.sub(r"[^\w.-]+", "-", text).strip("-.")[:100] + ".stream")
 
 
 def _is_video(path: Path) -> bool:
-    """Whether a file is a video by what it contains; by its suffix where that says nothing."""
+    """Check whether a file is a video by its content, or by its suffix if the content is not recognised."""
     suffix = path.suffix.lower()
     by_suffix = suffix in VIDEO_SUFFIXES
     try:

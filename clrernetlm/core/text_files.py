@@ -14,7 +14,7 @@ from typing import TextIO
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 
-MAX_LINE_LENGTH = 10_000_000  # characters of a line of JSON; ours have 100,000 at most
+MAX_LINE_LENGTH = 10_000_000  # characters of a line of JSON; those of this package have 100,000 at most
 
 _MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
@@ -28,8 +28,8 @@ _MARKS = (  # longer marks first: UTF-32's begins like UTF-16's
 def open_without_waiting(path: str, flags: int) -> int:
     """Open a file descriptor without waiting for the writer of a named pipe; the `opener` argument of `open`.
 
-    A pipe that somebody writes to, as `<(command)` in a shell, is read to its end; one without a writer is empty.
-    Raises OSError for devices, which may never end.
+    A pipe with a writer, such as `<(command)` in a shell, is read to its end; one without a writer is empty. Raises
+    OSError for devices, which may never end.
     """
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
@@ -43,11 +43,11 @@ def open_without_waiting(path: str, flags: int) -> int:
 
 
 def read_utf8(path: PathLike, most_bytes: int) -> bytes:
-    """Read a text file as UTF-8 without a byte order mark, whatever Unicode encoding its mark says.
+    """Read a text file of any Unicode encoding as UTF-8 without a byte order mark.
 
-    UTF-16 without a mark is recognised by its first two bytes. Bytes of any other file without a mark are returned as
-    they are. Raises OSError when the file cannot be read, and UserError naming the file when it is larger than
-    `most_bytes` or does not hold what its mark says.
+    The encoding is that of the mark; UTF-16 without a mark is recognised by its first two bytes. Bytes of any other
+    file without a mark are returned unchanged. Raises OSError if the file cannot be read, and UserError naming the file
+    if it is larger than `most_bytes` or its text does not match its mark.
     """
     with open(path, "rb", opener=open_without_waiting) as file:
         data = file.read(most_bytes + 1)
@@ -71,7 +71,7 @@ def read_utf8(path: PathLike, most_bytes: int) -> bytes:
 
 
 def unmarked_utf16(head: bytes) -> str | None:
-    """Name the UTF-16 encoding in which the first character is ASCII: half of its two bytes is NUL; None for others."""
+    """Recognise UTF-16 by a first character that is ASCII, one of whose two bytes is NUL; None for others."""
     first = head[:2]
     if len(first) < 2 or (first[0] == 0) == (first[1] == 0):
         return None
@@ -79,7 +79,7 @@ def unmarked_utf16(head: bytes) -> str | None:
 
 
 def read_bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
-    """Yield the lines of an open text file; raises UserError naming the file for one longer than MAX_LINE_LENGTH."""
+    """Yield the lines of an open text file. Raises UserError naming the file for a line longer than MAX_LINE_LENGTH."""
     for line in iter(partial(file.readline, MAX_LINE_LENGTH + 1), ""):
         if len(line) > MAX_LINE_LENGTH:
             raise UserError(
@@ -89,9 +89,9 @@ def read_bounded_lines(file: TextIO, path: PathLike) -> Iterator[str]:
 
 
 def text_encoding(path: PathLike) -> str:
-    """Name the encoding of a text file, for `open`: what its byte order mark says, or UTF-16 by its first two bytes.
+    """Find the encoding of a text file, for `open`: of its byte order mark, UTF-16 by its first two bytes, or UTF-8.
 
-    It is UTF-8 for others. Raises OSError.
+    Raises OSError.
     """
     with open(path, "rb", opener=open_without_waiting) as file:
         head = file.read(4)

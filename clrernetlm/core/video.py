@@ -1,4 +1,4 @@
-"""Videos and cameras, read frame by frame, and videos written that can be played whatever happens."""
+"""Reads videos and cameras frame by frame, and writes videos that are complete or absent."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from clrernetlm.core.video_headers import CONTAINERS_WITH_LENGTH, orientation_of
 from clrernetlm.core.video_opening import name_for_opencv, open_video, read_frame
 from clrernetlm.core.viewport import FrameSize
 
-USUAL_FPS = 25.0  # for cameras and files that do not say
+USUAL_FPS = 25.0  # for cameras and files without a frame rate
 MAX_FPS = 240.0
-MISSING_TOLERANCE = 0.02  # share of the announced frames that may be missing: containers estimate their number
-PIXEL_ASPECT_RANGE = (0.25, 4.0)  # shapes of pixels, width by height, that are believed
+MISSING_TOLERANCE = 0.02  # share of the announced frames that may be missing, because containers estimate their number
+PIXEL_ASPECT_RANGE = (0.25, 4.0)  # plausible ratios of a pixel's width to its height
 
 
 class Video:
-    """The frames of a video file, stream or camera, one at a time, as players show them.
+    """Iterates over the frames of a video file, stream or camera, as players display them.
 
-    A recording that was made with the camera turned, or with pixels that are not square, is turned and stretched as its
-    file asks for. Has `size` (width, height) of the frames shown, in pixels, `fps`, and `count`, the announced number
-    of frames, or None. Iterate once; `read` counts the frames given. A file is read alone: none that lists other files
-    or addresses. Frames of a live stream that come while nobody reads are dropped, and a lost one is opened again;
-    where that fails for RECONNECT_AFTER it ends. Raises UserError when nothing can be read, and for frames of more than
+    A recording by a turned camera, or with pixels that are not square, is turned and stretched as its file says.
+    Attributes: `size` (width, height) of the displayed frames in pixels, `fps`, and `count`, the announced number of
+    frames, or None. Iterate once; `read` counts the frames so far. Files that list other files or addresses are
+    refused. Frames of a live stream that are not read in time are dropped, and a lost stream is opened again; if that
+    fails after all RECONNECT_DELAYS, it ends. Raises UserError if nothing can be read, and for frames of more than
     MAX_PIXELS.
     """
 
@@ -69,7 +69,7 @@ class Video:
                 image = self._as_displayed(raw)
 
     def _as_displayed(self, image: Any) -> BgrImage:
-        """A decoded frame as (H, W, 3) uint8 BGR, stretched and turned as its file asks for."""
+        """Convert a decoded frame to (H, W, 3) uint8 BGR, stretched and turned as its file says."""
         image = np.asarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
         if self._pixel_aspect != 1:
             image = np.asarray(
@@ -84,17 +84,17 @@ class Video:
 
     @property
     def seconds(self) -> float:
-        """When the last frame was: since the start of the file, or on the clock since the camera was opened."""
+        """Time of the last frame in seconds: since the start of the file, or since the camera was opened."""
         return self._now - self._start if self.live else (self.read - 1) / self.fps
 
     @property
     def frames_due(self) -> int:
-        """Frames that a video of `fps` needs to reach the last one; a camera skips some while nobody reads."""
+        """Number of frames of a video of `fps` up to the last one; cameras drop frames that are not read in time."""
         return 1 + int(self.seconds * self.fps) if self.live else self.read
 
     @property
     def cut_short(self) -> bool:
-        """Whether the file ended clearly before its announced number of frames, where its container knows that."""
+        """Whether the file ended clearly before its announced number of frames, if its container has that number."""
         return (
             self._counted and self.count is not None and self.read < self.count - max(2, MISSING_TOLERANCE * self.count)
         )
@@ -111,7 +111,7 @@ class Video:
 
 
 def _pixel_aspect(capture: cv2.VideoCapture) -> float:
-    """Width of a pixel by its height; 1 where the file does not say, or says what no camera does."""
+    """Read the ratio of a pixel's width to its height; 1 if the file has none, or an implausible one."""
     width, height = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
     ratio = width / height if width > 0 and height > 0 else 1.0
     return ratio if PIXEL_ASPECT_RANGE[0] <= ratio <= PIXEL_ASPECT_RANGE[1] else 1.0
@@ -121,16 +121,16 @@ def _pixel_aspect(capture: cv2.VideoCapture) -> float:
 def video_writer(
     path: Path, size: FrameSize, fps: float, rename: Callable[[Path, Path], None] = os.replace
 ) -> Iterator[Callable[[BgrImage], None]]:
-    """A function that appends (H, W, 3) BGR images to the MPEG-4 video `path`.
+    """Write an MPEG-4 video: the context's value is a function that appends (H, W, 3) BGR images.
 
-    The file appears at the end of the block, whole; also when it ends by Ctrl-C. After any other error, and when
-    nothing was appended, there is none. Images of another size than `size` (width, height) are scaled to it. `rename`
-    gives the finished file its name. Raises UserError when it cannot be written.
+    The complete file appears at the end of the block, also if it ends by Ctrl-C; after any other error, or if nothing
+    was appended, there is no file. Images of another size than `size` (width, height) are scaled to it. `rename` moves
+    the finished file to `path`. Raises UserError if it cannot be written.
     """
     failed = UserError(f"{path}: cannot be written; free space or check permissions")
     frames = 0
     with ExitStack() as stack:
-        try:  # the suffix tells OpenCV the container
+        try:  # OpenCV chooses the container by the suffix
             temporary = stack.enter_context(temporary_beside(path, keep_suffix=True))
         except OSError:
             raise failed from None
@@ -158,7 +158,7 @@ def video_writer(
 
 
 def _finish(temporary: Path, path: Path, failed: UserError, rename: Callable[[Path, Path], None]) -> None:
-    """Give a video its name once a frame of it can be read back: OpenCV says nothing about a full disk."""
+    """Move a video to its path if a frame can be read back, because OpenCV reports no error on a full disk."""
     try:
         Video(temporary).close()
         rename(temporary, path)

@@ -1,4 +1,4 @@
-"""Reads what the first bytes of a file say about a video: its container, and how players turn its frames."""
+"""Reads the headers of video files: the container format, and the orientation of the frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import BinaryIO
 from clrernetlm.core.files import PathLike
 
 HEAD = 1 << 16  # bytes that a container must be recognised in
-_BOXES = 1000  # of an MP4 file, on one level; a real file has a handful
-_QUARTER = 1.0  # degrees that a turn may differ from a quarter turn
+_BOXES = 1000  # limit of an MP4 file's boxes on one level; real files have a handful
+_QUARTER = 1.0  # degrees by which a rotation may differ from a quarter turn
 
-# What every file of a container begins with, and where. FFmpeg is as sure of each of these as it is of a playlist, so
-# it cannot take a file that begins like this for one.
+# (name, offset, signatures) of containers. FFmpeg gives these the same confidence as playlists, so that it does not
+# mistake a file with such a beginning for a playlist.
 _SIGNATURES = (
     ("mp4", 4, (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
     ("matroska", 0, (b"\x1a\x45\xdf\xa3",)),
@@ -36,19 +36,14 @@ _SIGNATURES = (
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x00\x0cjP  ", b"P5\n", b"P6\n")
 _IMAGE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif")  # of images in MP4's boxes
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"<ASX", b"[playlist]", b"[Reference]", b"# VobSub")
-# Read as lists of other files by FFmpeg wherever they stand in what it looks at first.
+# FFmpeg reads files with these anywhere in their first bytes as lists of other files.
 _MANIFESTS = (b"<mpd", b"<compositionplaylist")
-CONTAINERS_WITH_LENGTH = (
-    "mp4",
-    "matroska",
-    "avi",
-    "asf",
-    "flv",
-)  # containers that say how long they are; others are guessed at
+# Containers that store the number of frames; that of others is an estimate.
+CONTAINERS_WITH_LENGTH = ("mp4", "matroska", "avi", "asf", "flv")
 
 
 def container_of(head: bytes) -> str | None:
-    """Name the container of a video from the first HEAD bytes of its file; None for whatever is not a video."""
+    """Recognise the container of a video by the first HEAD bytes of its file; None for anything that is not a video."""
     if is_image(head) or any(manifest in head.lower() for manifest in _MANIFESTS):
         return None
     for name, offset, beginnings in _SIGNATURES:
@@ -58,19 +53,19 @@ def container_of(head: bytes) -> str | None:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that begins with `head` is an image."""
+    """Check whether a file that begins with `head` is an image."""
     boxed = head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS
     return head.startswith(_IMAGES) or boxed or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
 
 
 def is_playlist(head: bytes) -> bool:
-    """Whether a file that begins with `head` lists other files or addresses, which must not be opened."""
+    """Check whether a file that begins with `head` lists other files or addresses, which must not be opened."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return text.startswith(_PLAYLISTS) or any(manifest in head.lower() for manifest in _MANIFESTS)
 
 
 def read_head(path: PathLike, size: int = HEAD) -> bytes:
-    """Return the first bytes of a regular file; raises OSError, also for a pipe, which could block for ever."""
+    """Read the first bytes of a regular file. Raises OSError, also for a pipe, which could block for ever."""
     if not os.path.isfile(path):
         raise OSError(f"{path}: not a file")
     with open(path, "rb") as file:
@@ -78,15 +73,15 @@ def read_head(path: PathLike, size: int = HEAD) -> bytes:
 
 
 def _is_transport_stream(head: bytes, offset: int, packet: int) -> bool:
-    """Whether every packet of `packet` bytes begins with an MPEG transport stream's mark; 3 to 10 are looked at."""
+    """Check that packets of `packet` bytes begin with an MPEG transport stream's sync byte; 3 to 10 are tested."""
     marks = head[offset::packet][:10]
     return len(marks) >= 3 and set(marks) == {0x47}
 
 
 def orientation_of_angle(degrees: float) -> tuple[int, int, int, int]:
-    """Clockwise degrees -> (a, b, c, d), where pixel (x, y) is shown at (a x + c y, b x + d y).
+    """Convert clockwise degrees to (a, b, c, d), with which pixel (x, y) is displayed at (a x + c y, b x + d y).
 
-    Players show turns that are not quarter turns unturned or in a frame with black corners; here they are left out.
+    Other angles than quarter turns are ignored; players ignore them, too, or add black corners.
     """
     quarters = round(degrees / 90)
     if not math.isfinite(degrees) or abs(degrees - 90 * quarters) > _QUARTER:
@@ -96,9 +91,9 @@ def orientation_of_angle(degrees: float) -> tuple[int, int, int, int]:
 
 
 def orientation_of_mp4(path: PathLike) -> tuple[int, int, int, int] | None:
-    """Read how the first video track of an MP4 or MOV file is shown: (a, b, c, d) as `orientation_of_angle` has them.
+    """Read the orientation of the first video track of an MP4 or MOV file, as (a, b, c, d) of `orientation_of_angle`.
 
-    Unlike FFmpeg's angle it also tells mirrored tracks. None when the file does not say, or not in quarter turns.
+    Unlike FFmpeg's angle it includes mirroring. None if the file has no orientation, or none of quarter turns.
     """
     try:
         with open(path, "rb") as file:
@@ -115,7 +110,7 @@ def orientation_of_mp4(path: PathLike) -> tuple[int, int, int, int] | None:
 
 
 def _boxes(file: BinaryIO, start: int, end: int, wanted: bytes) -> Iterator[tuple[int, int]]:
-    """Find boxes of one type between two places of an MP4 file; yields where the content of each starts and ends."""
+    """Find boxes of one type between two offsets of an MP4 file; yields the (start, end) offsets of their contents."""
     for _ in range(_BOXES):
         file.seek(start)
         header = file.read(16)
@@ -142,7 +137,7 @@ def _is_video(file: BinaryIO, start: int, end: int) -> bool:
 
 
 def _matrix(file: BinaryIO, start: int, end: int, kind: bytes) -> tuple[float, float, float, float]:
-    """(a, b, c, d) of the 3 x 3 matrix in a movie's (mvhd) or track's (tkhd) header box."""
+    """Read (a, b, c, d) of the 3 x 3 matrix in a movie's (mvhd) or track's (tkhd) header box."""
     file.seek(start)
     header = file.read(min(end - start, 128))
     long = header[0] == 1  # times of 8 bytes instead of 4
@@ -156,7 +151,7 @@ def _matrix(file: BinaryIO, start: int, end: int, kind: bytes) -> tuple[float, f
 def _quarter_turn(
     track: tuple[float, float, float, float], movie: tuple[float, float, float, float]
 ) -> tuple[int, int, int, int] | None:
-    """Signs of a track's matrix followed by its movie's; None unless they only turn, mirror and stretch."""
+    """Combine a track's matrix with its movie's and take signs; None unless it only turns, mirrors and stretches."""
     a, b, c, d = track
     e, f, g, h = movie
     a, b, c, d = a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h

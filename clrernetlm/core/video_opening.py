@@ -16,18 +16,18 @@ from clrernetlm.core.files import PathLike, has_utf8_name, temporary_folder
 from clrernetlm.core.sources import IMAGE_SUFFIXES, Source, Stream
 from clrernetlm.core.video_headers import container_of, is_image, is_playlist, read_head
 
-# The libraries would print theirs beside our errors. Read once, when OpenCV first opens a video; -8: quiet.
+# Silences FFmpeg's own messages (-8: quiet). Read once, when OpenCV first opens a video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 MAX_PIXELS = 40_000_000  # of a frame; one of 8K has 35 million
 
-# OpenCV 4.10 and from 4.12 on hands these to FFmpeg, 4.11 does not: what a file begins with is the lock, this a second.
+# A second barrier behind the check of a file's first bytes: OpenCV passes these to FFmpeg, except version 4.11.
 _OWN_FILE_ONLY = (
     "protocol_whitelist;file|enable_drefs;0|use_absolute_path;0"
     "|format_whitelist;mov,matroska,avi,asf,flv,ogg,gif,mpeg,mpegts,mpegvideo,mpegtsraw,m4v,h264,hevc,vc1,mxf,ivf,dv,rm"
     ",wtv,nut,yuv4mpegpipe,dhav"
 )
-# An address may lead to playlists, which may lead to other addresses, but to no file of this machine.
+# Addresses may refer to playlists and these to other addresses, but not to files of this machine.
 _NETWORK_ONLY = (
     "rtsp_flags;prefer_tcp|protocol_whitelist;"
     "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtsp,rtmp,rtmpe,rtmps,rtmpt,rtmpts,srt,mmsh,mmst,crypto,data,hls"
@@ -35,11 +35,11 @@ _NETWORK_ONLY = (
 TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 15_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 10_000]
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _SIZE = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-_opening = threading.Lock()  # OpenCV takes its options from the environment, which all threads share
+_opening = threading.Lock()  # OpenCV reads its options from the environment, which all threads share
 
 
 def require_moderate_size(source: Source, width: float, height: float) -> None:
-    """Raise UserError for frames of `width` x `height` pixels that no camera takes and no memory holds."""
+    """Raise UserError for frames of more than MAX_PIXELS, which no camera takes."""
     if width * height > MAX_PIXELS:
         raise UserError(
             f"{source}: frames of {width:.0f}x{height:.0f}; at most {MAX_PIXELS // 1_000_000} million pixels are read, "
@@ -48,9 +48,9 @@ def require_moderate_size(source: Source, width: float, height: float) -> None:
 
 
 def open_video(source: Source) -> tuple[str | None, cv2.VideoCapture, Any]:
-    """Open a source with the one OpenCV backend that is for it, and read its first frame, as it was recorded.
+    """Open a source with its one OpenCV backend, and read its first frame, as recorded.
 
-    Returns the container, None for whatever is not a file, the opened video and the frame. Raises UserError when
+    Returns the container (None for sources that are not files), the opened video and the frame. Raises UserError if
     nothing can be read, and for frames of more than MAX_PIXELS.
     """
     with _silence:
@@ -68,7 +68,7 @@ def open_video(source: Source) -> tuple[str | None, cv2.VideoCapture, Any]:
 
 
 def read_frame(capture: cv2.VideoCapture) -> tuple[bool, Any]:
-    """Read the next frame of an opened video; returns whether there is one, and the frame, as it was recorded."""
+    """Read the next frame of an opened video; returns (whether there is one, the frame as recorded)."""
     with _silence:
         try:
             return capture.read()
@@ -77,7 +77,7 @@ def read_frame(capture: cv2.VideoCapture) -> tuple[bool, Any]:
 
 
 class _Silence:
-    """Switches OpenCV's messages, which would stand beside ours, off while any thread is inside the context."""
+    """Context that switches OpenCV's own messages off while any thread is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -117,13 +117,13 @@ def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:
         raise UserError(_refused(source, head))
     with name_for_opencv(source) as name, _options(_OWN_FILE_ONLY):
         capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # OpenCV's own turns know no mirrors; off in most versions
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # OpenCV's own does not mirror, and is off in most versions
     return kind, capture
 
 
 @contextmanager
 def _options(own: str) -> Iterator[None]:
-    """Set options for FFmpeg, behind those of the environment, for the time of opening one video."""
+    """Set options for FFmpeg, after those of the environment, while one video is opened."""
     with _opening:
         before = os.environ.get(_OPTIONS)
         os.environ[_OPTIONS] = f"{before}|{own}" if before else own
@@ -138,11 +138,11 @@ def _options(own: str) -> Iterator[None]:
 
 @contextmanager
 def name_for_opencv(path: PathLike) -> Iterator[str]:
-    """A name of a video file to open with OpenCV inside the block: its absolute path, or a link to it.
+    """Give a name under which OpenCV can open a video file inside the block: its absolute path, or a link to it.
 
-    OpenCV crashes on names that are not UTF-8, and FFmpeg believes the suffix of an image, and takes `%04d` before one
-    for a series of them: those get a link with a plain name in a temporary folder. An absolute path is never taken for
-    an address (`data:`, `concat:`). Raises UserError when the link cannot be made.
+    OpenCV crashes on names that are not UTF-8, and FFmpeg reads files with an image's suffix as images, and `%04d`
+    before it as a series of them; for such files a link with a plain name is made in a temporary folder. An absolute
+    path cannot be mistaken for an address (`data:`, `concat:`). Raises UserError if the link cannot be made.
     """
     absolute = Path(os.path.abspath(path))
     suffix = absolute.suffix.lower()

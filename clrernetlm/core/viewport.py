@@ -1,4 +1,4 @@
-"""Viewport: which part of a frame the network sees, and the way back."""
+"""Viewport: the part of a frame that is the network's input, and conversions between both."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Viewport:
         return self.width, self.height
 
     def crop_box(self, frame: FrameSize) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the crop in whole pixels of a frame (width, height); never empty."""
+        """Compute (left, top, right, bottom) of the crop in whole pixels of a frame (width, height); never empty."""
         frame_width, frame_height = frame
         left, right = round(self.left * frame_width), round(self.right * frame_width)
         top, bottom = round(self.top * frame_height), round(self.bottom * frame_height)
@@ -67,29 +67,29 @@ class Viewport:
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
     def scale(self, frame: FrameSize) -> tuple[float, float]:
-        """Network pixels per frame pixel along x and y."""
+        """Compute network pixels per frame pixel along x and y."""
         left, top, right, bottom = self.crop_box(frame)
         return self.width / (right - left), self.height / (bottom - top)
 
     def to_network(self, points: FloatArray, frame: FrameSize) -> FloatArray:
-        """(..., 2) x, y in frame pixels -> (..., 2) x, y in network pixels."""
+        """Convert points (..., 2) x, y from frame pixels to network pixels."""
         left, top, _, _ = self.crop_box(frame)
         return (np.asarray(points, np.float64) - (left, top)) * self.scale(frame)
 
     def to_frame(self, points: FloatArray, frame: FrameSize) -> FloatArray:
-        """(..., 2) x, y in network pixels -> (..., 2) x, y in frame pixels."""
+        """Convert points (..., 2) x, y from network pixels to frame pixels."""
         left, top, _, _ = self.crop_box(frame)
         return np.asarray(points, np.float64) / self.scale(frame) + (left, top)
 
     def apply(self, image: ByteArray, interpolation: int = cv2.INTER_LINEAR) -> ByteArray:
-        """(H, W[, C]) frame -> (height, width[, C]) network input: crop, then resize."""
+        """Crop and resize a frame (H, W[, C]) to network input (height, width[, C])."""
         left, top, right, bottom = self.crop_box((image.shape[1], image.shape[0]))
         resized = cv2.resize(image[top:bottom, left:right], self.size, interpolation=interpolation)
         return resized.astype(np.uint8, copy=False)
 
 
 def viewports_of_frames(viewport: Viewport | Sequence[Viewport], count: int) -> list[Viewport]:
-    """The viewports of `count` frames: one for all of them, or a sequence that has one for each."""
+    """Return the viewports of `count` frames, given one for all or a sequence with one for each."""
     viewports = [viewport] * count if isinstance(viewport, Viewport) else list(viewport)
     assert len(viewports) == count, f"{len(viewports)} viewports for {count} frames"
     return viewports

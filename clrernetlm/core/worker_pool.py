@@ -1,4 +1,4 @@
-"""Worker processes: one function applied to many items on all cores, and nothing left behind however it ends."""
+"""Worker processes: maps a function over items on all cores; no process is left behind however the map ends."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from clrernetlm.core.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_WORKERS = 1024  # a machine starts more for minutes, and then has no memory left
-CHUNKS_PER_WORKER = 4  # chunks of items per worker that are on their way at any time
+MAX_WORKERS = 1024  # starting more takes minutes and all memory
+CHUNKS_PER_WORKER = 4  # chunks of items per worker that are in flight at any time
 
 
 def available_cores() -> int:
@@ -55,18 +55,18 @@ def map_in_processes(
     chunk: int = 1,
     start: Literal["fork", "spawn"] = "fork",
 ) -> Iterator[Result]:
-    """Apply `function` to every item in `workers` processes; gives the results in the order of the items.
+    """Apply `function` to every item in `workers` processes; yields the results in the order of the items.
 
-    `function`, items and results are pickled, `chunk` items at a time. Items are taken as results are used, so that an
-    endless iterator of items needs no more memory than a short one. `start` "fork", where the system has it, starts at
-    once with what this process has compiled and loaded, and needs no `if __name__ == "__main__"` in the caller; "spawn"
-    starts new interpreters.
+    `function`, items and results are pickled, `chunk` items at a time. Items are consumed as results are used, so that
+    an endless iterator of items needs no more memory than a short one. With `start` "fork", on Linux, workers start
+    immediately, with everything that this process has compiled and loaded, and the caller needs no
+    `if __name__ == "__main__"`; "spawn" starts new interpreters.
 
-    The workers end when this process ends in any way, SIGKILL included, and when the iteration is left; each completes
-    the chunk that it works on, except after SIGKILL. Ctrl-C reaches this process alone. Raises UserError when the
-    processes cannot be started, or when one is killed, as the system does when memory runs out.
+    The workers end when this process ends in any way, SIGKILL included, and when the iteration is abandoned; each
+    completes its current chunk, except after SIGKILL. Ctrl-C interrupts this process only. Raises UserError if the
+    processes cannot be started, or if one is killed, which the system does when memory runs out.
     """
-    forked = start == "fork" and sys.platform == "linux"  # other systems fork, but their own libraries do not bear it
+    forked = start == "fork" and sys.platform == "linux"  # the system libraries of others do not survive a fork
     context = multiprocessing.get_context("fork" if forked else "spawn")
     pending: deque[Future[list[Result]]] = deque()
     chunks = _chunks(items, chunk)
@@ -93,7 +93,7 @@ def map_in_processes(
         if pool is not None:
             with suppress(RuntimeError):  # its own thread could not be started
                 pool.shutdown(cancel_futures=True)
-        for end in lifeline:  # where starting failed half-way, nobody else ends those that did start
+        for end in lifeline:  # ends workers that did start, if starting failed half-way
             end.close()
 
 
@@ -109,7 +109,7 @@ def _apply(function: Callable[[Item], Result], batch: list[Item]) -> list[Result
 
 @contextmanager
 def _start_errors(workers: int) -> Iterator[None]:
-    """Turn a lack of files, memory, threads or processes into a UserError."""
+    """Convert errors from a lack of files, memory, threads or processes to a UserError."""
     try:
         yield
     except BrokenProcessPool:
@@ -121,7 +121,7 @@ def _start_errors(workers: int) -> Iterator[None]:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM waiting in the block; a process started in it begins with them blocked."""
+    """Block Ctrl-C and SIGTERM inside the block, also in the processes that are started in it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -134,7 +134,7 @@ def _signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
-    """Stop OpenCV's threads in the block. A forked process has none of them, and would wait for them for ever."""
+    """Stop OpenCV's threads in the block: they do not exist in a forked process, which would wait for them for ever."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -144,11 +144,11 @@ def _single_threaded_opencv() -> Iterator[None]:
 
 
 def _initialise_worker(lifeline: tuple[Connection, ...]) -> None:
-    """Run at the start of every worker: one thread, deaf to Ctrl-C, and gone when the first process is.
+    """Set up a worker at its start: one thread, no reaction to Ctrl-C, and an end when the first process ends.
 
     `lifeline`: the reading end of a pipe that closes with the first process, then the writing end, if a fork copied it.
     """
-    cv2.setNumThreads(0)  # 1 would wait for ever, in a fork, for OpenCV's threads in the first process
+    cv2.setNumThreads(0)  # with 1, a fork would wait for ever for OpenCV's threads of the first process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
@@ -159,7 +159,7 @@ def _initialise_worker(lifeline: tuple[Connection, ...]) -> None:
 
 
 def end_with_parent(*lifeline: Connection) -> None:
-    """Let this worker process end as soon as the process that started it has, or a pipe of `lifeline` is closed."""
+    """End this worker process when the process that started it has ended, or when a pipe of `lifeline` is closed."""
     parent = multiprocessing.parent_process()
     if parent is None:  # no worker
         return

@@ -1,10 +1,11 @@
 # make demo    score the shipped models on generated roads of one camera, train them there, draw: demo/report.html
 # make test    run the tests
+# make quick   run those that take moments, for work in progress
 # make lint    ruff, mypy and the import contract
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test quick lint clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -19,6 +20,9 @@ SHARED_OUT := --dist loadfile --no-loadscope-reorder
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) --ignore tests/deploy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) tests/deploy
+
+quick: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(SHARED_OUT) -m 'not slow'
 
 lint: .venv/installed
 	$(BIN)/ruff check .

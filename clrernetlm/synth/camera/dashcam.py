@@ -34,26 +34,26 @@ def sample_randomized_camera(rng: np.random.Generator, size: tuple[int, int]) ->
     """
     width, height = size
     for attempt in range(50):
-        wide = float(np.clip(rng.normal(66, 17), 38, 110))
-        focal = width / 2 / float(np.tan(np.radians(wide) / 2))
-        flat = width / height
-        low, high, middle, spread = (0.34, 0.56, 0.45, 0.04) if flat > 2.2 else (0.22, 0.62, 0.385, 0.075)
+        field_of_view = float(np.clip(rng.normal(66, 17), 38, 110))
+        focal = width / 2 / float(np.tan(np.radians(field_of_view) / 2))
+        aspect_ratio = width / height
+        low, high, middle, spread = (0.34, 0.56, 0.45, 0.04) if aspect_ratio > 2.2 else (0.22, 0.62, 0.385, 0.075)
         horizon = float(np.clip(rng.normal(middle, spread), low, high)) * height
         barrel = float(rng.uniform(0.0, 0.12)) if rng.random() < 0.4 else 0.0
         if rng.random() < 0.12:
             barrel = float(rng.uniform(0.12, 0.3))
         roll = float(np.clip(rng.normal(0, 0.03), -0.07, 0.07)) if rng.random() < 0.3 else float(rng.normal(0, 0.01))
         shift = (float(rng.normal(0, 0.012)) * width, float(rng.normal(0, 0.02)) * height)
-        yaw = float(np.clip(rng.normal(0, 0.05), -0.14, 0.14)) * min(1.0, wide / 66)
-        above = float(np.clip(rng.normal(1.45, 0.25), 0.9, 2.2))
+        yaw = float(np.clip(rng.normal(0, 0.05), -0.14, 0.14)) * min(1.0, field_of_view / 66)
+        mounting_height = float(np.clip(rng.normal(1.45, 0.25), 0.9, 2.2))
         if attempt == 49:  # a telephoto lens sees no near ground
             focal, barrel = 1.3 * width, 0.0
         pitch = float(np.arctan(((height - 1) / 2 + shift[1] - horizon) / focal))
         camera = Camera(width, height, focal, pitch, yaw, roll, barrel, shift)
         _, up, ahead = camera.rays(np.array([0.0, width / 2, width - 1.0]), height - 1.0)
-        if ahead.all() and (-up).max() < above / _NEAREST:
+        if ahead.all() and (-up).max() < mounting_height / _NEAREST:
             break
-    return camera, above
+    return camera, mounting_height
 
 
 def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> EgoVehicle | None:
@@ -63,11 +63,11 @@ def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> E
         return None
     dashboard = kind == 3
     low, high = ((0.02, 0.08), (0.08, 0.26), (0.03, 0.3))[kind - 1]
-    tall = float(rng.uniform(low, high)) if kind != 2 else float(low + (high - low) * rng.beta(1.3, 1.8))
+    covered = float(rng.uniform(low, high)) if kind != 2 else float(low + (high - low) * rng.beta(1.3, 1.8))
     horizon = camera.project([0.0, 0.0, 1.0])[1] / camera.height
-    tall = min(tall, 0.5 * (1 - float(horizon)))
+    covered = min(covered, 0.5 * (1 - float(horizon)))
     flat = rng.random() < (0.5 if dashboard else 0.2)
-    drop = float(rng.uniform(0.0, 0.15) if flat else rng.uniform(0.2, 1.0)) * tall
+    drop = float(rng.uniform(0.0, 0.15) if flat else rng.uniform(0.2, 1.0)) * covered
     if rng.random() < 0.06:
         drop = -0.5 * drop  # higher at the sides: the wings of the car
     if dashboard:
@@ -81,7 +81,7 @@ def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> E
         gloss = float(rng.uniform(0.03, 0.6))
     b, g, r = (float(v) for v in np.clip(grey * rng.uniform(0.75, 1.25) * tint, 2, 240))
     return EgoVehicle(
-        tall,
+        covered,
         drop,
         float(rng.uniform(0.3, 0.7) if rng.random() < 0.4 else rng.uniform(0.44, 0.56)),
         (b, g, r),
@@ -91,14 +91,14 @@ def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> E
         slant=float(rng.normal(0, 0.02)) * (rng.random() < 0.4),
         grain=float(rng.uniform(0.02, 0.3)) if dashboard else float(rng.uniform(0, 0.04)),
         streaks=0.0 if dashboard or rng.random() < 0.4 else float(rng.gamma(1.5, 0.4)),
-        bumps=_sample_bumps(rng, tall, dashboard),
+        bumps=_sample_bumps(rng, covered, dashboard),
     )
 
 
-def _sample_bumps(rng: np.random.Generator, tall: float, dashboard: bool) -> tuple[Bump, ...]:
+def _sample_bumps(rng: np.random.Generator, covered: float, dashboard: bool) -> tuple[Bump, ...]:
     """Draw vents, phones and clusters on a dashboard; creases and badges on a bonnet."""
     count = int(rng.integers(0, 4)) if dashboard else int(rng.random() < 0.25)
-    rise = min(0.35 * tall, 0.05)
+    rise = min(0.35 * covered, 0.05)
     return tuple(
         (float(rng.uniform(0.05, 0.95)), float(rng.uniform(0.04, 0.2)), float(rng.uniform(0.1, 1.0)) * rise)
         for _ in range(count)
@@ -118,12 +118,12 @@ def sample_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Came
 
 def sample_ego_vehicle(rng: np.random.Generator) -> EgoVehicle:
     """Draw the bonnet of the own car."""
-    tall = float(rng.uniform(0.05, 0.27))
+    covered = float(rng.uniform(0.05, 0.27))
     grey = float(rng.choice([18, 30, 60, 150])) * float(rng.uniform(0.7, 1.3))
     paint = (grey, grey * float(rng.uniform(0.9, 1.15)), grey * float(rng.uniform(0.85, 1.1)))
     return EgoVehicle(
-        tall,
-        float(rng.uniform(0.02, tall)),
+        covered,
+        float(rng.uniform(0.02, covered)),
         float(rng.uniform(0.42, 0.58)),
         paint,
         float(rng.uniform(0.05, 0.5)),

@@ -104,6 +104,6 @@ def _paint_wiper(canvas: BgrImage, ego: EgoVehicle) -> None:
     height, width = canvas.shape[:2]
     y = height * (1 - ego.height * 0.35)
     points = np.array([[0.16, y + 0.03 * height], [0.4, y - 0.012 * height], [0.72, y + 0.004 * height]]) * (width, 1)
-    thick = max(1, round(width / 230))
-    cv2.polylines(canvas, [np.round(points).astype(np.int32)], False, (20, 20, 20), thick, cv2.LINE_AA)
-    cv2.polylines(canvas, [np.round(points - (0, thick)).astype(np.int32)], False, (70, 72, 70), 1, cv2.LINE_AA)
+    thickness = max(1, round(width / 230))
+    cv2.polylines(canvas, [np.round(points).astype(np.int32)], False, (20, 20, 20), thickness, cv2.LINE_AA)
+    cv2.polylines(canvas, [np.round(points - (0, thickness)).astype(np.int32)], False, (70, 72, 70), 1, cv2.LINE_AA)

@@ -119,10 +119,10 @@ def _simulate_sensor(
     """Light, expose and add noise row by row; `response` is contrast, shot noise, read noise and saturation."""
     height, width3 = canvas.shape
     step = LIGHT_MAP_STEP
-    wide = (gain.shape[1] // 3 - 1) * step * 3
-    gain0, gain1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
-    glow0, glow1 = np.empty(wide, np.float32), np.empty(wide, np.float32)
-    row = np.empty(wide, np.float32)
+    padded_width = (gain.shape[1] // 3 - 1) * step * 3
+    gain0, gain1 = np.empty(padded_width, np.float32), np.empty(padded_width, np.float32)
+    glow0, glow1 = np.empty(padded_width, np.float32), np.empty(padded_width, np.float32)
+    row = np.empty(padded_width, np.float32)
     contrast, shot, read, saturation = response[0], response[1], response[2], response[3]
     one, half = np.float32(1), np.float32(0.5)
     tile_width = noise.shape[1]

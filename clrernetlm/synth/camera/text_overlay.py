@@ -65,9 +65,9 @@ def sample_text_overlays(rng: np.random.Generator, timestamp: str) -> list[TextO
     if rng.random() < 0.35:
         plate = (int(rng.integers(256)), int(rng.integers(256)), int(rng.integers(256)))
         x, y = float(rng.choice([0.02, 0.83])) + float(rng.uniform(-0.01, 0.05)), rows[int(rng.random() < 0.4)]
-        text, big = _random_word(rng)[:6], float(rng.uniform(0.012, 0.03))
+        text, logo_size = _random_word(rng)[:6], float(rng.uniform(0.012, 0.03))
         behind = plate if rng.random() < 0.7 else None
-        overlays.append(TextOverlay(text, x, y, big, (250, 250, 250), False, font, behind, 2 * tilt))
+        overlays.append(TextOverlay(text, x, y, logo_size, (250, 250, 250), False, font, behind, 2 * tilt))
     return overlays
 
 
@@ -90,22 +90,22 @@ def draw_text_overlays(image: BgrImage, text_overlays: list[TextOverlay]) -> Non
     for overlay in text_overlays:
         unit = cv2.getTextSize(overlay.text, overlay.font, 1.0, 1)[0]
         scale = overlay.size * width / max(1, unit[1])
-        thick = max(1, round(overlay.size * width / 10))
-        (wide, tall), _ = cv2.getTextSize(overlay.text, overlay.font, scale, thick)
-        pad = max(3, tall // 3 + thick)
-        patch = np.zeros((tall + 3 * pad, wide + 2 * pad, 3), np.uint8)
+        thickness = max(1, round(overlay.size * width / 10))
+        (text_width, text_height), _ = cv2.getTextSize(overlay.text, overlay.font, scale, thickness)
+        pad = max(3, text_height // 3 + thickness)
+        patch = np.zeros((text_height + 3 * pad, text_width + 2 * pad, 3), np.uint8)
         mask = np.zeros(patch.shape[:2], np.uint8)
-        foot = (pad, tall + pad)
+        foot = (pad, text_height + pad)
         if overlay.plate is not None:
             patch[:], mask[:] = overlay.plate, 255
         if overlay.outline:
-            cv2.putText(patch, overlay.text, foot, overlay.font, scale, (20, 20, 20), thick + 2, cv2.LINE_AA)
-            cv2.putText(mask, overlay.text, foot, overlay.font, scale, [255], thick + 2, cv2.LINE_AA)
-        cv2.putText(patch, overlay.text, foot, overlay.font, scale, overlay.colour, thick, cv2.LINE_AA)
-        cv2.putText(mask, overlay.text, foot, overlay.font, scale, [255], thick, cv2.LINE_AA)
+            cv2.putText(patch, overlay.text, foot, overlay.font, scale, (20, 20, 20), thickness + 2, cv2.LINE_AA)
+            cv2.putText(mask, overlay.text, foot, overlay.font, scale, [255], thickness + 2, cv2.LINE_AA)
+        cv2.putText(patch, overlay.text, foot, overlay.font, scale, overlay.colour, thickness, cv2.LINE_AA)
+        cv2.putText(mask, overlay.text, foot, overlay.font, scale, [255], thickness, cv2.LINE_AA)
         if not overlay.outline and overlay.plate is None:
             patch[:] = overlay.colour
-        _paste(image, patch, mask, (overlay.x * width - pad, overlay.y * height - tall - pad), overlay.tilt)
+        _paste(image, patch, mask, (overlay.x * width - pad, overlay.y * height - text_height - pad), overlay.tilt)
 
 
 def _paste(image: BgrImage, patch: BgrImage, mask: ByteMask, corner: tuple[float, float], tilt: float) -> None:

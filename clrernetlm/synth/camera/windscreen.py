@@ -82,18 +82,18 @@ def _dashboard_reflection(rng: np.random.Generator, height: int, width: int) -> 
         y0 = float(rng.uniform(top, 1)) * height
         kind = rng.random()
         if kind < 0.15:  # the slats of a vent
-            x0, wide = float(rng.uniform(-0.05, 0.9)) * width, float(rng.uniform(0.08, 0.4)) * width
+            x0, slat_width = float(rng.uniform(-0.05, 0.9)) * width, float(rng.uniform(0.08, 0.4)) * width
             gap, value = float(rng.uniform(0.008, 0.03)) * height, float(rng.uniform(0.3, 1.2))
             for k in range(int(rng.integers(2, 8))):
                 y1, y2 = y0 + k * gap, y0 + k * gap + float(rng.normal(0, 0.01)) * height
-                cv2.line(lit, (round(x0), round(y1)), (round(x0 + wide), round(y2)), [value], 1)
+                cv2.line(lit, (round(x0), round(y1)), (round(x0 + slat_width), round(y2)), [value], 1)
         elif kind < 0.5:  # a fold or rim across the dashboard
             x = np.linspace(-0.05, 1.05, 12)
             bow = float(rng.normal(0, 0.15)) * (x - rng.uniform(0.3, 0.7)) ** 2 * height
             line = np.stack([x * width, y0 + bow + rng.normal(0, 0.06) * height * x], 1)
-            thick, value = int(rng.integers(1, max(2, width // 60))), float(rng.uniform(-0.5, 1.2))
+            thickness, value = int(rng.integers(1, max(2, width // 60))), float(rng.uniform(-0.5, 1.2))
             for a, b in pairwise(np.round(line).astype(int)):
-                cv2.line(lit, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), [value], thick)
+                cv2.line(lit, (int(a[0]), int(a[1])), (int(b[0]), int(b[1])), [value], thickness)
         else:
             corners = np.array([[0, 0], [1, 0], [1.2, 1], [-0.1, 1]]) * rng.uniform(0.05, 0.4, 2) * (width, height)
             corners += (rng.uniform(-0.1, 0.9) * width, y0)

@@ -135,10 +135,10 @@ def _draw_backdrop(
                 continue
             share = min(max((foot[x] - np.float32(y)) / max(foot[x] - crest[x], one), zero), one)
             v, u = share * style[10], metres[x] * style[11]
-            fade, fine = min(one, np.float32(40) / metres[x]), min(one, np.float32(12) / metres[x])
+            fade, fine_fade = min(one, np.float32(40) / metres[x]), min(one, np.float32(12) / metres[x])
             n1 = _interpolated_texel(tile, v * np.float32(8) + shift, u * np.float32(8)) * fade
             n2 = _interpolated_texel(tile, v * np.float32(2) + shift, u * np.float32(2))
-            n3 = tile[int(v * 40) & 255, int(u * 40) & 255] * fine
+            n3 = tile[int(v * 40) & 255, int(u * 40) & 255] * fine_fade
             tone = max(one + style[9] * (n1 + n2 + np.float32(0.7) * n3), np.float32(0.25))
             for c in range(3):
                 colour = (style[c] + share * (style[3 + c] - style[c])) * tone

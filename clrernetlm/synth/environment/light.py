@@ -97,8 +97,8 @@ def gain_map(light: Light, camera: Camera, road: RoadGeometry) -> Float32Array:
     u = (right.astype(np.float32) - table[at, 0]) * np.minimum(table[at, 1], 90)
     lit = light_at(light, u, z)
     lit[at >= len(table) - 1] = light.ambient
-    wide = cv2.resize(lit, (2 * half[1], 2 * half[0]), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(wide[: shape[0], : shape[1]])
+    enlarged = cv2.resize(lit, (2 * half[1], 2 * half[0]), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(enlarged[: shape[0], : shape[1]])
 
 
 def bloom(emission: Float32Array, strength: float) -> Float32Array:
@@ -110,8 +110,8 @@ def bloom(emission: Float32Array, strength: float) -> Float32Array:
     size = (emission.shape[1], emission.shape[0])
     near = cv2.resize(cv2.GaussianBlur(small, (0, 0), 2.0), size)
     far = cv2.resize(cv2.GaussianBlur(smaller, (0, 0), 6.0), size)
-    wide = cv2.resize(cv2.blur(smaller, (41, 41)), size)
-    glow = cv2.GaussianBlur(emission, (3, 3), 0) + strength * (0.35 * near + 0.35 * far + 0.15 * wide)
+    halo = cv2.resize(cv2.blur(smaller, (41, 41)), size)
+    glow = cv2.GaussianBlur(emission, (3, 3), 0) + strength * (0.35 * near + 0.35 * far + 0.15 * halo)
     return glow.astype(np.float32)
 
 

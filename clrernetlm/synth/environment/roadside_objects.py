@@ -261,8 +261,8 @@ class Building(_Upright):
         size = max(float(np.hypot(*(corners[1] - corners[0]))) / columns, float(np.ptp(corners[:, 1])) / rows, 1.0)
         level = int(np.clip(np.log2(FACADE_CELL[1] / size) + 0.3, 0, 3))
         wall = facade_sprites(self.lit > 0)[self.seed % FACADE_KINDS][level]
-        high, wide = wall.shape[0] * rows // FACADE_ROWS, wall.shape[1] * columns // FACADE_COLUMNS
-        return wall[wall.shape[0] - high :, :wide]
+        height, width = wall.shape[0] * rows // FACADE_ROWS, wall.shape[1] * columns // FACADE_COLUMNS
+        return wall[wall.shape[0] - height :, :width]
 
 
 @dataclass(frozen=True)
@@ -329,7 +329,7 @@ class PowerLines:
                 z = near + (far - near) * share
                 points = context.project(self.offset, z, height - 3.2 * share * (1 - share))
                 tone = context.through_haze((58.0, 58.0, 60.0), float(near))
-                thick = 2 if near < 20 and context.camera.width > 1200 else 1
+                thickness = 2 if near < 20 and context.camera.width > 1200 else 1
                 cv2.polylines(
-                    context.canvas, [np.round(points * 16).astype(np.int32)], False, tone, thick, cv2.LINE_AA, 4
+                    context.canvas, [np.round(points * 16).astype(np.int32)], False, tone, thickness, cv2.LINE_AA, 4
                 )

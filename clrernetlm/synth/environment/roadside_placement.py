@@ -68,13 +68,13 @@ def _foliage_colour(rng: np.random.Generator, season: BgrColour) -> BgrColour:
 
 
 def place_trees(
-    rng: np.random.Generator, side: int, edge: float, season: BgrColour, near: float, gap: float, tall: float
+    rng: np.random.Generator, side: int, edge: float, season: BgrColour, near: float, gap: float, typical_height: float
 ) -> list[SceneObject]:
     """Place trees along one `side` (-1, 1) of the road beyond `edge` metres, about every `gap` metres."""
     objects: list[SceneObject] = []
     z = near
     while z < 230:
-        height = float(tall * rng.uniform(0.6, 1.25))
+        height = float(typical_height * rng.uniform(0.6, 1.25))
         offset = edge + side * float(rng.gamma(1.6, 2.5) + 1.5)
         hedge = rng.random() < 0.15
         kind = TREE_KINDS + int(rng.integers(2)) if hedge else int(rng.integers(TREE_KINDS))
@@ -86,13 +86,15 @@ def place_trees(
     return objects
 
 
-def place_buildings(rng: np.random.Generator, side: int, edge: float, night: bool, tall: float) -> list[SceneObject]:
+def place_buildings(
+    rng: np.random.Generator, side: int, edge: float, night: bool, typical_height: float
+) -> list[SceneObject]:
     """Place a row of buildings along one side."""
     objects: list[SceneObject] = []
     z = float(rng.uniform(-5, 25))
     while z < 260:
         depth, width = float(rng.uniform(10, 40)), float(rng.uniform(10, 30))
-        height = float(np.clip(rng.gamma(2.5, tall / 2.5), 4, 90))
+        height = float(np.clip(rng.gamma(2.5, typical_height / 2.5), 4, 90))
         lit = float(rng.uniform(0.05, 0.4)) if night else 0.0
         offset = edge + side * float(rng.uniform(0, 5))
         if z + depth > 6:
@@ -140,11 +142,17 @@ def _sample_trees(
     season: BgrColour,
     near: tuple[float, float],
     gap: tuple[float, float],
-    tall: tuple[float, float],
+    typical_height: tuple[float, float],
 ) -> list[SceneObject]:
     """Call `place_trees` with distance, gaps and heights drawn from ranges."""
     return place_trees(
-        rng, side, edge, season, float(rng.uniform(*near)), float(rng.uniform(*gap)), float(rng.uniform(*tall))
+        rng,
+        side,
+        edge,
+        season,
+        float(rng.uniform(*near)),
+        float(rng.uniform(*gap)),
+        float(rng.uniform(*typical_height)),
     )
 
 
@@ -251,9 +259,9 @@ def sample_roadside(
         left -= 18.0
         if rng.random() < 0.3:
             objects += place_trees(rng, -1, layout.median - 1.0, season, float(rng.uniform(8, 14)), 7.0, 2.2)
-    beside = {"highway": _beside_highway, "urban": _beside_urban_street, "rural": _beside_country_road}[road_type]
+    place_side = {"highway": _beside_highway, "urban": _beside_urban_street, "rural": _beside_country_road}[road_type]
     for side, edge in ((-1, left), (1, right)):
-        objects += beside(rng, side, edge, side == 1 or layout.median is None, season, night)
+        objects += place_side(rng, side, edge, side == 1 or layout.median is None, season, night)
         if rng.random() < (0.3 if road_type == "rural" else 0.65) or (night and lamp is not None and side == 1):
             objects += place_lamps(rng, side, edge, lamp)
         objects += _signs(rng, side, edge)

@@ -55,12 +55,12 @@ def building_shadows(rng: np.random.Generator, layout: RoadLayout, sunny: int) -
     reach = edge - side * float(rng.uniform(0.5, 11))
     z = float(rng.uniform(-12, 10))
     while z < 90:
-        long = float(rng.uniform(6, 45))
+        length = float(rng.uniform(6, 45))
         skew = float(rng.normal(0, 4))
-        corners = rectangle(min(edge + side * 8, reach), max(edge + side * 8, reach), max(z, 1.3), max(z + long, 1.5))
+        corners = rectangle(min(edge + side * 8, reach), max(edge + side * 8, reach), max(z, 1.3), max(z + length, 1.5))
         corners[:, 1] += skew * (corners[:, 0] == reach)
         decals.append(Decal((corners,), depth, "shade"))
-        z += long + float(rng.uniform(0, 25))
+        z += length + float(rng.uniform(0, 25))
     return decals
 
 

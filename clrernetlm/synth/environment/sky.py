@@ -85,8 +85,8 @@ def draw_skyline(canvas: BgrImage, skyline: Skyline, rows: tuple[float, float], 
         start = int(rng.integers(0, TILE_SIZE))
         tile = fractal_noise(6, 1.1)
         x = (np.arange(width) / scale).astype(int)
-        wide = tile[start, (x // 4 + start) % TILE_SIZE] * 0.25 + tile[(start + 9) % TILE_SIZE, x % TILE_SIZE] * 0.16
-        profile = np.clip(0.75 + skyline.rough * wide, 0.1, 2).astype(np.float32)
+        waves = tile[start, (x // 4 + start) % TILE_SIZE] * 0.25 + tile[(start + 9) % TILE_SIZE, x % TILE_SIZE] * 0.16
+        profile = np.clip(0.75 + skyline.rough * waves, 0.1, 2).astype(np.float32)
     top = foot - profile * skyline.height * scale
     first, last = int(max(0, top.min())), int(min(height, foot.max() + 3))
     if last - first < 2:

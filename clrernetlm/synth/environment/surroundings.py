@@ -78,30 +78,30 @@ def tree_backdrop(rng: np.random.Generator, side: int, offset: float, season: Bg
 def _slope_or_trees(rng: np.random.Generator, side: int, edge: float, season: BgrColour) -> list[SceneObject]:
     """Draw a slope beside the road, with or without trees on it, or trees alone."""
     kind = rng.random()
-    away = edge + side * float(rng.gamma(2.0, 2.0))
+    foot_offset = edge + side * float(rng.gamma(2.0, 2.0))
     if kind < 0.4:
-        return [tree_backdrop(rng, side, away + side * 1.5, season)]
+        return [tree_backdrop(rng, side, foot_offset + side * 1.5, season)]
     foot, top = _SLOPES[int(rng.choice(4, p=[0.35, 0.35, 0.15, 0.15]))]
-    vary = float(rng.uniform(0.7, 1.1))
+    brightness = float(rng.uniform(0.7, 1.1))
     height = float(rng.uniform(1.5, 12))
     run = height * float(rng.uniform(0.9, 2.2))
     slope = Backdrop(
-        away,
+        foot_offset,
         1.5 if rng.random() < 0.6 else float(rng.uniform(5, 40)),
         float(rng.uniform(90, 260)),
         height,
         run,
         float(rng.uniform(0.1, 0.5)),
         float(rng.uniform(25, 80)),
-        (foot[0] * vary, foot[1] * vary, foot[2] * vary),
-        (top[0] * vary, top[1] * vary, top[2] * vary),
+        (foot[0] * brightness, foot[1] * brightness, foot[2] * brightness),
+        (top[0] * brightness, top[1] * brightness, top[2] * brightness),
         float(rng.uniform(0.05, 0.15)),
         float(rng.uniform(0.6, 2.5)),
         int(rng.integers(2**31)),
     )
     if kind < 0.65:
         return [slope]
-    trees = tree_backdrop(rng, side, away + side * run * 0.6, season)
+    trees = tree_backdrop(rng, side, foot_offset + side * run * 0.6, season)
     return [replace(trees, height=trees.height + height * 0.8), slope]
 
 

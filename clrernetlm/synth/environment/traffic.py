@@ -101,11 +101,11 @@ def draw_vehicle(context: RenderContext, vehicle: Vehicle) -> None:
     near_shift, far_shift = context.road.shift([v.distance, v.distance + s.length])
     right_side = (near_shift + v.offset) / v.distance < (far_shift - near_shift) / s.length
     points, parts = vehicle_polygons(v.kind, v.oncoming, bool(right_side), v.seed % 8)
-    narrow = 1 - s.tuck * np.clip((points[:, 1] - s.belt) / (1 - s.belt), 0, 1)
-    across = v.offset + points[:, 0] * narrow * s.width / 2
+    narrowing = 1 - s.tuck * np.clip((points[:, 1] - s.belt) / (1 - s.belt), 0, 1)
+    across = v.offset + points[:, 0] * narrowing * s.width / 2
     pixels = context.project(across, np.maximum(v.distance + points[:, 2] * s.length, 1.3), points[:, 1] * s.height)
-    tall = float(np.ptp(pixels[:, 1]))
-    if tall < 2 or pixels[:, 0].max() < 0 or pixels[:, 0].min() > context.camera.width:
+    height_px = float(np.ptp(pixels[:, 1]))
+    if height_px < 2 or pixels[:, 0].max() < 0 or pixels[:, 0].min() > context.camera.width:
         return
     if context.light.night:
         hull = cv2.convexHull(pixels.astype(np.float32))[:, 0]
@@ -121,7 +121,7 @@ def draw_vehicle(context: RenderContext, vehicle: Vehicle) -> None:
         "front": np.array([225.0, 225, 222]),
         "plate": np.array([215.0, 215, 215] if rng.random() < 0.5 else [150.0, 80, 35]),
     }
-    detail = 0 if tall < 14 else 1 if tall < 45 else 2
+    detail = 0 if height_px < 14 else 1 if height_px < 45 else 2
     for start, end, role, shade, level in parts:
         outline = pixels[start:end]
         if level <= detail:
@@ -134,7 +134,7 @@ def draw_vehicle(context: RenderContext, vehicle: Vehicle) -> None:
                 context.add_light(middle, 0.09 * size, np.array([0.12, 0.08, 1.0]) * power)
             else:
                 context.add_light(middle, 0.1 * size, np.array([0.9, 0.97, 1.0]) * 7)
-    if tall > 40:
+    if height_px > 40:
         _shade_vehicle(context, pixels, rng)
 
 

@@ -112,7 +112,7 @@ def _side_polygons(c: _EndView, x: float) -> list[Polygon]:
                 (_side_outline([(at, 0.3), (at, 0.99), (at + 0.004, 0.99), (at + 0.004, 0.3)], x), "body", 0.6, 2)
             )
     else:
-        top, wide = (0.8, 0.012) if s.box else (0.955, 0.014)
+        top, pillar_width = (0.8, 0.012) if s.box else (0.955, 0.014)
         span = [
             (c.deck + 0.05, belt + 0.02),
             (c.roof + 0.03, top),
@@ -122,7 +122,12 @@ def _side_polygons(c: _EndView, x: float) -> list[Polygon]:
         polygons.append((_rounded(_side_outline(span, x), 0.06), "glass", 0.85, 0))
         for at in (0.2, 0.35, 0.5, 0.65, 0.8) if s.box else (0.42, 0.6):
             polygons.append(
-                (_side_outline([(at, belt), (at, top), (at + wide, top), (at + wide, belt)], x), "body", 0.55, 1)
+                (
+                    _side_outline([(at, belt), (at, top), (at + pillar_width, top), (at + pillar_width, belt)], x),
+                    "body",
+                    0.55,
+                    1,
+                )
             )
             polygons.append(
                 (_side_outline([(at, 0.24), (at, belt), (at + 0.004, belt), (at + 0.004, 0.24)], x), "body", 0.5, 2)
@@ -184,27 +189,33 @@ def _end_polygons(c: _EndView, rng: np.random.Generator) -> list[Polygon]:
     if not s.box:
         polygons.append((_rectangle(-0.97, 0.97, crease - 0.008, crease), "body", 0.62, 2))
         polygons.append((_rectangle(-0.98, 0.98, 0.3, 0.31), "body", 0.55, 2))
-    plastic = "black" if rng.random() < 0.55 else "body"
+    bumper_role = "black" if rng.random() < 0.55 else "body"
     polygons.append(
         (
             _rounded(_mirror_outline([(0.9, 0.13, -0.001), (0.97, 0.24, -0.001)]), 0.1),
-            plastic,
-            0.7 if plastic == "body" else 1.5,
+            bumper_role,
+            0.7 if bumper_role == "body" else 1.5,
             1,
         )
     )
-    wide, tall = (
+    lamp_width, lamp_height = (
         float(rng.uniform(0.2, 0.4)),
         0.05 if c.kind in ("sedan", "hatch") or c.front else float(rng.uniform(0.06, 0.12)),
     )
-    lamp_y = nose - 0.1 - 0.5 * tall
+    lamp_y = nose - 0.1 - 0.5 * lamp_height
     if s.box:
-        lamp_y, tall = 0.27, 0.025
+        lamp_y, lamp_height = 0.27, 0.025
     for side in (-1, 1):
-        lamp = _rectangle(side * 0.975, side * (0.975 - wide), lamp_y - tall, lamp_y + tall, -0.004)
+        lamp = _rectangle(side * 0.975, side * (0.975 - lamp_width), lamp_y - lamp_height, lamp_y + lamp_height, -0.004)
         lamp[1:3, 1] += 0.02 * float(rng.integers(0, 2))
         polygons.append((_rounded(lamp, 0.14), "front" if c.front else "rear", 1.0, 0))
-        inner = _rectangle(side * 0.95, side * (0.975 - 0.6 * wide), lamp_y - 0.35 * tall, lamp_y + 0.35 * tall, -0.005)
+        inner = _rectangle(
+            side * 0.95,
+            side * (0.975 - 0.6 * lamp_width),
+            lamp_y - 0.35 * lamp_height,
+            lamp_y + 0.35 * lamp_height,
+            -0.005,
+        )
         polygons.append((inner, "front" if c.front else "rear", 1.35, 2))
         polygons.append(
             (_rectangle(side * 0.9, side * 0.7, 0.21, 0.235, -0.004), "red" if not c.front else "rim", 0.9, 2)

@@ -33,9 +33,13 @@ def asphalt_strip(left: float, colour: BgrColour, grain: float = 0.06, mottle: f
 
 def verge_strip(left: float, kind: str, rng: np.random.Generator) -> GroundStrip:
     """Return the ground beside a road: `grass`, `dry`, `soil`, `pavement` or `snow`."""
-    vary = float(rng.uniform(0.75, 1.15))
+    brightness = float(rng.uniform(0.75, 1.15))
     base, grain, mottle, wear, foliage, edge_roughness = _VERGES[kind]
-    colour = (base[0] * vary * rng.uniform(0.9, 1.1), base[1] * vary, base[2] * vary * rng.uniform(0.9, 1.1))
+    colour = (
+        base[0] * brightness * rng.uniform(0.9, 1.1),
+        base[1] * brightness,
+        base[2] * brightness * rng.uniform(0.9, 1.1),
+    )
     return GroundStrip(left, colour, grain, mottle, wear, foliage, edge_roughness)
 
 

@@ -28,14 +28,16 @@ def sample_distractors(
     weak.
     """
     distractors = Distractors()
-    weak = 0.4 if faint else 1.0
+    opacity = 0.4 if faint else 1.0
     lanes = [(left, right) for left, right, _ in layout.lanes if right > -14 and left < 14]
     if rng.random() < 0.45:
-        distractors.lines += _seams(rng, lanes, grey, weak)
+        distractors.lines += _seams(rng, lanes, grey, opacity)
     if rng.random() < 0.3:
         # Removed lines are fainter than present ones.
         typical_strength = float(np.median([line.strength for line in layout.lines]))
-        distractors.lines += _removed_markings(rng, lanes, grey, weak * float(np.clip(typical_strength / 0.7, 0.3, 1)))
+        distractors.lines += _removed_markings(
+            rng, lanes, grey, opacity * float(np.clip(typical_strength / 0.7, 0.3, 1))
+        )
     if rng.random() < 0.25:
         _skid_marks(rng, lanes, ground_map)
     if rng.random() < 0.18:
@@ -61,7 +63,7 @@ def _offset_inside_lane(lanes: list[tuple[float, float]], rng: np.random.Generat
     return float(rng.uniform(left + margin, max(right - margin, left + margin + 0.01)))
 
 
-def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float) -> list[RoadLine]:
+def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, opacity: float) -> list[RoadLine]:
     """Draw longitudinal joints and tar seams inside the lanes."""
     lines = []
     for _ in range(int(rng.integers(1, 4))):
@@ -73,7 +75,7 @@ def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: flo
                 _offset_inside_lane(lanes, rng),
                 float(rng.uniform(0.02, 0.12)),
                 colour=(tone, tone, tone),
-                strength=float(rng.uniform(0.3, 0.95)) * weak,
+                strength=float(rng.uniform(0.3, 0.95)) * opacity,
                 wear=float(rng.uniform(0.2, 2.2)),
                 first=first,
                 last=last,
@@ -85,7 +87,7 @@ def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: flo
 
 
 def _removed_markings(
-    rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, weak: float
+    rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, opacity: float
 ) -> list[RoadLine]:
     """Draw the remains of removed markings: ground-off stripes paler or darker than the road, dashed or solid."""
     lines = []
@@ -102,7 +104,7 @@ def _removed_markings(
                 period=float(rng.uniform(7, 15)) if broken else 1.0,
                 phase=float(rng.uniform(0, 15)),
                 colour=(tone, tone, tone * 1.02),
-                strength=float(rng.uniform(0.15, 0.6)) * weak,
+                strength=float(rng.uniform(0.15, 0.6)) * opacity,
                 wear=float(rng.uniform(0.8, 2.4)),
                 bend=float(rng.normal(0, 0.0006)) if rng.random() < 0.4 else 0.0,
                 bend_from=float(rng.uniform(0, 20)),

@@ -97,15 +97,15 @@ def _vary_lane_tones(rng: np.random.Generator, lanes: list[tuple[float, float, i
 def _add_wheel_tracks(rng: np.random.Generator, lanes: list[tuple[float, float, int]], ground_map: GroundMap) -> None:
     """Add wheel tracks, dark or polished, and the band of oil between them."""
     u = profile_offsets()
-    strong = float(rng.choice([0.4, 1.0, 1.8], p=[0.3, 0.45, 0.25]))
-    wheel, oil = float(rng.normal(0.02, 0.1)) * strong, abs(float(rng.normal(0, 0.12))) * strong
-    narrow, wide = float(rng.uniform(0.22, 0.5)), float(rng.uniform(0.3, 0.8))
+    intensity = float(rng.choice([0.4, 1.0, 1.8], p=[0.3, 0.45, 0.25]))
+    wheel, oil = float(rng.normal(0.02, 0.1)) * intensity, abs(float(rng.normal(0, 0.12))) * intensity
+    tyre_width, oil_width = float(rng.uniform(0.22, 0.5)), float(rng.uniform(0.3, 0.8))
     for left, right, _ in lanes:
         middle = (left + right) / 2 + float(rng.normal(0, 0.1))
         amount = float(rng.uniform(0.4, 1.2))
         inside = np.clip(np.minimum(u - left, right - u) / 0.3, 0, 1)
-        tyres = sum(np.exp(-(((u - middle - side) / narrow) ** 2)) for side in (-0.85, 0.85))
-        band = np.exp(-(((u - middle) / wide) ** 2))
+        tyres = sum(np.exp(-(((u - middle - side) / tyre_width) ** 2)) for side in (-0.85, 0.85))
+        band = np.exp(-(((u - middle) / oil_width) ** 2))
         ground_map.across *= np.clip(1 - amount * inside * (wheel * tyres + oil * band), 0.45, 1.4).astype(np.float32)
 
 
@@ -113,7 +113,7 @@ def _lengthwise_joints(
     rng: np.random.Generator, lanes: list[tuple[float, float, int]], grey: float, strength: float
 ) -> list[RoadLine]:
     """Return longitudinal joints beside the markings, dark with tar or dirt."""
-    beside = float(rng.uniform(0.12, 0.45)) * float(rng.choice([-1, 1]))
+    distance_to_marking = float(rng.uniform(0.12, 0.45)) * float(rng.choice([-1, 1]))
     joints = []
     tone = grey * float(rng.uniform(0.25, 0.75))
     colour = (tone, tone, tone)
@@ -122,7 +122,7 @@ def _lengthwise_joints(
         if rng.random() < 0.8:
             joints.append(
                 RoadLine(
-                    edge + beside,
+                    edge + distance_to_marking,
                     half * 2,
                     colour=colour,
                     strength=strength * float(rng.uniform(0.4, 0.95)),
@@ -150,8 +150,8 @@ def _concrete_slabs(
             if rng.random() < renewed:
                 tone *= float(rng.uniform(0.72, 1.22))
             ground_map.scale(left, right, near, near + pitch, tone)
-            wide = 1 / PER_METRE[0] * (2 if rng.random() < 0.1 else 1)
-            ground_map.scale(left, right, near, near + wide, 1 - depth * float(rng.uniform(0.4, 1)))
+            joint_width = 1 / PER_METRE[0] * (2 if rng.random() < 0.1 else 1)
+            ground_map.scale(left, right, near, near + joint_width, 1 - depth * float(rng.uniform(0.4, 1)))
     return _lengthwise_joints(rng, lanes, grey, strength)
 
 
@@ -159,12 +159,12 @@ def _add_patches(rng: np.random.Generator, ground_map: GroundMap) -> None:
     """Add rectangles and whole lengths of newer pavement, darker or paler."""
     for _ in range(int(rng.integers(1, 5))):
         u, z = float(rng.uniform(-9, 9)), float(rng.uniform(3, 55))
-        wide, long = float(rng.uniform(0.5, 4.5)), float(np.exp(rng.uniform(0, 3.3)))
+        width, length = float(rng.uniform(0.5, 4.5)), float(np.exp(rng.uniform(0, 3.3)))
         tone = float(np.exp(rng.normal(-0.08, 0.16)))
-        ground_map.scale(u, u + wide, z, z + long, tone)
+        ground_map.scale(u, u + width, z, z + length, tone)
         if rng.random() < 0.4:  # its edge is sealed
-            for x in (u, u + wide):
-                ground_map.scale(x - 0.05, x + 0.05, z, z + long, 0.75)
+            for x in (u, u + width):
+                ground_map.scale(x - 0.05, x + 0.05, z, z + length, 0.75)
 
 
 def _add_cracks(rng: np.random.Generator, ground_map: GroundMap, concrete: bool) -> None:
@@ -182,9 +182,9 @@ def _add_cracks(rng: np.random.Generator, ground_map: GroundMap, concrete: bool)
 def _add_crosswise_bars(rng: np.random.Generator, layout: RoadLayout, ground_map: GroundMap) -> None:
     """Add expansion joints, trenches and the ends of bridges: bars across the whole road."""
     for _ in range(int(rng.integers(1, 4))):
-        z, wide = float(rng.uniform(4, 60)), float(rng.choice([0.12, 0.3, 0.8]))
+        z, width = float(rng.uniform(4, 60)), float(rng.choice([0.12, 0.3, 0.8]))
         tone = float(rng.uniform(0.45, 0.85) if rng.random() < 0.75 else rng.uniform(1.1, 1.4))
-        ground_map.scale(layout.left_edge, layout.right_edge, z, z + wide, tone)
+        ground_map.scale(layout.left_edge, layout.right_edge, z, z + width, tone)
     if rng.random() < 0.4:  # another pavement begins
         near = float(rng.uniform(8, 50))
         ground_map.scale(layout.left_edge, layout.right_edge, near, LENGTH, float(np.exp(rng.normal(0, 0.18))))

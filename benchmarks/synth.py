@@ -17,7 +17,7 @@ from timing import machine, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.core.worker_pool import available_cores
-from clrernetlm.synth.dataset import ImageSpec, draw_categories, generate_dataset, generate_image
+from clrernetlm.synth.dataset import ImageSpec, sample_categories, generate_dataset, generate_image
 from clrernetlm.synth.randomization import parse_randomization
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     width, height = (int(value) for value in arguments.size.split("x"))
     print(f"machine: {machine()}, {available_cores()} cores, load {os.getloadavg()[0]:.1f}")
     cv2.setNumThreads(1)
-    kinds = draw_categories(0, arguments.count, 0)
+    kinds = sample_categories(0, arguments.count, 0)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for index, kind in enumerate(kinds[:9]):  # compile and fill the caches

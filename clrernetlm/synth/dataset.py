@@ -59,8 +59,8 @@ class ImageSummary:
     thumbnail: BgrImage
 
 
-def draw_categories(split: int, count: int, seed: int) -> list[Category]:
-    """Draw `count` categories in CULane's proportions, in random order.
+def sample_categories(split: int, count: int, seed: int) -> list[Category]:
+    """Sample `count` categories in CULane's proportions, in random order.
 
     Each occurs at least once if `count` is large enough.
     """
@@ -210,7 +210,7 @@ def generate_dataset(
     images = [
         ImageSpec(split, index, category)
         for split, count in enumerate(counts)
-        for index, category in enumerate(draw_categories(split, count, seed))
+        for index, category in enumerate(sample_categories(split, count, seed))
     ]
     job = partial(
         generate_image,

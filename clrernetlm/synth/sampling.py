@@ -1,4 +1,4 @@
-"""Draws all settings of one scene at random for a category."""
+"""Samples all settings of one scene for a category."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sample_scene(
     max_lanes: int = 4,
     randomization: Randomization = NO_RANDOMIZATION,
 ) -> SceneSettings:
-    """Draw the settings of an image of `size` (width, height) pixels for one of the `CATEGORIES`.
+    """Sample the settings of an image of `size` (width, height) pixels for one of the `CATEGORIES`.
 
     Without randomization the same random numbers give the same scene in all versions of the generator.
     """
@@ -117,14 +117,14 @@ def sample_scene(
 def _sample_camera(
     rng: np.random.Generator, size: tuple[int, int], randomization: Randomization
 ) -> tuple[Camera, float]:
-    """Draw a camera and its height above the road in metres; the group `cameras` also varies the image height."""
+    """Sample a camera and its height above the road in metres; the group `cameras` also varies the image height."""
     if "cameras" in randomization:
         return sample_randomized_camera(rng, sample_frame_size(rng, size[0]))
     return sample_camera(rng, size)
 
 
 def _sample_road_type(rng: np.random.Generator, category: Category) -> tuple[RoadType, bool]:
-    """Draw the type of road for a category, and whether it is night."""
+    """Sample the type of road for a category, and whether it is night."""
     road_types: list[RoadType] = ["highway", "urban", "rural"]
     road_type = road_types[int(rng.choice(3, p=[0.45, 0.42, 0.13]))]
     if category in ("cross", "arrow"):
@@ -141,7 +141,7 @@ def _sample_road(
     camera_height: float,
     randomization: Randomization,
 ) -> tuple[RoadLayout, RoadGeometry, DomainRandomizer]:
-    """Draw lanes and geometry, and the randomizer that has changed the pavement and markings."""
+    """Sample lanes and geometry, and the randomizer that has changed the pavement and markings."""
     wear, strength = float(rng.gamma(2.0, 0.45)), float(rng.uniform(0.6, 1.0))
     if category == "noline":
         wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))
@@ -158,7 +158,7 @@ def _sample_road(
 
 
 def _sample_traffic_density(rng: np.random.Generator, category: Category) -> float:
-    """Draw the density of traffic; 1 is dense."""
+    """Sample the density of traffic; 1 is dense."""
     crowded, ordinary = float(rng.uniform(0.6, 1.0)), float(rng.beta(1.2, 3.5))
     if category == "crowd":
         return crowded

@@ -127,12 +127,12 @@ def test_an_interrupted_run_is_completed_by_the_same_call(tmp_path, monkeypatch)
 
 
 def test_categories_follow_culane_and_none_is_left_out():
-    counts = Counter(synth_dataset.draw_categories(2, 3468, 0))
+    counts = Counter(synth_dataset.sample_categories(2, 3468, 0))
     assert set(counts) == set(CATEGORIES)
     for name, images in CATEGORIES.items():
         assert abs(counts[name] - images / 10) <= 2
-    assert sum(Counter(synth_dataset.draw_categories(0, 5, 0)).values()) == 5
-    assert set(synth_dataset.draw_categories(2, 9, 1)) == set(CATEGORIES)
+    assert sum(Counter(synth_dataset.sample_categories(0, 5, 0)).values()) == 5
+    assert set(synth_dataset.sample_categories(2, 9, 1)) == set(CATEGORIES)
 
 
 def test_a_folder_of_others_is_refused(tmp_path):

@@ -21,14 +21,14 @@ _NEAREST = 1.22  # metres: the geometry of the road is tabulated from here on
 
 
 def sample_frame_size(rng: np.random.Generator, width: int) -> tuple[int, int]:
-    """Draw (width, height) in pixels of a frame of this width with one of the `ASPECT_RATIOS`; the height is even."""
+    """Sample (width, height) in pixels of a frame of this width with one of the `ASPECT_RATIOS`; the height is even."""
     chances = np.array([chance for _, chance in ASPECT_RATIOS])
     shape = ASPECT_RATIOS[int(rng.choice(len(ASPECT_RATIOS), p=chances / chances.sum()))][0]
     return width, max(64, 2 * round(width / shape / 2))
 
 
 def sample_randomized_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
-    """Draw a camera for images of `size` (width, height), and its height above the road in metres.
+    """Sample a camera for images of `size` (width, height), and its height above the road in metres.
 
     Ground nearer than `_NEAREST` metres, for which the geometry of the road is not tabulated, is never visible.
     """
@@ -57,7 +57,7 @@ def sample_randomized_camera(rng: np.random.Generator, size: tuple[int, int]) ->
 
 
 def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> EgoVehicle | None:
-    """Draw the visible part of the own car: nothing, the rim of a bonnet, a whole bonnet, or the dashboard."""
+    """Sample the visible part of the own car: nothing, the rim of a bonnet, a whole bonnet, or the dashboard."""
     kind = int(rng.choice(4, p=[0.36, 0.2, 0.26, 0.18]))
     if kind == 0:
         return None
@@ -96,7 +96,7 @@ def sample_randomized_ego_vehicle(rng: np.random.Generator, camera: Camera) -> E
 
 
 def _sample_bumps(rng: np.random.Generator, covered: float, dashboard: bool) -> tuple[Bump, ...]:
-    """Draw vents, phones and clusters on a dashboard; creases and badges on a bonnet."""
+    """Sample vents, phones and clusters on a dashboard; creases and badges on a bonnet."""
     count = int(rng.integers(0, 4)) if dashboard else int(rng.random() < 0.25)
     rise = min(0.35 * covered, 0.05)
     return tuple(
@@ -106,7 +106,7 @@ def _sample_bumps(rng: np.random.Generator, covered: float, dashboard: bool) -> 
 
 
 def sample_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
-    """Draw a CULane-like camera for images of `size` (width, height), and its height above the road in metres."""
+    """Sample a CULane-like camera for images of `size` (width, height), and its height above the road in metres."""
     width, height = size
     focal = float(rng.uniform(760, 1250)) * width / 1640
     horizon = float(np.clip(rng.normal(0.455, 0.018), 0.40, 0.495)) * height
@@ -117,7 +117,7 @@ def sample_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Came
 
 
 def sample_ego_vehicle(rng: np.random.Generator) -> EgoVehicle:
-    """Draw the bonnet of the own car."""
+    """Sample the bonnet of the own car."""
     covered = float(rng.uniform(0.05, 0.27))
     grey = float(rng.choice([18, 30, 60, 150])) * float(rng.uniform(0.7, 1.3))
     paint = (grey, grey * float(rng.uniform(0.9, 1.15)), grey * float(rng.uniform(0.85, 1.1)))

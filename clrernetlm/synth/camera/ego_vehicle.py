@@ -89,7 +89,7 @@ def draw_ego_vehicle(canvas: BgrImage, gain: Float32Array, glow: Float32Array, e
     mask = (np.clip(np.arange(first, height, dtype=np.float32)[:, None] - edge, 0, 1) > 0.5).astype(np.uint8)
     cv2.copyTo(body, mask, canvas[first:])
     if ego.wiper:
-        _paint_wiper(canvas, ego)
+        _draw_wiper(canvas, ego)
     low = first // LIGHT_MAP_STEP
     share = cv2.resize(mask.astype(np.float32), (gain.shape[1], gain.shape[0] - low), interpolation=cv2.INTER_AREA)[
         ..., None
@@ -99,7 +99,7 @@ def draw_ego_vehicle(canvas: BgrImage, gain: Float32Array, glow: Float32Array, e
     glow[low:] += share * (lights * ego.gloss * 0.8 - glow[low:])
 
 
-def _paint_wiper(canvas: BgrImage, ego: EgoVehicle) -> None:
+def _draw_wiper(canvas: BgrImage, ego: EgoVehicle) -> None:
     """Draw a wiper blade at rest and the black rim of the windscreen."""
     height, width = canvas.shape[:2]
     y = height * (1 - ego.height * 0.35)

@@ -37,7 +37,7 @@ class Recording:
 
 
 def sample_randomized_sensor(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
-    """Draw a sensor with any colour cast, exposure, saturation and noise."""
+    """Sample a sensor with any colour cast, exposure, saturation and noise."""
     if night:
         cast = int(rng.choice(4, p=[0.42, 0.24, 0.22, 0.12]))
         casts = (
@@ -78,7 +78,7 @@ def sample_randomized_sensor(rng: np.random.Generator, night: bool, dazzle: bool
 
 
 def sample_recording(rng: np.random.Generator, night: bool) -> Recording:
-    """Draw tone curves, blur and compression of recorders and of later resizing."""
+    """Sample tone curves, blur and compression of recorders and of later resizing."""
     gamma = float(np.exp(rng.normal(0.0, 0.12) if night else rng.normal(0.08, 0.2)))
     split = np.exp(rng.normal(0, 0.05, 3) * (rng.random() < 0.5))
     lift = float(rng.gamma(1.2, 0.02)) if rng.random() < 0.25 else 0.0

@@ -38,14 +38,14 @@ class TextOverlay:
 
 
 def sample_timestamp(rng: np.random.Generator, night: bool) -> str:
-    """Draw the time that a recorder prints."""
+    """Sample the time that a recorder prints."""
     hour = int(rng.integers(19, 29)) % 24 if night else int(rng.integers(7, 18))
     minute, second, day = int(rng.integers(60)), int(rng.integers(60)), int(rng.integers(1, 29))
     return f"{rng.integers(2014, 2026)}-{rng.integers(1, 13):02d}-{day:02d} {hour:02d}:{minute:02d}:{second:02d}"
 
 
 def sample_text_overlays(rng: np.random.Generator, timestamp: str) -> list[TextOverlay]:
-    """Draw the texts of a recorder: time, speed and position, a name, a logo; most images have none."""
+    """Sample the texts of a recorder: time, speed and position, a name, a logo; most images have none."""
     if rng.random() > 0.38:
         return []
     colours: tuple[BgrPixel, ...] = ((255, 255, 255), (225, 225, 225), (90, 230, 250), (120, 160, 255), (200, 255, 200))
@@ -72,7 +72,7 @@ def sample_text_overlays(rng: np.random.Generator, timestamp: str) -> list[TextO
 
 
 def _gps_text(rng: np.random.Generator) -> str:
-    """Draw speed and position in the format of satellite receivers."""
+    """Sample speed and position in the format of satellite receivers."""
     speed = f"{int(rng.integers(0, 130))}{rng.choice([' km/h', 'KM/H', ' MPH'])}"
     if rng.random() < 0.5:
         return speed
@@ -80,7 +80,7 @@ def _gps_text(rng: np.random.Generator) -> str:
 
 
 def _random_word(rng: np.random.Generator) -> str:
-    """Draw a meaningless name."""
+    """Sample a meaningless name."""
     return "".join(rng.choice(list(_LETTERS), int(rng.integers(3, 9))))
 
 

@@ -28,7 +28,7 @@ class Windscreen:
 
 
 def sample_windscreen(rng: np.random.Generator) -> Windscreen:
-    """Draw a windscreen; most are clean."""
+    """Sample a windscreen; most are clean."""
     return Windscreen(
         veil=float(rng.gamma(1.2, 0.02)) if rng.random() < 0.45 else 0.0,
         haze=float(rng.gamma(1.5, 0.015)) if rng.random() < 0.3 else 0.0,

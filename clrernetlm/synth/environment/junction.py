@@ -13,7 +13,7 @@ from clrernetlm.synth.road.markings import Decal, arrow, lettering, rectangle, s
 
 
 def sample_lane_arrows(rng: np.random.Generator, layout: RoadLayout) -> list[Decal]:
-    """Draw rows of arrows and text in the lanes of the own direction."""
+    """Sample rows of arrows and text in the lanes of the own direction."""
     decals = []
     ahead = [(left + right) / 2 for left, right, direction in layout.lanes if direction > 0]
     for z in np.arange(float(rng.uniform(5, 16)), 80, float(rng.uniform(18, 45))):
@@ -28,7 +28,7 @@ def sample_lane_arrows(rng: np.random.Generator, layout: RoadLayout) -> list[Dec
 def sample_junction(
     rng: np.random.Generator, layout: RoadLayout, vehicles: list[Vehicle]
 ) -> tuple[tuple[float, float], list[Vehicle], list[Decal]]:
-    """Draw a crossing street: its distances, its zebra crossings and stop lines, and the vehicles that remain.
+    """Sample a crossing street: its distances, its zebra crossings and stop lines, and the vehicles that remain.
 
     Clips the lines of `layout` in place.
     """

@@ -12,7 +12,7 @@ from clrernetlm.synth.environment.weather import Weather
 
 
 def randomize_weather(rng: np.random.Generator, weather: Weather, fixed: bool) -> Weather:
-    """Draw fog, rain, dusk and wet roads more often than `sample_weather`; `fixed` keeps sun and shadows."""
+    """Sample fog, rain, dusk and wet roads more often than `sample_weather`; `fixed` keeps sun and shadows."""
     kind = float(rng.random())
     if fixed:
         return weather
@@ -50,7 +50,7 @@ def randomize_weather(rng: np.random.Generator, weather: Weather, fixed: bool) -
 
 
 def randomize_daylight(rng: np.random.Generator, light: Light) -> Light:
-    """Draw days from gloomy to glaring, warm and cold, with stray light on the windscreen."""
+    """Sample days from gloomy to glaring, warm and cold, with stray light on the windscreen."""
     level = float(np.exp(rng.normal(0.08, 0.22)))
     if rng.random() < 0.07:
         level *= float(rng.uniform(0.25, 0.6))
@@ -66,7 +66,7 @@ def randomize_daylight(rng: np.random.Generator, light: Light) -> Light:
 
 
 def randomize_night(rng: np.random.Generator, light: Light) -> tuple[Light, bool]:
-    """Draw a night; return also whether its street lamps are out.
+    """Sample a night; return also whether its street lamps are out.
 
     The light is as given, or only a cone of headlight, or dominated by the colour of the lamps.
     """

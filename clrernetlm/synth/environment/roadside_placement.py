@@ -125,7 +125,7 @@ def place_lamps(rng: np.random.Generator, side: int, edge: float, colour: BgrCol
 
 
 def _tunnel(rng: np.random.Generator, layout: RoadLayout) -> Tunnel:
-    """Draw a tunnel around the whole road."""
+    """Sample a tunnel around the whole road."""
     grey, warm = float(rng.uniform(130, 215)), float(rng.uniform(-10, 40))
     power = float(rng.uniform(3, 9))
     lamp = (power * float(rng.uniform(0.4, 1.0)), power * 0.9, power)
@@ -204,7 +204,7 @@ def _beside_country_road(
 
 
 def _signs(rng: np.random.Generator, side: int, edge: float) -> list[SceneObject]:
-    """Draw up to two signs at one side."""
+    """Sample up to two signs at one side."""
     signs: list[SceneObject] = []
     for _ in range(int(rng.integers(0, 3))):
         size, z = float(rng.uniform(0.6, 1.6)), float(rng.uniform(14, 90))
@@ -215,7 +215,7 @@ def _signs(rng: np.random.Generator, side: int, edge: float) -> list[SceneObject
 
 
 def _gantry(rng: np.random.Generator, left: float, right: float) -> list[SceneObject]:
-    """Draw signs on a beam across the road."""
+    """Sample signs on a beam across the road."""
     z, width = float(rng.uniform(28, 140)), float(rng.uniform(3, 7))
     objects: list[SceneObject] = [Pole(left - 0.6, z, 6.5, 0.3), Pole(right + 0.6, z, 6.5, 0.3)]
     objects.append(BarrierSegment(left - 0.6, z, z + 0.01, 6.0, 6.4, (110, 112, 114)))
@@ -227,7 +227,7 @@ def _gantry(rng: np.random.Generator, left: float, right: float) -> list[SceneOb
 
 
 def _bridge(rng: np.random.Generator, left: float, right: float) -> Bridge:
-    """Draw a bridge over the road."""
+    """Sample a bridge over the road."""
     z, depth = float(rng.uniform(18, 130)), float(rng.uniform(6, 24))
     grey = float(rng.uniform(95, 165))
     pillars = (left - 2.0, right + 2.5, left - 24, right + 22)
@@ -236,7 +236,7 @@ def _bridge(rng: np.random.Generator, left: float, right: float) -> Bridge:
 
 
 def _billboard(rng: np.random.Generator, left: float, right: float) -> Sign:
-    """Draw a lit billboard beside the road."""
+    """Sample a lit billboard beside the road."""
     side = int(rng.choice([-1, 1]))
     b, g, r = (float(v) for v in rng.choice([[230, 170, 60], [60, 60, 235], [120, 230, 90], [235, 235, 235]]))
     edge = right if side > 0 else left
@@ -248,7 +248,7 @@ def _billboard(rng: np.random.Generator, left: float, right: float) -> Sign:
 def sample_roadside(
     rng: np.random.Generator, layout: RoadLayout, season: BgrColour, night: bool, lamp: BgrColour | None, bridge: bool
 ) -> list[SceneObject]:
-    """Draw all objects beside the road, in any order."""
+    """Sample all objects beside the road, in any order."""
     road_type = layout.road_type
     if road_type == "tunnel":
         return [_tunnel(rng, layout)]

@@ -45,7 +45,7 @@ def vehicle_shadows(vehicles: list[Vehicle], lean: float, strength: int) -> list
 
 
 def building_shadows(rng: np.random.Generator, layout: RoadLayout, sunny: int) -> list[Decal]:
-    """Draw hard shadows of buildings, walls and overpasses on parts of the road; `sunny` is their depth 0..255."""
+    """Sample hard shadows of buildings, walls and overpasses on parts of the road; `sunny` is their depth 0..255."""
     if sunny < 110 or rng.random() < 0.6:
         return []
     decals = []
@@ -67,7 +67,7 @@ def building_shadows(rng: np.random.Generator, layout: RoadLayout, sunny: int) -
 def sample_leaf_shadow(
     rng: np.random.Generator, forced: bool, weather: Weather, layout: RoadLayout
 ) -> tuple[float, tuple[float, float]]:
-    """Draw the depth 0..1 of the shadow of leaves, and the offsets in metres between which it lies.
+    """Sample the depth 0..1 of the shadow of leaves, and the offsets in metres between which it lies.
 
     It lies on the side of the sun; `forced` draws a deep shadow in any weather.
     """

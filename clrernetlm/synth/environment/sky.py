@@ -95,11 +95,11 @@ def draw_skyline(canvas: BgrImage, skyline: Skyline, rows: tuple[float, float], 
     shift = rng.integers(0, 256, 2)
     shades = rng.uniform(-1.7, 1.7, 97).astype(np.float32)
     style = np.array([*skyline.colour, skyline.texture, 1 / max(scale, 0.5), skyline.blocks > 0], np.float32)
-    _paint_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, style)
+    _draw_band(canvas, first, last, top.astype(np.float32), foot, texture, shift, shades, style)
 
 
 @kernel(fastmath=True)
-def _paint_band(
+def _draw_band(
     canvas: BgrImage,
     first: int,
     last: int,
@@ -134,7 +134,7 @@ def _paint_band(
 def sample_skylines(
     rng: np.random.Generator, road_type: RoadType, weather: Weather, season: BgrColour
 ) -> list[Skyline]:
-    """Draw hills, houses and trees at the horizon, far ones first and paler."""
+    """Sample hills, houses and trees at the horizon, far ones first and paler."""
 
     def pale(colour: tuple[float, ...], share: float) -> BgrColour:
         b, g, r = (float(c + share * (h - c)) for c, h in zip(colour, weather.haze, strict=True))

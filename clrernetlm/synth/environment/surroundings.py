@@ -54,7 +54,7 @@ def add_backdrops(
 
 
 def tree_backdrop(rng: np.random.Generator, side: int, offset: float, season: BgrColour) -> Backdrop:
-    """Draw a continuous line of trees."""
+    """Sample a continuous line of trees."""
     height = float(rng.uniform(3, 14))
     shade = float(rng.uniform(0.35, 0.95))
     b, g, r = (float(v) for v in np.asarray(season) * shade * rng.uniform(0.85, 1.1, 3))
@@ -76,7 +76,7 @@ def tree_backdrop(rng: np.random.Generator, side: int, offset: float, season: Bg
 
 
 def _slope_or_trees(rng: np.random.Generator, side: int, edge: float, season: BgrColour) -> list[SceneObject]:
-    """Draw a slope beside the road, with or without trees on it, or trees alone."""
+    """Sample a slope beside the road, with or without trees on it, or trees alone."""
     kind = rng.random()
     foot_offset = edge + side * float(rng.gamma(2.0, 2.0))
     if kind < 0.4:
@@ -106,7 +106,7 @@ def _slope_or_trees(rng: np.random.Generator, side: int, edge: float, season: Bg
 
 
 def _overpass(rng: np.random.Generator, layout: RoadLayout) -> Bridge:
-    """Draw a bridge across the road, often near."""
+    """Sample a bridge across the road, often near."""
     grey = float(rng.uniform(70, 175))
     pillars = (layout.left_edge - 1.2, layout.right_edge + 1.5, layout.left_edge - 20, layout.right_edge + 16)
     return Bridge(
@@ -120,7 +120,7 @@ def _overpass(rng: np.random.Generator, layout: RoadLayout) -> Bridge:
 
 
 def _power_poles(rng: np.random.Generator, side: int, left: float, right: float) -> list[SceneObject]:
-    """Draw power poles along one side and their cables."""
+    """Sample power poles along one side and their cables."""
     edge = left if side < 0 else right
     offset, pitch = edge + side * float(rng.uniform(0.8, 6)), float(rng.uniform(22, 45))
     height = float(rng.uniform(7, 12))

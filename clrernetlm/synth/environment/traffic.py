@@ -56,7 +56,7 @@ class Vehicle:
 
 
 def sample_traffic(rng: np.random.Generator, layout: RoadLayout, density: float) -> list[Vehicle]:
-    """Draw vehicles on the lanes and parked beside them; `density` 1 is dense traffic."""
+    """Sample vehicles on the lanes and parked beside them; `density` 1 is dense traffic."""
     vehicles: list[Vehicle] = []
     weights = np.array([0.36, 0.16, 0.26, 0.08, 0.05, 0.09])
 

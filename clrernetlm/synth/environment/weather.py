@@ -38,7 +38,7 @@ def _vary(rng: np.random.Generator, colour: tuple[float, ...], spread: float = 0
 
 
 def sample_weather(rng: np.random.Generator, night: bool, sunny: bool, dazzle: bool) -> Weather:
-    """Draw the weather; `sunny` forces shadows, `dazzle` a low sun ahead."""
+    """Sample the weather; `sunny` forces shadows, `dazzle` a low sun ahead."""
     lean = float(rng.uniform(-2.2, 2.2))
     sun = (float(rng.normal(0, 0.25)), float(rng.uniform(0.06, 0.3))) if dazzle else (-lean, 0.8)
     wet = float(rng.uniform(0.3, 1.0)) if rng.random() < (0.35 if night else 0.1) and not sunny else 0.0
@@ -58,7 +58,7 @@ def sample_weather(rng: np.random.Generator, night: bool, sunny: bool, dazzle: b
 def _sample_daytime_weather(
     rng: np.random.Generator, kind: int, sun: tuple[float, float], lean: float, wet: float
 ) -> Weather:
-    """Draw a day: `kind` 0 sunny, 1 bright overcast, 2 white sky, 3 haze or fog, 4 dusk."""
+    """Sample a day: `kind` 0 sunny, 1 bright overcast, 2 white sky, 3 haze or fog, 4 dusk."""
     if kind == 0:
         zenith, haze = _vary(rng, (205, 140, 72), 0.15), _vary(rng, (232, 218, 198))
         cloud, clouds = _vary(rng, (246, 246, 244), 0.02), float(rng.uniform(0.1, 0.7))
@@ -80,7 +80,7 @@ def _sample_daytime_weather(
 
 
 def tunnel_light(rng: np.random.Generator) -> Light:
-    """Draw the even light of a tunnel, often yellowish or greenish."""
+    """Sample the even light of a tunnel, often yellowish or greenish."""
     level, warm = float(rng.uniform(0.2, 0.8)), float(rng.uniform(0.5, 1.0))
     colour = (level * warm, level * float(rng.uniform(0.88, 1.0)), level)
     return Light(
@@ -89,7 +89,7 @@ def tunnel_light(rng: np.random.Generator) -> Light:
 
 
 def sample_lamp_colour(rng: np.random.Generator) -> BgrColour | None:
-    """Draw the linear colour of the street lamps, or None where the road is dark."""
+    """Sample the linear colour of the street lamps, or None where the road is dark."""
     if rng.random() < 0.3:
         return None
     base = (SODIUM, YELLOW, COOL)[int(rng.choice(3, p=[0.5, 0.25, 0.25]))]
@@ -105,7 +105,7 @@ def sample_light(
     lamps: list[tuple[float, float, float]],
     colour: BgrColour | None,
 ) -> Light:
-    """Draw the light of a day or a night; `lamps` are offset, distance and height of the street lamps."""
+    """Sample the light of a day or a night; `lamps` are offset, distance and height of the street lamps."""
     if not night:
         level = float(rng.uniform(0.35, 0.7)) if weather.dusk else 1.0
         glare = float(rng.uniform(0.35, 0.9)) if dazzle else 0.0
@@ -141,7 +141,7 @@ def sample_light(
 
 
 def sample_sensor(rng: np.random.Generator, night: bool, dazzle: bool) -> Sensor:
-    """Draw a sensor and lens for the light."""
+    """Sample a sensor and lens for the light."""
     warm = float(rng.normal(0, 0.1))
     balance = (float(np.exp(-warm)), float(np.exp(rng.normal(0, 0.03))), float(np.exp(warm)))
     exposure = float(np.exp(rng.normal(0.0, 0.25))) * (1.25 if night else 1.0) * (0.85 if dazzle else 1.0)

@@ -22,7 +22,7 @@ class Distractors:
 def sample_distractors(
     rng: np.random.Generator, layout: RoadLayout, ground_map: GroundMap, grey: float, sunny: int, faint: bool
 ) -> Distractors:
-    """Draw distractors for a road; skid marks, sealed cracks and pavement edges go to `ground_map`.
+    """Sample distractors for a road; skid marks, sealed cracks and pavement edges go to `ground_map`.
 
     `grey` is the display value of the pavement, `sunny` the depth 0..255 of shadows; `faint` keeps all distractors
     weak.
@@ -58,13 +58,13 @@ def sample_distractors(
 
 
 def _offset_inside_lane(lanes: list[tuple[float, float]], rng: np.random.Generator, margin: float = 0.55) -> float:
-    """Draw an offset inside a lane, `margin` metres away from its lines."""
+    """Sample an offset inside a lane, `margin` metres away from its lines."""
     left, right = lanes[int(rng.integers(len(lanes)))]
     return float(rng.uniform(left + margin, max(right - margin, left + margin + 0.01)))
 
 
 def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, opacity: float) -> list[RoadLine]:
-    """Draw longitudinal joints and tar seams inside the lanes."""
+    """Sample longitudinal joints and tar seams inside the lanes."""
     lines = []
     for _ in range(int(rng.integers(1, 4))):
         tone = grey * float(rng.uniform(0.15, 0.7))
@@ -89,7 +89,7 @@ def _seams(rng: np.random.Generator, lanes: list[tuple[float, float]], grey: flo
 def _removed_markings(
     rng: np.random.Generator, lanes: list[tuple[float, float]], grey: float, opacity: float
 ) -> list[RoadLine]:
-    """Draw the remains of removed markings: ground-off stripes paler or darker than the road, dashed or solid."""
+    """Sample the remains of removed markings: ground-off stripes paler or darker than the road, dashed or solid."""
     lines = []
     for _ in range(int(rng.integers(1, 4))):
         tone = float(
@@ -114,7 +114,7 @@ def _removed_markings(
 
 
 def _skid_marks(rng: np.random.Generator, lanes: list[tuple[float, float]], ground_map: GroundMap) -> None:
-    """Draw black marks of braking tyres, in pairs, straight or swerving."""
+    """Add black marks of braking tyres, in pairs, straight or swerving."""
     mask = blank()
     for _ in range(int(rng.integers(1, 4))):
         near, length = float(rng.uniform(3, 40)), float(rng.uniform(4, 22))
@@ -126,7 +126,7 @@ def _skid_marks(rng: np.random.Generator, lanes: list[tuple[float, float]], grou
 
 
 def _sealed_cracks(rng: np.random.Generator, lanes: list[tuple[float, float]], ground_map: GroundMap) -> None:
-    """Draw sealed cracks along the lanes, nearly straight."""
+    """Add sealed cracks along the lanes, nearly straight."""
     mask = blank()
     for _ in range(int(rng.integers(1, 5))):
         z = np.arange(float(rng.uniform(1, 20)), 62, 1.3)
@@ -136,7 +136,7 @@ def _sealed_cracks(rng: np.random.Generator, lanes: list[tuple[float, float]], g
 
 
 def _pavement_edge(rng: np.random.Generator, lanes: list[tuple[float, float]], ground_map: GroundMap) -> None:
-    """Draw the edge between two tones of pavement, inside a lane."""
+    """Add an edge between two tones of pavement, inside a lane."""
     edge = _offset_inside_lane(lanes, rng)
     reach = float(rng.uniform(1.5, 10)) * float(rng.choice([-1, 1]))
     near = 0.0 if rng.random() < 0.6 else float(rng.uniform(4, 30))
@@ -145,7 +145,7 @@ def _pavement_edge(rng: np.random.Generator, lanes: list[tuple[float, float]], g
 
 
 def _tram_rails(rng: np.random.Generator, lanes: list[tuple[float, float]]) -> list[RoadLine]:
-    """Draw tram rails: two pairs of a dark groove with a bright edge."""
+    """Sample tram rails: two pairs of a dark groove with a bright edge."""
     left, right = lanes[int(rng.integers(len(lanes)))]
     middle, lines = (left + right) / 2 + float(rng.normal(0, 0.3)), []
     for side in (-0.72, 0.72):
@@ -155,7 +155,7 @@ def _tram_rails(rng: np.random.Generator, lanes: list[tuple[float, float]]) -> l
 
 
 def _street_markings(rng: np.random.Generator, layout: RoadLayout, lanes: list[tuple[float, float]]) -> list[Decal]:
-    """Draw symbols, manholes, bars and guide lines of city streets."""
+    """Sample symbols, manholes, bars and guide lines of city streets."""
     decals: list[Decal] = []
     left, right = lanes[int(rng.integers(len(lanes)))]
     middle, z = (left + right) / 2, float(rng.uniform(5, 35))
@@ -185,7 +185,7 @@ def _street_markings(rng: np.random.Generator, layout: RoadLayout, lanes: list[t
 
 
 def _parking_bays(rng: np.random.Generator, layout: RoadLayout) -> list[Decal]:
-    """Draw bays at the kerb: short bars across, straight or slanted."""
+    """Sample bays at the kerb: short bars across, straight or slanted."""
     decals = []
     for side, parked in enumerate(layout.parked):
         if not parked:
@@ -203,7 +203,7 @@ def _parking_bays(rng: np.random.Generator, layout: RoadLayout) -> list[Decal]:
 
 
 def _hatched_area(rng: np.random.Generator, layout: RoadLayout) -> Decal:
-    """Draw a hatched area on the shoulder."""
+    """Sample a hatched area on the shoulder."""
     if layout.right_edge - layout.borders[-1] > 1.5 or rng.random() < 0.5:
         left, right = layout.borders[-1] + 0.4, max(layout.right_edge - 0.2, layout.borders[-1] + 1.0)
     else:
@@ -213,7 +213,7 @@ def _hatched_area(rng: np.random.Generator, layout: RoadLayout) -> Decal:
 
 
 def _cable_shadows(rng: np.random.Generator, layout: RoadLayout, sunny: int) -> list[Decal]:
-    """Draw shadows of cables and rails: thin lines aslant and along the road."""
+    """Sample shadows of cables and rails: thin lines aslant and along the road."""
     decals: list[Decal] = []
     width = float(rng.uniform(0.05, 0.16))
     if rng.random() < 0.22:

@@ -9,7 +9,7 @@ from clrernetlm.synth.road.layout import LanePlan, RoadType
 
 
 def sample_lane_plan(rng: np.random.Generator, road_type: RoadType) -> LanePlan:
-    """Draw the number and width of lanes, the lane of the camera, and its position in that lane."""
+    """Sample the number and width of lanes, the lane of the camera, and its position in that lane."""
     shares = {
         "highway": (0.02, 0.2, 0.28, 0.3, 0.2),
         "urban": (0.22, 0.38, 0.25, 0.15, 0.0),
@@ -28,7 +28,7 @@ def sample_lane_plan(rng: np.random.Generator, road_type: RoadType) -> LanePlan:
 def sample_randomized_geometry(
     rng: np.random.Generator, bent: bool, road_type: RoadType, camera_height: float
 ) -> RoadGeometry:
-    """Draw a road with the statistics of real labels: straight, a clothoid or an S over level ground, waves or crests.
+    """Sample a road with the statistics of real labels: straight, a clothoid or an S, level or hilly.
 
     `bent` forces a sharp bend.
     """
@@ -79,7 +79,7 @@ def _rising(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def sample_geometry(rng: np.random.Generator, bent: bool, road_type: RoadType, camera_height: float) -> RoadGeometry:
-    """Draw a road that is mostly straight; `bent` forces a curve."""
+    """Sample a road that is mostly straight; `bent` forces a curve."""
     if bent:
         curvature = float(rng.choice([-1, 1]) / rng.uniform(70, 350))
     elif rng.random() < 0.45:

@@ -121,7 +121,7 @@ class _LineStyle:
         return replace(self.line(offset, colour), dash=self.dash, period=self.period, phase=phase)
 
     def inner(self, offset: float) -> RoadLine:
-        """Draw a line between two lanes of the same direction: mostly broken."""
+        """Sample a line between two lanes of the same direction: mostly broken."""
         phase = self.phase + float(self.rng.uniform(0, 1.2))
         if self.solid_inner and self.rng.random() < 0.8:
             return self.line(offset, self.white)
@@ -129,7 +129,7 @@ class _LineStyle:
 
 
 def _sample_line_style(rng: np.random.Generator, solid: bool, wear: float, strength: float) -> _LineStyle:
-    """Draw the pattern and colours of the lines of one road; `solid` forces solid lines between lanes."""
+    """Sample the pattern and colours of the lines of one road; `solid` forces solid lines between lanes."""
     dash, period = DASHES[int(rng.integers(len(DASHES)))]
     phase = float(rng.uniform(0, 100))
     width = float(rng.uniform(0.1, 0.2))
@@ -142,7 +142,7 @@ def _sample_line_style(rng: np.random.Generator, solid: bool, wear: float, stren
 def sample_layout(
     rng: np.random.Generator, road_type: RoadType, wear: float, strength: float, lane_plan: LanePlan | None = None
 ) -> RoadLayout:
-    """Draw a road of a type; `wear` and `strength` set how well its paint is visible.
+    """Sample a road of a type; `wear` and `strength` set how well its paint is visible.
 
     A `lane_plan` fixes its lanes.
     """

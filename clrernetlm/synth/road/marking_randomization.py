@@ -77,7 +77,7 @@ def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float
 
 
 def _white(rng: np.random.Generator) -> BgrColour:
-    """Draw white, greyish or yellowed paint."""
+    """Sample white, greyish or yellowed paint."""
     level = float(rng.uniform(0.78, 1.1))
     warm = float(rng.normal(0, 0.03))
     return 224 * level * (1 - warm), 226 * level, 226 * level * (1 + warm)

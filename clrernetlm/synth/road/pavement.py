@@ -213,7 +213,7 @@ def _add_edge_dirt(rng: np.random.Generator, layout: RoadLayout, ground_map: Gro
 
 
 def sample_pavement_damage(left: float, right: float, rng: np.random.Generator) -> list[Decal]:
-    """Draw tar seams, cracks and repaired squares between two offsets, as darker asphalt."""
+    """Sample tar seams, cracks and repaired squares between two offsets, as darker asphalt."""
     decals = []
     for _ in range(int(rng.integers(0, 4))):
         x, z = rng.uniform(left, right), rng.uniform(4, 50)

@@ -1,4 +1,4 @@
-"""Speed of the road generator: pictures per second and core, with labels, masks and JPEGs written.
+"""Measures the speed of the road generator: images per second and core, with labels, masks and JPEGs written.
 
 python benchmarks/synth.py [--count 90] [--repeats 3] [--size 1640x590] [--randomization all]
 """
@@ -17,7 +17,7 @@ from timing import machine, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.core.worker_pool import available_cores
-from clrernetlm.synth.dataset import ImageSpec, sample_categories, generate_dataset, generate_image
+from clrernetlm.synth.dataset import ImageSpec, generate_dataset, generate_image, sample_categories
 from clrernetlm.synth.randomization import parse_randomization
 
 
@@ -45,8 +45,8 @@ def main() -> None:
                 start = time.perf_counter()
                 generate_image(ImageSpec(0, index, kind), root, 0, (width, height), (60, 95), 4, randomization)
                 seconds[turn, index] = time.perf_counter() - start
-        best, count = seconds.min(0), len(kinds)  # the best of each picture: other work on the machine only adds
-        print(f"one process, {width}x{height}, {count} pictures, best of {arguments.repeats} runs of each:")
+        best, count = seconds.min(0), len(kinds)  # the best of each image: other work on the machine only adds
+        print(f"one process, {width}x{height}, {count} images, best of {arguments.repeats} runs of each:")
         print(
             f"  {count / best.sum():.1f} images/s: {1e3 * best.mean():.1f} ms each, slowest {1e3 * best.max():.0f} ms"
         )

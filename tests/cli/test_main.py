@@ -258,7 +258,7 @@ def test_processes_and_devices_that_are_not_there_are_refused_before_anything_la
 
 
 def test_the_former_name_of_an_option_works_and_names_the_present_one_once(capsys, monkeypatch):
-    monkeypatch.setattr(notices, "_told", set())
+    monkeypatch.setattr(notices, "_printed", set())
     words = ["out", "--train", "1", "--val", "0", "--test", "0"]
     renamed = parse("synth", [*words, "--realism", "all", "no-paint"])
     assert renamed == parse("synth", [*words, "--randomization", "all", "no-paint"])

@@ -39,15 +39,15 @@ def test_lists_name_images_labels_and_masks_that_exist(root):
         assert len(rows) == count
         assert [row.split()[0] for row in rows] == (root / "list" / f"{name[:-3]}.txt").read_text().split()
         for row in rows:
-            image, mask, *exist = row.split()
-            assert image.startswith("/driver_")
+            path, mask, *exist = row.split()
+            assert path.startswith("/driver_")
             assert mask.startswith("/laneseg_label_w16/")
-            picture = cv2.imread(str(root / image[1:]))
-            assert picture.shape == (SIZE[1], SIZE[0], 3)
+            image = cv2.imread(str(root / path[1:]))
+            assert image.shape == (SIZE[1], SIZE[0], 3)
             ids = cv2.imread(str(root / mask[1:]), cv2.IMREAD_UNCHANGED)
-            assert ids.shape == picture.shape[:2]
+            assert ids.shape == image.shape[:2]
             assert [int(number in ids) for number in (1, 2, 3, 4)] == [int(e) for e in exist]
-            lanes = read_lines(root / image[1:].replace(".jpg", ".lines.txt"))
+            lanes = read_lines(root / path[1:].replace(".jpg", ".lines.txt"))
             assert len(lanes) == sum(int(e) for e in exist)
             for points in lanes:
                 assert (np.diff(points[:, 1]) < 0).all()
@@ -165,7 +165,7 @@ def test_impossible_requests_are_refused_before_anything_is_written(tmp_path, re
     assert not (tmp_path / "new").exists()
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_one_line(tmp_path, monkeypatch):
     def full(self, data):
         raise OSError(28, "No space left on device")
 
@@ -175,14 +175,14 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_told_in_one_line(tmp_path):
+def test_a_folder_without_permission_is_reported_in_one_line(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot be"):
         generate_dataset(tmp_path / "new", 1, 0, 0, size=SIZE, workers=1, progress=False)
 
 
 def test_the_former_name_of_the_randomization_gives_the_same_bytes(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(notices, "_told", set())
+    monkeypatch.setattr(notices, "_printed", set())
     groups = parse_randomization(["all", "no-cameras"])
     generate_dataset(tmp_path / "old", 1, 0, 0, size=SIZE, workers=1, progress=False, realism=groups)
     assert "realism is now called randomization" in capsys.readouterr().err

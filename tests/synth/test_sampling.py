@@ -1,4 +1,4 @@
-"""Scenes: every category can be drawn at any size, is a picture, and is labelled by its own geometry."""
+"""Scenes: every category can be drawn at any size, is a image, and is labelled by its own geometry."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clrernetlm.synth.renderer import labelled_lane_slots
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_every_category_gives_a_picture_with_texture(category):
+def test_every_category_gives_an_image_with_texture(category):
     rng = np.random.default_rng(3)
     scene = sample_scene(rng, category, (820, 295))
-    picture = render(scene, rng)
-    assert picture.shape == (295, 820, 3)
-    assert picture.dtype == np.uint8
-    assert picture.std() > 5
-    assert 3 < picture.mean() < 235
+    image = render(scene, rng)
+    assert image.shape == (295, 820, 3)
+    assert image.dtype == np.uint8
+    assert image.std() > 5
+    assert 3 < image.mean() < 235
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (960, 540), (800, 288), (321, 179)])
@@ -76,10 +76,10 @@ def test_nights_are_dark_and_headlights_light_the_road_ahead():
     for seed in range(5):
         rng = np.random.default_rng(seed)
         scene = replace(sample_scene(rng, "night", (820, 295)), vehicles=[], objects=[], ego_vehicle=None)
-        picture = render(scene, rng)
-        night.append(picture.mean())
-        ahead.append(picture[200:280, 350:470].mean())
-        aside.append(picture[200:280, :100].mean())
+        image = render(scene, rng)
+        night.append(image.mean())
+        ahead.append(image[200:280, 350:470].mean())
+        aside.append(image[200:280, :100].mean())
         rng = np.random.default_rng(seed)
         day.append(render(sample_scene(rng, "normal", (820, 295)), rng).mean())
     assert np.mean(night) < 0.5 * np.mean(day)
@@ -93,15 +93,15 @@ def test_traffic_is_denser_in_crowds():
     assert vehicles("crowd") > 1.3 * vehicles("normal")
 
 
-def test_same_seed_same_picture():
-    pictures = []
+def test_same_seed_same_image():
+    images = []
     for _ in range(2):
         rng = np.random.default_rng([1, 2])
-        pictures.append(render(sample_scene(rng, "crowd", (400, 160)), rng))
-    np.testing.assert_array_equal(*pictures)
+        images.append(render(sample_scene(rng, "crowd", (400, 160)), rng))
+    np.testing.assert_array_equal(*images)
 
 
-def test_labels_match_the_paint_of_finished_pictures():
+def test_labels_match_the_paint_of_finished_images():
     """Through lens, motion blur, defocus and noise: dashes made solid and bright, nothing in the way."""
     errors = []
     for seed in range(12):

@@ -67,7 +67,7 @@ def test_points_climb_from_the_bottom_in_steps_of_ten_rows():
     assert (np.diff(points[:, 1]) == -ROW_STEP).all()
 
 
-def test_label_ends_where_it_is_told_and_at_the_side_of_the_picture():
+def test_label_ends_at_the_range_and_at_the_side_of_the_image():
     camera, road = CASES["plain"]
     near, far = label_points(camera, road, 1.8, 30.0), label_points(camera, road, 1.8, 120.0)
     assert len(near) < len(far)

@@ -22,7 +22,7 @@ from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.synth import generate_dataset
-from clrernetlm.weights.resolve import find_settings_and_weights, is_model_name
+from clrernetlm.weights.resolve import is_model_name, resolve_model
 
 VARIANTS: tuple[tuple[Target, Backend, Precision], ...] = (
     ("openvino", "openvino", "fp32"),
@@ -67,7 +67,7 @@ def generated(root: Path, options: argparse.Namespace) -> str:
 
 def settings(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
     """The settings with the data set in place, and the weights file."""
-    found, checkpoint = find_settings_and_weights(config, None if is_model_name(config) else checkpoint)
+    found, checkpoint = resolve_model(config, None if is_model_name(config) else checkpoint)
     found.task = "clrernet"
     found.data.root = root
     found.data.batch_size, found.data.num_workers = 4, 0

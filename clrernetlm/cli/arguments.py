@@ -1,28 +1,33 @@
-"""Words of the command line -> a command, with errors of one line."""
+"""Parses the words of a command line into a command, and prints help texts. Errors are one line."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
+import shutil
+import textwrap
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import tyro
-
-from clrernetlm.cli.base import Command, WithSettings
+from clrernetlm.cli.command import Argument, Command, WithSettings
 from clrernetlm.cli.commands import COMMANDS
+from clrernetlm.cli.messages import with_options
 from clrernetlm.config.suggestions import closest, did_you_mean
+from clrernetlm.config.text_values import value_from_text, without_none
+from clrernetlm.core.argument_checks import describe
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.notices import print_once
 from clrernetlm.core.version import __version__
 
 PROGRAM = "clrernetlm"
+HELP_COLUMN = 24  # of a help text, where explanations begin
 
 
 def run(words: Sequence[str]) -> int:
-    """Run the command that `words` ask for and return its exit code; raises UserError for bad arguments."""
+    """Run the command that `words` name and return its exit code; raises UserError, with options instead of parameters.
+
+    The first word is the command, the others are its arguments.
+    """
     first = words[0] if words else "--help"
     if first in ("-h", "--help", "help"):
         print(overview())
@@ -34,12 +39,18 @@ def run(words: Sequence[str]) -> int:
         hint = did_you_mean(first, COMMANDS) or f"; use one of {', '.join(COMMANDS)}"
         raise UserError(f"{first}: no such command{hint}")
     if {"-h", "--help"} & set(words):
-        tyro.cli(COMMANDS[first], prog=f"{PROGRAM} {first}", args=["--help"], config=MARKERS)
-    return parse(first, words[1:]).run()
+        print(help_text(first))
+        return 0
+    command = parse(first, words[1:])
+    try:
+        return command.run()
+    except UserError as error:
+        all_options = {key: value for cls in COMMANDS.values() for key, value in options_of(cls).items()}
+        raise UserError(with_options(str(error), options_of(type(command)), all_options, words)) from error
 
 
 def overview() -> str:
-    """The text of `clrernetlm --help`."""
+    """Return the text of `clrernetlm --help`."""
     rows = [f"  {name:<12}{_summary(command)}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
@@ -53,86 +64,228 @@ def overview() -> str:
     )
 
 
+@dataclass(frozen=True)
+class Field:
+    """One argument of a command: its field's name, type and default, and how it is given."""
+
+    name: str
+    annotation: Any
+    default: Any
+    argument: Argument
+
+    @property
+    def label(self) -> str:
+        """The option with its dashes, or the metavar of a positional argument."""
+        return self.argument.metavar if self.argument.positional else f"--{self.option}"
+
+    @property
+    def option(self) -> str:
+        """The option without dashes."""
+        return self.argument.name or self.name.replace("_", "-")
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the option stands alone, without a value."""
+        return self.annotation is bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it takes any number of values."""
+        return Ellipsis in get_args(self.annotation)
+
+    @property
+    def metavar(self) -> str:
+        """The value's name in help texts; empty for flags."""
+        if self.argument.metavar or self.is_flag:
+            return self.argument.metavar
+        value_type = without_none(self.annotation)
+        if get_origin(value_type) is Literal:
+            return f"{{{','.join(get_args(value_type))}}}"
+        return {int: "N", float: "NUMBER", Path: "PATH"}.get(value_type, "TEXT")
+
+    @property
+    def usage(self) -> str:
+        """The option with the name of its value."""
+        return f"{self.label} {self.metavar}".rstrip()
+
+    def value(self, words: Sequence[str]) -> Any:
+        """Convert words to the field's value; raises UserError."""
+        convert = self.argument.convert
+        try:
+            return convert(words[0]) if convert is not None else value_from_text(self.annotation, words)
+        except ValueError as error:
+            if convert is not None:
+                raise UserError(f"{self.label}: {error}") from None
+        item_type = get_args(self.annotation)[0] if self.is_list else without_none(self.annotation)
+        wrong = next(word for word in words if not _is_value(item_type, word))
+        raise UserError(f"{self.label}: '{wrong}' is not {describe(item_type)}")
+
+    def count(self, words: Sequence[str]) -> int:
+        """How many of the words after an option are its values.
+
+        A list of numbers ends before the first word that is no number: `speed --batch 1 2 CONFIG`.
+        """
+        following = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+        if not self.is_list:
+            return min(1, following)
+        item_type = get_args(self.annotation)[0]
+        if item_type not in (int, float):
+            return following
+        numbers = next((i for i, word in enumerate(words[:following]) if not _is_value(item_type, word)), following)
+        return numbers or min(1, following)
+
+
+def _is_value(annotation: Any, word: str) -> bool:
+    try:
+        value_from_text(annotation, [word])
+    except ValueError:
+        return False
+    return True
+
+
+def command_fields(cls: type[Command]) -> list[Field]:
+    """Return the arguments of a command, in the order of its class and base classes."""
+    types = get_type_hints(cls)
+    return [
+        Field(item.name, types[item.name], item.default, item.metadata["argument"])
+        for item in fields(cls)
+        if "argument" in item.metadata
+    ]
+
+
+def options_of(cls: type[Command]) -> dict[str, str]:
+    """Return {field: option with its dashes} of a command."""
+    return {item.name: item.label for item in command_fields(cls) if not item.argument.positional}
+
+
 def parse(name: str, words: Sequence[str]) -> Command:
-    """The command `name` with its options filled in; raises UserError."""
+    """Fill the command `name` with its arguments; raises UserError.
+
+    Options, settings and positional words may be mixed; `--` makes every later word positional. Underscores and hyphens
+    in names of options are the same.
+    """
     cls = COMMANDS[name]
+    see_help = f"see {PROGRAM} {name} --help"
     overrides: list[str] = []
-    rest = [_present_option(cls, word) for word in words]
+    words = list(words)
     if issubclass(cls, WithSettings):
         from clrernetlm.config.overrides import split_overrides
 
-        overrides, rest = split_overrides(words)
-    _check_options(name, cls, rest)
-    # tyro explains in boxes of several lines; ours is one line with its first sentences.
-    boxes = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(boxes):
-            command = tyro.cli(cls, prog=f"{PROGRAM} {name}", args=rest, config=MARKERS)
-    except SystemExit:
-        raise UserError(f"{name}: {_one_line(boxes.getvalue())}; see {PROGRAM} {name} --help") from None
-    return replace(command, overrides=tuple(overrides)) if isinstance(command, WithSettings) else command
-
-
-def _present_option(cls: type[Command], word: str) -> str:
-    """Replace the former name of an option by its present one, and say so once."""
-    option, equals, value = word.partition("=")
-    present = cls.renamed_options.get(option)
-    if present is None:
-        return word
-    print_once(f"{option} is now called {present}")
-    return f"{present}{equals}{value}"
-
-
-MARKERS = (tyro.conf.FlagCreatePairsOff,)
-
-
-def _check_options(name: str, cls: type[Command], words: Sequence[str]) -> None:
-    """Raise UserError for an option that the command lacks, with the closest option or setting."""
-    own = {option_name(item): item for item in fields(cls) if item.name != "overrides"}
-    for word in words:
-        option = word.partition("=")[0].replace("_", "-")
-        if not option.startswith("--") or option == "--" or option.removeprefix("--") in own:
+        overrides, words = split_overrides(words)
+    options = {item.option: item for item in command_fields(cls) if not item.argument.positional}
+    former = {item.argument.former_name: item for item in options.values() if item.argument.former_name}
+    values: dict[str, Any] = {"overrides": tuple(overrides)} if issubclass(cls, WithSettings) else {}
+    places: list[str] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word == "--":
+            places += words[position:]
+            break
+        if not word.startswith("--"):
+            if word.startswith("-") and word != "-" and not _is_value(float, word):
+                raise UserError(f"{name}: {word}: not expected; {see_help}")
+            places.append(word)
             continue
-        near = [f"--{other}" for other in closest(option.removeprefix("--"), own)]
-        if not near and issubclass(cls, WithSettings):
-            from clrernetlm.config.serialization import setting_types
+        given, equals, text = word.partition("=")
+        item = {**former, **options}.get(given.removeprefix("--").replace("_", "-"))
+        if item is not None and item.label != given.replace("_", "-"):
+            print_once(f"{given} is now called {item.label}")
+        if item is None:
+            raise _no_such_option(name, given.replace("_", "-"), options)
+        if item.is_flag:
+            if equals:
+                raise UserError(f"{name}: {item.label}: takes no value; {see_help}")
+            values[item.name] = True
+            continue
+        count = item.count(words[position:]) if not equals or item.is_list else 0
+        texts = [*([text] if equals else []), *words[position : position + count]]
+        position += count
+        if not texts and not item.is_list:
+            raise UserError(f"{name}: {item.label}: a value is missing; {see_help}")
+        values[item.name] = _converted(item, texts, f"{name}: ", see_help)
+    return cls(**values, **_positional_values(name, cls, places, values))
 
-            near = [f"--{setting}" for setting in closest(option.removeprefix("--"), setting_types())]
-        hint = f"; did you mean {near[0]}?" if near else f"; see {PROGRAM} {name} --help"
-        raise UserError(f"{option}: {name} has no such option{hint}")
+
+def _positional_values(name: str, cls: type[Command], words: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Assign the words that are no options to the positional fields; raises UserError also for missing arguments."""
+    see_help = f"see {PROGRAM} {name} --help"
+    values: dict[str, Any] = {}
+    for item in command_fields(cls):
+        if item.argument.positional and words:
+            count = len(words) if item.is_list else 1
+            values[item.name] = _converted(item, words[:count], f"{name}: ", see_help)
+            words = words[count:]
+    if words:
+        raise UserError(f"{name}: {', '.join(words)}: not expected; {see_help}")
+    missing = [
+        item.label.partition(".")[0]
+        for item in command_fields(cls)
+        if item.default is MISSING and item.name not in values and item.name not in given
+    ]
+    if missing:
+        raise UserError(f"{name}: {' and '.join(missing)} missing; {see_help}")
+    return values
 
 
-def option_name(item: Any) -> str:
-    """The option of a command's field, without dashes in front."""
-    return item.metadata.get("option", item.name.replace("_", "-"))
+def _converted(item: Field, words: Sequence[str], prefix: str, see_help: str) -> Any:
+    try:
+        return item.value(words)
+    except UserError as error:
+        raise UserError(f"{prefix}{error}; {see_help}") from None
+
+
+def _no_such_option(name: str, given: str, options: dict[str, Field]) -> UserError:
+    """Return the error for an option that the command lacks, with the closest option or setting."""
+    near = [f"--{other}" for other in closest(given.removeprefix("--"), options)]
+    if not near and issubclass(COMMANDS[name], WithSettings):
+        from clrernetlm.config.serialization import setting_types
+
+        near = [f"--{setting}" for setting in closest(given.removeprefix("--"), setting_types())]
+    hint = f"; did you mean {near[0]}?" if near else f"; see {PROGRAM} {name} --help"
+    return UserError(f"{given}: {name} has no such option{hint}")
+
+
+def help_text(name: str, width: int | None = None) -> str:
+    """Return the text of `clrernetlm NAME --help`, for a terminal of `width` columns; None: as wide as this one."""
+    width = width or shutil.get_terminal_size().columns
+    items = command_fields(COMMANDS[name])
+    positionals = [item for item in items if item.argument.positional]
+    options = [item for item in items if not item.argument.positional]
+    usage = [f"usage: {PROGRAM} {name}", "[options]"]
+    usage += [item.label if item.default is MISSING or item.is_list else f"[{item.label}]" for item in positionals]
+    usage += [item.usage for item in options if item.default is MISSING]
+    lines = [" ".join(usage), "", *textwrap.wrap((COMMANDS[name].__doc__ or "").partition("\n\n")[0], width)]
+    for title, members in (("arguments", positionals), ("options", options)):
+        rows = [(item.label if item.argument.positional else item.usage, _help_of(item)) for item in members]
+        rows += [("-h, --help", "show this text")] if title == "options" else []
+        if rows:
+            lines += ["", f"{title}:"]
+        for label, text in rows:
+            wrapped = textwrap.wrap(text, max(width - HELP_COLUMN, 20))
+            beside = len(label) + 4 <= HELP_COLUMN
+            lines.append(f"  {label:<{HELP_COLUMN - 2}}{wrapped.pop(0)}" if beside else f"  {label}")
+            lines += [" " * HELP_COLUMN + line for line in wrapped]
+    return "\n".join(lines)
+
+
+def _help_of(item: Field) -> str:
+    """Return a field's help with its default, unless the help says it or the option is off without it."""
+    text = item.argument.help
+    if item.default is MISSING:
+        return f"{text} (required)"
+    if item.default is None or item.default is False or item.default in ("", ()) or "default" in text:
+        return text
+    return f"{text} (default: {_text_of(item.default)})"
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, tuple):
+        size = len(value) == 2 and all(type(side) is int for side in value)
+        return ("x" if size else " ").join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _summary(cls: type[Command]) -> str:
     return (cls.__doc__ or "").partition("\n")[0].rstrip(".")
-
-
-def _one_line(boxes: str) -> str:
-    """The message inside tyro's box, what stands between its first two rules, in the words of our other errors."""
-    lines = boxes.splitlines()
-    rules = [index for index, line in enumerate(lines) if re.search(r"[─-]{8,}", line)]
-    start, end = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
-    text = " ".join(" ".join(lines[start:end]).replace("│", " ").split()).rstrip(". ")
-    if "(required)" in text:
-        # Each missing argument is its option or metavar, then its help, then "(required)".
-        missing = re.findall(r"(--[\w-]+|\b[A-Z]{3,}\b)(?=.*?\(required\))", text)
-        options = [word for word in missing if word.startswith("--")]
-        return f"{' and '.join(options or missing)} missing"
-    for pattern, wording in REWORDED.items():
-        text = re.sub(pattern, wording, text)
-    return text
-
-
-REWORDED = {
-    r"'None', |, 'None'": "",  # what an option is that was left out; no word for it
-    r"^Unrecognized options: (.*)": r"\1: not expected",
-    r"^Missing value for argument '(.*?)'.*": r"\1: a value is missing",
-    r"^invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)": r"\2: '\1' is not one of \3",
-    r"^Error parsing ": "",
-    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not an int",
-    r"no type matching .*FLOAT could be instantiated from \[(.*?)\].*": r"\1 is not a number",
-}

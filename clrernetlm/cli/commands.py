@@ -1,31 +1,29 @@
-"""The commands: what each one takes, and the function of the package that it calls.
+"""The table of commands, and those that train, score, time and show a config.
 
-The functions are imported when their command runs, so that `--help` answers at once.
+A command imports the function that it calls when it runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from tyro.conf import Positional, arg
-
-from clrernetlm.cli.base import (
-    BackendChoice,
+from clrernetlm.cli.command import (
+    BACKEND_HELP,
+    DEVICE_HELP,
+    TRUST_CODE_HELP,
     Command,
-    Device,
-    TrustCode,
-    WithCheckpoint,
     WithConfig,
     WithResults,
     check_device,
+    option,
+    positional,
 )
-from clrernetlm.cli.data_commands import CheckData, Synth, Tokens, Workers
-from clrernetlm.cli.export_command import Export
-from clrernetlm.cli.model_commands import Detect, Models, Pack
-from clrernetlm.cli.sizes import SizeOrAuto
+from clrernetlm.cli.data_commands import WORKERS_HELP, CheckData, Synth, Tokens
+from clrernetlm.cli.model_commands import Detect, Export, Models, Pack, WithCheckpoint
+from clrernetlm.cli.options import parse_size_or_auto
 from clrernetlm.core.errors import UserError
 
 
@@ -33,13 +31,12 @@ from clrernetlm.core.errors import UserError
 class Train(WithConfig):
     """Train a model; the checkpoints and logs go to work_dirs/NAME."""
 
-    # Go on from the last checkpoint of the work directory.
-    resume: bool = False
-    resume_from: Annotated[str | None, arg(metavar="FILE", help="go on from this checkpoint")] = None
-    device: Annotated[str | None, arg(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps")] = None
+    resume: bool = option(False, help="continue from the last checkpoint of the work directory")
+    resume_from: str | None = option(None, metavar="FILE", help="continue from this checkpoint")
+    device: str | None = option(None, metavar="DEVICE", help=DEVICE_HELP)
 
     def run(self) -> int:
-        config = self.load(*([f"--training.device={self.device}"] if self.device else []))
+        config = self.load_config(*([f"--training.device={self.device}"] if self.device else []))
         from clrernetlm.training.launch_checks import check_numbers
 
         check_numbers(config)  # what follows takes seconds to load
@@ -60,47 +57,43 @@ class Train(WithConfig):
 class ScoreSplit(WithCheckpoint, WithResults):
     """Detect lanes on a whole split and score them: table, JSON and HTML report."""
 
-    split: Annotated[Literal["val", "test"], arg(help="the list to use")] = "test"
-    out: Annotated[str | None, arg(metavar="DIR", help="keep the predicted .lines.txt files here")] = None
-    json: Annotated[str | None, arg(metavar="FILE", help="write the scores here")] = None
-    report: Annotated[str | None, arg(metavar="FILE", help="write an HTML report here")] = None
-    prompts: Annotated[
-        tuple[Literal["none", "start", "1", "2", "3", "4", "all"], ...],
-        arg(
-            metavar="MODE...",
-            help="what LaneLM is told: nothing, the detector's start points, or so many clicks on every labelled lane; "
-            "several at once, or all (none start 1 2 4)",
-        ),
-    ] = ("none",)
-    noise: Annotated[
-        float,
-        arg(metavar="PIXELS", help="clicks miss by up to this, in x and in y; pixels of the frame the metric draws on"),
-    ] = 5.0
-    prompt_places: Annotated[
-        Literal["start", "anywhere"], arg(help="clicks on the lowest rows of a lane, or all along it")
-    ] = "start"
-    seed: Annotated[int, arg(metavar="N", help="of the clicks' places and misses")] = 0
-    # Clicks alone, without the detector's lane that they are near to.
-    no_questions: bool = False
-    starts: Annotated[
-        Literal["detector", "lanelm"], arg(help="whose confidence decides which start points are lanes")
-    ] = "detector"
-    # A control: LaneLM reads the features of another image.
-    shuffle_images: bool = False
-    backend: BackendChoice = None
-    trust_code: TrustCode = False
-    processes: Annotated[
-        int,
-        arg(metavar="N", help="processes on this machine that share the images; torchrun and srun say it themselves"),
-    ] = 1
+    split: Literal["val", "test"] = option("test", help="the list to use")
+    out: str | None = option(None, metavar="DIR", help="keep the predicted .lines.txt files here")
+    json: str | None = option(None, metavar="FILE", help="write the scores here")
+    report: str | None = option(None, metavar="FILE", help="write an HTML report here")
+    prompts: tuple[Literal["none", "start", "1", "2", "3", "4", "all"], ...] = option(
+        ("none",),
+        metavar="MODE...",
+        help="prompts for LaneLM: none, the detector's start points, or so many clicks on every labelled lane; several "
+        "at once, or all (none start 1 2 4)",
+    )
+    noise: float = option(
+        5.0,
+        metavar="PIXELS",
+        help="clicks miss by up to this, in x and in y; pixels of the frame the metric draws on",
+    )
+    prompt_places: Literal["start", "anywhere"] = option(
+        "start", help="clicks on the lowest rows of a lane, or all along it"
+    )
+    seed: int = option(0, metavar="N", help="seed for the places and misses of the clicks")
+    no_questions: bool = option(False, help="clicks alone, without the detector's lane near them")
+    starts: Literal["detector", "lanelm"] = option(
+        "detector", help="the model whose confidence decides which start points are lanes"
+    )
+    shuffle_images: bool = option(False, help="a control: give LaneLM the features of another image")
+    backend: Literal["torch", "onnxruntime", "openvino"] | None = option(None, help=BACKEND_HELP)
+    trust_code: bool = option(False, help=TRUST_CODE_HELP)
+    processes: int = option(
+        1, metavar="N", help="processes on this machine that share the images; torchrun and srun set it themselves"
+    )
 
     def run(self) -> int:
-        from clrernetlm.cli.options import settle_crop
+        from clrernetlm.cli.options import fix_given_crop
         from clrernetlm.core.memory import keep_freed_memory
 
         keep_freed_memory()
-        config, checkpoint = self.load_model("test")
-        config = settle_crop(config, self.overrides)
+        config, checkpoint = self.find_model("test")
+        config = fix_given_crop(config, self.overrides)
         if config.task == "lanelm":
             from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
             from clrernetlm.evaluation.score_lanelm import score_lanelm
@@ -129,7 +122,7 @@ class ScoreSplit(WithCheckpoint, WithResults):
             return 0
         if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
             raise UserError(
-                f"--prompts, --no-questions, --shuffle-images: {self.config} is a detector, which is asked nothing; "
+                f"--prompts, --no-questions, --shuffle-images: {self.config} is a detector, which takes no prompts; "
                 "use a config of LaneLM"
             )
         from clrernetlm.evaluation.score_detector import score_detector
@@ -154,25 +147,25 @@ class ScoreSplit(WithCheckpoint, WithResults):
 class Evaluate(WithResults):
     """Score predicted .lines.txt files with the CULane metric."""
 
-    pred: Annotated[Path, arg(metavar="DIR", help="predictions; a missing file means no lanes")]
-    gt: Annotated[Path, arg(metavar="DIR", help="labels, in the same layout")]
-    list_file: Annotated[Path, arg(name="list", metavar="FILE", help="images to score, one a line")] = field(
-        metadata={"option": "list"}
+    pred: Path = option(metavar="DIR", help="predictions; a missing file means no lanes")
+    gt: Path = option(metavar="DIR", help="labels, in the same layout")
+    list_file: Path = option(name="list", metavar="FILE", help="images to score, one per line")
+    json: Path = option(metavar="FILE", help="write the scores here")
+    categories: Path | None = option(
+        None, metavar="DIR", help="folder of test*_NAME.txt lists; folders: the images' top-level folders"
     )
-    json: Annotated[Path, arg(metavar="FILE", help="write the scores here")]
-    categories: Annotated[
-        Path | None, arg(metavar="DIR", help="folder of test*_NAME.txt lists; folders: the images' top-level folders")
-    ] = None
-    semantics: Annotated[
-        Literal["clrernet", "official"], arg(help="reading of the metric: published CLRerNet figures, or CULane's C++")
-    ] = "clrernet"
-    image_size: Annotated[
-        SizeOrAuto,
-        arg(help="frame the lanes are drawn on; auto: every image at its own size, scaled to be 1640 wide"),
-    ] = (1640, 590)
-    width: Annotated[int, arg(metavar="PIXELS", help="lane width")] = 30
-    per_image: Annotated[Path | None, arg(metavar="FILE", help="write one JSON line per image here")] = None
-    workers: Workers = 0
+    semantics: Literal["clrernet", "official"] = option(
+        "clrernet", help="reading of the metric: published CLRerNet figures, or CULane's C++"
+    )
+    image_size: tuple[int, int] | None = option(
+        (1640, 590),
+        metavar="WxH|auto",
+        help="frame the lanes are drawn on; auto: every image at its own size, scaled to be 1640 wide",
+        convert=parse_size_or_auto,
+    )
+    width: int = option(30, metavar="PIXELS", help="lane width")
+    per_image: Path | None = option(None, metavar="FILE", help="write one JSON line per image here")
+    workers: int = option(0, metavar="N", help=WORKERS_HELP)
 
     def run(self) -> int:
         from clrernetlm.evaluation.evaluate_files import evaluate_command
@@ -197,45 +190,38 @@ class Evaluate(WithResults):
 class Speed(WithConfig):
     """Measure latency, images per second and memory, with and without decoding."""
 
-    checkpoint: Annotated[
-        Positional[str | None], arg(metavar="CHECKPOINT", help="weights; without them random ones are timed")
-    ] = None
-    device: Device = "auto"
-    batch: Annotated[tuple[int, ...], arg(metavar="N...", help="images at a time; several make several rows")] = (1,)
-    iterations: Annotated[int, arg(metavar="N", help="timed batches")] = 50
-    precision: Annotated[
-        tuple[Literal["fp32", "fp16", "bf16"], ...],
-        arg(metavar="NAME...", help="fp32, bf16 or fp16; several make rows"),
-    ] = ("fp32",)
-    backend: BackendChoice = None
-    trust_code: TrustCode = False
-    # PyTorch: compile the network first, which takes a minute.
-    compile: bool = False
+    checkpoint: str | None = positional(None, metavar="CHECKPOINT", help="weights; without them random ones are timed")
+    device: str = option("auto", metavar="DEVICE", help=DEVICE_HELP)
+    batches: tuple[int, ...] = option((1,), name="batch", metavar="N...", help="images at a time; several make rows")
+    iterations: int = option(50, metavar="N", help="timed batches")
+    precision: tuple[Literal["fp32", "fp16", "bf16"], ...] = option(
+        ("fp32",), metavar="NAME...", help="fp32, bf16 or fp16; several make rows"
+    )
+    backend: Literal["torch", "onnxruntime", "openvino"] | None = option(None, help=BACKEND_HELP)
+    trust_code: bool = option(False, help=TRUST_CODE_HELP)
+    compiled: bool = option(False, name="compile", help="PyTorch: compile the network first, which takes a minute")
 
     def run(self) -> int:
-        if not self.batch or min(*self.batch, self.iterations) < 1:
+        if not self.batches or min(*self.batches, self.iterations) < 1:
             raise UserError("--batch and --iterations: use 1 or more")
         from clrernetlm.core.memory import keep_freed_memory
 
         keep_freed_memory()
         from clrernetlm.evaluation.speed import speed
-        from clrernetlm.weights import RANDOM, REMOTE
-        from clrernetlm.weights.resolve import find_settings_and_weights, is_model_name
+        from clrernetlm.weights import RANDOM
+        from clrernetlm.weights.resolve import has_weights, resolve_model
 
-        released = REMOTE.get(self.config)
-        has_weights = is_model_name(self.config) or (released is not None and released.path.is_file())
-        default = None if has_weights else RANDOM
-        config, weights = find_settings_and_weights(self.config, self.checkpoint or default, self.overrides)
-
+        default = None if has_weights(self.config) else RANDOM
+        config, weights = resolve_model(self.config, self.checkpoint or default, self.overrides)
         speed(
             config,
             weights,
             device=self.device,
-            batches=self.batch,
+            batches=self.batches,
             iterations=self.iterations,
             precisions=self.precision,
             backend=self.backend,
-            compiled=self.compile,
+            compiled=self.compiled,
             trust_code=self.trust_code,
         )
         return 0
@@ -245,7 +231,7 @@ class Speed(WithConfig):
 class ShowConfig(WithConfig, WithResults):
     """Print every setting of a config; translate one from MMDetection."""
 
-    save: Annotated[str | None, arg(metavar="FILE", help="write it as a config file of this project")] = None
+    save: str | None = option(None, metavar="FILE", help="write it as a config file of this project")
 
     def run(self) -> int:
         from clrernetlm.config.loading import files_of_configs, find_config
@@ -253,14 +239,14 @@ class ShowConfig(WithConfig, WithResults):
         from clrernetlm.config.serialization import flatten
 
         with files_of_configs() as files:
-            config = self.load()
+            config = self.load_config()
         if self.save:
             from clrernetlm.config.source import is_source, to_source
             from clrernetlm.core.files import write_text_atomically
             from clrernetlm.core.output_files import ReadFiles, check_output
 
             reads = ReadFiles(files)
-            check_output(self.save, "a config", is_source, parameter="--save", overwrite=self.overwrite, reads=reads)
+            check_output(self.save, "a config", is_source, parameter="save", overwrite=self.overwrite, reads=reads)
             write_text_atomically(self.save, to_source(config))
         path = find_config(self.config)
         if is_mmdetection(path):
@@ -275,8 +261,8 @@ class ShowConfig(WithConfig, WithResults):
 class Demo(Command):
     """Generate roads, train both models, evaluate and draw, in minutes on a plain CPU."""
 
-    out: Annotated[str, arg(metavar="DIR", help="folder for everything")] = "demo"
-    device: Device = "cpu"
+    out: str = option("demo", metavar="DIR", help="folder for everything")
+    device: str = option("cpu", metavar="DEVICE", help=DEVICE_HELP)
 
     def run(self) -> int:
         from clrernetlm.cli.demo import demo

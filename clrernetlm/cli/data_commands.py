@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
 
-from tyro.conf import Positional, arg
+from clrernetlm.cli.command import Command, WithResults, option, positional
+from clrernetlm.cli.options import parse_size
 
-from clrernetlm.cli.base import Command, WithResults
-from clrernetlm.cli.sizes import OptionalSize, Size
-
-Workers = Annotated[int, arg(metavar="N", help="processes; 0: one per core")]
+WORKERS_HELP = "processes; 0: one per core"
 
 
 @dataclass(kw_only=True)
 class Synth(Command):
     """Generate road scenes with exact lanes in CULane's layout."""
 
-    out: Annotated[Positional[str], arg(metavar="OUT", help="folder for the data set")]
-    train: Annotated[int, arg(metavar="N", help="training images")]
-    val: Annotated[int, arg(metavar="N", help="validation images")]
-    test: Annotated[int, arg(metavar="N", help="test images")]
-    seed: Annotated[int, arg(help="the same seed gives the same bytes")] = 0
-    size: Annotated[Size, arg(help="image size")] = (1640, 590)
-    randomization: Annotated[
-        tuple[str, ...],
-        arg(
-            metavar="GROUP...",
-            help="what is varied to train models for real roads: all, none, or any of cameras, course, surface, paint, "
-            "distractors, surroundings, light, sensor; no-GROUP leaves one out, as in `all no-paint`",
-        ),
-    ] = ("none",)
-    workers: Workers = 0
-    renamed_options: ClassVar[dict[str, str]] = {"--realism": "--randomization"}
+    out: str = positional(metavar="OUT", help="folder for the data set")
+    train: int = option(metavar="N", help="training images")
+    val: int = option(metavar="N", help="validation images")
+    test: int = option(metavar="N", help="test images")
+    seed: int = option(0, metavar="N", help="the same seed gives the same bytes")
+    size: tuple[int, int] = option((1640, 590), metavar="WxH", help="image size", convert=parse_size)
+    randomization: tuple[str, ...] = option(
+        ("none",),
+        metavar="GROUP...",
+        help="what is varied to train models for real roads: all, none, or any of cameras, course, surface, paint, "
+        "distractors, surroundings, light, sensor; no-GROUP leaves one out, as in `all no-paint`",
+        former_name="realism",
+    )
+    workers: int = option(0, metavar="N", help=WORKERS_HELP)
 
     def run(self) -> int:
         from clrernetlm.synth import generate_dataset
@@ -56,13 +51,12 @@ class Synth(Command):
 class CheckData(WithResults):
     """Check a data set: name every broken file and line, draw a contact sheet."""
 
-    root: Annotated[Positional[str], arg(metavar="ROOT", help="folder of the data set, the one that holds list/")]
-    lists: Annotated[tuple[str, ...], arg(metavar="FILE...", help="lists under ROOT to check; default: all")] = ()
-    contact_sheet: Annotated[str, arg(metavar="FILE", help="picture of images with their lanes")] = "contact_sheet.jpg"
-    max_lanes: Annotated[int, arg(metavar="N", help="lanes an image may have")] = 4
-    # Decode every JPEG instead of checking its header and end.
-    decode: bool = False
-    workers: Workers = 0
+    root: str = positional(metavar="ROOT", help="folder of the data set, the one that holds list/")
+    lists: tuple[str, ...] = option((), metavar="FILE...", help="lists under ROOT to check; default: all")
+    contact_sheet: str = option("contact_sheet.jpg", metavar="FILE", help="picture of images with their lanes")
+    max_lanes: int = option(4, metavar="N", help="lanes an image may have")
+    decode: bool = option(False, help="decode every JPEG instead of checking its header and end")
+    workers: int = option(0, metavar="N", help=WORKERS_HELP)
 
     def run(self) -> int:
         from clrernetlm.datasets.check import check_data
@@ -84,12 +78,14 @@ class CheckData(WithResults):
 class Tokens(Command):
     """Show the tokens of labelled lanes: a picture of letters, then the numbers."""
 
-    lines: Annotated[Positional[Path], arg(metavar="FILE", help="a .lines.txt file")]
-    config: Annotated[str | None, arg(metavar="CONFIG", help="take the viewport from it; default: CULane's")] = None
-    frame: Annotated[OptionalSize, arg(help="frame size; default: that of the image beside the file")] = None
-    steps: Annotated[int, arg(metavar="N", help="rows")] = 40
-    bins: Annotated[int, arg(metavar="N", help="x tokens")] = 800
-    lane: Annotated[int | None, arg(metavar="N", help="only this line of the file, from 1")] = None
+    lines: Path = positional(metavar="FILE", help="a .lines.txt file")
+    config: str | None = option(None, metavar="CONFIG", help="take the viewport from it; default: CULane's")
+    frame: tuple[int, int] | None = option(
+        None, metavar="WxH", help="frame size; default: that of the image beside the file", convert=parse_size
+    )
+    steps: int = option(40, metavar="N", help="rows")
+    bins: int = option(800, metavar="N", help="x tokens")
+    lane: int | None = option(None, metavar="N", help="only this line of the file, from 1")
 
     def run(self) -> int:
         viewport = None

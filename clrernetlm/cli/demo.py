@@ -18,7 +18,7 @@ from clrernetlm.evaluation.prompt_modes import PromptProtocol
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.inference.detect_images import detect
 from clrernetlm.metrics.counts import is_scores
-from clrernetlm.reports.report import is_report
+from clrernetlm.reports.page import is_report
 from clrernetlm.synth import generate_dataset
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.train import train

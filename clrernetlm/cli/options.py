@@ -1,4 +1,4 @@
-"""What the command line says about the crop: given by hand, it is used as it is."""
+"""Values of options that need more than their type: sizes such as `1640x590`, and the crop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,28 @@ if TYPE_CHECKING:
 EDGES = ("left", "top", "right", "bottom")
 
 
-def settle_crop(config: Config, overrides: Sequence[str], crop: str | None = None) -> Config:
-    """The config with `viewport_mode` fixed where the user has given an edge of the crop, or all of it by `--crop`.
+def parse_size(text: str) -> tuple[int, int]:
+    """Convert `1640x590` to (1640, 590), width and height in pixels; raises ValueError."""
+    width, _, height = text.lower().partition("x")
+    try:
+        size = int(width), int(height)
+    except ValueError:
+        size = 0, 0
+    if min(size) < 1:
+        raise ValueError(f"{text} is not WIDTHxHEIGHT, such as 1640x590")
+    return size
 
-    `crop`: `TOP` or `TOP,BOTTOM`, fractions of the frame's height. Raises UserError for anything else.
+
+def parse_size_or_auto(text: str) -> tuple[int, int] | None:
+    """Convert as `parse_size`, and `auto` to None; raises ValueError."""
+    return None if text == "auto" else parse_size(text)
+
+
+def fix_given_crop(config: Config, overrides: Sequence[str], crop: str | None = None) -> Config:
+    """Set `viewport_mode` to fixed where the user gives an edge of the crop, or all of it by `--crop`.
+
+    `crop`: `TOP` or `TOP,BOTTOM`, fractions of the frame's height. Changes `config` and returns it. Raises UserError
+    for any other text.
     """
     names = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in overrides}
     if "model.viewport_mode" not in names and names & {f"model.viewport.{edge}" for edge in EDGES}:
@@ -30,12 +48,12 @@ def settle_crop(config: Config, overrides: Sequence[str], crop: str | None = Non
 
 
 def parse_crop(text: str) -> tuple[float, float]:
-    """`0.4` or `0.4,0.9` -> top and bottom, fractions of the frame's height; raises UserError."""
+    """Convert `0.4` or `0.4,0.9` to top and bottom, fractions of the frame's height; raises UserError."""
     first, comma, second = text.partition(",")
     try:
         top, bottom = float(first), float(second) if comma else 1.0
     except ValueError:
         top, bottom = 1.0, 0.0  # not a part of a frame either
     if not 0 <= top < bottom <= 1:
-        raise UserError(f"--crop: {text} is not TOP or TOP,BOTTOM; use fractions of the height such as 0.4 or 0.4,0.9")
+        raise UserError(f"crop: {text} is not TOP or TOP,BOTTOM; use fractions of the height such as 0.4 or 0.4,0.9")
     return top, bottom

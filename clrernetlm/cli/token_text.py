@@ -123,4 +123,4 @@ def _frame_beside(lines: Path) -> FrameSize:
     for path in sorted(lines.parent.glob(f"{glob.escape(stem)}.*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             return image_size(path)
-    raise UserError(f"{lines}: no image {stem}.* beside it to tell the frame's size; use --frame, as in 1640x590")
+    raise UserError(f"{lines}: no image {stem}.* beside it to tell the frame's size; give it as `frame`")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
-import tyro
-
 from clrernetlm.config.old_names import current_name, warn_of_old_name
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import decode, describe, from_dict, setting_types, to_dict
 from clrernetlm.config.suggestions import did_you_mean
+from clrernetlm.config.text_values import value_from_text, without_none
 from clrernetlm.core.errors import UserError
 
 ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z]\w*(\.[\w-]+)+)=(?P<value>.*)", re.DOTALL)
@@ -104,17 +101,15 @@ def unknown_setting(word: str) -> UserError:
 
 
 def parse_value(name: str, values: Sequence[str]) -> Any:
-    """Words -> the value of setting `name`, by tyro; raises UserError that says what was expected."""
+    """Convert words to the value of setting `name`; raises UserError that says what was expected."""
     annotation = setting_types()[name]
     words = [_python_spelling(word, annotation) for word in _separate(values, annotation)]
-    markers = (tyro.conf.FlagConversionOff, tyro.conf.Positional)
+    if not values and Ellipsis not in get_args(annotation):
+        raise UserError(f"{name}: a value is missing; expected {describe(annotation)}")
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            value: Any = tyro.cli(annotation, args=["--", *words], config=markers)
-    except SystemExit:
+        value = value_from_text(annotation, words)
+    except ValueError:
         given = " ".join(values)
-        if not values:
-            raise UserError(f"{name}: a value is missing; expected {describe(annotation)}") from None
         choices = [str(choice) for choice in get_args(annotation) if isinstance(choice, str)]
         raise UserError(f"{name}: '{given}' is not {describe(annotation)}{did_you_mean(given, choices)}") from None
     return decode(annotation, value, name)
@@ -129,7 +124,7 @@ def _is_setting(option: str, known: Mapping[str, Any]) -> bool:
 
 def _count_values(annotation: Any, following: Sequence[str]) -> int:
     """How many of the `following` words belong to a setting of this type."""
-    annotation = _without_none(annotation)
+    annotation = without_none(annotation)
     if get_origin(annotation) is not tuple:
         limit = 1
     elif following and ("," in following[0] or following[0].lower() == "none"):
@@ -144,15 +139,9 @@ def _count_values(annotation: Any, following: Sequence[str]) -> int:
     return min(limit, len(following))
 
 
-def _without_none(annotation: Any) -> Any:
-    """The type of a setting that may also be None; other types as they are."""
-    options = [option for option in get_args(annotation) if option is not type(None)]
-    return options[0] if type(None) in get_args(annotation) and len(options) == 1 else annotation
-
-
 def _separate(values: Sequence[str], annotation: Any) -> list[str]:
     """`10,25` or `(10, 25)` in one word counts as several values where several are expected."""
-    if get_origin(_without_none(annotation)) is tuple and len(values) == 1 and re.search(r"[,()\[\]]", values[0]):
+    if get_origin(without_none(annotation)) is tuple and len(values) == 1 and re.search(r"[,()\[\]]", values[0]):
         return [part.strip() for part in values[0].strip(" ()[]").split(",") if part.strip()]
     return list(values)
 

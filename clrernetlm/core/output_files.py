@@ -49,7 +49,7 @@ class ReadFiles:
     def refuse(self, path: PathLike, parameter: str) -> None:
         """Raise UserError when writing `path`, which `parameter` names, would replace a file of the run."""
         if path in self:
-            raise UserError(f"{path}: this run reads that file and would overwrite it; choose another {parameter}")
+            raise UserError(f"{path}: this run reads that file and would overwrite it; choose another `{parameter}`")
 
     def _place(self, path: str) -> Place:
         """Identity of the folder that holds `path`, and the name in it; names that differ in case count as equal."""
@@ -188,14 +188,13 @@ def begins_with(*texts: str) -> Callable[[Path], bool]:
 
 def _not_a_result(path: PathLike, kind: str, parameter: str) -> UserError:
     return UserError(
-        f"{path}: would be overwritten, and is not {kind}; choose another {parameter}, or move the file away"
+        f"{path}: would be overwritten, and is not {kind}; choose another `{parameter}`, or move the file away"
     )
 
 
 def _needs_overwrite(path: PathLike, kind: str, parameter: str) -> UserError:
     return UserError(
-        f"{path}: {kind}, which would be overwritten; choose another {parameter}, or allow it with --overwrite "
-        "(in Python overwrite=True)"
+        f"{path}: {kind}, which would be overwritten; choose another `{parameter}`, or allow it with `overwrite=True`"
     )
 
 

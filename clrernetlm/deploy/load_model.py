@@ -23,7 +23,7 @@ from clrernetlm.models.tracing_lock import running, tracing
 from clrernetlm.weights import RANDOM
 from clrernetlm.weights.build import init_detector, init_lanelm_detector
 from clrernetlm.weights.exported_metadata import ONNX
-from clrernetlm.weights.resolve import exported_file, find_settings_and_weights
+from clrernetlm.weights.resolve import exported_file, resolve_model
 
 OnDevice = CLRerNet | ExportedDetector | LaneLMDetectorBase
 OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
@@ -41,7 +41,7 @@ def load_model(
 ) -> OnDevice:
     """The model that `config.task` names: a detector, or LaneLM with its detector.
 
-    `config` and `checkpoint` as in `find_settings_and_weights`; the checkpoint is weights, or what `clrernetlm export`
+    `config` and `checkpoint` as in `resolve_model`; the checkpoint is weights, or what `clrernetlm export`
     wrote: a file, for LaneLM a folder. With the backend onnxruntime or openvino weights are exported first, in
     `precision`, beside the checkpoint. None stands for torch, where the model is one of `fuse` (`compiled` on CUDA also
     records LaneLM's decoding), or for what an exported file needs. No file can run code, except a .pt2 with
@@ -50,7 +50,7 @@ def load_model(
     """
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
-    config, checkpoint = find_settings_and_weights(config, checkpoint)
+    config, checkpoint = resolve_model(config, checkpoint)
     suffix = exported_suffix(checkpoint)
     if suffix is None and backend in (None, "torch"):
         model: CLRerNet | LaneLMDetectorBase

@@ -170,10 +170,10 @@ def process_group(processes: int, chunk_size: int) -> Iterator[ProcessGroup]:
     launched = launched_processes()
     most = max(available_cores(), ALWAYS_ALLOWED)
     if not 1 <= processes <= most:
-        raise UserError(f"--processes: {shown(processes)} is not a number of processes; use 1 to {most}")
+        raise UserError(f"processes: {shown(processes)} is not a number of processes; use 1 to {most}")
     local, machines = launched or (processes, 1)
     if processes not in (1, local):
-        raise UserError(f"--processes: {processes}, but the launcher started {local} on this machine; leave it out")
+        raise UserError(f"processes: {processes}, but the launcher started {local} on this machine; leave it out")
     if local * machines == 1:
         yield ProcessGroup(Shard(chunk_size=chunk_size))
         return

@@ -40,7 +40,8 @@ from clrernetlm.metrics.frame_scale import describe_canvas
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, PredictionWriter, duplicate_lane_file, lane_file_name
 from clrernetlm.metrics.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence
 from clrernetlm.models.clrernet.decode import decode_lanes, prediction_points
-from clrernetlm.reports.report import is_report, write_report
+from clrernetlm.reports.page import is_report
+from clrernetlm.reports.report import write_report
 from clrernetlm.reports.table import result_table
 from clrernetlm.reports.worst_images import mistake_pictures
 
@@ -219,7 +220,7 @@ def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, fol
 def require_labelled(split: str) -> None:
     """Raise UserError for a split without labels to score against."""
     if split not in ("val", "test"):
-        raise UserError(f"--split: '{split}' is not a labelled split; use val or test")
+        raise UserError(f"split: '{split}' is not a labelled split; use val or test")
 
 
 def image_list(config: Config, split: Split) -> Path:

@@ -183,8 +183,8 @@ def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSiz
         warned.add(frame)
         warnings.warn(
             f"{frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones this "
-            "configuration is for; if lanes look wrong, set --crop to the height where the road begins "
-            "(0 = top, 1 = bottom)",
+            "configuration is for; if lanes look wrong, set model.viewport.top to the height where the "
+            "road begins (0 = top, 1 = bottom)",
             stacklevel=3,
         )
 

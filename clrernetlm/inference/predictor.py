@@ -36,7 +36,7 @@ from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import MAX_CLICK_DISTANCE, requests_from_clicks
 from clrernetlm.models.tracing_lock import running, tracing
 from clrernetlm.weights import RANDOM
-from clrernetlm.weights.resolve import find_settings_and_weights
+from clrernetlm.weights.resolve import resolve_model
 
 _keeping = threading.Lock()
 
@@ -102,7 +102,7 @@ class Predictor:
         compiled: bool = False,
         trust_code: bool = False,
     ) -> None:
-        self.config, checkpoint = find_settings_and_weights(config, checkpoint)
+        self.config, checkpoint = resolve_model(config, checkpoint)
         path = RANDOM if checkpoint == RANDOM else os.path.abspath(checkpoint)
         state = torch.get_rng_state() if path == RANDOM else None
         self._load(Origin(path, device, backend, precision, compiled, trust_code, stamps(path), state), checkpoint)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from clrernetlm.core.drawing import Colour, draw_lanes
-from clrernetlm.core.files import PathLike, write_text_atomically
+from clrernetlm.core.files import PathLike
 from clrernetlm.core.lane import Points
 from clrernetlm.core.viewport import Image
 from clrernetlm.metrics.sweep import Sweep
 from clrernetlm.reports.charts import Series, line_chart
-from clrernetlm.reports.report import (
-    COLOURS,
+from clrernetlm.reports.page import (
+    Charts,
+    Facts,
+    Note,
+    PictureRow,
+    Pictures,
     Section,
-    facts_html,
-    figure_html,
-    headline_html,
-    key_html,
-    metric_html,
-    page_html,
-    sections_html,
-    sweep_html,
-    table_html,
+    Table,
+    css_colours,
+    picture,
+    write_page,
 )
+from clrernetlm.reports.report import COLOURS, metric_notes, sweep_blocks
 from clrernetlm.reports.table import COMPARISON_HEADS, category_rows, comparison_cells
 
 YELLOW: Colour = (40, 225, 245)
@@ -52,22 +52,24 @@ def write_comparison(
     """
     rows = [[name, *comparison_cells(result)] for name, result in results.items()]
     first = next(iter(results.values()))
-    parts = [Section("Detector and LaneLM", table_html(["", *COMPARISON_HEADS], rows) + metric_html(first))]
+    parts = [Section("Detector and LaneLM", [Table(["", *COMPARISON_HEADS], rows), *metric_notes(first)])]
     if first["categories"]:
-        parts.append(Section("F1@50 by category", table_html(["", *results], category_rows(results), total=True)))
-    parts.append(Section("Confidence threshold", sweep_html(sweeps)))
+        table = Table(["", *results], category_rows(results), total=True)
+        parts.append(Section("F1@50 by category", [table]))
+    parts.append(Section("Confidence threshold", sweep_blocks(sweeps)))
     if "verification" in document:
         charts = (verification_chart(document["verification"]), reliability_chart(document["calibration"]))
-        figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
-        note = f'<p class="note">{escape(scores_note(document))}</p>'
-        parts.append(Section("What the scores say", f'<div class="charts">{figures}</div>{note}'))
+        blocks = [Charts([Markup(chart) for chart in charts]), Note(scores_note(document))]
+        parts.append(Section("What the scores say", blocks))
     if pictures:
-        parts.append(Section("Images with the most mistakes", panels_html(pictures)))
+        picture_rows = [PictureRow([picture(*panel) for panel in panels], path) for path, panels in pictures]
+        colours = css_colours({**COLOURS, "click": YELLOW})
+        parts.append(Section("Images with the most mistakes", [Pictures(colours, picture_rows)]))
     protocol = {name.replace("_", " "): _plain(value) for name, value in document["protocol"].items()}
-    parts.append(Section("Run", facts_html({**(facts or {}), **protocol})))
-    figures_on_top = [(f"{name}, F1@50", comparison_cells(result)[0]) for name, result in results.items()]
-    figures_on_top.append(("images", f"{first['images']:,}"))
-    write_text_atomically(path, page_html(title, headline_html(figures_on_top) + sections_html(parts)))
+    parts.append(Section("Run", [Facts({**(facts or {}), **protocol})]))
+    headline = [(f"{name}, F1@50", comparison_cells(result)[0]) for name, result in results.items()]
+    headline.append(("images", f"{first['images']:,}"))
+    write_page(path, title, headline, parts)
 
 
 def verification_chart(figures: Mapping[str, Any]) -> str:
@@ -122,16 +124,6 @@ def scores_note(document: Mapping[str, Any]) -> str:
         if calibration[judge]["lanes"]
     ]
     return "; ".join(parts) + (f". Expected calibration error: {', '.join(errors)}." if errors else ".")
-
-
-def panels_html(pictures: Sequence[Panels]) -> str:
-    """Several pictures of each image side by side, its path below."""
-    rows = [
-        f'<div class="pictures beside">{"".join(figure_html(*panel) for panel in panels)}</div>'
-        f'<p class="note">{escape(path)}</p>'
-        for path, panels in pictures
-    ]
-    return key_html({**COLOURS, "click": YELLOW}) + "".join(rows)
 
 
 def draw_clicks(image: Image, clicks: Points) -> Image:

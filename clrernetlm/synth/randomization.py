@@ -38,7 +38,7 @@ def parse_randomization(names: Iterable[str]) -> Randomization:
             groups |= set(matches)
         elif name != "none":
             raise UserError(
-                f"randomization {name}: no such group; use all, none, or any of {', '.join(RANDOMIZATION_GROUPS)}, "
+                f"randomization: {name}: no such group; use all, none, or any of {', '.join(RANDOMIZATION_GROUPS)}, "
                 "each with no- in front to leave it out"
             )
     return frozenset(groups)

@@ -160,7 +160,7 @@ class Divergence(Callback):
         )
         precision = "" if settings.precision == "32-true" else ", or train in training.precision 32-true"
         last = last_checkpoint(Path(trainer.default_root_dir))
-        again = f"add --resume to go on from {last}" if last is not None else "begin again"
+        again = f"continue from {last} with `resume=True`" if last is not None else "begin again"
         step = f"step {trainer.global_step - ago} of epoch {trainer.current_epoch + 1}"
         return (
             f"training diverged: {what} at {step}; lower training.learning_rate ({settings.learning_rate:g}) or "

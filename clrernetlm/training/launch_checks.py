@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from clrernetlm.config import Config, TrainingConfig
 from clrernetlm.core.errors import UserError
-from clrernetlm.distributed.process_group import launched_processes
 
 if TYPE_CHECKING:
     import torch
@@ -26,11 +25,13 @@ def check_processes(config: Config, device: torch.device) -> None:
     """Raise UserError where the settings do not fit the launcher, the devices of this machine, or one another."""
     import torch
 
+    from clrernetlm.distributed.process_group import launched_processes  # loads PyTorch and Lightning
+
     settings = config.training
     local, machines = settings.num_devices, settings.num_nodes
     launched = launched_processes()
     if launched not in (None, (local, machines)):
-        wanted = f"--training.num-devices {launched[0]} --training.num-nodes {launched[1]}"
+        wanted = f"training.num_devices={launched[0]} training.num_nodes={launched[1]}"
         raise UserError(
             f"training.num_devices: {local}, training.num_nodes: {machines}, but the launcher started {launched[0]} "
             f"processes on each of {launched[1]} machines; use {wanted}"

@@ -116,7 +116,9 @@ def starting_point(work_dir: Path, resume: bool | str) -> Path | None:
     last = last_checkpoint(work_dir)
     if resume:
         if last is None:
-            raise UserError(f"{work_dir / 'checkpoints'}: nothing to resume from; run without --resume")
+            raise UserError(
+                f"{work_dir / 'checkpoints'}: nothing to resume from; start a new run without `resume=True`"
+            )
         return last
     refuse_to_overwrite(work_dir)
     return None
@@ -131,7 +133,9 @@ def refuse_to_overwrite(work_dir: Path) -> None:
     """Raises UserError for a directory that holds a run."""
     # Rank 0 of a multi-process launch may have written already; only the first process decides.
     if first_process() and last_checkpoint(work_dir) is not None:
-        raise UserError(f"{work_dir}: already holds a run; add --resume, or choose another work directory")
+        raise UserError(
+            f"{work_dir}: already holds a run; continue it with `resume=True`, or choose another work directory"
+        )
 
 
 def require_own_work_directory(config: Config, work_dir: Path) -> None:

@@ -122,11 +122,15 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     except RuntimeError as error:
         if not lost_connection(error):
             raise
-        raise UserError("another process of this training has ended; see its message, then add --resume") from None
+        raise UserError(
+            "another process of this training has ended; see its message, then continue with `resume=True`"
+        ) from None
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise UserError(f"{work_dir}: cannot be written ({error.strerror}); free space and add --resume") from None
+        raise UserError(
+            f"{work_dir}: cannot be written ({error.strerror}); free space, then continue with `resume=True`"
+        ) from None
     return trained_checkpoint(work_dir)
 
 

@@ -21,7 +21,7 @@ from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDete
 from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
 from clrernetlm.weights import RANDOM
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, write_checkpoint
-from clrernetlm.weights.resolve import find_settings_and_weights
+from clrernetlm.weights.resolve import resolve_model
 
 KINDS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}
 PARTS = ("detector.", "lanelm.")
@@ -75,9 +75,7 @@ def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
     checkpoint = read_checkpoint(path)
     weights = lanelm_weights(checkpoint)
     if not any(name.startswith("lanelm.") for name in weights):
-        raise UserError(
-            f"{path}: holds no LaneLM; if it is a CLRerNet, train LaneLM on it with --lanelm.detector {path}"
-        )
+        raise UserError(f"{path}: holds no LaneLM; if it is a CLRerNet, train LaneLM on it with lanelm.detector={path}")
     trained_with = checkpoint.get("config")
     if isinstance(trained_with, Mapping):
         changed = changed_setting(model.config, trained_with)
@@ -142,11 +140,11 @@ def init_detector(
     model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
     unknown config, missing weights, an unfit checkpoint and an absent device.
     """
-    from clrernetlm.weights.resolve import find_settings_and_weights  # which reads checkpoints, as this module does
+    from clrernetlm.weights.resolve import resolve_model  # which reads checkpoints, as this module does
 
     whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
     target = select_device(device)
-    settings, weights = find_settings_and_weights(whole, checkpoint)
+    settings, weights = resolve_model(whole, checkpoint)
     model = CLRerNet(settings.model)
     if weights != RANDOM:
         load_weights(model, weights, to_train=False)

@@ -47,7 +47,7 @@ def download(url: str, target: Path, expected: str | None = None, timeout: float
             f"{url}: cannot be downloaded ({reason}); check the connection, or put the file at {target} by hand"
         ) from None
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror or error}); choose another --to") from None
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); choose another folder") from None
     return found
 
 

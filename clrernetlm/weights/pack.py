@@ -1,4 +1,4 @@
-"""From a training checkpoint to the one file that is shipped: `clrernetlm pack_weights`."""
+"""Packs a training checkpoint into the one file that is used alone: `clrernetlm pack`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def pack_weights(
 ) -> Path:
     """Write the network and settings of a training checkpoint to `out`, ready to be used alone; prints what it wrote.
 
-    A checkpoint of LaneLM brings its detector along. `config`, a name or file, replaces the settings in the checkpoint
-    and is needed where it has none (released .pth files). `overrides` are words such as `--model.decode.conf-threshold
-    0.38`. Paths of the training machine are left out. Raises UserError for a checkpoint that does not fit, and for an
-    `out` of another suffix or one that cannot be written. An `out` that exists is replaced only if it is a packed model
-    and `overwrite` allows it.
+    A checkpoint of LaneLM includes its detector. `config`, a name or file, replaces the settings in the checkpoint and
+    is needed where it has none (released .pth files). `overrides` are words such as `model.decode.conf_threshold=0.38`.
+    Paths of the training machine are left out. Raises UserError for a checkpoint that does not fit, and for an `out` of
+    another suffix or one that cannot be written. An `out` that exists is replaced only if it is a packed model and
+    `overwrite` allows it.
     """
     target = Path(out)
     if target.suffix != SUFFIX:
@@ -48,7 +48,7 @@ def pack_weights(
     check_output(target, "a packed model", is_packed, parameter="out", overwrite=overwrite, reads=reads)
     settings = load_config(config) if config is not None else stored_config(checkpoint)
     if settings is None:
-        raise UserError(f"{checkpoint}: holds no settings; name the config that it was trained with: --config CONFIG")
+        raise UserError(f"{checkpoint}: holds no settings; name the `config` that it was trained with")
     settings = strip_machine_settings(apply_overrides(settings, overrides))
     settings.name = settings.name or target.stem
     validate(settings)

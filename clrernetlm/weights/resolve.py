@@ -27,7 +27,13 @@ def is_model_name(text: str) -> bool:
     return text in BUNDLED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
 
 
-def find_settings_and_weights(
+def has_weights(text: str) -> bool:
+    """Return whether `text` names a model with weights on this machine, so that it needs no checkpoint beside it."""
+    remote = REMOTE.get(text)
+    return is_model_name(text) or (remote is not None and remote.path.is_file())
+
+
+def resolve_model(
     config: Config | PathLike | None, checkpoint: PathLike | None = None, overrides: Sequence[str] = ()
 ) -> tuple[Config, str]:
     """The settings and the weights file, or `RANDOM`, that a user means by a config, a checkpoint or both.
@@ -67,7 +73,7 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
     """The settings and the weights file of a model.
 
     `name_or_file`: a shipped model, a released one that has been downloaded, a packed file, a training checkpoint, or a
-    released .pth under its own name. `overrides` are words such as `--model.viewport.top 0.5`. Downloads nothing.
+    released .pth under its own name. `overrides` are words such as `model.viewport.top=0.5`. Downloads nothing.
 
     Raises UserError for an unknown name, for weights that are not on this machine (saying how to get them), and for a
     file without settings.
@@ -129,7 +135,7 @@ def _shipped_config(model: BundledModel) -> Config:
     if not model.path.is_file():
         raise UserError(
             f"{model.name}: {model.path} is missing, so this copy of clrernetlm came without weights; install the "
-            "released package again, or name weights of your own: --model FILE, or CONFIG CHECKPOINT"
+            "released package again, or name weights of your own"
         )
     config = stored_config(model.path)
     if config is None:

@@ -60,7 +60,7 @@ def _stored(name: str, value: Tensor, precision: Precision) -> Tensor:
         return value
     half = value.half()
     if not half.isfinite().all():
-        raise UserError(f"{name}: values beyond the range of fp16, or not finite; use --precision fp32")
+        raise UserError(f"{name}: values beyond the range of fp16, or not finite; use `precision=fp32`")
     return half
 
 

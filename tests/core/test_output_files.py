@@ -47,7 +47,7 @@ def test_the_same_source_again_replaces_its_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["another", ""])
 def test_other_results_need_overwrite(tmp_path: Path, source: str) -> None:
     ResultFolder(tmp_path).write_bytes("x", b"1", source)
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         ResultFolder(tmp_path).check("x", "" if source == "" else "source")
     ResultFolder(tmp_path, overwrite=True).write_bytes("x", b"2", "source")
     assert (tmp_path / "x").read_bytes() == b"2"
@@ -110,7 +110,7 @@ def test_single_outputs_are_told_by_their_content(tmp_path: Path) -> None:
     check(overwrite=False)  # nothing there
     path.write_text('{\n "thresholds": [0.5]}')
     check(overwrite=True)
-    with pytest.raises(UserError, match=r"scores.json: scores of an earlier run.*--overwrite"):
+    with pytest.raises(UserError, match=r"scores.json: scores of an earlier run.*`overwrite=True`"):
         check(overwrite=False)
     with pytest.raises(UserError, match="this run reads that file"):
         check(overwrite=True, reads=ReadFiles([path]))

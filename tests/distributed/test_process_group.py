@@ -197,10 +197,10 @@ def test_processes_of_this_machine_start_by_an_option(runs, roads, tmp_path):
 @pytest.mark.parametrize(
     ("processes", "environment", "message"),
     [
-        (0, {}, "--processes: 0 is not a number of processes"),
-        (100_000_000, {}, "--processes: 100000000 is not a number of processes; use 1 to "),
-        (10**40, {}, "--processes: 1000.*0 is not a number of processes"),
-        (3, {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "--processes: 3, but the launcher started 2"),
+        (0, {}, "processes: 0 is not a number of processes"),
+        (100_000_000, {}, "processes: 100000000 is not a number of processes; use 1 to "),
+        (10**40, {}, "processes: 1000.*0 is not a number of processes"),
+        (3, {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "processes: 3, but the launcher started 2"),
         (1, {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "3 processes were started on 1 machines"),
     ],
 )

@@ -264,8 +264,8 @@ def test_errors_are_one_line(config, roads, checkpoint, tmp_path, capsys):
         assert len(message) == 1
         return message[0]
 
-    assert "is a detector, which is asked nothing" in error(str(detector), checkpoint, "--prompts", "2")
-    assert "is a detector, which is asked nothing" in error(str(detector), checkpoint, "--shuffle-images")
+    assert "is a detector, which takes no prompts" in error(str(detector), checkpoint, "--prompts", "2")
+    assert "is a detector, which takes no prompts" in error(str(detector), checkpoint, "--shuffle-images")
     assert "'5' is not one of" in error(str(settings), checkpoint, "--prompts", "5")
     assert "prompts: 2 2 names one twice" in error(str(settings), checkpoint, "--prompts", "2", "2")
     assert "noise: -1 pixels" in error(str(settings), checkpoint, "--noise", "-1")

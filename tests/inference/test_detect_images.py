@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.cli.options import settle_crop
+from clrernetlm.cli.options import fix_given_crop
 from clrernetlm.config import Config
 from clrernetlm.core.lane import read_lines
 from clrernetlm.core.output_files import RESULTS_LOG, ResultFolder
@@ -68,7 +68,7 @@ def test_a_crop_can_be_given_image_by_image(trained):
     image, given = cv2.imread(str(images / "00000.jpg")), replace(config.model.viewport, top=0.3)
     predictor.set_image(image, given)
     assert (predictor.viewport, predictor.viewports) == (given, [given])
-    other = Predictor(settle_crop(deepcopy(config), ["--model.viewport.top", "0.3"], "0.3"), checkpoint)
+    other = Predictor(fix_given_crop(deepcopy(config), ["--model.viewport.top", "0.3"], "0.3"), checkpoint)
     other.set_image(image)
     for mine, theirs in zip(predictor.lanes(0.05), other.lanes(0.05), strict=True):
         np.testing.assert_array_equal(mine.points, theirs.points)
@@ -142,7 +142,7 @@ def test_again_replaces_its_own_results_and_never_a_label(trained, tmp_path):
     photo, other, out = str(tmp_path / "x.png"), str(tmp_path / "other/x.png"), tmp_path / "out"
     for conf in (0.2, 0.9):
         detect(config, checkpoint, [photo], str(out), conf=conf)
-    with pytest.raises(UserError, match=r"x\.lines\.txt: a result of .*x\.png.*--overwrite"):
+    with pytest.raises(UserError, match=r"x\.lines\.txt: a result of .*x\.png.*`overwrite=True`"):
         detect(config, checkpoint, [other], str(out))
     detect(config, checkpoint, [other], str(out), overwrite=True)
     lines = out / "x.lines.txt"

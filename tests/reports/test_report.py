@@ -10,11 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.sweep import sweep_confidence
-from clrernetlm.reports.report import Section, write_report
+from clrernetlm.reports.page import Html, Note, Section, is_report
+from clrernetlm.reports.report import write_report
 from clrernetlm.reports.worst_images import image_lines, mistake_pictures, worst_images
 
 
@@ -33,7 +35,7 @@ def test_report_is_one_file_with_everything(tree: Path, per_image: Path, tmp_pat
     pictures = mistake_pictures(per_image, tree / "pred", tree / "gt", tmp_path, count=3)
     path = tmp_path / "report.html"
     facts = {"checkpoint": "<best>.pth", "device": "cpu"}
-    extra = Section("Speed", "<p>41 images/s</p>")
+    extra = Section("Speed <1>", [Html(Markup("<p>41 images/s</p>")), Note("at < 9 W")])
     write_report(
         path,
         result.to_dict(),
@@ -43,8 +45,19 @@ def test_report_is_one_file_with_everything(tree: Path, per_image: Path, tmp_pat
         facts=facts,
         sections=[extra],
     )
+    assert is_report(path)
     html = path.read_text()
-    for text in ("A &amp; B", "&lt;best&gt;.pth", "41 images/s", "dazzle", "prefers-color-scheme", "ours", "theirs"):
+    for text in (
+        "A &amp; B",
+        "&lt;best&gt;.pth",
+        "<p>41 images/s</p>",
+        "Speed &lt;1&gt;",
+        "at &lt; 9 W",
+        "dazzle",
+        "prefers-color-scheme",
+        "ours",
+        "theirs",
+    ):
         assert text in html
     for row in (result.total, *result.categories.values()):
         assert f"<td>{100 * row.at(0.5)['f1']:.2f}</td>" in html

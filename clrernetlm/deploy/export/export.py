@@ -27,7 +27,7 @@ from clrernetlm.models.tracing_lock import tracing
 from clrernetlm.weights import BUNDLED
 from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
-from clrernetlm.weights.resolve import find_settings_and_weights
+from clrernetlm.weights.resolve import resolve_model
 
 
 @check_arguments
@@ -49,7 +49,7 @@ def export_model(
     (`export.lanelm_graphs`). `out` is a file, for LaneLM a folder; the default is named after the config.
     `dynamic_batch` takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16,
     int8 and, where the processor has it, fp16 compute faster. int8 looks at the images of `calibration`, a folder or a
-    list of paths. `config` and `checkpoint` as in `find_settings_and_weights`, but one of them has to be given.
+    list of paths. `config` and `checkpoint` as in `resolve_model`, but one of them has to be given.
 
     Of several threads one exports at a time, and predictors wait for it; other networks of this process must not run
     meanwhile, because PyTorch replaces `nn.Module.__call__` while it traces.
@@ -60,11 +60,11 @@ def export_model(
     if config is None and checkpoint is None:
         raise UserError(f"config: missing; name a model ({', '.join(BUNDLED)}), or a checkpoint of your own")
     if precision not in OFFERED[to]:
-        raise UserError(f"--precision: {precision} is not offered for {to}; use {', '.join(OFFERED[to])}")
+        raise UserError(f"precision: {precision} is not offered for {to}; use {', '.join(OFFERED[to])}")
     if (precision == "int8") != (calibration is not None):
-        need = "int8 needs images to calibrate on; add --calibration FOLDER or LIST"
-        raise UserError(f"--calibration: {need if precision == 'int8' else 'only int8 uses it; leave it out'}")
-    config, checkpoint = find_settings_and_weights(config, checkpoint)
+        need = "int8 needs images to calibrate on; give a folder or list of them"
+        raise UserError(f"calibration: {need if precision == 'int8' else 'only int8 uses it; leave it out'}")
+    config, checkpoint = resolve_model(config, checkpoint)
     suffix = SUFFIXES[to]
     stem = config.name or "model"
     if config.task == "lanelm":

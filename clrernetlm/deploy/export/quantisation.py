@@ -41,7 +41,7 @@ def _paths(source: Path) -> Iterator[Path]:
         yield from sorted(path for path in found if not path.name.startswith("."))
         return
     if not source.is_file():
-        raise UserError(f"{source}: not a folder or a list of images; check --calibration")
+        raise UserError(f"calibration: {source} is not a folder or a list of images; check the path")
     for number, row in list_rows(source):
         yield _find(source, os.fsdecode(row[0]), number)
 

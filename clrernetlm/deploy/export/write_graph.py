@@ -59,7 +59,7 @@ def described(path: Path, metadata: ModelMetadata) -> str:
     """A line about a file just written."""
     size = sum(file.stat().st_size for file in written_files(path)) / 1e6
     batch = "any number of images" if metadata.batch is None else f"{metadata.batch} image at a time"
-    trust = "; it can run code, so it opens with --trust-code only" if path.suffix == TORCH else ""
+    trust = "; it can run code, so opening it needs trust_code" if path.suffix == TORCH else ""
     name = metadata.config.name or "model"
     return f"{path}: {metadata.part} of {name}, {metadata.precision}, {batch}, {size:.1f} MB{trust}"
 

@@ -45,7 +45,9 @@ class Runtime(ABC):
         if size is None or size == total:
             return dict(zip(self.outputs, self._computed(given), strict=True))
         if total % size:
-            raise UserError(f"images: {total}, but this file takes {size} at a time; export it with --dynamic-batch")
+            raise UserError(
+                f"images: {total}, but this file takes {size} at a time; export it with `dynamic_batch=True`"
+            )
         pieces = [
             self._computed({name: value[at : at + size] for name, value in given.items()})
             for at in range(0, total, size)

@@ -39,7 +39,7 @@ class ExportedDetector:
         if images.shape[1:] != (height, width, 3):
             raise UserError(
                 f"images: {images.shape[2]}x{images.shape[1]}, but this file was exported for {width}x{height}; "
-                "export it again with the other --model.viewport"
+                "export it again with the other model.viewport"
             )
         results = self.runtime.run({IMAGES: images})
         head = self.config.model.head

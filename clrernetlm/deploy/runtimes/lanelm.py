@@ -51,7 +51,7 @@ class ExportedLaneLM(PromptableDetector):
         suffix = next((s for s in (SUFFIX_OF[backend], ".onnx") if (folder / f"{DETECTOR}{s}").is_file()), None)
         if suffix is None:
             target = TARGETS[backend]
-            raise UserError(f"{folder}: holds no LaneLM for {backend}; export it: clrernetlm export --to {target}")
+            raise UserError(f"{folder}: holds no LaneLM for {backend}; export it with `to={target}`")
 
         def opened(part: str) -> Runtime:
             return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend, trust_code)

@@ -23,7 +23,7 @@ class TorchRuntime(Runtime):
         if not trust_code:
             raise UserError(
                 f"{path}: a torch.export program, which can run code of whoever made it; if you trust its maker say so "
-                "(trust_code=True, --trust-code), else use an .onnx, .xml or .safetensors file"
+                "(`trust_code=True`), else use an .onnx, .xml or .safetensors file"
             )
         from clrernetlm.deploy.export.torch_file import NAMES, load_program
 

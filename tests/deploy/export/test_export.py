@@ -136,7 +136,7 @@ def test_what_is_not_offered_is_refused_before_any_work(detector, tmp_path: Path
         export_model(None)
     with pytest.raises(UserError, match=r"bf16 is not offered for onnx"):
         export_model(config, weights, "onnx", precision="bf16")
-    with pytest.raises(UserError, match=r"--calibration: int8 needs images"):
+    with pytest.raises(UserError, match=r"calibration: int8 needs images"):
         export_model(config, weights, "openvino", precision="int8")
     with pytest.raises(UserError, match=r"ends in \.onnx; use .*small\.onnx"):
         export_model(config, weights, "onnx", out=tmp_path / "small.xml")
@@ -415,7 +415,7 @@ def test_the_command_writes_a_file(
     assert main(["export", "small.safetensors", "--to", "torch", "--out", "small.pt2"]) == 0
     said = capsys.readouterr().out
     assert "detector of small, fp32, 1 image at a time" in said
-    assert "it can run code, so it opens with --trust-code only" in said
+    assert "it can run code, so opening it needs trust_code" in said
     assert read_metadata("small.pt2").batch == 1
     assert main(["export", "small.safetensors", "--to", "torch", "--precision", "fp16"]) == 2
     assert "fp16 is not offered for torch; use fp32, bf16" in capsys.readouterr().err

@@ -146,7 +146,7 @@ def test_damaged_weights_of_a_part_are_one_line(exported, part: str, tmp_path: P
 
 def test_a_folder_without_the_detector_is_refused(exported, tmp_path: Path) -> None:
     config, _, _, _ = exported
-    with pytest.raises(UserError, match=r"holds no LaneLM for onnxruntime; export it: clrernetlm export --to onnx$"):
+    with pytest.raises(UserError, match=r"holds no LaneLM for onnxruntime; export it with `to=onnx`$"):
         open_exported(config, tmp_path, "onnxruntime")
 
 

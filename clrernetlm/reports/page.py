@@ -1,0 +1,150 @@
+"""The page that every HTML report is made of: one file, readable offline, in light and dark.
+
+The HTML lies in `templates/`: `report.html` is the page, the others are one block each, named after the classes below.
+Jinja2 escapes every text; markup of our own comes as `Markup`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from clrernetlm.core.drawing import Colour
+from clrernetlm.core.errors import UserError
+from clrernetlm.core.files import PathLike, write_text_atomically
+from clrernetlm.core.output_files import begins_with
+from clrernetlm.core.viewport import Image
+
+IMAGE_WIDTH = 800  # pixels of the pictures in a report, at most
+JPEG_QUALITY = 80
+# The first characters of `templates/report.html`, by which a report is told from other files.
+is_report = begins_with('<!doctype html><html lang="en"><head><meta name="generator" content="clrernetlm">')
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a section; `template` is the file that draws it."""
+
+    template: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Html(Block):
+    """Markup that is taken as it is."""
+
+    template = "html.html"
+    html: Markup
+
+
+@dataclass(frozen=True)
+class Note(Block):
+    """A paragraph in small print."""
+
+    template = "note.html"
+    text: str
+
+
+@dataclass(frozen=True)
+class Table(Block):
+    """A table of text cells; `total` stresses the last row."""
+
+    template = "table.html"
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    total: bool = False
+
+
+@dataclass(frozen=True)
+class Facts(Block):
+    """A table of names and values."""
+
+    template = "facts.html"
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Charts(Block):
+    """SVG charts beside each other."""
+
+    template = "charts.html"
+    charts: Sequence[Markup]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its caption; `url` holds the image itself."""
+
+    caption: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """Pictures beside each other: several of the image `path`, or of several images when `path` is empty."""
+
+    pictures: Sequence[Picture]
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Pictures(Block):
+    """Rows of pictures under a key of the colours that are drawn into them."""
+
+    template = "pictures.html"
+    colours: Mapping[str, str]
+    rows: Sequence[PictureRow]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and the blocks under it."""
+
+    heading: str
+    blocks: Sequence[Block] = field(default_factory=tuple)
+
+
+def write_page(path: PathLike, title: str, headline: Sequence[tuple[str, str]], sections: Sequence[Section]) -> None:
+    """Write one self-contained HTML file, atomically.
+
+    `headline`: names and values of the most important figures, shown large. Raises UserError when the file cannot be
+    written.
+    """
+    page = _templates().get_template("report.html").render(title=title, headline=headline, sections=sections)
+    write_text_atomically(path, page)
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("clrernetlm.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def picture(caption: str, image: Image) -> Picture:
+    """Encode a (H, W, 3) BGR image as a JPEG of at most `IMAGE_WIDTH` pixels inside the page; raises UserError."""
+    height, width = image.shape[:2]
+    if width > IMAGE_WIDTH:
+        size = (IMAGE_WIDTH, max(1, round(height * IMAGE_WIDTH / width)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not encoded:
+        raise UserError("report: a picture cannot be written as JPEG; expected a (height, width, 3) uint8 image")
+    return Picture(caption, "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii"))
+
+
+def css_colours(colours: Mapping[str, Colour]) -> dict[str, str]:
+    """Convert (blue, green, red) colours by name to those of CSS."""
+    return {name: f"rgb({red}, {green}, {blue})" for name, (blue, green, red) in colours.items()}

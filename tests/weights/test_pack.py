@@ -119,7 +119,7 @@ def test_weights_without_settings_need_a_config(detector: tuple[Config, Path], t
     bare = tmp_path / "bare.pth"
     save_official(init_detector(*detector), bare)
     out = str(tmp_path / "tiny.safetensors")
-    assert "holds no settings; name the config that it was trained with: --config CONFIG" in refusal(str(bare), out)
+    assert "holds no settings; name the `config` that it was trained with" in refusal(str(bare), out)
     assert "bare.pth: state_dict: weights " in refusal(str(bare), out, config="clrernet_culane_dla34")
     (tmp_path / "tiny.py").write_text(
         "from clrernetlm.config import load_config\n"

@@ -23,8 +23,8 @@ class Argument:
     """How one field of a command is given on the command line.
 
     `metavar`: the value's name in help texts; empty: made from the field's type. `name`: the option without dashes,
-    where it is not the field's name; `former_name`: one that it had, which still works. `convert`: one word -> the value, for types that `value_from_text` does not have;
-    it raises ValueError with the message.
+    where it is not the field's name. `former_name`: an earlier name of the option, which still works. `convert`: turns
+    one word into the value, for types that `value_from_text` does not have; it raises ValueError with the message.
     """
 
     help: str

@@ -81,7 +81,7 @@ def test_the_frame_can_be_given_and_an_empty_road_has_no_lane(
         ("{}/none.lines.txt", "none.lines.txt: cannot be read (No such file or directory)"),
         (
             "{}/alone.lines.txt",
-            "alone.lines.txt: no image alone.* beside it to tell the frame's size; give it as --frame",
+            "no image alone.* beside it to tell the frame's size; give it as --frame",
         ),
         ("{}/road.lines.txt --lane 3", "road.lines.txt: no lane 3; it has 2"),
         ("{}/road.lines.txt --lane 0", "no lane 0"),

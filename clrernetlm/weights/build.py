@@ -45,7 +45,7 @@ def init_lanelm(
     prompts; for a checkpoint of a bare CLRerNet; for one trained with other settings of the network, naming the first;
     and for an absent device.
     """
-    settings, weights = find_settings_and_weights(config, checkpoint)
+    settings, weights = resolve_model(config, checkpoint)
     if settings.lanelm.variant != "full":
         raise UserError(
             f"lanelm.variant: {settings.lanelm.variant} takes no prompts; use full, or init_lanelm_detector for its "
@@ -61,7 +61,7 @@ def init_lanelm_detector(
     config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> LaneLMDetectorBase:
     """As `init_lanelm`, for either kind: `decode_unprompted(run_detector(images))` gives its lanes without prompts."""
-    settings, weights = find_settings_and_weights(config, checkpoint)
+    settings, weights = resolve_model(config, checkpoint)
     target = select_device(device)
     model = build_lanelm(settings)
     if weights != RANDOM:

@@ -1,4 +1,4 @@
-"""Data sets: read, augmented, packed for training. Names load on first use, because torch is slow to import."""
+"""Reads, augments and packs data sets for training. Names load on first use, because torch is slow to import."""
 
 from __future__ import annotations
 

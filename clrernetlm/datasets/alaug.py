@@ -19,26 +19,26 @@ from clrernetlm.datasets.transforms import CropResize, Sample, _flip, _frame_siz
 
 @dataclass(frozen=True)
 class _Geometry:
-    """What was drawn for the geometry: maps of network pixels."""
+    """The random geometric change of a sample, a map of network pixels."""
 
     flipped: bool
     affine: Matrix | None
 
     def matrix(self, size: FrameSize) -> Matrix:
-        """Flip, then affine map."""
+        """Compute the matrix of the flip followed by the affine map, for images of `size` (width, height)."""
         first = image_ops.flip_matrix(size) if self.flipped else image_ops.IDENTITY
         return first if self.affine is None else image_ops.compose(self.affine, first)
 
 
 @dataclass(frozen=True)
 class Alaug:
-    """Crop, resize and every training augmentation; image, lanes and mask stay on each other.
+    """Crop, resize and augment a training sample; image, lanes and mask stay aligned.
 
-    Crop, resize, flip and affine map are one warp from the frame, so the image is interpolated once. What the affine
-    map brings in from outside the crop is black. A flip mirrors the mask but keeps its
-    numbers, as published: after it they count from the right. With every probability at 0 this is `CropResize`. The
-    result's (H, W, 3) image may lie in memory plane by plane, or be overwritten by the next call (a blurred one);
-    `PackCLRNetInputs` takes care of either.
+    Crop, resize, flip and affine map are one warp from the frame, so that the image is interpolated once. Pixels that
+    the affine map takes from outside the crop are black. A flip mirrors the mask but keeps its numbers, as published:
+    after it they count from the right. With every probability 0 this is `CropResize`. The memory of the resulting
+    (H, W, 3) image may be plane by plane, or be overwritten by the next call (of a blurred one); `PackCLRNetInputs`
+    handles both.
     """
 
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -76,7 +76,7 @@ class Alaug:
         return _Geometry(flipped, image_ops.affine_matrix(self.viewport.size, scale, degrees, (shift[0], shift[1])))
 
     def _draw_colour_change(self, rng: np.random.Generator) -> ColourChange | None:
-        """Channel order, brightness and contrast, hue and saturation, each with its own probability; None: none."""
+        """Draw channel order, brightness and contrast, hue and saturation, each by its own probability; None: none."""
         settings = self.augmentation
         drawn: dict[str, Any] = {}
         if rng.random() < settings.channel_shuffle:
@@ -104,7 +104,7 @@ class Alaug:
             view, to_crop = _half_size_crop(box)
             matrix = image_ops.compose(matrix, to_crop)
         bordered = image_ops.pack_with_border(sample["image"][view], self._scratch)
-        # The colours are changed where there are fewer pixels; the black around a crop shifts only in the latter case.
+        # Colours are changed on the smaller image. Changed after the warp, the black around the crop changes, too.
         colours_first = bordered.size < size[0] * size[1]
         if colours is not None and colours_first:
             colours.apply_with_border(bordered)
@@ -121,14 +121,14 @@ class Alaug:
 
 
 def _rising_points(points: Float64Array) -> Float64Array:
-    """(N, 2) bottom first -> the points higher than all before them: a rotated lane may turn down near its end."""
+    """Keep the points of (N, 2), bottom first, that are higher than all before: a rotated lane may turn down."""
     highest = np.minimum.accumulate(points[:, 1])
     higher = np.concatenate(([True], points[1:, 1] < highest[:-1])) if len(points) else np.zeros(0, bool)
     return points if higher.all() else points[higher]
 
 
 def _half_size_crop(box: tuple[int, int, int, int]) -> tuple[tuple[slice, slice], Matrix]:
-    """A crop box in frame pixels -> the part of the half-size image that covers it, and the map from there to the crop.
+    """Find the part of the half-size image that covers a crop box in frame pixels, and the map from it to the crop.
 
     Pixel i of the half-size image covers pixels 2i and 2i + 1 of the frame: its centre is at 2i + 0.5.
     """

@@ -1,4 +1,4 @@
-"""Validation of a data set in CULane's layout: every broken file and line by name, and a sheet of pictures."""
+"""Validates data sets in CULane's layout: names every broken file and line, and draws a contact sheet."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from clrernetlm.datasets.masks import read_mask, used_values
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
 SHOWN_PROBLEMS = 50
-CATEGORY_FOLDER = "test_split"  # inside list/: one list for each category of test images
-_MAX_SERIAL_IMAGES = 64  # images up to which starting processes costs more than it saves
+CATEGORY_FOLDER = "test_split"  # folder in list/ with a list for each category of test images
+_MAX_SERIAL_IMAGES = 64  # images up to which starting processes takes longer than it saves
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to fix. `line` counts from 1 and is None where the whole file is meant."""
+    """A fault of a data set. `line` counts from 1; None: the whole file."""
 
     path: str
     line: int | None
@@ -55,9 +55,9 @@ class Problem:
 
 @dataclass
 class DataReport:
-    """What `check_data` found: problems, images per list, images per number of lanes, frames per size.
+    """The result of `check_data`: problems, images per list, images per number of lanes, frames per size.
 
-    `top_first` counts lanes written from the top downwards: everything here reads them, other tools may not.
+    `top_first` counts lanes written from the top downwards; this package reads them, other tools may not.
     """
 
     root: str
@@ -70,11 +70,11 @@ class DataReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing is wrong, 1 otherwise."""
+        """0 without problems, 1 otherwise."""
         return 1 if self.problems else 0
 
     def print(self, console: Console | None = None) -> None:
-        """Problems, at most `SHOWN_PROBLEMS` of them, then a summary."""
+        """Print the problems, at most `SHOWN_PROBLEMS` of them, and a summary."""
         console = console or Console()
         for problem in self.problems[:SHOWN_PROBLEMS]:
             console.print(str(problem), style="red", markup=False, highlight=False, soft_wrap=True)
@@ -97,17 +97,19 @@ class DataReport:
 
 @dataclass(frozen=True)
 class _ListedImage:
-    """One image as the lists mention it; `labelled` says that a label file must exist."""
+    """An image of the lists; `labelled`: a label file must exist."""
 
     image: str
     mask: str | None
     lanes_flagged: int | None
     labelled: bool
-    listed: str  # list file and line, for the message
+    listed: str  # list file and line, for messages
 
 
 @dataclass(frozen=True)
 class _ImageReport:
+    """The result of checking one image."""
+
     problems: list[Problem]
     lanes: int | None
     top_first: int
@@ -128,12 +130,12 @@ def check_data(
     """Validate a data set: lists, images, labels, masks, existence flags and frame differences.
 
     `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by
-    header and end marker, with `decode` by decoding them. Masks are always decoded. A list of which no image has a
-    label file and which names neither masks nor flags counts as unlabelled. `contact_sheet` is the picture to write,
-    with up to `sample` images, their lanes and masks; None writes none. A sheet of the same data set is replaced,
-    another one with `overwrite`, any other file never. `workers` 0 uses every core.
+    header and end marker, with `decode` by decoding them. Masks are always decoded. A list with neither masks nor flags
+    counts as unlabelled if none of its images has a label file. `contact_sheet` is the image file to write, with up to
+    `sample` images, their lanes and masks; None writes none. A sheet of the same data set is replaced, another one with
+    `overwrite`, any other file never. `workers` 0 uses every core.
 
-    Raises UserError when `root` is no folder or holds no list; everything else ends up in the report.
+    Raises UserError if `root` is no folder or holds no list; all other faults are in the report.
     """
     require_path(root, "root")
     require_whole_number(max_lanes, "max_lanes", 0, 254)
@@ -183,7 +185,7 @@ def _find_lists(root: Path) -> list[str]:
 
 
 def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_ListedImage]:
-    """Each listed image once, from the list that says most about it; problems of the lists go to the report."""
+    """Collect each listed image once, from the list with most information; add problems of the lists to the report."""
     entries: dict[str, _ListedImage] = {}
     for name in lists:
         faults: list[ListFault] = []
@@ -208,7 +210,7 @@ def _entries(root: Path, lists: Iterable[str], report: DataReport) -> Iterator[_
 
 
 def _is_empty_on_purpose(root: Path, path: Path) -> bool:
-    """Whether a list without an image is right: of a test category that a small data set lacks, or by the generator."""
+    """Check whether a list may be empty: of a test category that a small data set lacks, or of a generated data set."""
     try:
         return not read_utf8(path, MAX_LIST_BYTES).strip() and (
             path.parent.name == CATEGORY_FOLDER or (root / GENERATED_DATA).is_file()
@@ -249,7 +251,7 @@ def _check_differences(root: Path, name: str, images: int, report: DataReport) -
 
 
 def _inspect(root: str, entry: _ListedImage, *, max_lanes: int, decode: bool) -> _ImageReport:
-    """Everything about one image. Runs in a worker process, and never raises for a broken file."""
+    """Check one image and its files. Runs in a worker process, and does not raise for a broken file."""
     problems: list[Problem] = []
     path = _listed_path(root, entry.image)
     size = _inspect_image(path, entry.listed, decode, problems)
@@ -263,7 +265,7 @@ def _inspect(root: str, entry: _ListedImage, *, max_lanes: int, decode: bool) ->
 
 
 def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
-    """(width, height), or None for an image that cannot be read."""
+    """Read (width, height) of an image; None if it cannot be read."""
     if not os.path.isfile(path):
         problems.append(Problem(path, None, f"no such image ({listed}); restore it or remove that line"))
         return None
@@ -281,7 +283,7 @@ def _inspect_image(path: str, listed: str, decode: bool, problems: list[Problem]
 def _inspect_labels(
     path: str, size: tuple[int, int] | None, max_lanes: int, labelled: bool, problems: list[Problem]
 ) -> tuple[int | None, int]:
-    """Number of usable lanes in a label file (None without one), and how many of them start at the top."""
+    """Count the usable lanes of a label file (None without one), and those of them that start at the top."""
     if not os.path.isfile(path):
         if labelled:
             problems.append(Problem(path, None, "no label file; write one, empty if the image shows no lane"))
@@ -306,7 +308,7 @@ def _inspect_labels(
 
 
 def _inspect_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None, Float64Array | None]:
-    """Say what is wrong with one line of a label file, and return its points where it still counts as a lane."""
+    """Check one line of a label file: (what is wrong or None, its points if it counts as a lane)."""
     try:
         points = parse_lane(row)
     except ValueError as error:
@@ -364,7 +366,7 @@ def _inspect_mask(
 
 
 def _from_error(path: str, error: UserError) -> Problem:
-    """A UserError as a problem; its message starts with the path already, perhaps with a line."""
+    """Convert a UserError to a problem; its message may begin with the path and a line."""
     message = str(error).removeprefix(path)
     if message.startswith(", line "):
         number, _, message = message.removeprefix(", line ").partition(":")

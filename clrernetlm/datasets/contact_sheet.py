@@ -1,4 +1,4 @@
-"""Contact sheet: many labelled images in one picture."""
+"""Draws contact sheets: many labelled images in one."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def _is_sheet(path: Path) -> bool:
 
 
 def _comment(root: Path) -> bytes:
-    """JPEG comment segment that says which data set a sheet shows."""
+    """Make the JPEG comment segment that names the data set of a sheet."""
     text = _MADE_BY + os.fsencode(root.resolve())
     return b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
 
 
 def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]], root: Path = Path()) -> str:
-    """Draw images, each with the lanes of its label file and its mask if there is one; returns the `path` written to.
+    """Draw images, each with the lanes of its label file and its mask if there is one; returns `path`.
 
-    Pixels of a mask are tinted in the colour of their lane's number, those to ignore in grey. Images or labels that
-    cannot be read appear as a dark tile that says so, masks in the caption. `root`, the data set, is noted in a comment
-    of the file. Raises UserError when `path` cannot be written.
+    Pixels of a mask are tinted in the colour of their lane's number, ignored ones in grey. For images or labels that
+    cannot be read there is a dark tile with a message, for masks a note in the caption. `root`, the data set, is stored
+    in a comment of the file. Raises UserError if `path` cannot be written.
     """
     tiles = [_tile(image, mask) for image, mask in images]
     blank = np.zeros_like(tiles[0])
@@ -91,7 +91,7 @@ def _tile(path: str, mask_path: str | None) -> BgrImage:
 
 
 def _tinted(image: BgrImage, mask: ByteMask) -> BgrImage:
-    """Tint an image (h, w, 3) where its mask (H, W), of any size, has a number."""
+    """Tint an image (h, w, 3) on the numbered pixels of its mask (H, W), of any size."""
     colours = np.full((256, 3), 128, np.uint8)
     colours[1:IGNORED_LABEL] = np.resize(np.array(PALETTE, np.uint8), (IGNORED_LABEL - 1, 3))
     numbers = cv2.resize(mask, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)

@@ -1,4 +1,4 @@
-"""CulaneDataset: images, lanes and masks of a data set in CULane's layout."""
+"""Reads data sets in CULane's layout: images, lanes and masks."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ Split = Literal["train", "val", "test"]
 class CulaneDataset(Dataset[Sample]):
     """Images of `list_file` under `root`, passed through `pipeline(sample, rng)`.
 
-    Training items (`test_mode=False`) carry lanes and, with `use_masks` and a list that names masks, masks. Images that
-    differ less than `diff_threshold` (mean absolute difference, 0..255) from the previous frame are left out where
-    `diff_file` is given. An item whose pipeline returns None, because no lane of it is usable after augmentation, is
-    replaced by another image; so is a training image that cannot be decoded, with a warning naming it. Test items carry
-    the image only, and no label file is touched.
+    Training items (`test_mode=False`) hold lanes and, with `use_masks` and masks in the list, a mask. With `diff_file`,
+    images whose mean absolute difference (0..255) from the previous frame is below `diff_threshold` are left out. An
+    item whose pipeline returns None, because no lane of it is usable after augmentation, is replaced by another image;
+    so is a training image that cannot be decoded, with a warning naming it. Test items hold the image only, and label
+    files are not read.
 
-    Training images at least `half_above` pixels wide are decoded at half size (JPEG only; the pipeline must know such
-    samples, as `Alaug` does): about 20 % faster, and a little less sharp.
+    Training images at least `half_above` pixels wide are decoded at half size (JPEG only; the pipeline must support
+    such samples, like `Alaug`): about 20 % faster, and a little less sharp.
 
-    Item i of epoch e is a function of (seed, e, i): neither the number of workers nor a resume changes it.
+    Item i of epoch e is a function of (seed, e, i), independent of the number of workers and of resuming.
 
     Raises UserError naming the file, and line, of a list, label, mask or image that is missing or broken.
     """
@@ -87,7 +87,7 @@ class CulaneDataset(Dataset[Sample]):
         return len(self.listed)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the augmentations of the next items."""
+        """Set the epoch, which selects the augmentations of the next items."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> Sample:
@@ -111,7 +111,7 @@ class CulaneDataset(Dataset[Sample]):
         )
 
     def _why_unusable(self, index: int) -> str:
-        """Why the pipeline left a training image out, and what to do about it."""
+        """Explain why the pipeline left a training image out, and name the fix."""
         try:
             sample = self._load(index)
         except UnreadableImage:
@@ -131,7 +131,7 @@ class CulaneDataset(Dataset[Sample]):
         )
 
     def image_path(self, index: int) -> str:
-        """Path of an image as the list writes it (`/driver_.../00000.jpg`)."""
+        """Return the path of an image as in the list (`/driver_.../00000.jpg`)."""
         return os.fsdecode(self.listed.images[index])
 
     def _prepare(self, index: int, rng: np.random.Generator) -> Sample | None:
@@ -174,7 +174,7 @@ class CulaneDataset(Dataset[Sample]):
 
 
 class UnreadableImage(UserError):
-    """An image that exists and cannot be decoded: training goes on without it."""
+    """Raised for an image that exists and cannot be decoded; training continues without it."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -184,9 +184,9 @@ class UnreadableImage(UserError):
 def read_labels(image_path: str) -> list[Float64Array]:
     """Read the lanes of an image as (N, 2) frame pixels, bottom first; lines of fewer than two points are left out.
 
-    Of a lane that turns back the longest part is left, with a warning (`monotone_label`).
+    Of a lane that turns back only the longest part is kept, with a warning (`monotone_label`).
 
-    Raises UserError naming the label file when it is missing (an image without lanes has an empty one) or malformed.
+    Raises UserError naming the label file if it is missing (an image without lanes has an empty one) or malformed.
     """
     from clrernetlm.core.lane_files import read_lane_points  # numba is slow to import
 
@@ -206,11 +206,12 @@ def read_labels(image_path: str) -> list[Float64Array]:
 def build_dataset(
     config: Config, split: Split, *, off_image: OffImage = "geometry", pack: Transform | None = None
 ) -> CulaneDataset:
-    """The data set of one split as an experiment's config describes it.
+    """Build the data set of one split of an experiment's config.
 
-    `off_image` chooses the targets of lanes that leave at the top or come back in: "geometry" keeps their rows in
-    place, "official" reproduces the published ones (see `PackCLRNetInputs`). Another last step of the pipeline than
-    that, such as `PackLaneLMInputs`, goes in as `pack`; images and augmentations stay the same, and no mask is read.
+    `off_image` chooses the targets of lanes that leave the image at the top or re-enter it: "geometry" keeps their rows
+    in place, "official" reproduces the published ones (see `PackCLRNetInputs`). `pack` replaces `PackCLRNetInputs` as
+    the last step of the pipeline, for example by `PackLaneLMInputs`; images and augmentations stay the same, and masks
+    are not read.
     """
     data, model = config.data, config.model
     use_masks = data.use_masks and model.loss.seg_weight > 0 and pack is None
@@ -238,12 +239,12 @@ def build_dataset(
 
 
 def _half_above(viewport: Viewport) -> float:
-    """Width of the frames whose crop at half size still is as wide as the network input."""
+    """Compute the width from which on the crop of a frame at half size is as wide as the network input."""
     return 2 * viewport.width / (viewport.right - viewport.left)
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Samples of one kind -> batch: tensors stacked along a new first axis, `metainfo` a list."""
+    """Collate samples with the same keys: tensors are stacked along a new first axis, `metainfo` becomes a list."""
     require_sequence(samples, "samples", "items of a data set")
     if not len(samples) or not all(isinstance(sample, dict) and "metainfo" in sample for sample in samples):
         raise UserError(f"samples: {shown(samples)} is not a list of items of a data set; give one or more")

@@ -1,4 +1,4 @@
-"""How much each frame differs from the one before it: `train_diffs.npz`, which thins out nearly identical frames."""
+"""Differences of consecutive frames: `train_diffs.npz`, by which nearly identical training frames are left out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from clrernetlm.core.images import read_image
 from clrernetlm.core.output_files import read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 
-FIRST_FRAME = 255.0  # the largest possible difference: the first frame of a clip always stays
-_FRAMES_PER_TASK = 64  # frames one task compares; it decodes one more, the frame before its first
+FIRST_FRAME = 255.0  # the largest possible difference, so that the first frame of a clip is always kept
+_FRAMES_PER_TASK = 64  # frames that one task compares; it decodes one more, the frame before the first
 
 Frames = list[tuple[int, str]]  # (line of the list, image path) in the order of time
 ComparisonTask = tuple[str | None, Frames]  # path of the frame before, frames to compare
@@ -31,11 +31,11 @@ def frame_differences(
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float64Array:
-    """(N,) mean absolute difference, 0..255, of each image of a list to the frame before it.
+    """Compute the mean absolute difference, 0..255, of each image of a list to the frame before it -> (N,).
 
-    The frame before is the preceding one of the same folder in the order of frame names, whatever the order of the
-    list; the first frame of a folder, or one of another size, gets 255. `workers` 0 uses every core; `progress` is
-    called with (images done, images).
+    The frame before is the preceding one of the same folder in the order of frame names, independent of the order of
+    the list; for the first frame of a folder, and after one of another size, the difference is 255. `workers` 0 uses
+    every core; `progress` is called with (images done, images).
 
     Raises UserError naming the list or image that cannot be read.
     """
@@ -55,18 +55,18 @@ def frame_differences(
 
 
 def is_own_differences(path: Path) -> bool:
-    """Whether a file was written by `write_differences`."""
+    """Check whether a file was written by `write_differences`."""
     return b"written_by_clrernetlm.npy" in read_head(path)  # the name of an empty array, the first of the file
 
 
 def write_differences(path: PathLike, differences: Float64Array) -> None:
-    """Write the array `data` of a `train_diffs.npz` file in one step."""
+    """Write the array `data` of a `train_diffs.npz` file, atomically."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, written_by_clrernetlm=np.zeros(0, np.uint8), data=differences.astype(np.float32))
 
 
 def _comparison_tasks(root: str, images: list[str]) -> Iterator[ComparisonTask]:
-    """Frames of each folder in the order of time, cut into runs."""
+    """Divide the frames of each folder, in the order of time, into tasks."""
     clips: dict[str, Frames] = {}
     for line, image in enumerate(images):
         path = os.path.join(root, image.lstrip("/"))
@@ -78,7 +78,7 @@ def _comparison_tasks(root: str, images: list[str]) -> Iterator[ComparisonTask]:
 
 
 def _compare(task: ComparisonTask) -> list[tuple[int, float]]:
-    """(line, difference) of each frame of a run."""
+    """Compute (line, difference) of each frame of a task."""
     before, frames = task
     previous = None if before is None else read_image(before)
     results: list[tuple[int, float]] = []
@@ -98,10 +98,10 @@ MAX_OTHER_BYTES = 1 << 20  # bytes of whatever else an .npz file holds; listing 
 
 
 def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> Float64Array:
-    """(N,) mean absolute difference of each listed image to the previous frame, from `train_diffs.npz`.
+    """Read the (N,) mean absolute differences of listed images to the previous frame from `train_diffs.npz`.
 
-    The array is called `data`; a file with one array under any name is accepted too. Raises UserError naming the file
-    when it is unreadable or does not belong to a list of `expected` lines.
+    The array is called `data`; a file with one array under any name is accepted, too. Raises UserError naming the file
+    if it is unreadable or does not belong to a list of `expected` lines.
     """
     fix = f"make it with `python tools/calculate_frame_diff.py` for {list_file}, or set data.diff_file to None"
     if os.path.exists(path) and not os.path.isfile(path):
@@ -116,14 +116,14 @@ def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> F
                 raise UserError(f"{path}: holds {', '.join(arrays.files[:9]) or 'nothing'}, not `data`; {fix}")
             # NumPy reads `data.npy` and `data` alike.
             size = sum(item.file_size for item in arrays.zip.infolist() if item.filename in (name, f"{name}.npy"))
-            if size > most:  # what a file says, and what a few bytes may unfold to
+            if size > most:  # the size after decompression, which may be huge for a small file
                 raise UserError(f"{path}: {size} bytes for the {expected} images of {list_file}; {fix}")
             differences = np.asarray(arrays[name], np.float64).ravel()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {fix}") from None
     except UserError:
         raise
-    except Exception as error:  # whatever bytes can make zipfile, zlib and NumPy raise, MemoryError too
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damaged files, including MemoryError
         raise UserError(f"{path}: not a readable .npz file ({type(error).__name__}); {fix}") from None
     if len(differences) != expected:
         raise UserError(f"{path}: {len(differences)} differences for the {expected} images of {list_file}; {fix}")

@@ -1,8 +1,8 @@
-"""Compiled loops of the augmentation: warp and colours of images packed as one 32-bit number per pixel.
+"""Compiled loops of the augmentation: warp and colours of images packed as one 32-bit integer per pixel.
 
-A packed pixel is B | G << 8 | R << 16. Every kernel works row by row with row buffers that stay in the processor's
-first cache, in loops short and plain enough for the compiler to vectorise; that is why they are split as they are.
-All arithmetic is the same on every machine.
+A packed pixel is B | G << 8 | R << 16. Kernels process row by row, with row buffers that stay in the L1 cache, and are
+split into loops that are short and simple enough for the compiler to vectorise. The arithmetic is the same on every
+machine.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _ROUND = np.uint32(0x800080)
 
 
 def warp_packed(source: PackedImage, inverse: Float64Array, target: PackedImage) -> None:
-    """Fill `target` (h, w): its pixel x, y is source pixel `inverse` (2, 3) @ (x, y, 1), bilinear in 1/16 pixel.
+    """Warp into `target` (h, w): its pixel x, y is source pixel `inverse` (2, 3) @ (x, y, 1), bilinear in 1/16 pixel.
 
-    Where the four source pixels around a point are not all in the source (H, W), the target is 0. The source must be
+    The target is 0 unless all four source pixels around a point are in the source (H, W). The source must be
     contiguous.
     """
-    # Element k holds pixels k and k + 1: one load takes both. They overlap, which only a view can say.
+    # Element k holds pixels k and k + 1, so that one load reads both; the elements overlap.
     pairs = np.ndarray((max(source.size - 1, 0),), np.uint64, source, strides=(source.itemsize,))
     _warp(pairs, source.shape[0], source.shape[1], inverse, target)
 
 
 @kernel
 def unpack_planes(packed: PackedImage, blue: Plane, green: Plane, red: Plane) -> None:
-    """(H, W) packed pixels -> its three colours, (H, W) each; all of them contiguous."""
+    """Split packed pixels (H, W) into three colours, (H, W) each; all arrays are contiguous."""
     pixels, b, g, r = packed.reshape(-1), blue.reshape(-1), green.reshape(-1), red.reshape(-1)
     for i in range(len(pixels)):
         b[i] = np.uint8(pixels[i] & _U32(255))
@@ -83,7 +83,7 @@ def change_colours(
     value: float,
     shifts: bool,
 ) -> None:
-    """In place: channel c becomes channel `order[c]` * factor + offset, clipped; then, if `shifts`, HSV is shifted.
+    """Change colours in place: channel c = channel `order[c]` * factor + offset, clipped; then, if `shifts`, shift HSV.
 
     `hue` in sixths of the circle, -1 to 1; `saturation` and `value` of 255; both are clipped after the shift.
     """
@@ -101,7 +101,7 @@ def change_colours(
 
 @kernel
 def _span(start: int, step: int, limit: int, first: int, end: int) -> tuple[int, int]:
-    """The part of `first..end` in which 0 <= start + x * step < limit."""
+    """Find the part of `first..end` in which 0 <= start + x * step < limit."""
     if step == 0:
         return (first, end) if 0 <= start < limit else (first, first)
     if step > 0:
@@ -113,7 +113,7 @@ def _span(start: int, step: int, limit: int, first: int, end: int) -> tuple[int,
 
 @kernel
 def _coordinates(x: Any, y: Any, step_x: Any, step_y: Any, width: Any, where: Any, fx: Any, fy: Any, n: int) -> None:
-    """Index of the upper left source pixel, and the weights of its neighbours in 1/16."""
+    """Compute the index of each upper left source pixel, and the weights of its neighbours in 1/16."""
     for i in range(n):
         at_x, at_y = _U32(x + _U32(_U32(i) * step_x)), _U32(y + _U32(_U32(i) * step_y))
         where[i] = _U32(_U32(at_y >> _U32(16)) * width) + _U32(at_x >> _U32(16))
@@ -123,7 +123,7 @@ def _coordinates(x: Any, y: Any, step_x: Any, step_y: Any, width: Any, where: An
 
 @kernel
 def _gather(pairs: Any, where: Any, width: Any, upper: Any, lower: Any, n: int) -> None:
-    """The four source pixels around each point. Unsigned indices spare the test for negative ones."""
+    """Load the four source pixels around each point. With unsigned indices there is no test for negative ones."""
     for i in range(n):
         k = np.uint64(where[i])
         upper[i], lower[i] = pairs[k], pairs[k + width]
@@ -146,7 +146,7 @@ def _blend(
     fy: PackedImage,
     target: PackedImage,
 ) -> None:
-    """Between the columns, then between the rows. Differences may wrap; 16 times the left or upper one undoes it."""
+    """Interpolate along x, then along y. Differences may wrap; adding 16 times the left or upper pixel corrects it."""
     for i in range(len(target)):
         x, y = fx[i], fy[i]
         left, lower_left = a[i] & _RED_BLUE, c[i] & _RED_BLUE

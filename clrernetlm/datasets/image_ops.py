@@ -1,7 +1,7 @@
-"""Augmentation: the random choices, and the image operations they need.
+"""Image operations of the augmentation: geometric maps, colour changes and blurs.
 
-albumentations offers the same operations step by step; here one warp does crop, resize, flip and affine map, and one
-pass changes the colours, which is what makes the loader fast (`benchmarks/data_pipeline.py` measures both).
+albumentations has the same operations as separate steps; here crop, resize, flip and affine map are one warp, and all
+colour changes one pass, which makes the loader fast (`benchmarks/data_pipeline.py` measures both).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clrernetlm.core.viewport import FrameSize
 if TYPE_CHECKING:
     from clrernetlm.datasets.image_kernels import PackedImage  # numba is slow to import
 
-Matrix = Float64Array  # (2, 3): maps pixel coordinates x, y
+Matrix = Float64Array  # (2, 3): an affine map of pixel coordinates x, y
 
 CONTRAST = 0.15  # factor 1 +- this
 BRIGHTNESS = 0.04  # of 255, added after the contrast
@@ -32,12 +32,15 @@ _SEXTANT = 30  # half degrees
 
 
 def flip_matrix(size: FrameSize) -> Matrix:
-    """Mirror left and right: pixel x becomes W - 1 - x."""
+    """Make the map that mirrors left and right: pixel x becomes W - 1 - x."""
     return np.array([[-1.0, 0.0, size[0] - 1.0], [0.0, 1.0, 0.0]])
 
 
 def affine_matrix(size: FrameSize, scale: float, degrees: float, shift: tuple[float, float]) -> Matrix:
-    """Scale and rotate about the centre of an image (width, height), then shift by fractions of its size."""
+    """Make the map that scales and rotates about the centre of an image (width, height), then shifts by `shift`.
+
+    `shift` is in fractions of width and height.
+    """
     width, height = size
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     angle = math.radians(degrees)
@@ -47,23 +50,23 @@ def affine_matrix(size: FrameSize, scale: float, degrees: float, shift: tuple[fl
 
 
 def compose(second: Matrix, first: Matrix) -> Matrix:
-    """The map that applies `first`, then `second`."""
+    """Compose two maps: `first`, then `second`."""
     return np.column_stack((second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]))
 
 
 def apply_matrix(matrix: Matrix, points: NDArray[np.floating]) -> Float64Array:
-    """(N, 2) points -> (N, 2) mapped points."""
+    """Map points (N, 2)."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def resize_matrix(source: FrameSize, target: FrameSize) -> Matrix:
-    """The map `cv2.resize` uses between pixel indices: pixel centres sit at index + 0.5."""
+    """Make the map of pixel indices by `cv2.resize`: pixel centres are at index + 0.5."""
     scale_x, scale_y = target[0] / source[0], target[1] / source[1]
     return np.array([[scale_x, 0.0, scale_x / 2 - 0.5], [0.0, scale_y, scale_y / 2 - 0.5]])
 
 
 def warp_mask(mask: ByteMask, matrix: Matrix, size: FrameSize) -> ByteMask:
-    """(H, W) -> (height, width), nearest pixel; what lies outside the mask is 0."""
+    """Warp a mask (H, W) -> (height, width) by nearest pixels; 0 outside the mask."""
     return _uint8(cv2.warpAffine(mask, matrix, size, flags=cv2.INTER_NEAREST))
 
 
@@ -82,8 +85,9 @@ def warp(bordered: PackedImage, matrix: Matrix, size: FrameSize, scratch: Thread
 
 
 def pack_with_border(image: BgrImage, scratch: ThreadLocalBuffers) -> PackedImage:
-    """(H, W, 3) -> (H + 2, W + 2) packed pixels in a black border, into which the edges fade; valid until the next
-    call.
+    """Pack an image (H, W, 3) -> (H + 2, W + 2) pixels with a black border, into which the edges fade.
+
+    Valid until the next call.
     """
     height, width = image.shape[:2]
     bordered = scratch.image("framed", width + 2, height + 2, 4)
@@ -92,13 +96,13 @@ def pack_with_border(image: BgrImage, scratch: ThreadLocalBuffers) -> PackedImag
 
 
 def pack_pixels(image: BgrImage, scratch: ThreadLocalBuffers) -> PackedImage:
-    """(H, W, 3) -> (H, W) packed pixels, valid until the next call."""
+    """Pack an image (H, W, 3) -> (H, W) pixels, valid until the next call."""
     target = scratch.image("packed", image.shape[1], image.shape[0], 4)
     return _as_packed(_uint8(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA, dst=target)))
 
 
 def unpack_planes(packed: PackedImage) -> BgrImage:
-    """(H, W) packed pixels -> (H, W, 3), laid in new memory plane by plane, as tensors are."""
+    """Unpack pixels (H, W) -> (H, W, 3) in new memory, plane by plane as in tensors."""
     from clrernetlm.datasets import image_kernels as kernels
 
     planes = np.empty((3, *packed.shape), np.uint8)
@@ -107,7 +111,7 @@ def unpack_planes(packed: PackedImage) -> BgrImage:
 
 
 def unpack(packed: PackedImage, scratch: ThreadLocalBuffers) -> BgrImage:
-    """(H, W) packed pixels -> (H, W, 3), valid until the next call."""
+    """Unpack pixels (H, W) -> (H, W, 3), valid until the next call."""
     height, width = packed.shape
     image = packed.view(np.uint8).reshape(height, width, 4)
     return _uint8(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR, dst=scratch.image("network", width, height)))
@@ -115,7 +119,7 @@ def unpack(packed: PackedImage, scratch: ThreadLocalBuffers) -> BgrImage:
 
 @dataclass(frozen=True)
 class ColourChange:
-    """A change of colours, pixel by pixel; the default changes nothing.
+    """A change of the colours of every pixel; the default changes nothing.
 
     Channel c becomes channel `order[c]`, times `factor`, plus `offset`, clipped to 0..255. Then `hsv` is added to hue
     (half degrees, -30 to 30), saturation and value (of 255); hue wraps, the latter two clip.
@@ -127,12 +131,12 @@ class ColourChange:
     hsv: tuple[int, int, int] = (0, 0, 0)
 
     def apply_with_border(self, bordered: PackedImage) -> None:
-        """In place, but the border of one pixel is black again."""
+        """Change the colours in place, and make the border of one pixel black again."""
         self.apply(bordered)
         bordered[0] = bordered[-1] = bordered[:, 0] = bordered[:, -1] = 0
 
     def apply(self, packed: PackedImage) -> None:
-        """In place."""
+        """Change the colours in place."""
         from clrernetlm.datasets.image_kernels import change_colours
 
         hue, saturation, value = self.hsv
@@ -144,18 +148,18 @@ class ColourChange:
 
 @dataclass(frozen=True)
 class Blur:
-    """A motion blur along a line of `size` pixels at an angle in degrees, or without one the median of size x size."""
+    """A motion blur along a line of `size` pixels at an angle in degrees; None: a median blur of size x size pixels."""
 
     size: int
     degrees: float | None
 
     def apply(self, image: BgrImage) -> BgrImage:
-        """(H, W, 3), in place; fastest where the colours of a pixel lie side by side."""
+        """Blur an image (H, W, 3) in place; fastest if the colours of a pixel are contiguous."""
         return median_blur(image, self.size) if self.degrees is None else motion_blur(image, self.size, self.degrees)
 
 
 def motion_blur(image: BgrImage, size: int, degrees: float) -> BgrImage:
-    """In place: blur along a line of `size` pixels at an angle through the centre."""
+    """Blur an image (H, W, 3) in place along a line of `size` pixels at an angle in degrees."""
     kernel = np.zeros((size, size), np.float32)
     centre, reach = size // 2, size / 2
     dx, dy = reach * math.cos(math.radians(degrees)), reach * math.sin(math.radians(degrees))
@@ -166,12 +170,12 @@ def motion_blur(image: BgrImage, size: int, degrees: float) -> BgrImage:
 
 
 def median_blur(image: BgrImage, size: int) -> BgrImage:
-    """In place: the median of size x size pixels."""
+    """Replace every pixel by the median of size x size pixels, in place."""
     return _uint8(cv2.medianBlur(image, size, dst=image))
 
 
 def _as_packed(image: BgrImage) -> PackedImage:
-    """(H, W, 4) -> the same memory as (H, W) packed pixels."""
+    """View an image (H, W, 4) as packed pixels (H, W)."""
     return image.view(np.uint32)[..., 0]
 
 

@@ -1,4 +1,4 @@
-"""Packing: lanes become the head's regression targets, images become tensors."""
+"""Packs samples for the detector: lanes become the head's regression targets, images become tensors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ OffImage = Literal["official", "geometry"]
 
 @dataclass(frozen=True)
 class PackCLRNetInputs:
-    """Last step of a pipeline: sample of network pixels -> `inputs`, `lanes`, `masks`, `metainfo`.
+    """Pack samples of network pixels to `inputs`, `lanes`, `masks`, `metainfo`, as the last step of a pipeline.
 
     `width, height` are the network input in pixels; `num_points` rows run from the bottom edge to the top edge.
 
-    `off_image` says what happens to rows whose x is off the image. "official" stores them all below the visible ones,
+    `off_image` chooses the targets of rows whose x is off the image. "official" stores them all below the visible ones,
     which is right for a lane that enters from the side and wrong for one that leaves at the top: its visible rows are
-    shifted upwards. These are the published targets. "geometry" leaves every row where it is; the lane starts at its
-    first visible row and reaches to its last. Both agree for lanes that only leave at the bottom.
+    shifted upwards. These are the published targets. "geometry" keeps every row in place; the lane extends from its
+    first visible row to its last. Both agree for lanes that only leave at the bottom.
     """
 
     max_lanes: int = 4
@@ -40,12 +40,12 @@ class PackCLRNetInputs:
     off_image: OffImage = "official"
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
-        """Pack one sample; None when it had lanes and none of them is usable any more.
+        """Pack one sample; None if it had lanes and none of them is usable any more.
 
-        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and where there are labels `lanes`, a list of (N, 2) network
-        pixels, and `mask` (H, W) uint8. Returns `inputs` (3, H, W) uint8, `lanes` (max_lanes, 6 + num_points) float32,
-        `masks` (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled without any lane is a
-        valid sample: it teaches what is not a lane.
+        Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and if labelled `lanes`, a list of (N, 2) network pixels, and
+        `mask` (H, W) uint8. Returns `inputs` (3, H, W) uint8, `lanes` (max_lanes, 6 + num_points) float32, `masks`
+        (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled with no lanes is a valid,
+        negative sample.
         """
         packed: Sample = {"inputs": to_planar_tensor(sample["image"]), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
@@ -58,9 +58,9 @@ class PackCLRNetInputs:
         return packed
 
     def mask_targets(self, mask: ByteArray) -> ByteArray:
-        """(H, W) lane numbers -> (H, W) classes 0..max_lanes, and 255, which trains nothing, for numbers beyond them.
+        """Convert lane numbers (H, W) to classes 0..max_lanes, and to 255, which is ignored in training, beyond them.
 
-        Warns of such numbers, once for each set of them: `check-data` names the files.
+        Warns of such numbers, once for each set of them; `check-data` names the files.
         """
         beyond = mask > self.max_lanes
         numbers = [int(number) for number in np.unique(mask[beyond]) if number < IGNORED_LABEL]
@@ -74,14 +74,14 @@ class PackCLRNetInputs:
         return np.where(beyond, np.uint8(IGNORED_LABEL), mask)
 
     def lane_targets(self, lanes: Sequence[ArrayLike]) -> Float32Array:
-        """Lanes as (N, 2) x, y in network pixels, bottom first -> (max_lanes, 6 + num_points) float32 targets.
+        """Encode lanes (N, 2) x, y in network pixels, bottom first, as (max_lanes, 6 + num_points) float32 targets.
 
-        `models.targets` says what the numbers are; -1e5 means none. Lanes that show on fewer than two rows leave their
-        slot invalid; lanes of fewer than two points use no slot. Of more than `max_lanes` usable lanes, those that show
-        on most rows are kept, in their order.
+        `models.clrernet.targets` describes the columns; -1e5 means no x. A lane visible on fewer than two rows has an
+        invalid slot, one with fewer than two points none. Of more than `max_lanes` usable lanes, those visible on most
+        rows are kept, in their order.
 
-        Nothing raises: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
-        the first counts. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
+        Raises no errors: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
+        the first is kept. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
         """
         from clrernetlm.datasets.target_kernels import encode_lane  # numba is slow to import
 
@@ -105,10 +105,9 @@ class PackCLRNetInputs:
 
 
 def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.intp]:
-    """(L,) rows that show each lane -> indices of the lanes that get a slot, at most `max_lanes`, in their order.
+    """Choose at most `max_lanes` lanes by their numbers of visible rows (L,) -> indices, in their order.
 
-    Of too many, those with most rows, and none with fewer than two. While there is room every lane has its slot, also
-    one that shows on no row.
+    Of too many, those with most rows, and none with fewer than two. Otherwise all lanes, including invisible ones.
     """
     if len(visible) <= max_lanes:
         return np.arange(len(visible))
@@ -117,7 +116,7 @@ def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.int
 
 
 def to_planar_tensor(image: ByteArray) -> torch.Tensor:
-    """(H, W, 3) uint8 image -> (3, H, W) uint8 tensor: a copy, unless the image already lies plane by plane.
+    """Convert an image (H, W, 3) uint8 to a tensor (3, H, W); a copy, unless its memory is already plane by plane.
 
     Splitting channels is eight times faster than copying a transposed view.
     """

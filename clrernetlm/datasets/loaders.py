@@ -1,4 +1,4 @@
-"""Loaders of images: batches, worker processes, shards."""
+"""Data loaders: batches, worker processes, shards."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from clrernetlm.distributed.sharding import Shard
 
 SHARED_MEMORY = "/dev/shm"  # of Linux
 
-AMPLE_SHARED_MEMORY = 16e9  # bytes; more than the largest batches of many workers
+AMPLE_SHARED_MEMORY = 16e9  # bytes; more than the largest batches of many workers need
 
-THREADED_RUNTIMES = ("openvino", "onnxruntime")  # modules
+THREADED_RUNTIMES = ("openvino", "onnxruntime")  # modules that start threads when they are imported
 
 
 def loader_workers(wanted: int) -> int:
-    """Worker processes to start: what the settings ask for, never more than the cores it may use."""
+    """Compute the number of worker processes: the `wanted` one, at most the available cores."""
     return min(wanted, available_cores())
 
 
 def worker_start_method(workers: int, world: int) -> str | None:
-    """How worker processes begin: not as a fork of a process with threads of its own; None: the platform's own way.
+    """Choose how worker processes are started: never by forking a process with threads; None: the platform's default.
 
-    A process that talks to others, or has loaded a runtime, has such threads; what a fork copies of their locks can
-    hang or crash a worker.
+    A process of a distributed run, or one that has loaded a runtime, has such threads; their locks, copied by a fork,
+    can hang or crash a worker.
     """
-    threads = world > 1 or any(name in sys.modules for name in THREADED_RUNTIMES)
-    careful = workers > 0 and threads and "forkserver" in multiprocessing.get_all_start_methods()
-    return "forkserver" if careful else None
+    has_threads = world > 1 or any(name in sys.modules for name in THREADED_RUNTIMES)
+    avoid_fork = workers > 0 and has_threads and "forkserver" in multiprocessing.get_all_start_methods()
+    return "forkserver" if avoid_fork else None
 
 
 def limit_worker_threads(worker: int) -> None:
-    """One thread per worker: OpenCV's and PyTorch's own threads would only fight over the cores.
+    """Set up a worker with one thread; OpenCV's and PyTorch's own threads would oversubscribe the cores.
 
-    PyTorch's workers look every few seconds whether they are still needed; these end with the training at once.
+    Unlike PyTorch's workers, which check every few seconds whether their parent is alive, it ends with its parent.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -56,12 +56,12 @@ def limit_worker_threads(worker: int) -> None:
 
 
 def collate_shard(samples: Sequence[Sample]) -> dict[str, Any]:
-    """`collate`, also of no samples: a batch whose `metainfo` is empty."""
+    """Collate samples; none give a batch with empty `metainfo`."""
     return collate(samples) if samples else {"metainfo": []}
 
 
 def build_loader(config: Config, split: Split, shard: Shard | None = None, equal: bool = False) -> DataLoader[Any]:
-    """Batches of validation or test images, each image exactly once over all processes; `ShardBatches` explains.
+    """Build the loader of validation or test images, each image exactly once over all processes (`ShardBatches`).
 
     Without a shard: all images, in batches of `data.batch_size`.
     """
@@ -103,16 +103,16 @@ def build_culane_lanelm_dataloader(config: Config) -> DataLoader[Any]:
 
 
 class ImageLoader(DataLoader[Any]):
-    """Loads when the first batch is asked for, and with little shared memory as well.
+    """DataLoader that starts to load at the request for the first batch, and that works with little shared memory.
 
-    Lightning makes the loop over an epoch's batches before it has read from a checkpoint which epoch comes next. Worker
-    processes begin to load at once, and a resumed run would train on the images of another epoch.
+    Lightning creates an epoch's iterator before it has read the number of the next epoch from a checkpoint. As workers
+    start to load immediately, a resumed run would train on the images of another epoch.
 
-    Workers hand tensors over in shared memory, of which a container may have 64 MB; where it is too small they are
-    killed. There, batches come as arrays through pipes instead: the same values, a copy or two more.
+    Workers pass tensors in shared memory, of which a container may have 64 MB; if it is too small they are killed.
+    Then batches are passed as arrays through pipes instead: the same values, with a copy or two more.
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator waits for its first `next`
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator runs from its first `next` on
         if self.num_workers and not isinstance(self.collate_fn, CollateToArrays):
             needed, free = self.shared_memory_needed(), free_shared_memory()
             if needed > free:
@@ -127,10 +127,7 @@ class ImageLoader(DataLoader[Any]):
             yield from_arrays(batch) if isinstance(self.collate_fn, CollateToArrays) else batch
 
     def shared_memory_needed(self) -> int:
-        """Bytes of the batches that are on their way at one time; 0 where there is more than enough memory.
-
-        Takes the first image for the size of all.
-        """
+        """Estimate the bytes of the batches in flight, from the size of the first image; 0 if memory is ample."""
         if free_shared_memory() > AMPLE_SHARED_MEMORY:
             return 0
         first = next(iter(self.batch_sampler or ()), None)
@@ -142,7 +139,7 @@ class ImageLoader(DataLoader[Any]):
 
 
 class CollateToArrays:
-    """A `collate` that gives arrays, which go through a pipe: only tensors are put into shared memory."""
+    """Collate function that returns arrays, which are passed through pipes; only tensors use shared memory."""
 
     def __init__(self, collate: Callable[..., dict[str, Any]]) -> None:
         self.collate = collate
@@ -150,18 +147,18 @@ class CollateToArrays:
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         tensors = {name for sample in samples[:1] for name, value in sample.items() if isinstance(value, torch.Tensor)}
         arrays = {name: np.stack([sample[name].numpy() for sample in samples]) for name in tensors}
-        # PyTorch stacks tensors right into shared memory.
+        # Without tensors, because `default_collate` stacks them into shared memory.
         others = [{name: value for name, value in sample.items() if name not in tensors} for sample in samples]
         return self.collate(others) | arrays
 
 
 def from_arrays(batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch of `CollateToArrays` with tensors again."""
+    """Convert the arrays of a batch of `CollateToArrays` to tensors."""
     return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
 
 
 def free_shared_memory() -> float:
-    """Bytes that are free where processes share memory; without end where that is no file system of its own."""
+    """Return the free bytes of shared memory; infinite if it is not limited by a file system of its own."""
     try:
         status = os.statvfs(SHARED_MEMORY)
     except (OSError, AttributeError):

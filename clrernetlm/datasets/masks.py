@@ -1,4 +1,4 @@
-"""Reads segmentation masks: images whose pixels are lane numbers, however the file stores the numbers."""
+"""Reads segmentation masks: images whose pixels are lane numbers, in any of the formats in which they are stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.images import decode_image, read_file
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
-MAX_LANE_NUMBER = 32  # lane numbers beyond this are brightness levels, not numbers
+MAX_LANE_NUMBER = 32  # larger values are brightness levels, not lane numbers
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3  # colour types of PNG
 _LEVELS = {2: 85, 4: 17}  # bits of a grey PNG -> 8-bit level per number; decoders stretch numbers to 0..255
@@ -25,12 +25,12 @@ _FIX = "write a grey PNG with 0 for no lane, 1, 2, ... for the lanes and 255 for
 def read_mask(path: str, labelled: bool = True) -> ByteMask:
     """Read the (H, W) uint8 lane numbers of a mask: 0 no lane, 1, 2, ... lanes, 255 pixels to ignore.
 
-    Understood are grey images of any depth, colour images whose channels are equal or of which one alone holds small
-    numbers, and palettes: their numbers are the indices, or the colours where those are near-black greys that only an
-    image optimiser writes. `labelled`: the image is labelled with lanes. Then a mask of 0 and 255 alone does not say
-    which lane is which.
+    Accepts grey images of any depth, colour images whose channels are equal or of which only one holds small numbers,
+    and palettes: their numbers are the indices, or the colours if those are near-black greys, as image optimisers write
+    them. `labelled`: the image is labelled with lanes; then a mask of only 0 and 255 is refused, because it does not
+    distinguish them.
 
-    Raises UserError naming the file when it cannot be read, or when its numbers could mean several things.
+    Raises UserError naming the file if it cannot be read, or if its numbers are ambiguous.
     """
     data = read_file(path)
     palette = _palette(data)

@@ -1,4 +1,4 @@
-"""Which images each process sees, and in which order."""
+"""Samplers: the images of each process, and their order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) for training, the same whatever the number of processes.
 
     The order is a function of (seed, epoch) alone. Global batch k is rows k*G..(k+1)*G of the epoch's permutation, and
-    each of `world` processes takes an equal, contiguous share of it, so N processes together see exactly the batches
-    that one process would. The last, incomplete global batch is dropped (BatchNorm wants full batches) unless it is the
-    only one; then it is kept so that tiny data sets train.
+    each of `world` processes takes an equal, contiguous share of it, so that the batches of N processes together are
+    those of one process. The last, incomplete global batch is dropped (BatchNorm needs full batches) unless it is the
+    only one, so that tiny data sets can be trained on.
 
-    `batches_done` says, when an epoch begins, how many of its batches were already trained on; they are left out.
+    `batches_done` returns, at the start of an epoch, the number of its batches that were already trained on; they are
+    skipped.
     """
 
     def __init__(
@@ -39,11 +40,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     @property
     def sampler(self) -> EpochSampler:
-        """Itself: Lightning announces epochs to `batch_sampler.sampler`."""
+        """Return itself, because Lightning calls `set_epoch` of `batch_sampler.sampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration draws."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -51,7 +52,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         permutation = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        if self.length < self.batch_size:  # one batch: every process needs a full share, so images repeat
+        if self.length < self.batch_size:  # one batch, with repeated images, because all shares must be equal
             permutation = np.resize(permutation, -(-self.length // self.world) * self.world)
         share = min(self.batch_size, len(permutation)) // self.world
         epoch = self.epoch
@@ -61,18 +62,18 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 class ShardBatches(Sampler[list[int]]):
-    """The runs of a shard as batches: each image exactly once over all processes, none repeated.
+    """The chunks of a shard as batches: each image exactly once over all processes, none repeated.
 
-    `equal`: every process takes equally many batches, the last of which may be empty. DDP wants that: its forward pass
-    also talks to the other processes in a validation.
+    `equal`: every process takes equally many batches, the last of which may be empty. DDP needs that, because its
+    forward pass is synchronised in validation, too.
     """
 
     def __init__(self, length: int, shard: Shard, equal: bool = False) -> None:
         self.length, self.shard, self.equal = length, shard, equal
 
     def __len__(self) -> int:
-        runs, world = -(-self.length // self.shard.chunk_size), self.shard.world
-        return -(-runs // world) if self.equal else len(range(self.shard.rank, runs, world))
+        chunks, world = -(-self.length // self.shard.chunk_size), self.shard.world
+        return -(-chunks // world) if self.equal else len(range(self.shard.rank, chunks, world))
 
     def __iter__(self) -> Iterator[list[int]]:
         for number in range(len(self)):
@@ -81,18 +82,18 @@ class ShardBatches(Sampler[list[int]]):
 
 
 class EpochDataset(Protocol):
-    """A data set whose items depend on the epoch."""
+    """Interface of data sets whose items depend on the epoch."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the augmentations of the next items."""
+        """Set the epoch, which selects the augmentations of the next items."""
 
 
 class EpochKeyedDataset(Dataset[Sample]):
-    """An `EpochDataset` indexed by (epoch, index), so that long-lived loader workers need no message per epoch."""
+    """Wraps an `EpochDataset` to be indexed by (epoch, index), so that persistent workers need no message per epoch."""
 
     def __init__(self, dataset: EpochDataset) -> None:
         self.dataset = dataset

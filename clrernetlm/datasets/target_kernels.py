@@ -1,4 +1,4 @@
-"""Compiled: a lane as the numbers of a target."""
+"""Compiled encoding of a lane as a training target."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from clrernetlm.models.clrernet.targets import EMPTY, LENGTH, ROWS, THETA, VALID
 
 @kernel
 def encode_lane(points: Float64Array, rows: Float64Array, width: float, official: bool, target: Float64Array) -> int:
-    """(N, 2) points, y strictly descending, and `rows` (R,) -> `target` (6 + R,), and how many rows show the lane.
+    """Encode points (N, 2), y strictly descending, on `rows` (R,) into `target` (6 + R,); returns the visible rows.
 
-    The target only means something when two rows or more do. `official` puts the x's off the image first.
+    The target is only defined if the lane is visible on two rows or more. `official` stores x off the image first.
     """
     xs = np.empty(len(rows))
     x_on_rows(points, rows, xs)

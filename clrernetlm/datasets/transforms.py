@@ -1,6 +1,6 @@
-"""Transforms: from a frame with its labels to network pixels.
+"""Transforms frames with their labels to network pixels.
 
-A transform takes `(sample, rng)` and returns a sample, or None when nothing usable is left. Before the viewport a
+A transform takes `(sample, rng)` and returns a sample, or None if nothing usable is left. Before the viewport a
 sample holds `image` (H, W, 3) uint8 BGR and, where there are labels, `lanes` (list of (N, 2) float64 x, y, bottom
 first) and `mask` (H, W) uint8, all in frame pixels; after it they are in network pixels. A sample that also holds
 `frame_size` (width, height) was decoded at half size: its image has (W + 1) // 2 columns and (H + 1) // 2 rows, while
@@ -30,7 +30,7 @@ Transform = Callable[[Sample, np.random.Generator], Sample | None]
 
 @dataclass(frozen=True)
 class Compose:
-    """Transforms one after another; None as soon as one of them returns None."""
+    """Apply transforms one after another; the result is None as soon as one of them returns None."""
 
     transforms: Sequence[Transform]
 
@@ -51,7 +51,7 @@ class Compose:
 
 @dataclass(frozen=True)
 class CropResize:
-    """The viewport's crop and resize, and nothing else: what validation, test and prediction see."""
+    """Crop and resize by the viewport, without augmentation, for validation, test and prediction."""
 
     viewport: Viewport = field(default_factory=Viewport)
 
@@ -68,7 +68,7 @@ class CropResize:
 
 
 def _flip(sample: Sample, size: FrameSize) -> Sample:
-    """Mirror a sample that already is in network pixels."""
+    """Mirror a sample in network pixels."""
     result = sample | {"image": cv2.flip(sample["image"], 1)}
     if "lanes" in sample:
         mirror = image_ops.flip_matrix(size)
@@ -80,4 +80,5 @@ def _flip(sample: Sample, size: FrameSize) -> Sample:
 
 def _frame_size(sample: Sample) -> FrameSize:
     height, width = sample["image"].shape[:2]
-    return sample.get("frame_size", (width, height))
+    size: FrameSize = sample.get("frame_size", (width, height))
+    return size

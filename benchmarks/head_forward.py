@@ -17,17 +17,17 @@ from torch.nn import functional as F
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import ClrernetConfig
-from clrernetlm.models.clrernet.head import CLRerHead, Stage
+from clrernetlm.models.clrernet.head import CLRerHead, StageOutput
 
 
-def original_head(head: CLRerHead, features: Sequence[Tensor]) -> list[Stage]:
+def original_head(head: CLRerHead, features: Sequence[Tensor]) -> list[StageOutput]:
     """The published forward pass, step by step; same input and output as `CLRerHead.forward`."""
     batch = features[0].shape[0]
     anchor_params = head.anchor_generator.prior_embeddings.weight.clone().repeat(batch, 1, 1)
     num_priors, num_points = anchor_params.shape[1], len(head.prior_ys)
     sampled = original_lines(head, anchor_params)[..., head.sample_x_indices]  # (B, Np, S)
     pooled: list[Tensor] = []
-    stages: list[Stage] = []
+    stages: list[StageOutput] = []
     for stage in range(head.stages):
         level = features[len(features) - 1 - stage]
         pooled.append(original_pool(level, sampled, head.prior_feat_ys))

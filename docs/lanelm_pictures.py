@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm import Predictor
-from clrernetlm.core.drawing import BLUE, GREEN, PALETTE, RED, Image, draw_lanes
+from clrernetlm.core.arrays import BgrImage
+from clrernetlm.core.drawing import BLUE, GREEN, PALETTE, RED, draw_lanes
 from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import Lane
 from clrernetlm.datasets.culane import read_labels
@@ -28,25 +29,25 @@ BRIGHTEST = 4.0  # times the share of attention that every place would get if al
 OUT = Path(__file__).parent / "images"
 
 
-def enlarged(image: Image) -> Image:
+def enlarged(image: BgrImage) -> BgrImage:
     """A frame at `SCALE` times its size."""
     return cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 
 
-def caption(image: Image, text: str) -> Image:
+def caption(image: BgrImage, text: str) -> BgrImage:
     """The picture with a line of text above it."""
     bar = np.full((44, image.shape[1], 3), 255, np.uint8)
     cv2.putText(bar, text, (12, 30), cv2.FONT_HERSHEY_DUPLEX, 0.8, (40, 40, 40), 1, cv2.LINE_AA)
     return np.vstack([bar, image])
 
 
-def below_horizon(predictor: Predictor, image: Image) -> Image:
+def below_horizon(predictor: Predictor, image: BgrImage) -> BgrImage:
     """The part of a drawn frame that the network sees, and a little above."""
     top = predictor.config.model.viewport.crop_box((image.shape[1], image.shape[0]))[1]
     return image[max(0, top - 40) :]
 
 
-def tokens_picture(predictor: Predictor, image: Image, labels: list[NDArray[np.float64]]) -> Image:
+def tokens_picture(predictor: Predictor, image: BgrImage, labels: list[NDArray[np.float64]]) -> BgrImage:
     """Labelled lanes as keypoints on their rows, each with its pair of tokens."""
     network, viewport = predictor.config.lanelm.network, predictor.config.model.viewport
     frame = (image.shape[1], image.shape[0])
@@ -71,7 +72,7 @@ def tokens_picture(predictor: Predictor, image: Image, labels: list[NDArray[np.f
     return caption(below_horizon(predictor, canvas), "a lane is a sequence of tokens (x bin, row)")
 
 
-def attention_pictures(predictor: Predictor, image: Image, click: NDArray[np.float64]) -> Image:
+def attention_pictures(predictor: Predictor, image: BgrImage, click: NDArray[np.float64]) -> BgrImage:
     """Where three keypoints of one answer look in the image, on the finest level."""
     model = predictor.model
     assert isinstance(model, PromptableDetector)
@@ -109,7 +110,7 @@ def attention_pictures(predictor: Predictor, image: Image, click: NDArray[np.flo
     return caption(np.vstack(panels), "what the next keypoint looks at (finest level, mean over heads)")
 
 
-def completion_picture(predictor: Predictor, image: Image, click: NDArray[np.float64]) -> Image:
+def completion_picture(predictor: Predictor, image: BgrImage, click: NDArray[np.float64]) -> BgrImage:
     """One click, and the lane as it is written."""
     predictor.set_image(image)
     lane = predictor.complete(click, use_detector=False)

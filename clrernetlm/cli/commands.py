@@ -175,7 +175,7 @@ class Evaluate(WithResults):
             self.gt,
             self.list_file,
             categories=self.categories,
-            semantics=self.semantics,
+            implementation=self.semantics,
             image_size=self.image_size,
             width=self.width,
             json=self.json,

@@ -10,8 +10,6 @@ import numpy as np
 from clrernetlm.core.arrays import BgrImage, BgrPixel, Points
 from clrernetlm.core.lane import Lane
 
-Colour = BgrPixel  # until its users import it from `arrays`
-
 GREEN: BgrPixel = (60, 200, 60)
 BLUE: BgrPixel = (235, 140, 30)
 RED: BgrPixel = (50, 50, 235)

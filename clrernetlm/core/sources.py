@@ -70,12 +70,12 @@ Source = Path | int | Stream  # a video file, the number of a camera, a stream
 class Inputs:
     """Images and videos, each once, in the order in which they were named.
 
-    `below` maps a file that was found in a folder to its path relative to the folder that was named.
+    `relative_paths` maps a file that was found in a folder to its path relative to the folder that was named.
     """
 
     images: list[Path]
     videos: list[Source]
-    below: dict[Path, Path] = field(default_factory=dict)
+    relative_paths: dict[Path, Path] = field(default_factory=dict)
 
 
 def is_input(argument: str) -> bool:
@@ -109,7 +109,7 @@ def find_inputs(arguments: Sequence[str], results: PathLike | None = None) -> In
         raise UserError("input: none given; name images, folders or videos")
     images: dict[Path, None] = {}
     videos: dict[Source, None] = {}
-    below: dict[Path, Path] = {}
+    relative_paths: dict[Path, Path] = {}
     for argument in arguments:
         path = Path(argument)
         if not argument:
@@ -117,17 +117,17 @@ def find_inputs(arguments: Sequence[str], results: PathLike | None = None) -> In
         if _is_stream(argument) and not os.path.isfile(path):
             videos[_stream(argument)] = None
         elif os.path.isdir(path) or os.path.isfile(path):
-            _add_file_or_folder(path, results, images, videos, below)
+            _add_file_or_folder(path, results, images, videos, relative_paths)
         elif _is_camera(argument):
             videos[int(argument)] = None
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            _add_matches(argument, results, images, videos, below)
+            _add_matches(argument, results, images, videos, relative_paths)
         elif os.path.exists(path):
             raise UserError(f"{path}: a pipe or device, not a file; save what comes from it, or name a camera's number")
         else:
             known = "" if "://" not in argument else f"; addresses begin with {', '.join(SCHEMES)}"
             raise UserError(f"{argument if known else path}: no such file or folder{known}")
-    return Inputs(list(images), list(videos), below)
+    return Inputs(list(images), list(videos), relative_paths)
 
 
 def _add_file_or_folder(
@@ -135,14 +135,14 @@ def _add_file_or_folder(
     results: PathLike | None,
     images: dict[Path, None],
     videos: dict[Source, None],
-    below: dict[Path, Path],
+    relative_paths: dict[Path, Path],
 ) -> None:
     if os.path.isfile(path):
         (videos if _is_video(path) else images)[path] = None
         return
     found = False
     for file in files_below(path, results):
-        found = _add_by_suffix(file, path, images, videos, below) or found
+        found = _add_by_suffix(file, path, images, videos, relative_paths) or found
     if not found:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         raise UserError(f"{path}: no image or video in this folder ({suffixes})")
@@ -153,7 +153,7 @@ def _add_matches(
     results: PathLike | None,
     images: dict[Path, None],
     videos: dict[Source, None],
-    below: dict[Path, Path],
+    relative_paths: dict[Path, Path],
 ) -> None:
     """Add the matches of a pattern; their paths are relative to the folder before its first wildcard."""
     parts = Path(pattern).parts
@@ -176,13 +176,13 @@ def _add_matches(
         if left_out(path if is_folder else path.parent):
             continue
         for file in files_below(path, results) if is_folder else [path]:
-            found = _add_by_suffix(file, root, images, videos, below) or found
+            found = _add_by_suffix(file, root, images, videos, relative_paths) or found
     if not found:
         raise UserError(f"{pattern}: no image or video matches this pattern; check it")
 
 
 def _add_by_suffix(
-    file: Path, root: Path, images: dict[Path, None], videos: dict[Source, None], below: dict[Path, Path]
+    file: Path, root: Path, images: dict[Path, None], videos: dict[Source, None], relative_paths: dict[Path, Path]
 ) -> bool:
     suffix = file.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
@@ -191,7 +191,7 @@ def _add_by_suffix(
         (videos if _is_video(file) else images)[file] = None
     else:
         return False
-    below[file] = file.relative_to(root)
+    relative_paths[file] = file.relative_to(root)
     return True
 
 
@@ -250,14 +250,14 @@ def _holds_results(folder: Path, results: PathLike | None) -> bool:
         return any(entry.name in (RESULTS_LOG, "lanes.json") or entry.name.endswith(".lanes.json") for entry in entries)
 
 
-def result_names(paths: Sequence[Path], below: Mapping[Path, Path] | None = None) -> list[str]:
-    """Make the names of results, without suffixes: the file's stem, with the subfolders that `below` has for it.
+def result_names(paths: Sequence[Path], relative_paths: Mapping[Path, Path] | None = None) -> list[str]:
+    """Make the names of results, without suffixes: the file's stem, with its subfolders in `relative_paths`.
 
     Repeated names are prefixed by the name of the folder that was named, or else of the file's (`clip.MP4-00000`).
     Names that differ only in the case of letters, which are equal in some file systems, are numbered from the second on
     (`X`, `x-2`). Raises UserError for two files whose names are still equal.
     """
-    relative = [(below or {}).get(path, Path(path.name)) for path in paths]
+    relative = [(relative_paths or {}).get(path, Path(path.name)) for path in paths]
     stems = [path.with_name(path.stem).as_posix() for path in relative]
     occurrences = Counter(stems)
     names = [

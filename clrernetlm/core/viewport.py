@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 
 from clrernetlm.core.argument_checks import require_number, require_whole_number
-from clrernetlm.core.arrays import BgrImage, ByteArray, FloatArray
+from clrernetlm.core.arrays import ByteArray, FloatArray
 from clrernetlm.core.errors import UserError
 
-Image = BgrImage  # until its users import it from `arrays`
 FrameSize = tuple[int, int]  # width, height in pixels
 MAX_INPUT_SIDE = 4096  # pixels of the network input along an edge
 

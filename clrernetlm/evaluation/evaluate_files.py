@@ -9,7 +9,7 @@ from rich.console import Console
 from clrernetlm.core.files import PathLike, write_text_atomically
 from clrernetlm.core.output_files import check_distinct, check_output
 from clrernetlm.metrics.counts import EvaluationResult, is_scores
-from clrernetlm.metrics.culane_metric import Semantics
+from clrernetlm.metrics.culane_metric import MetricImplementation
 from clrernetlm.metrics.evaluator import evaluate
 from clrernetlm.metrics.frame_scale import ImageSize
 from clrernetlm.reports.table import result_table
@@ -20,7 +20,7 @@ def evaluate_command(
     gt: PathLike,
     list: PathLike,
     categories: PathLike | None = None,
-    semantics: Semantics = "clrernet",
+    implementation: MetricImplementation = "clrernet",
     image_size: ImageSize = (1640, 590),
     width: int = 30,
     json: PathLike | None = None,
@@ -41,7 +41,7 @@ def evaluate_command(
         gt,
         list,
         categories=categories,
-        semantics=semantics,
+        implementation=implementation,
         width=width,
         image_size=image_size,
         workers=workers,
@@ -50,7 +50,7 @@ def evaluate_command(
         overwrite=overwrite,
     )
     document = result.to_dict()
-    console.print(result_table(document, title=f"CULane metric, {semantics} reading"))
+    console.print(result_table(document, title=f"CULane metric, {implementation} implementation"))
     if json is not None:
         write_text_atomically(json, json_format.dumps(document, indent=2) + "\n")
     return result

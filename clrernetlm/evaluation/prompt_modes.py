@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm.config import Config
+from clrernetlm.core.arrays import Points
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import Lane, Points
+from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets.culane import Split, read_labels
 from clrernetlm.datasets.lanelm_formatting import lane_packing

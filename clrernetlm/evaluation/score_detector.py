@@ -102,7 +102,7 @@ def score_detector(
             sweep = sweep_confidence(
                 folder_ious(config, split, shard_folder, group.shard),
                 confidences=SWEPT_CONFIDENCES,
-                semantics=config.evaluation.implementation,
+                implementation=config.evaluation.implementation,
             )
         counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
         if out or report:
@@ -237,7 +237,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         root,
         image_list(config, split),
         categories=split_categories(config, split),
-        semantics=settings.implementation,
+        implementation=settings.implementation,
         width=settings.lane_width,
         image_size=settings.image_size,
         thresholds=settings.thresholds,

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from clrernetlm.config import Config
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import write_text_atomically
-from clrernetlm.core.viewport import Image, Viewport
+from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import Split, read_labels
 from clrernetlm.deploy.load_model import device_of, load_model
 from clrernetlm.deploy.runtimes.base import Backend
@@ -101,7 +102,7 @@ def score_lanelm(
                     sweeps[name] = sweep_confidence(
                         scores[name].record(folder_ious(config, split, shard_folder / name, group.shard)),
                         confidences=SWEPT_CONFIDENCES,
-                        semantics=config.evaluation.implementation,
+                        implementation=config.evaluation.implementation,
                     )
         scored = {name: whole_result(group, result).to_dict() for name, result in counts.items()}
         sweeps = {name: whole_sweep(group, sweep) for name, sweep in sweeps.items()}
@@ -210,7 +211,9 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def mode_pictures(config: Config, protocol: PromptProtocol, folder: Path) -> list[tuple[str, list[tuple[str, Image]]]]:
+def mode_pictures(
+    config: Config, protocol: PromptProtocol, folder: Path
+) -> list[tuple[str, list[tuple[str, BgrImage]]]]:
     """Draw the images with the most mistakes of the first mode: for the detector, that mode and clicks."""
     names, root = mode_names(protocol), config.data.root
     first, clicked = protocol.prompts[0], [mode for mode in protocol.prompts[1:] if mode in CLICK_MODES]
@@ -232,8 +235,8 @@ def mode_pictures(config: Config, protocol: PromptProtocol, folder: Path) -> lis
 
 
 def draw_simulated_clicks(
-    config: Config, protocol: PromptProtocol, mode: str, path: str, picture: Image, viewport: Viewport
-) -> Image:
+    config: Config, protocol: PromptProtocol, mode: str, path: str, picture: BgrImage, viewport: Viewport
+) -> BgrImage:
     """Draw the clicks of a mode on a drawn frame."""
     labels = read_labels(str(Path(config.data.root) / path.lstrip("/")))
     frame = (picture.shape[1], picture.shape[0])

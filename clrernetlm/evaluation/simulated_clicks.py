@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.core.lane import Points
+from clrernetlm.core.arrays import Points
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer
 

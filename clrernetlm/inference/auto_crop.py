@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from clrernetlm.config.schema import ClrernetConfig
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import FrameSize, Image, Viewport
+from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.horizon import aimed_viewport, first_viewport, horizon_row, viewport_at
 from clrernetlm.models.clrernet.decode import decode_lanes
@@ -33,7 +34,9 @@ class Look:
 
 
 @torch.inference_mode()
-def look(config: ClrernetConfig, detector: Detector, images: Sequence[Image], viewport: Viewport | None = None) -> Look:
+def look(
+    config: ClrernetConfig, detector: Detector, images: Sequence[BgrImage], viewport: Viewport | None = None
+) -> Look:
     """Run the detector on B (H, W, 3) uint8 BGR images, each of its own size.
 
     `viewport` is used as it is. Without one it is the configured viewport, unless `viewport_mode` is auto: then images
@@ -71,7 +74,7 @@ def look(config: ClrernetConfig, detector: Detector, images: Sequence[Image], vi
     return first
 
 
-def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[Image]) -> Viewport:
+def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[BgrImage]) -> Viewport:
     """The crop for all images of one camera and size: around the median of their horizons, where they show one."""
     frame = (images[0].shape[1], images[0].shape[0])
     view = first_viewport(config.viewport, frame)
@@ -89,7 +92,7 @@ def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence
     return aimed_viewport(view, config.viewport, frame, float(np.median(rows)) if rows else None)
 
 
-def _observe(detector: Detector, images: Sequence[Image], viewports: Sequence[Viewport]) -> DetectorOutput:
+def _observe(detector: Detector, images: Sequence[BgrImage], viewports: Sequence[Viewport]) -> DetectorOutput:
     # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
     batch = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
     if isinstance(detector, ExportedDetector):

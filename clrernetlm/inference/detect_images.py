@@ -58,9 +58,9 @@ def detect(
     before any work is done; unreadable files are named, the others finished, and UserError raised at the end.
     """
     given = find_inputs(inputs, out)
-    names = dict(zip(given.images, result_names(given.images, given.below), strict=True))
+    names = dict(zip(given.images, result_names(given.images, given.relative_paths), strict=True))
     clips = [source_file_name(video) for video in given.videos]
-    clip_names = result_names(clips, given.below)
+    clip_names = result_names(clips, given.relative_paths)
     folder = Path(out)
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")

@@ -70,7 +70,7 @@ class EvaluationResult:
     thresholds: tuple[float, ...]
     total: Tally
     categories: dict[str, Tally]
-    settings: dict[str, Any] = field(default_factory=dict)  # semantics, width, image_size (None: see `frame_scale`)
+    settings: dict[str, Any] = field(default_factory=dict)  # semantics (the implementation), width, image_size
     missing: int = 0  # images without a prediction file, which are counted as images without predicted lanes
 
     def add(self, other: EvaluationResult) -> None:

@@ -25,26 +25,26 @@ from clrernetlm.core.argument_checks import require_sequence, require_size, requ
 from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 
-Semantics = Literal["clrernet", "official"]
+MetricImplementation = Literal["clrernet", "official"]
 MAX_WIDTH, MAX_SIDE = 1000, 32000  # pixels
 
 
 def lane_ious(
     pred: Sequence[ArrayLike],
     gt: Sequence[ArrayLike],
-    semantics: Semantics = "clrernet",
+    implementation: MetricImplementation = "clrernet",
     width: int = 30,
     image_size: tuple[int, int] = (1640, 590),
 ) -> Float64Array:
     """Compute the IoU of lanes (n, 2) x, y in pixels of `image_size`, drawn `width` pixels wide -> (n_pred, n_gt).
 
-    With `semantics="clrernet"` lanes of fewer than two points are left out: the matrix has rows and columns for the
-    others only, in their order. With `"official"` every lane has its row or column.
+    With `implementation="clrernet"` lanes of fewer than two points are left out: the matrix has rows and columns for
+    the others only, in their order. With `"official"` every lane has its row or column.
 
     Raises UserError for a lane that is not an (n, 2) array of finite numbers, and for settings out of range. Equal to
     both published tools in every bit (drawing as in OpenCV 4.10 to 4.12).
     """
-    check_settings(semantics, width, image_size)
+    check_settings(implementation, width, image_size)
     require_sequence(pred, "pred", "lanes")
     require_sequence(gt, "gt", "lanes")
     lanes = [_as_points(lane, f"pred lane {i}") for i, lane in enumerate(pred)]
@@ -52,14 +52,14 @@ def lane_ious(
     lanes += [_as_points(lane, f"gt lane {i}") for i, lane in enumerate(gt)]
     stops = np.cumsum([0, *(len(lane) for lane in lanes)])
     points = np.concatenate(lanes) if lanes else np.zeros((0, 2))
-    return ious_of_points(points, stops, predictions, semantics, width, image_size)
+    return ious_of_points(points, stops, predictions, implementation, width, image_size)
 
 
 def ious_of_points(
     points: Float64Array,
     stops: Int64Array,
     predictions: int,
-    semantics: Semantics,
+    implementation: MetricImplementation,
     width: int,
     image_size: tuple[int, int],
 ) -> Float64Array:
@@ -68,16 +68,16 @@ def ious_of_points(
 
     line = overlap.line_stencils(int(width))
     size = (int(image_size[0]), int(image_size[1]))
-    return overlap.image_ious(points, stops, predictions, semantics == "official", line, size)
+    return overlap.image_ious(points, stops, predictions, implementation == "official", line, size)
 
 
-def match_lanes(ious: Float64Array, semantics: Semantics = "clrernet") -> tuple[Int64Array, Int64Array]:
+def match_lanes(ious: Float64Array, implementation: MetricImplementation = "clrernet") -> tuple[Int64Array, Int64Array]:
     """Match lanes one to one with the largest sum of IoU, (n_pred, n_gt) -> rows and columns of the pairs.
 
     A pair is a hit at a threshold if its IoU is larger. There is one matching for all thresholds, as in both tools.
     """
     try:
-        if semantics == "official":
+        if implementation == "official":
             return linear_sum_assignment(ious, maximize=True)
         return linear_sum_assignment(1 - ious)
     except (TypeError, ValueError):
@@ -86,10 +86,12 @@ def match_lanes(ious: Float64Array, semantics: Semantics = "clrernet") -> tuple[
         ) from None
 
 
-def check_settings(semantics: str, width: int, image_size: tuple[int, int]) -> None:
+def check_settings(implementation: str, width: int, image_size: tuple[int, int]) -> None:
     """Raise UserError for settings with which lanes cannot be compared."""
-    if not isinstance(semantics, str) or semantics not in get_args(Semantics):
-        raise UserError(f"semantics: {shown(semantics)} is unknown; use {' or '.join(get_args(Semantics))}")
+    if not isinstance(implementation, str) or implementation not in get_args(MetricImplementation):
+        raise UserError(
+            f"implementation: {shown(implementation)} is unknown; use {' or '.join(get_args(MetricImplementation))}"
+        )
     require_whole_number(width, "width", 2, MAX_WIDTH)
     require_size(image_size, "image_size", 1, MAX_SIDE)
 

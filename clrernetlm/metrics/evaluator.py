@@ -26,7 +26,7 @@ from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.categories import FOLDERS, folder_categories, read_categories
 from clrernetlm.metrics.counts import MF1_THRESHOLDS, EvaluationResult, Tally
-from clrernetlm.metrics.culane_metric import Semantics, check_settings, ious_of_points, match_lanes
+from clrernetlm.metrics.culane_metric import MetricImplementation, check_settings, ious_of_points, match_lanes
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
     FRAME_TOLERANCE,
@@ -47,7 +47,7 @@ class EvaluationJob:
 
     pred_dir: PathLike
     gt_dir: PathLike
-    semantics: Semantics
+    implementation: MetricImplementation
     width: int
     image_size: ImageSize
     thresholds: tuple[float, ...]  # requested ones
@@ -80,7 +80,7 @@ def evaluate(
     list_file: PathLike,
     *,
     categories: PathLike | None = None,
-    semantics: Semantics = "clrernet",
+    implementation: MetricImplementation = "clrernet",
     width: int = 30,
     image_size: ImageSize = (1640, 590),
     thresholds: Sequence[float] = (0.1, 0.5, 0.75),
@@ -104,7 +104,7 @@ def evaluate(
     missing label file, for a malformed file (naming the line), for labels beyond `image_size`, for an empty list and
     for settings out of range.
     """
-    check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
+    check_settings(implementation, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
     require_sequence(thresholds, "thresholds", "IoU thresholds")
     for threshold in thresholds:
         require_number(threshold, "thresholds", 0, math.nextafter(1, 0))
@@ -121,7 +121,7 @@ def evaluate(
             raise UserError(f"{folder}: no such folder of {name}; check the path")
     if per_image is not None:
         check_output(per_image, "a per-image file", is_per_image, parameter="per_image", overwrite=overwrite)
-    job = EvaluationJob(pred_dir, gt_dir, semantics, width, image_size, tuple(thresholds), per_image is not None)
+    job = EvaluationJob(pred_dir, gt_dir, implementation, width, image_size, tuple(thresholds), per_image is not None)
     names = _categories(categories, list_file, gt_dir)
     total = Tally(job.counted_thresholds)
     by_category = {name: Tally(job.counted_thresholds) for name in names}
@@ -144,7 +144,8 @@ def evaluate(
                 f"{pred_dir}: 0 of {total.images:,} prediction files found, among them {example}; check the folder and "
                 f"the paths in {list_file}"
             )
-    settings = {"semantics": semantics, "width": width, "image_size": image_size and list(image_size)}
+    # JSON keeps the name "semantics" of earlier versions.
+    settings = {"semantics": implementation, "width": width, "image_size": image_size and list(image_size)}
     return EvaluationResult(job.thresholds, total, by_category, settings, missing)
 
 
@@ -211,7 +212,7 @@ def evaluate_chunk(job: EvaluationJob, entries: list[CategorisedImage]) -> Chunk
     for image, categories in entries:
         ious = image_ious(job, image)
         missing += ious.shape[0] == 0 and not os.path.exists(lane_file_path(job.pred_dir, image))
-        rows, columns = match_lanes(ious, job.semantics)
+        rows, columns = match_lanes(ious, job.implementation)
         matched = ious[rows, columns]
         for name in ("", *categories):
             matches.setdefault(name, []).append(matched)
@@ -245,7 +246,7 @@ def image_ious(job: EvaluationJob, image: str) -> Float64Array:
     if size is None:
         frame = listed_frame_size(job.gt_dir, image)
         points, size = points * frame_scale(None, frame), canvas_size(None, frame)
-    return ious_of_points(points, stops, predictions, job.semantics, job.width, size)
+    return ious_of_points(points, stops, predictions, job.implementation, job.width, size)
 
 
 def _image_line(

@@ -16,7 +16,7 @@ from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path, read_lines
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.counts import scores as scores_of
-from clrernetlm.metrics.culane_metric import Semantics, check_settings, lane_ious, match_lanes
+from clrernetlm.metrics.culane_metric import MetricImplementation, check_settings, lane_ious, match_lanes
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
     ImageSize,
@@ -65,7 +65,7 @@ def sweep_confidence(
     images: Iterable[ScoredIous],
     iou_threshold: float = 0.5,
     confidences: Sequence[float] = CONFIDENCES,
-    semantics: Semantics = "clrernet",
+    implementation: MetricImplementation = "clrernet",
 ) -> Sweep:
     """Count hits at every confidence threshold, from streamed (n_pred,) scores and (n_pred, n_gt) IoU per image.
 
@@ -89,7 +89,7 @@ def sweep_confidence(
         for rank in np.unique(first):
             if rank < len(scores) and ious.shape[1]:
                 kept = ious[scores >= ranked[rank]]
-                hits[rank] = np.count_nonzero(kept[match_lanes(kept, semantics)] > iou_threshold)
+                hits[rank] = np.count_nonzero(kept[match_lanes(kept, implementation)] > iou_threshold)
         tp += hits[first]
     return Sweep(iou_threshold, tuple(grid.tolist()), tp, predictions - tp, labels - tp)
 
@@ -98,7 +98,7 @@ def scored_ious(
     predictions_file: PathLike,
     gt_dir: PathLike,
     list_file: PathLike | None = None,
-    semantics: Semantics = "clrernet",
+    implementation: MetricImplementation = "clrernet",
     width: int = 30,
     image_size: ImageSize = (1640, 590),
     shard: Shard | None = None,
@@ -109,7 +109,7 @@ def scored_ious(
     lanes. `image_size`, and `shard` of that list, as in `evaluate`. Raises UserError for a malformed or missing file,
     for one that has no image of the whole list, and for labels beyond `image_size`.
     """
-    check_settings(semantics, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
+    check_settings(implementation, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
     missing: set[str] | None = None
     if list_file is not None:
         missing = _first_listed(list_file, gt_dir, shard or Shard())
@@ -122,14 +122,14 @@ def scored_ious(
         matched += 1
         labels = read_lines(lane_file_path(gt_dir, prediction.path))
         # Lanes that the implementation leaves out must not have a score, either.
-        lanes = [lane for lane in prediction.lanes if semantics == "official" or len(lane) >= 2]
+        lanes = [lane for lane in prediction.lanes if implementation == "official" or len(lane) >= 2]
         require_labels_fit(image_size, gt_dir, prediction.path, labels)
         found, size = [lane.points for lane in lanes], image_size
         if size is None:
             frame = listed_frame_size(gt_dir, prediction.path)
             scale, size = frame_scale(None, frame), canvas_size(None, frame)
             found, labels = [points * scale for points in found], [points * scale for points in labels]
-        ious = lane_ious(found, labels, semantics, width, size)
+        ious = lane_ious(found, labels, implementation, width, size)
         yield np.array([lane.score for lane in lanes], np.float64), ious
     if missing and not matched and shard is None:
         raise UserError(
@@ -139,7 +139,7 @@ def scored_ious(
     for image in sorted(missing or ()):
         # Without predictions only the shape matters, which does not depend on the canvas.
         labels = read_lines(lane_file_path(gt_dir, image))
-        yield np.zeros(0), lane_ious([], labels, semantics, width, image_size or (CANVAS_WIDTH, 1))
+        yield np.zeros(0), lane_ious([], labels, implementation, width, image_size or (CANVAS_WIDTH, 1))
 
 
 def _first_listed(list_file: PathLike, root: PathLike, shard: Shard) -> set[str]:

@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clrernetlm.core.arrays import BoolArray, Float64Array
-from clrernetlm.metrics.culane_metric import Semantics, match_lanes
+from clrernetlm.metrics.culane_metric import MetricImplementation, match_lanes
 
 ALLOWED_LOSSES = tuple(i / 100 for i in range(101))  # shares of true proposals that may be lost, one per curve point
 BEST_ALLOWED_LOSS = 0.03  # of the point that is reported as the best
 
 
-def true_proposals(ious: Float64Array, semantics: Semantics = "clrernet", threshold: float = 0.5) -> BoolArray:
+def true_proposals(
+    ious: Float64Array, implementation: MetricImplementation = "clrernet", threshold: float = 0.5
+) -> BoolArray:
     """Find proposals that are lanes: matched one to one with an IoU above the threshold; (P, G) IoU -> (P,) bool."""
     true = np.zeros(len(ious), bool)
     if ious.size:
-        rows, columns = match_lanes(ious, semantics)
+        rows, columns = match_lanes(ious, implementation)
         true[rows] = ious[rows, columns] > threshold
     return true
 

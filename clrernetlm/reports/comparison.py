@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from clrernetlm.core.drawing import Colour, draw_lanes
+from clrernetlm.core.arrays import BgrImage, BgrPixel, Points
+from clrernetlm.core.drawing import draw_lanes
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.lane import Points
-from clrernetlm.core.viewport import Image
 from clrernetlm.metrics.sweep import Sweep
 from clrernetlm.reports.charts import Series, line_chart
 from clrernetlm.reports.page import (
@@ -29,10 +28,10 @@ from clrernetlm.reports.page import (
 from clrernetlm.reports.report import COLOURS, metric_notes, sweep_blocks
 from clrernetlm.reports.table import COMPARISON_HEADS, category_rows, comparison_cells
 
-YELLOW: Colour = (40, 225, 245)
-WHITE: Colour = (255, 255, 255)
+YELLOW: BgrPixel = (40, 225, 245)
+WHITE: BgrPixel = (255, 255, 255)
 JUDGES = {"detector": "detector's score", "lanelm": "LaneLM's score"}
-Panels = tuple[str, Sequence[tuple[str, Image]]]  # an image's path; captions and pictures of it
+Panels = tuple[str, Sequence[tuple[str, BgrImage]]]  # an image's path; captions and pictures of it
 
 
 def write_comparison(
@@ -126,7 +125,7 @@ def scores_note(document: Mapping[str, Any]) -> str:
     return "; ".join(parts) + (f". Expected calibration error: {', '.join(errors)}." if errors else ".")
 
 
-def draw_clicks(image: Image, clicks: Points) -> Image:
+def draw_clicks(image: BgrImage, clicks: Points) -> BgrImage:
     """(H, W, 3) BGR, clicks (K, 2) in its pixels -> a copy with a dot at each."""
     size = max(image.shape[:2]) / 200
     dots = [np.asarray(click, np.float64)[None] for click in clicks]

@@ -17,11 +17,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from clrernetlm.core.drawing import Colour
+from clrernetlm.core.arrays import BgrImage, BgrPixel
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
 from clrernetlm.core.output_files import begins_with
-from clrernetlm.core.viewport import Image
 
 IMAGE_WIDTH = 800  # pixels of the pictures in a report, at most
 JPEG_QUALITY = 80
@@ -133,7 +132,7 @@ def _templates() -> Environment:
     )
 
 
-def picture(caption: str, image: Image) -> Picture:
+def picture(caption: str, image: BgrImage) -> Picture:
     """Encode a (H, W, 3) BGR image as a JPEG of at most `IMAGE_WIDTH` pixels inside the page; raises UserError."""
     height, width = image.shape[:2]
     if width > IMAGE_WIDTH:
@@ -145,6 +144,6 @@ def picture(caption: str, image: Image) -> Picture:
     return Picture(caption, "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii"))
 
 
-def css_colours(colours: Mapping[str, Colour]) -> dict[str, str]:
+def css_colours(colours: Mapping[str, BgrPixel]) -> dict[str, str]:
     """Convert (blue, green, red) colours by name to those of CSS."""
     return {name: f"rgb({red}, {green}, {blue})" for name, (blue, green, red) in colours.items()}

@@ -7,10 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from clrernetlm.core.arrays import BgrImage, Points
 from clrernetlm.core.drawing import BLUE, GREEN, RED, draw_lanes
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.lane import Lane, Points
-from clrernetlm.core.viewport import Image
+from clrernetlm.core.lane import Lane
 from clrernetlm.metrics.frame_scale import describe_canvas
 from clrernetlm.metrics.sweep import Sweep
 from clrernetlm.reports.charts import Series, line_chart
@@ -38,7 +38,7 @@ def write_report(
     *,
     title: str,
     sweep: Sweep | Mapping[str, Sweep] | None = None,
-    images: Sequence[tuple[str, Image]] = (),
+    images: Sequence[tuple[str, BgrImage]] = (),
     facts: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
 ) -> None:
@@ -83,7 +83,7 @@ def result_table(result: Mapping[str, Any]) -> Table:
 
 def metric_notes(result: Mapping[str, Any]) -> list[Block]:
     """Describe how the figures of an evaluation were measured; no block when the result does not say it."""
-    settings = [f"{result['semantics']} reading"] if "semantics" in result else []
+    settings = [f"{result['semantics']} implementation"] if "semantics" in result else []
     if missing_words(result):
         settings.append(f"{result['images']:,} images{missing_words(result)}")
     if "width" in result and "image_size" in result:
@@ -120,8 +120,8 @@ def sweep_blocks(sweeps: Mapping[str, Sweep]) -> list[Block]:
 
 
 def draw_comparison(
-    image: Image, predictions: Sequence[Lane | Points], labels: Sequence[Lane | Points], hits: Sequence[bool | int]
-) -> Image:
+    image: BgrImage, predictions: Sequence[Lane | Points], labels: Sequence[Lane | Points], hits: Sequence[bool | int]
+) -> BgrImage:
     """Draw labels (green, wide) and predictions over them into a copy of a (H, W, 3) BGR image.
 
     `hits[i]` belongs to `predictions[i]`: blue for a hit, red otherwise. Scores are written at the lower end of

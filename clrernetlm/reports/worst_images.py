@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from clrernetlm.core.arrays import BgrImage, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import Points, lane_file_path, read_lines
+from clrernetlm.core.lane import lane_file_path, read_lines
 from clrernetlm.core.text_files import read_bounded_lines
-from clrernetlm.core.viewport import Image
 from clrernetlm.metrics.prediction_files import listed_path
 from clrernetlm.reports.report import draw_comparison
 
@@ -63,7 +63,7 @@ def mistake_pictures(
     gt_dir: PathLike,
     image_dir: PathLike,
     count: int = 12,
-) -> list[tuple[str, Image]]:
+) -> list[tuple[str, BgrImage]]:
     """Captions and BGR pictures of the worst images, for `write_report`: labels, hits and misses drawn.
 
     Images are read from `<image_dir>/<path>`; one that cannot be read is drawn on black.
@@ -73,7 +73,7 @@ def mistake_pictures(
 
 def mistake_picture(
     line: dict[str, Any], pred_dir: PathLike, gt_dir: PathLike, image_dir: PathLike
-) -> tuple[str, Image]:
+) -> tuple[str, BgrImage]:
     """Caption and BGR picture of one line of a per-image file; arguments as in `mistake_pictures`."""
     key, path = f"{HIT:g}", line["path"].lstrip("/")
     labels = read_lines(lane_file_path(gt_dir, path))
@@ -95,7 +95,7 @@ def image_lines(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[s
     return {line["path"]: line for line in per_image_lines(per_image) if line["path"] in paths}
 
 
-def _black_frame(lanes: list[Points]) -> Image:
+def _black_frame(lanes: list[Points]) -> BgrImage:
     """A black image that holds the lanes, at least of CULane's size."""
     points = np.concatenate([np.array([[1640.0, 590.0]]), *lanes])
     width, height = np.clip(points.max(axis=0), 1, 4096).astype(int)

@@ -26,7 +26,7 @@ def test_odd_arguments_are_one_line_that_names_them(odd: Any, tmp_path: Path) ->
     calls: dict[str, Any] = {
         "viewport.width": lambda: Viewport(width=odd),
         "viewport.top": lambda: Viewport(top=odd),
-        "semantics": lambda: lane_ious([], [], semantics=odd),
+        "implementation": lambda: lane_ious([], [], implementation=odd),
         "width": lambda: lane_ious([], [], width=odd),
         "image_size": lambda: lane_ious([], [], image_size=odd),
         "thresholds": lambda: evaluate(tmp_path, tmp_path, "list.txt", thresholds=odd),

@@ -22,7 +22,7 @@ def touch(root: Path, *names: str) -> None:
 
 def names_of(words: list[Path | str], results: Path | None = None) -> list[str]:
     found = find_inputs([str(word) for word in words], results)
-    return result_names(found.images, found.below)
+    return result_names(found.images, found.relative_paths)
 
 
 def refusal(*words: object) -> str:
@@ -41,8 +41,8 @@ def test_folders_in_folders_are_searched_and_their_results_lie_as_they_do(tmp_pa
         "b.jpg", "day/a.jpg", "day/b.jpg", "day/late/a.PNG", "night/a.jpg",
     ]  # fmt: skip
     assert found.videos == [tmp_path / "night/clip.ts"]
-    assert result_names(found.images, found.below) == ["b", "day/a", "day/b", "day/late/a", "night/a"]
-    assert result_names(found.videos, found.below) == ["night/clip"]  # type: ignore[arg-type]
+    assert result_names(found.images, found.relative_paths) == ["b", "day/a", "day/b", "day/late/a", "night/a"]
+    assert result_names(found.videos, found.relative_paths) == ["night/clip"]  # type: ignore[arg-type]
 
 
 def test_names_that_repeat_in_two_folders_have_the_folder_in_front(tmp_path: Path) -> None:

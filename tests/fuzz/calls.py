@@ -145,7 +145,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], Any]] = {
     "init_detector(device=_)": lambda seeds, folder, odd: init_detector(small_config(folder, folder), device=odd),
     "lane_ious(_, [])": lambda seeds, folder, odd: lane_ious(odd, []),
     "lane_ious([_], [points])": lambda seeds, folder, odd: lane_ious([odd], [[[0, 0], [9, 9]]]),
-    "lane_ious(semantics=_)": lambda seeds, folder, odd: lane_ious([], [], semantics=odd),
+    "lane_ious(implementation=_)": lambda seeds, folder, odd: lane_ious([], [], implementation=odd),
     "lane_ious(width=_)": lambda seeds, folder, odd: lane_ious([], [], width=odd),
     "lane_ious(image_size=_)": lambda seeds, folder, odd: lane_ious([], [], image_size=odd),
     "evaluate(image_size=_)": lambda seeds, folder, odd: scored(seeds, image_size=odd),

@@ -183,7 +183,7 @@ def read_label(seeds: Path, folder: Path) -> None:
         tokens,
         lambda: check(root, folder),
         lambda: evaluate(root, right, listed, image_size=SIZE, width=8, workers=1),
-        lambda: evaluate(right, root, listed, image_size=SIZE, width=8, workers=1, semantics="official"),
+        lambda: evaluate(right, root, listed, image_size=SIZE, width=8, workers=1, implementation="official"),
     )
 
 

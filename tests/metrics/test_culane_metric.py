@@ -22,12 +22,12 @@ STRAIGHT = [[600.0, 590.0], [600.0, 400.0]]
 OPENCV_DRAWS_ALIKE = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13)
 
 
-@pytest.mark.parametrize(("semantics", "file"), [("clrernet", "g_iou_python.npz"), ("official", "g_iou_cpp.npz")])
-def test_golden_matrices(tree: Path, golden: dict, semantics: str, file: str) -> None:
+@pytest.mark.parametrize(("implementation", "file"), [("clrernet", "g_iou_python.npz"), ("official", "g_iou_cpp.npz")])
+def test_golden_matrices(tree: Path, golden: dict, implementation: str, file: str) -> None:
     expected = np.load(GOLDEN / file)
     for i, entry in enumerate(golden["per_image"]):
         name = entry["image"].lstrip("/").replace(".jpg", ".lines.txt")
-        ious = lane_ious(read_lines(tree / "pred" / name), read_lines(tree / "gt" / name), semantics)
+        ious = lane_ious(read_lines(tree / "pred" / name), read_lines(tree / "gt" / name), implementation)
         if f"iou_{i}" not in expected:  # the original fails on two lanes that are both off the image
             assert not ious.any()
             continue
@@ -95,29 +95,29 @@ any_lane = st.lists(st.tuples(numbers | near, numbers | near), max_size=8)
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(any_lane, max_size=3), st.lists(any_lane, max_size=3), st.sampled_from(["clrernet", "official"]))
-def test_any_finite_lanes_give_ious(pred: list, gt: list, semantics: str) -> None:
-    ious = lane_ious(pred, gt, semantics)
+def test_any_finite_lanes_give_ious(pred: list, gt: list, implementation: str) -> None:
+    ious = lane_ious(pred, gt, implementation)
     drawn = [sum(len(lane) >= 2 for lane in lanes) for lanes in (pred, gt)]
-    assert ious.shape == (tuple(drawn) if semantics == "clrernet" else (len(pred), len(gt)))
+    assert ious.shape == (tuple(drawn) if implementation == "clrernet" else (len(pred), len(gt)))
     assert ious.dtype == np.float64
     assert ((ious >= 0) & (ious <= 1)).all()
 
 
-@pytest.mark.parametrize("semantics", ["clrernet", "official"])
-def test_a_lane_is_itself_and_pairs_are_symmetric(semantics: str) -> None:
+@pytest.mark.parametrize("implementation", ["clrernet", "official"])
+def test_a_lane_is_itself_and_pairs_are_symmetric(implementation: str) -> None:
     lanes = [wild_lane(seed, (1640, 590)) for seed in range(6)]
-    ious = lane_ious(lanes, lanes, semantics)
+    ious = lane_ious(lanes, lanes, implementation)
     visible = np.diag(ious) > 0
     assert visible.sum() >= 4
     assert (np.diag(ious)[visible] == 1).all()
     np.testing.assert_array_equal(ious, ious.T)
 
 
-@pytest.mark.parametrize("semantics", ["clrernet", "official"])
-def test_repeated_points_change_nothing(semantics: str) -> None:
+@pytest.mark.parametrize("implementation", ["clrernet", "official"])
+def test_repeated_points_change_nothing(implementation: str) -> None:
     lane = [[300.0, 590.0], [350.0, 500.0], [420.0, 420.0], [520.0, 350.0]]
     repeated = [lane[0], lane[0], lane[1], lane[2], lane[2], lane[2], lane[3], lane[3]]
-    assert lane_ious([repeated], [lane], semantics)[0, 0] == 1
+    assert lane_ious([repeated], [lane], implementation)[0, 0] == 1
 
 
 def test_one_place_repeated_is_a_disc() -> None:
@@ -125,8 +125,8 @@ def test_one_place_repeated_is_a_disc() -> None:
     cv2.line(mask, (500, 300), (500, 300), (255,), 30)
     line = cv2.line(np.zeros_like(mask), (500, 300), (500, 200), (255,), 30)
     expected = (mask & line > 0).sum() / (mask | line > 0).sum()
-    for semantics in ("clrernet", "official"):
-        ious = lane_ious([[[500.0, 300.0]] * 3], [[[500.0, 300.0], [500.0, 200.0]]], semantics)
+    for implementation in ("clrernet", "official"):
+        ious = lane_ious([[[500.0, 300.0]] * 3], [[[500.0, 300.0], [500.0, 200.0]]], implementation)
         assert ious.tolist() == [[expected]]
 
 
@@ -138,10 +138,10 @@ def test_lanes_of_fewer_than_two_points() -> None:
 
 def test_lanes_off_the_image_never_match() -> None:
     off = [[-900.0, 590.0], [-800.0, 500.0], [-700.0, 400.0]]
-    for semantics in ("clrernet", "official"):
-        assert lane_ious([off], [off], semantics).tolist() == [[0.0]]
-        assert lane_ious([], [off], semantics).shape == (0, 1)
-        assert lane_ious([], [], semantics).shape == (0, 0)
+    for implementation in ("clrernet", "official"):
+        assert lane_ious([off], [off], implementation).tolist() == [[0.0]]
+        assert lane_ious([], [off], implementation).shape == (0, 1)
+        assert lane_ious([], [], implementation).shape == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_malformed_lanes(lane: list, message: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"semantics": "python"}, {"width": 1}, {"width": 0}, {"image_size": (0, 590)}, {"image_size": (1640,)}],
+    [{"implementation": "python"}, {"width": 1}, {"width": 0}, {"image_size": (0, 590)}, {"image_size": (1640,)}],
 )
 def test_wrong_settings(wrong: dict) -> None:
     with pytest.raises(UserError, match="; use "):
@@ -171,6 +171,6 @@ def test_wrong_settings(wrong: dict) -> None:
 
 def test_matching_takes_the_largest_sum() -> None:
     ious = np.array([[0.9, 0.8], [0.85, 0.1]])  # greedy would take 0.9 + 0.1
-    for semantics in ("clrernet", "official"):
-        rows, columns = match_lanes(ious, semantics)
+    for implementation in ("clrernet", "official"):
+        rows, columns = match_lanes(ious, implementation)
         assert ious[rows, columns].sum() == pytest.approx(1.65)

@@ -37,25 +37,25 @@ def test_golden_totals_of_the_python_tool(tree: Path, golden: dict, name: str) -
 
 @pytest.mark.parametrize("name", ["test", "common", "edge", "nan"])
 def test_golden_totals_of_the_official_tool(tree: Path, golden: dict, name: str) -> None:
-    result = run(tree, name, semantics="official", workers=1)
+    result = run(tree, name, implementation="official", workers=1)
     for key, expected in golden["cpp"][name].items():
         assert {field: result["total"][key][field] for field in ("tp", "fp", "fn")} == expected
 
 
 def test_golden_counts_and_hits_per_image(tree: Path, golden: dict, tmp_path: Path) -> None:
-    for semantics in ("clrernet", "official"):
-        out = tmp_path / f"{semantics}.jsonl"
-        run(tree, "test", semantics=semantics, per_image=out)
+    for implementation in ("clrernet", "official"):
+        out = tmp_path / f"{implementation}.jsonl"
+        run(tree, "test", implementation=implementation, per_image=out)
         lines = [json.loads(line) for line in out.read_text().splitlines()]
         entries = {entry["image"]: entry for entry in golden["per_image"]}
         listed = (tree / "gt/list/test.txt").read_text().split()
         assert [line["path"] for line in lines] == listed
         for line in lines:
             entry = entries[line["path"]]
-            expected = entry if semantics == "clrernet" else entry["cpp"]
+            expected = entry if implementation == "clrernet" else entry["cpp"]
             for field in ("tp", "fp", "fn"):
                 assert list(line[field].values()) == expected[field]
-            if semantics == "clrernet":
+            if implementation == "clrernet":
                 assert list(line["hits"].values()) == entry["hits"]
             assert np.shape(line["ious"])[:1] == (len(line["hits"]["0.5"]),)
 
@@ -181,7 +181,7 @@ def test_missing_labels_folders_lists_and_categories(small: Path) -> None:
         ({2: small / "empty.txt"}, {}, "empty.txt: no images"),
         ({}, {"categories": small / "nothing"}, "nothing: no category lists"),
         ({}, {"thresholds": (1.5,)}, "thresholds: "),
-        ({}, {"semantics": "both"}, "semantics: "),
+        ({}, {"implementation": "both"}, "implementation: "),
     ]:
         given = [change.get(i, argument) for i, argument in enumerate(arguments)]
         with pytest.raises(UserError) as error:
@@ -195,7 +195,7 @@ def test_command_writes_the_document_and_prints_the_table(
     out, lines = tmp_path / "out/result.json", tmp_path / "out/lines.jsonl"
     listed, split = tree / "gt/list/test.txt", tree / "gt/list/test_split"
     result = evaluate_command(
-        tree / "pred", tree / "gt", listed, split, semantics="official", json=out, per_image=lines, workers=1
+        tree / "pred", tree / "gt", listed, split, implementation="official", json=out, per_image=lines, workers=1
     )
     assert json.loads(out.read_text()) == result.to_dict()
     assert len(lines.read_text().splitlines()) == 62

@@ -21,15 +21,15 @@ def random_images(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.round(rng.uniform(0, 1, n), 2), rng.uniform(0, 1, (n, m))) for n, m in shapes]
 
 
-@pytest.mark.parametrize("semantics", ["clrernet", "official"])
-def test_equals_matching_every_subset(semantics: str) -> None:
+@pytest.mark.parametrize("implementation", ["clrernet", "official"])
+def test_equals_matching_every_subset(implementation: str) -> None:
     images = random_images(200)
-    sweep = sweep_confidence(iter(images), 0.5, semantics=semantics)
+    sweep = sweep_confidence(iter(images), 0.5, implementation=implementation)
     for i, confidence in enumerate(sweep.confidences):
         tp = predictions = labels = 0
         for scores, ious in images:
             kept = ious[scores >= confidence]
-            tp += int((kept[match_lanes(kept, semantics)] > 0.5).sum())
+            tp += int((kept[match_lanes(kept, implementation)] > 0.5).sum())
             predictions += len(kept)
             labels += ious.shape[1]
         assert (sweep.tp[i], sweep.fp[i], sweep.fn[i]) == (tp, predictions - tp, labels - tp)
@@ -52,10 +52,10 @@ def test_equals_the_evaluator_on_written_predictions(tree: Path, tmp_path: Path)
         for image in images[1:]:  # one image without a prediction
             lanes = read_lines(lane_file_path(tree / "pred", image))
             writer.write("/" + image, [Lane(points, float(rng.uniform(0.1, 1))) for points in lanes])
-    for semantics in ("clrernet", "official"):
-        rows = scored_ious(writer.predictions_file, tree / "gt", listed, semantics)
-        point = sweep_confidence(rows, confidences=(0.3,), semantics=semantics).best()
-        result = evaluate(tmp_path / "pred", tree / "gt", listed, semantics=semantics, workers=1)
+    for implementation in ("clrernet", "official"):
+        rows = scored_ious(writer.predictions_file, tree / "gt", listed, implementation)
+        point = sweep_confidence(rows, confidences=(0.3,), implementation=implementation).best()
+        result = evaluate(tmp_path / "pred", tree / "gt", listed, implementation=implementation, workers=1)
         assert {key: point[key] for key in ("tp", "fp", "fn", "f1")} == {
             key: result.total.at(0.5)[key] for key in ("tp", "fp", "fn", "f1")
         }

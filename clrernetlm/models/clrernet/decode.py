@@ -210,7 +210,3 @@ def _float32(values: Any) -> Float32Array:
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     return np.asarray(values, np.float32)
-
-
-# Until LaneLM's proposals use the new names.
-candidates, shown_rows = select_predictions, visible_rows

@@ -16,7 +16,6 @@ from clrernetlm.models.clrernet.segmentation import SegmentationDecoder
 
 PYRAMID_LEVELS = 3
 StageOutput = dict[str, Tensor]  # the predictions of a refinement stage; see `CLRerHead`
-Stage = StageOutput  # until LaneLM and the benchmarks use the new name
 
 
 def pool_along(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clrernetlm.config.schema import Config
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.clrernet.head import Stage
+from clrernetlm.models.clrernet.head import StageOutput
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
@@ -25,7 +25,7 @@ class DetectorOutput:
     """Features and predictions of the detector for B images."""
 
     levels: tuple[Tensor, ...]  # pyramid (B, C, h, w), finest first
-    stage: Stage  # predictions of the last stage
+    stage: StageOutput  # predictions of the last stage
 
 
 class LaneLMDetectorBase(nn.Module, ABC):
@@ -58,7 +58,7 @@ class LaneLMDetectorBase(nn.Module, ABC):
     def decode_unprompted(self, output: DetectorOutput) -> Answers:
         """Decode the lanes of images without prompts, from the detector's output for them."""
 
-    def propose(self, stage: Stage, threshold: float | None = None) -> Proposals:
+    def propose(self, stage: StageOutput, threshold: float | None = None) -> Proposals:
         """Select the detector's lanes on LaneLM's rows, by default from `lanelm.decode.proposal_threshold` on.
 
         That is a lower confidence than the detector's own results need.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clrernetlm.models.clrernet.decode import candidates, lane_nms, shown_rows
+from clrernetlm.models.clrernet.decode import lane_nms, select_predictions, visible_rows
 
 
 @dataclass
@@ -29,12 +29,12 @@ def propose(
     `width` and `nms_threshold` are network pixels. Lanes continue down to the bottom of the image as long as they stay
     inside it, as in the detector's own results. Lanes visible on fewer than two rows are left out.
     """
-    found = candidates(stage, threshold)
+    found = select_predictions(stage, threshold)
     pixels = found.xs * np.float32(width - 1)
     kept = lane_nms(
         pixels, found.start_rows, found.length_rows, found.scores, nms_threshold, max_proposals, found.image
     )
-    drawn = shown_rows(found.params[kept], found.length_rows[kept], found.xs[kept])
+    drawn = visible_rows(found.params[kept], found.length_rows[kept], found.xs[kept])
     # Row t lies at t / T of the height; the detector's rows run from 1, the bottom, to 0.
     last = found.xs.shape[1] - 1
     positions = last * (1 - np.arange(num_steps) / num_steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -99,6 +100,8 @@ OBEYED = (
     "training.sync_batch_norm",
 )
 
+OWN_COLUMN = re.compile(r"epoch|data_wait|(lr-|train/|val/).*")  # of metrics.csv, beside `step`
+
 
 def first_process() -> bool:
     """Whether this is the first process of all; the launcher has said so before the processes have met."""
@@ -155,9 +158,13 @@ def require_own_work_directory(config: Config, work_dir: Path) -> None:
 
 
 def is_metrics(path: Path) -> bool:
-    """Whether a file is the `metrics.csv` of a training, or has no content yet."""
+    """Whether a file is the `metrics.csv` of a training, or has no content yet.
+
+    A column appears with its first value: of a run that was killed at its first step, only learning rates.
+    """
     text = read_head(path).decode(errors="replace")
-    return not text or {"epoch", "step"} <= set(text.partition("\n")[0].strip().split(","))
+    columns = text.partition("\n")[0].strip().split(",")
+    return not text or ("step" in columns and any(OWN_COLUMN.fullmatch(column) for column in columns))
 
 
 def behind(saved: dict[str, Any]) -> tuple[int, int]:

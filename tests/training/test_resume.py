@@ -21,6 +21,7 @@ from clrernetlm.training.resume import (
     OBEYED,
     belongs_to,
     check_settings,
+    is_metrics,
     prepare_work_directory,
 )
 from clrernetlm.training.train import train, trained_checkpoint
@@ -504,3 +505,18 @@ def test_a_resumed_lanelm_keeps_its_detector(roads, detector, tmp_path):
         pytest.raises(UserError, match=r"lanelm\.detector: .*other\.pth is not the detector of .*epoch_0001\.ckpt"),
     ):
         train(config, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("", True),
+        ("lr-AdamW/pg1,lr-AdamW/pg2,step\n5e-4,5e-4,2\n", True),  # killed at the first step
+        ("data_wait,epoch,loss,lr-AdamW,step,train/loss_x\n", True),
+        ("step,speed\n1,2\n", False),
+        ("mine", False),
+    ],
+)
+def test_logs_of_a_killed_run_are_known_from_other_files(text, own, tmp_path):
+    (tmp_path / "metrics.csv").write_text(text)
+    assert is_metrics(tmp_path / "metrics.csv") == own

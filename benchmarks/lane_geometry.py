@@ -1,4 +1,4 @@
-"""Where lanes lie in pictures: generated labels beside real ones in TuSimple's format (JSON lines in a folder).
+"""Compares where lanes lie in images: generated labels and real ones in TuSimple's format (JSON lines in a folder).
 
 python benchmarks/lane_geometry.py FOLDER [--count 3000] [--randomization cameras course]
 """
@@ -12,22 +12,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
+from clrernetlm.core.arrays import Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.synth import CATEGORIES, labelled_lanes, sample_scene
 from clrernetlm.synth.randomization import Randomization, parse_randomization
 
-Array = NDArray[np.float64]
 Table = dict[str, list[float]]
 LOWEST = 710 / 720  # share of the height down to which the real labels go
 # Rows below the vanishing point and lines are compared, so that cameras of any focal length can be.
 MEANINGS = {
-    "lanes": "labelled lines in a picture",
+    "lanes": "labelled lines in an image",
     "vanishing row": "of the ego lines, share of the height",
-    "vanishing column": "the same, share of the width",
+    "vanishing column": "of the ego lines, share of the width",
     "lane width": "of the ego lane, in camera heights",
     "side lane width": "of the lanes beside it, in camera heights",
     "place in lane": "of the camera: -1 on the left line, 1 on the right",
@@ -36,12 +35,12 @@ MEANINGS = {
     "ends above": "top of the highest line under the vanishing point, share of the height",
     "ends apart": "between the highest and the lowest top, share of the height",
     "bend": "top of a line off its straight lower half, share of the width, absolute",
-    "bend to side": "the same, signed",
+    "bend to side": "top of a line off its straight lower half, share of the width, signed",
     "reach down": "lowest point of the ego lines, share of the height",
 }
 
 
-def real_lanes(folder: Path) -> Iterable[tuple[list[Array], tuple[int, int]]]:
+def real_lanes(folder: Path) -> Iterable[tuple[list[Points], tuple[int, int]]]:
     """Lanes (N, 2), bottom first, and size (width, height) of each labelled frame."""
     files = sorted(folder.glob("*.json"))
     if not files:
@@ -59,8 +58,8 @@ def real_lanes(folder: Path) -> Iterable[tuple[list[Array], tuple[int, int]]]:
 
 def generated_lanes(
     count: int, randomization: Randomization, highways: bool
-) -> Iterable[tuple[list[Array], tuple[int, int]]]:
-    """The same of generated scenes; only `highways` in pictures of 16:9 when asked."""
+) -> Iterable[tuple[list[Points], tuple[int, int]]]:
+    """Lanes and size of generated scenes; `highways` keeps only highways in images of 16:9."""
     kinds = [kind for kind in CATEGORIES if kind != "cross"]
     chances = np.array([CATEGORIES[kind] for kind in kinds], np.float64)
     index = made = 0
@@ -76,7 +75,7 @@ def generated_lanes(
         yield labelled_lanes(scene), size
 
 
-def measure(frames: Iterable[tuple[list[Array], tuple[int, int]]]) -> Table:
+def measure(frames: Iterable[tuple[list[Points], tuple[int, int]]]) -> Table:
     """Statistic -> its values over the frames."""
     table: Table = defaultdict(list)
     for found, (width, height) in frames:

@@ -243,6 +243,7 @@ def _write_lists(root: Path, images: list[ImageSpec], results: list[ImageSummary
 
 
 def _write_text(path: Path, text: str) -> None:
+    """Write a list atomically and flush it to disk."""
     _write(path, text.encode(), sync=True)
 
 

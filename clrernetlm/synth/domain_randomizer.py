@@ -12,8 +12,8 @@ from clrernetlm.synth.environment.light import Light
 from clrernetlm.synth.environment.lighting_randomization import randomize_daylight, randomize_night, randomize_weather
 from clrernetlm.synth.environment.road_weather import cover_with_snow, darken_pavement, make_road_wet
 from clrernetlm.synth.environment.roadside_objects import Pole, SceneObject
+from clrernetlm.synth.environment.roadside_randomization import add_backdrops
 from clrernetlm.synth.environment.shadows import building_shadows
-from clrernetlm.synth.environment.surroundings import add_backdrops
 from clrernetlm.synth.environment.traffic import Vehicle, densify_traffic
 from clrernetlm.synth.environment.weather import Weather
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, Randomization, RandomizationGroup

@@ -8,7 +8,7 @@ import numpy as np
 
 from clrernetlm.core.arrays import BgrColour
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.camera.dashcam import (
+from clrernetlm.synth.camera.camera_sampling import (
     sample_camera,
     sample_ego_vehicle,
     sample_frame_size,

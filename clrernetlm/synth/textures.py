@@ -25,6 +25,7 @@ def fractal_noise(seed: int, slope: float, size: int = TILE_SIZE) -> Float32Arra
 
 
 def _to_bytes(tile: Float32Array, spread: float = 42.0) -> SignedByteArray:
+    """Quantize a tile of standard deviation 1 to int8, `spread` per standard deviation."""
     return np.clip(np.round(spread * tile), -127, 127).astype(np.int8)
 
 

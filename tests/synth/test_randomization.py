@@ -11,7 +11,7 @@ import pytest
 
 from clrernetlm.core.lane import read_lines
 from clrernetlm.synth import CATEGORIES, labelled_lanes, render, sample_scene
-from clrernetlm.synth.camera.dashcam import ASPECT_RATIOS, sample_frame_size, sample_randomized_camera
+from clrernetlm.synth.camera.camera_sampling import ASPECT_RATIOS, sample_frame_size, sample_randomized_camera
 from clrernetlm.synth.camera.recording import Recording, apply_recording, sample_recording
 from clrernetlm.synth.camera.text_overlay import TextOverlay, draw_text_overlays
 from clrernetlm.synth.dataset import ImageSpec, generate_image

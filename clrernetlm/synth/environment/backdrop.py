@@ -40,6 +40,7 @@ class Backdrop:
         return self.far + abs(self.offset)
 
     def _heights(self, z: Float64Array) -> Float64Array:
+        """Return (N,) heights in metres at distances `z` (N,): random, and rising from the near end."""
         tile = fractal_noise(11, 0.9)
         row, shift = self.seed % TILE_SIZE, self.seed // TILE_SIZE % TILE_SIZE
         coarse = tile[row, (z / self.wave * 8).astype(int) % TILE_SIZE]
@@ -50,6 +51,7 @@ class Backdrop:
         return np.asarray(self.height * begin * ragged)
 
     def draw(self, context: RenderContext) -> None:
+        """Draw the strip, column by column of the image."""
         z = np.geomspace(max(self.distance, 1.4), self.far, 260)
         side = 1.0 if self.offset > 0 else -1.0
         foot = context.project(self.offset, z, -0.1)

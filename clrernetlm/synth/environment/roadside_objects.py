@@ -27,12 +27,15 @@ class SceneObject(Protocol):
     """Define an object that stands `distance` metres ahead; objects are drawn in descending order of `depth_key`."""
 
     @property
-    def distance(self) -> float: ...
+    def distance(self) -> float:
+        """Return the distance of the near end in metres."""
 
     @property
-    def depth_key(self) -> float: ...
+    def depth_key(self) -> float:
+        """Return the sorting key in metres; larger values are drawn first."""
 
-    def draw(self, context: RenderContext) -> None: ...
+    def draw(self, context: RenderContext) -> None:
+        """Draw the object onto the canvas of `context`."""
 
 
 class _Upright:
@@ -159,6 +162,7 @@ class Sign(_Upright):
     def _plate(
         self, context: RenderContext, left: float, right: float, low: float, high: float, colour: Float64Array
     ) -> None:
+        """Draw a rectangle given in shares of the sign's width and height."""
         u = self.offset + np.array([left, right, right, left]) * self.width
         h = self.low + np.array([low, low, high, high]) * (self.high - self.low)
         outline = context.project(u, self.distance, h)
@@ -280,6 +284,7 @@ class Tunnel:
 
     @property
     def depth_key(self) -> float:
+        """Return the sorting key: a tunnel is drawn before all other objects."""
         return 1e9  # everything else stands inside the tunnel
 
     def draw(self, context: RenderContext) -> None:

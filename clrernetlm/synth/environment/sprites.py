@@ -164,6 +164,7 @@ def draw_sprite(
 
 @kernel(fastmath=True)
 def _draw_sprite(canvas: BgrImage, sprite: BgraImage, box: Float32Array, colours: Float32Array, flip: bool) -> None:
+    """Blend one level of a sprite; `colours` is tint, fog and transmission of the air."""
     rows, columns = sprite.shape[:2]
     step_x = np.float32(columns) / (box[2] - box[0])
     step_y = np.float32(rows) / (box[3] - box[1])

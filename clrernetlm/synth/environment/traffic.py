@@ -52,6 +52,7 @@ class Vehicle:
 
     @property
     def shape(self) -> VehicleShape:
+        """Return the dimensions of this kind of vehicle."""
         return VEHICLE_SHAPES[self.kind]
 
 

@@ -30,6 +30,7 @@ class Weather:
 
 
 def _vary(rng: np.random.Generator, colour: tuple[float, ...], spread: float = 0.08) -> BgrColour:
+    """Vary a colour by a common factor within `spread` and by noise per channel."""
     b, g, r = (
         float(v)
         for v in np.clip(np.asarray(colour) * rng.uniform(1 - spread, 1 + spread) + rng.normal(0, 4, 3), 0, 250)

@@ -18,6 +18,7 @@ NEUTRAL = 64  # the tone that leaves the ground as it is
 
 
 def _across() -> Float32Array:
+    """Return ones at `profile_offsets`."""
     return np.ones(len(profile_offsets()), np.float32)
 
 

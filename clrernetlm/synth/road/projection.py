@@ -36,6 +36,10 @@ class RoadProjector:
 
 @kernel
 def _project(points: Float64Array, course: Float64Array, rotation: Float64Array, lens: Float64Array) -> Float64Array:
+    """Project points (3, N) of offset, distance and height to (N, 2) pixels.
+
+    `lens`: principal point, focal length, distortion, bank and limit of the result in pixels.
+    """
     cx, cy, focal, k1, bank, limit = lens[0], lens[1], lens[2], lens[3], lens[4], lens[5]
     pixels = np.empty((points.shape[1], 2))
     last = course.shape[1] - 1

@@ -1,4 +1,4 @@
-"""Adds what closes the view beside real roads: slopes, tree lines, near barriers, overpasses, power lines."""
+"""Adds objects that close the view beside real roads: slopes, tree lines, barriers, overpasses, power lines."""
 
 from __future__ import annotations
 

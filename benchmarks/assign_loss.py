@@ -18,12 +18,12 @@ from torch import Tensor
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 
-Stage = dict[str, Tensor]
+StageOutput = dict[str, Tensor]
 IMAGES, STAGES, PRIORS, ROWS, SLOTS = 24, 3, 192, 72, 4
 WIDTH, STRIPS = 800, ROWS - 1
 
 
-def original_loss(stages: Sequence[Stage], targets: Tensor) -> dict[str, Tensor]:
+def original_loss(stages: Sequence[StageOutput], targets: Tensor) -> dict[str, Tensor]:
     """The published loss, step by step: stages of (B, Np, ...), targets (B, G, 78) -> the three lane losses."""
     cls_loss, xytl_loss, iou_loss = (torch.zeros(()) for _ in range(3))
     for stage in stages:
@@ -71,7 +71,7 @@ def original_focal(logits: Tensor, labels: Tensor) -> Tensor:
     return 2.0 * torch.sum(one_hot * focal, dim=1)
 
 
-def original_assign(prediction: Stage, lanes: Tensor) -> tuple[Tensor, Tensor]:
+def original_assign(prediction: StageOutput, lanes: Tensor) -> tuple[Tensor, Tensor]:
     """One image's predictions (Np, ...) and valid lanes (G, 78) -> matched rows and columns."""
     xs, target_xs = prediction["xs"], lanes[:, 6:] / (WIDTH - 1)
     overlaps = original_iou_matrix(xs, target_xs, 7.5 / WIDTH)
@@ -149,7 +149,7 @@ def original_iou_matrix(
     return overlap.sum(-1) / (union.sum(-1) + 1e-9)
 
 
-def batch(seed: int = 0) -> tuple[list[Stage], Tensor]:
+def batch(seed: int = 0) -> tuple[list[StageOutput], Tensor]:
     """Predictions that scatter around the lanes of each image, closer from stage to stage, and 84 lanes in 96 slots."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -189,7 +189,7 @@ def batch(seed: int = 0) -> tuple[list[Stage], Tensor]:
 
 
 def backward(
-    loss: Callable[[Sequence[Stage], Tensor], dict[str, Tensor]], stages: list[Stage], targets: Tensor
+    loss: Callable[[Sequence[StageOutput], Tensor], dict[str, Tensor]], stages: list[StageOutput], targets: Tensor
 ) -> None:
     """Loss and the gradients of every prediction."""
     leaves = [{name: value.detach().requires_grad_() for name, value in stage.items()} for stage in stages]

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from clrernetlm.config import Config
 from clrernetlm.datasets import collate
 from clrernetlm.datasets.samplers import EpochKeyedDataset, EpochSampler
-from clrernetlm.models.lanelm.detector import DetectorOutput, LaneLMDetectorBase
+from clrernetlm.models.clrernet.detector import DetectorOutput
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.losses import spread_cross_entropy
 from clrernetlm.models.lanelm.proposals import Proposals
@@ -47,7 +48,7 @@ class SnapReader(LaneLMDetectorBase):
     @torch.no_grad()
     def decode_unprompted(self, output: DetectorOutput) -> Answers:
         """The detector's lanes, snapped, with the detector's confidence."""
-        proposals = self.propose(output.stage)
+        proposals = self.propose(output.predictions)
         moves = self.responses(output.levels, proposals.xs).softmax(-1) @ self.offsets
         return Answers(proposals.xs + moves, proposals.visible, proposals.scores)
 

@@ -14,6 +14,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.arrays import BoolArray, Float32Array
 from clrernetlm.datasets.lane_formatting import choose_lanes, to_planar_tensor
 from clrernetlm.datasets.transforms import Sample
+from clrernetlm.models.clrernet.preprocess import normalise
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 
@@ -45,7 +46,7 @@ class PackLaneLMInputs:
         before rounding in pixels with NaN off the lane. A frame labelled without any lane is a valid sample.
         """
         image = to_planar_tensor(sample["image"])
-        packed: Sample = {"inputs": image if self.as_bytes else image.float().div_(255), "metainfo": sample["metainfo"]}
+        packed: Sample = {"inputs": image if self.as_bytes else normalise(image), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
             xs = self.lane_targets(sample["lanes"])
             x_tokens, y_tokens = self.tokenizer.quantise(xs)

@@ -22,12 +22,9 @@ from clrernetlm.datasets.culane import CulaneDataset, Split
 from clrernetlm.datasets.loaders import build_loader, limit_worker_threads, loader_workers, worker_start_method
 from clrernetlm.datasets.samplers import ShardBatches
 from clrernetlm.datasets.transforms import Sample
-from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.inference.auto_crop import Detector, Look, look
 from clrernetlm.metrics.frame_scale import require_frame_fits
-from clrernetlm.models.clrernet.preprocess import network_input
-from clrernetlm.models.lanelm.detector import DetectorOutput
 
 VIEWPORTS_FILE = "viewports.jsonl"
 Batch = dict[str, Any]
@@ -58,12 +55,7 @@ def observe_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> L
     if "frames" in batch:
         return look(config, detector, batch["frames"])
     frames = [meta["frame_size"] for meta in batch["metainfo"]]
-    if isinstance(detector, ExportedDetector):
-        observation = detector.observe(batch["inputs"].permute(0, 2, 3, 1).numpy())
-        return Look(observation, frames, [config.viewport] * len(frames))
-    device = next(detector.parameters()).device
-    levels = detector.extract_feat(network_input(batch["inputs"].to(device, non_blocking=True)))
-    return Look(DetectorOutput(levels, detector.bbox_head(levels)[-1]), frames, [config.viewport] * len(frames))
+    return Look(detector.run(batch["inputs"]), frames, [config.viewport] * len(frames))
 
 
 def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:

@@ -30,7 +30,8 @@ from clrernetlm.metrics.frame_scale import frame_ious, frame_scale
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.verification import true_proposals, verification
 from clrernetlm.models.clrernet.decode import prediction_points
-from clrernetlm.models.lanelm.detector import DetectorOutput, LaneLMDetectorBase, PromptableDetector
+from clrernetlm.models.clrernet.detector import DetectorOutput
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
 from clrernetlm.models.lanelm.proposals import Proposals
@@ -129,7 +130,7 @@ class PromptModeRunner:
             answers = self.model.decode_unprompted(replace(output, levels=levels))
             none = [tensor[:, :0] for tensor in (answers.xs, answers.visible, answers.score)]
             return {NONE: answers}, Proposals(*none)
-        proposals = self.model.propose(output.stage)
+        proposals = self.model.propose(output.predictions)
         requests = {
             mode: self.requests(self.model, mode, output, proposals, metas, labels) for mode in self.protocol.prompts
         }
@@ -150,7 +151,7 @@ class PromptModeRunner:
             return requests_from_proposals(proposals)
         if mode == START:
             if self.protocol.starts == "detector":  # of the detector's own results instead of all proposals
-                results = model.propose(output.stage, config.model.decode.conf_threshold)
+                results = model.propose(output.predictions, config.model.decode.conf_threshold)
                 count = config.model.max_lanes
                 proposals = Proposals(results.xs[:, :count], results.visible[:, :count], results.scores[:, :count])
             return requests_from_start_points(proposals, rows)

@@ -335,7 +335,9 @@ def detected_lanes(config: Config, seen: Look) -> list[list[Lane]]:
     decode = config.model.decode
     # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
     low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
-    return decode_lanes(seen.observation.stage, low, seen.viewports, seen.frames, max_lanes=config.model.max_lanes)
+    return decode_lanes(
+        seen.observation.predictions, low, seen.viewports, seen.frames, max_lanes=config.model.max_lanes
+    )
 
 
 def drawn_lanes(lanes: Sequence[Lane], frame: FrameSize) -> list[Lane]:

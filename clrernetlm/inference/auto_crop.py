@@ -15,8 +15,7 @@ from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.horizon import aimed_viewport, first_viewport, horizon_row, viewport_at
 from clrernetlm.models.clrernet.decode import decode_lanes
-from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.lanelm.detector import DetectorOutput
+from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
 
 Detector = CLRerNet | ExportedDetector
 WITNESS = 0.5  # lanes from this share of the confidence threshold on have a say where the horizon is
@@ -93,19 +92,13 @@ def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence
 
 
 def _observe(detector: Detector, images: Sequence[BgrImage], viewports: Sequence[Viewport]) -> DetectorOutput:
-    # One contiguous uint8 batch crosses to the device; scaling to [0, 1] happens there.
     batch = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
-    if isinstance(detector, ExportedDetector):
-        return detector.observe(batch)
-    device = next(detector.parameters()).device
-    inputs = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div_(255)
-    levels = detector.extract_feat(inputs)
-    return DetectorOutput(levels, detector.bbox_head(levels)[-1])
+    return detector.run(torch.from_numpy(batch).permute(0, 3, 1, 2))
 
 
 def _witnesses(config: ClrernetConfig, seen: Look) -> list[list[Lane]]:
     decode = replace(config.decode, conf_threshold=WITNESS * config.decode.conf_threshold, extend_bottom=False)
-    return decode_lanes(seen.observation.stage, decode, seen.viewports, seen.frames, max_lanes=config.max_lanes)
+    return decode_lanes(seen.observation.predictions, decode, seen.viewports, seen.frames, max_lanes=config.max_lanes)
 
 
 def _certainty(lanes: Sequence[Lane]) -> float:
@@ -117,5 +110,5 @@ def _replace(seen: Look, image: int, other: Look, place: int) -> None:
     seen.viewports[image] = other.viewports[place]
     for ours, theirs in zip(seen.observation.levels, other.observation.levels, strict=True):
         ours[image] = theirs[place]
-    for name, tensor in other.observation.stage.items():
-        seen.observation.stage[name][image] = tensor[place]
+    for name, tensor in other.observation.predictions.items():
+        seen.observation.predictions[name][image] = tensor[place]

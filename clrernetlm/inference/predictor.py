@@ -275,7 +275,7 @@ class Predictor:
         prompts, there = prompts_of_clicks(clicks, viewport, frame)
         with self._network(), torch.inference_mode():
             if seen.proposals is None:
-                seen.proposals = model.propose(observation.stage)
+                seen.proposals = model.propose(observation.predictions)
             found, one = seen.proposals, slice(image, image + 1)
             answers = model.answer(
                 tuple(level[one] for level in observation.levels),
@@ -304,7 +304,9 @@ class Predictor:
     def _detections(self, seen: Seen, conf: Fraction | None) -> list[list[Lane]]:
         model, given = self.config.model, seen.look
         decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
-        return decode_lanes(given.observation.stage, decode, given.viewports, given.frames, max_lanes=model.max_lanes)
+        return decode_lanes(
+            given.observation.predictions, decode, given.viewports, given.frames, max_lanes=model.max_lanes
+        )
 
     def _lanes(self, seen: Seen, conf: Fraction | None) -> list[list[Lane]]:
         if self._reader is None:

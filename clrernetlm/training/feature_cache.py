@@ -29,6 +29,7 @@ from clrernetlm.datasets import collate
 from clrernetlm.datasets.culane import CulaneDataset, Sample, label_path
 from clrernetlm.datasets.loaders import ImageLoader, limit_worker_threads, loader_workers
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
+from clrernetlm.models.clrernet.preprocess import normalise
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.proposals import Proposals
 
@@ -303,8 +304,8 @@ def detector_features(model: LaneLMDetectorBase, inputs: Tensor) -> dict[str, Te
     the rounding errors before, since it is filled in single precision and in other batches.
     """
     device = next(model.parameters()).device
-    output = model.run_detector(inputs.to(device, non_blocking=True).float().div_(255))
-    proposals = model.propose(output.stage, model.config.lanelm.training_requests.proposal_threshold)
+    output = model.run_detector(normalise(inputs.to(device, non_blocking=True)))
+    proposals = model.propose(output.predictions, model.config.lanelm.training_requests.proposal_threshold)
     return {
         **{f"level_{i}": level.half() for i, level in enumerate(output.levels)},
         "proposal_xs": proposals.xs,

@@ -12,7 +12,6 @@ from torch import Tensor
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.models.clrernet.decode import decode_lanes
-from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.losses import keypoint_sequences, training_request_losses
 from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
@@ -89,11 +88,11 @@ class LaneLMModule(LaneModule):
         if not metas:  # other processes have one more image
             return
         frames = [meta["frame_size"] for meta in metas]
-        output = self.model.run_detector(network_input(batch["inputs"]))
+        output = self.model.run_detector(batch["inputs"])
         answers = self.model.decode_unprompted(output)
         lanes = lanes_from_answers(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes)
         self.count(lanes, metas)
-        detected = decode_lanes(output.stage, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
+        detected = decode_lanes(output.predictions, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
         self.count(detected, metas, DETECTOR)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

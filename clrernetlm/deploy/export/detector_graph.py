@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clrernetlm.deploy.graph_io import IMAGES, LANES, LEVELS, STAGE
 from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.clrernet.preprocess import normalise
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DetectorGraph(nn.Module):
         self.autocast = autocast
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        pixels = images.permute(0, 3, 1, 2).float() / 255
+        pixels = normalise(images.permute(0, 3, 1, 2))
         if self.autocast is None:
             levels = self.model.extract_feat(pixels)
         else:

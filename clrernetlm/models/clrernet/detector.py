@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,9 +15,18 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.models.backbones.registry import build_backbone
 from clrernetlm.models.clrernet.fpn import CLRerNetFPN
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS, CLRerHead, StageOutput
+from clrernetlm.models.clrernet.preprocess import network_input
 from clrernetlm.models.clrernet.state_dict import load_network_weights, network_weights, official_state_dict
 
 COARSEST_STRIDE = 32
+
+
+@dataclass
+class DetectorOutput:
+    """Features and predictions of the detector for B images."""
+
+    levels: tuple[Tensor, ...]  # pyramid (B, C, h, w), finest first; empty for an exported graph without it
+    predictions: StageOutput  # of the last refinement stage
 
 
 class CLRerNet(nn.Module):
@@ -57,6 +67,16 @@ class CLRerNet(nn.Module):
             return levels
         levels = self.neck(self.backbone(images.to(self.pyramid_dtype)))
         return tuple(level.float() for level in levels)
+
+    def run(self, images: Tensor) -> DetectorOutput:
+        """Run the network on cropped images (B, 3, H, W) BGR: uint8 on any device, or floats in [0, 1] on the model's.
+
+        Raises UserError for images of another size.
+        """
+        if images.dtype == torch.uint8:
+            images = network_input(images.to(next(self.parameters()).device, non_blocking=True))
+        levels = self.extract_feat(images)
+        return DetectorOutput(levels, self.bbox_head(levels)[-1])
 
     def segment(self, features: tuple[Tensor, ...]) -> Tensor:
         """Compute (B, max_lanes + 1, H, W) logits of background and lanes from the pyramid levels."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from clrernetlm.config.schema import Config
-from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
 from clrernetlm.models.clrernet.head import StageOutput
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.greedy_decoding import Answers
@@ -18,14 +18,6 @@ from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.postprocess import remove_hallucinations
 from clrernetlm.models.lanelm.proposals import Proposals, propose
 from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows, requests_from_proposals
-
-
-@dataclass
-class DetectorOutput:
-    """Features and predictions of the detector for B images."""
-
-    levels: tuple[Tensor, ...]  # pyramid (B, C, h, w), finest first
-    stage: StageOutput  # predictions of the last stage
 
 
 class LaneLMDetectorBase(nn.Module, ABC):
@@ -46,26 +38,25 @@ class LaneLMDetectorBase(nn.Module, ABC):
 
     @torch.no_grad()
     def run_detector(self, images: Tensor) -> DetectorOutput:
-        """Run the detector on (B, 3, H, W) float images in [0, 1].
+        """Run the detector on images (B, 3, H, W), uint8 or float in [0, 1], as `CLRerNet.run`.
 
         In float32 even where LaneLM trains in mixed precision: the features are those it will get in use.
         """
         with torch.autocast(images.device.type, enabled=False):
-            levels = self.detector.extract_feat(images)
-            return DetectorOutput(levels, self.detector.bbox_head(levels)[-1])
+            return self.detector.run(images)
 
     @abstractmethod
     def decode_unprompted(self, output: DetectorOutput) -> Answers:
         """Decode the lanes of images without prompts, from the detector's output for them."""
 
-    def propose(self, stage: StageOutput, threshold: float | None = None) -> Proposals:
+    def propose(self, predictions: StageOutput, threshold: float | None = None) -> Proposals:
         """Select the detector's lanes on LaneLM's rows, by default from `lanelm.decode.proposal_threshold` on.
 
         That is a lower confidence than the detector's own results need.
         """
         decode = self.config.lanelm.decode
         return propose(
-            stage,
+            predictions,
             self.config.lanelm.network.num_steps,
             self.config.model.viewport.width,
             self.config.model.decode.nms_threshold,
@@ -87,7 +78,7 @@ class PromptableDetector(LaneLMDetectorBase):
 
     def decode_unprompted(self, output: DetectorOutput) -> Answers:
         """Decode one answer per proposal of the detector."""
-        return self.answer(output.levels, requests_from_proposals(self.propose(output.stage)))
+        return self.answer(output.levels, requests_from_proposals(self.propose(output.predictions)))
 
     def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Decode requests as they are, without refinement and rescoring."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from clrernetlm.config.schema import Config, LaneLMNetworkConfig
 from clrernetlm.core.argument_checks import check_arguments
-from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
 from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Size, causal_mask
-from clrernetlm.models.lanelm.detector import DetectorOutput, LaneLMDetectorBase
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 

@@ -1,7 +1,7 @@
 """Accepts settings under the names of earlier versions: in config files, on the command line and in stored settings.
 
-A name that the user wrote is warned of in one line that says the new one. Settings in checkpoints and packed weights
-are converted silently: nothing is left to do about a file that loads.
+An old name in a config file or on the command line raises a warning of one line with the new name. Settings in
+checkpoints and packed weights are converted silently: such files load as they are and need no change.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def with_current_names(tree: Any, group: str = "") -> Any:
 
     Where both names are given the old one stays, for the error about unknown settings.
     """
-    if not isinstance(tree, Mapping) or group not in _FIELDS:  # a stranger's tree may be deep: only where needed
+    if not isinstance(tree, Mapping) or group not in _FIELDS:  # others are not entered: a tree from a file may be deep
         return tree
     current: dict[Any, Any] = {}
     for key, value in tree.items():
@@ -68,7 +68,7 @@ def with_current_names(tree: Any, group: str = "") -> Any:
 
 def warn_of_old_name(old: str, new: str) -> None:
     """Warn that the setting or class `old` is now `new`; by default Python shows a warning once."""
-    warnings.warn(f"{old}: an old name; write {new}", stacklevel=2)
+    warnings.warn(f"{old}: old name; use {new}", stacklevel=2)
 
 
 def accept_old_names(root: type) -> None:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from clrernetlm.config import Config
-from clrernetlm.core.arrays import Points
+from clrernetlm.core.arrays import BoolArray, Float32Array, Float64Array, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport
@@ -82,9 +81,9 @@ class PromptProtocol:
 class ProposalLog:
     """Collects the detector's proposals, an array per image: its scores, LaneLM's, and whether each was a lane."""
 
-    detector: list[NDArray[np.float32]] = field(default_factory=list)
-    lanelm: list[NDArray[np.float32]] = field(default_factory=list)
-    true: list[NDArray[np.bool_]] = field(default_factory=list)
+    detector: list[Float32Array] = field(default_factory=list)
+    lanelm: list[Float32Array] = field(default_factory=list)
+    true: list[BoolArray] = field(default_factory=list)
 
     def verification(self, config: Config) -> dict[str, Any]:
         """Measure how many false and true proposals LaneLM's and the detector's score reject."""
@@ -235,7 +234,7 @@ def clicks_on_labels(
     frame: FrameSize,
     labels: Sequence[Points],
     viewport: Viewport | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[Float64Array, BoolArray]:
     """Simulate clicks inside `viewport` on the L labelled lanes of one image.
 
     Returns clicks (L, number, 2) in frame pixels, and which of them exist (L, number). The noise of the settings is in

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clrernetlm.core.arrays import Points
+from clrernetlm.core.arrays import BoolArray, Float64Array, Points
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer
 
-Float64Array = NDArray[np.float64]
 MAX_CLICKS = 4
 DRAWS = 3  # uniform numbers per click: for its row, and its noise in x and in y
 
@@ -42,7 +40,7 @@ def label_clicks(
     settings: ClickSettings,
     tokenizer: LaneTokenizer,
     viewport: Viewport,
-) -> tuple[Float64Array, NDArray[np.bool_]]:
+) -> tuple[Float64Array, BoolArray]:
     """Simulate `number` clicks on each of L labels (N, 2) in frame pixels.
 
     Returns clicks (L, number, 2) in frame pixels, and which of them exist (L, number). Clicks lie on rows of the

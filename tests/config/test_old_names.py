@@ -66,7 +66,7 @@ def test_every_old_name_is_tried_and_leads_to_a_setting() -> None:
 @pytest.mark.parametrize("spelling", ["--{}={}", "{}={}"])
 def test_on_the_command_line_it_says_its_new_name(name: str, spelling: str) -> None:
     word = spelling.format(name.replace("_", "-") if spelling.startswith("--") else name, VALUES[name])
-    with pytest.warns(UserWarning, match=f"^{re.escape(name)}: an old name; write {re.escape(current_name(name))}$"):
+    with pytest.warns(UserWarning, match=f"^{re.escape(name)}: old name; use {re.escape(current_name(name))}$"):
         config = load_config("lanelm_512_dla34", [word])
     assert get_setting(config, current_name(name)) == VALUES[name]
 
@@ -79,7 +79,7 @@ def test_in_a_config_file_it_says_its_new_name(name: str, tmp_path: Path) -> Non
         f"config = load_config('lanelm_512_dla34')\nconfig.{name} = {VALUES[name]!r}\n"
         f"assert config.{name} == {VALUES[name]!r}\n"
     )
-    with pytest.warns(UserWarning, match=f"^{re.escape(name)}: an old name; write {re.escape(current_name(name))}$"):
+    with pytest.warns(UserWarning, match=f"^{re.escape(name)}: old name; use {re.escape(current_name(name))}$"):
         config = load_config(file)
     assert get_setting(config, current_name(name)) == VALUES[name]
 
@@ -91,16 +91,16 @@ def test_constructors_and_classes_take_old_names(tmp_path: Path) -> None:
         "lessons = LaneLMLessonConfig(proposals=9, invented=4)\n"
         "config = Config(lanelm=LaneLMConfig('plain', lessons=lessons), training=TrainingConfig(start_from='a'))\n"
     )
-    with pytest.warns(UserWarning, match="an old name") as told:
+    with pytest.warns(UserWarning, match="old name") as told:
         config = load_config(file)
     assert config.lanelm.training_requests == LaneLMTrainingRequestsConfig(proposals=9, synthetic_proposals=4)
     assert (config.lanelm.variant, config.training.init_from) == ("plain", "a")
     # `import` asks for a name twice; Python shows a warning once.
     assert list(dict.fromkeys(str(warning.message) for warning in told)) == [
-        "clrernetlm.config.LaneLMLessonConfig: an old name; write LaneLMTrainingRequestsConfig",
-        "lanelm.lessons.invented: an old name; write lanelm.training_requests.synthetic_proposals",
-        "lanelm.lessons: an old name; write lanelm.training_requests",
-        "training.start_from: an old name; write training.init_from",
+        "clrernetlm.config.LaneLMLessonConfig: old name; use LaneLMTrainingRequestsConfig",
+        "lanelm.lessons.invented: old name; use lanelm.training_requests.synthetic_proposals",
+        "lanelm.lessons: old name; use lanelm.training_requests",
+        "training.start_from: old name; use training.init_from",
     ]
 
 

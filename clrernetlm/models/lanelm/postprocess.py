@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clrernetlm.config.schema import LaneLMDecodeConfig
+from clrernetlm.core.arrays import BoolArray, Float64Array, FloatArray
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport, viewports_of_frames
 from clrernetlm.models.clrernet.decode import lane_nms
 from clrernetlm.models.lanelm.greedy_decoding import Answers
-
-Float64Array = NDArray[np.float64]
 
 
 def lanes_from_answers(
@@ -54,7 +52,7 @@ def lanes_from_answers(
     return images
 
 
-def keypoints(xs: NDArray[np.floating], visible: NDArray[np.bool_], viewport: Viewport) -> Float64Array:
+def keypoints(xs: FloatArray, visible: BoolArray, viewport: Viewport) -> Float64Array:
     """Convert x on T rows from the top (T,) and visible rows (T,) to points (n, 2) in network pixels, bottom first.
 
     A lane ends somewhere between its last row and the next: half a row is added at the top. From the lowest row of the

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from clrernetlm.core.argument_checks import check_arguments, require_whole_number
+from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane_points import SAME_ROW, concatenate_lanes
 
-Tokens = NDArray[np.int64]
-Float64Array = NDArray[np.float64]
+Tokens = Int64Array
 MAX_SIZE = 10_000  # pixels and rows
 
 
@@ -48,7 +48,7 @@ class LaneTokenizerConfig:
             if getattr(self, name) > maximum:
                 raise UserError(f"{name}: {getattr(self, name)} is too large; use {maximum} or less")
         if self.pad_token_x != 0:
-            raise UserError(f"pad_token_x: {self.pad_token_x} stands for a place in the image; use 0")
+            raise UserError(f"pad_token_x: {self.pad_token_x} is a position in the image; use 0")
         if self.pad_token_y not in (-1, self.num_steps):
             raise UserError(
                 f"pad_token_y: {self.pad_token_y} is not the row after the last; use {self.num_steps} or -1"

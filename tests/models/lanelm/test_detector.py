@@ -108,7 +108,7 @@ def test_a_bare_detector_is_named_as_such(model, tmp_path):
     path = tmp_path / "clrernet.pth"
     save_official(model.detector, path)
     assert "clrernet.pth: holds no LaneLM" in refusal(config_of(), path)
-    assert "--lanelm.detector" in refusal(config_of(), path)
+    assert "lanelm.detector=" in refusal(config_of(), path)
     torch.save({"state_dict": None}, tmp_path / "nothing.pth")
     assert "holds no LaneLM" in refusal(config_of(), tmp_path / "nothing.pth")
 

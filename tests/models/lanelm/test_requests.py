@@ -1,4 +1,4 @@
-"""What a request says about every row: the reference, and the prompts next to it."""
+"""Row priors: the reference curve, and the nearest prompts of every row."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Requests at prediction time."""
+"""Requests built from proposals, start points and clicks."""
 
 import pytest
 import torch

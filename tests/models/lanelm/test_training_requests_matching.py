@@ -1,4 +1,4 @@
-"""Which question is about which lane."""
+"""Matching of proposals to labelled lanes."""
 
 import numpy as np
 import pytest

@@ -87,7 +87,8 @@ def original_gather(head: CLRerHead, pooled: list[Tensor], level: Tensor, stage:
     value = F.interpolate(attention.f_value(level), size=attention.size).flatten(2).permute(0, 2, 1)
     similarity = torch.softmax(torch.matmul(query, key) * attention.scale, dim=-1)
     context = depthwise(attention.W, torch.matmul(similarity, value))
-    return roi + gather.dropout(context)
+    anchors: Tensor = roi + gather.dropout(context)
+    return anchors
 
 
 def depthwise(scale: torch.nn.Module, x: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ def peak_of_tensors(run: Callable[[], object]) -> int:
     assert noted.profiler is not None
     events = noted.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    return max(accumulate(change for _, change in changes))
+    peak: int = max(accumulate(change for _, change in changes))
+    return peak
 
 
 def memory_by_lanes(model: LaneLM) -> str:

@@ -43,7 +43,10 @@ class SnapReader(LaneLMDetectorBase):
         x = (xs[..., None] + self.offsets).flatten(1, 2)
         y = self.rows.repeat(xs.shape[1])[None, :, None].expand_as(x)
         grid = torch.stack([(x + 0.5) * 2 / self.width - 1, (y + 0.5) * 2 / self.height - 1], dim=-1)
-        return F.grid_sample(self.lanelm(levels[0]), grid, align_corners=False)[:, 0].unflatten(1, xs.shape[1:])
+        offsets: Tensor = F.grid_sample(self.lanelm(levels[0]), grid, align_corners=False)[:, 0].unflatten(
+            1, xs.shape[1:]
+        )
+        return offsets
 
     @torch.no_grad()
     def decode_unprompted(self, output: DetectorOutput) -> Answers:

@@ -32,7 +32,8 @@ def from_dict(tree: dict[str, Any], source: str = "") -> Config:
     Raises UserError that names the setting (after `source`, e.g. the file) when it is unknown or of a wrong type.
     """
     try:
-        return decode(Config, with_current_names(tree), "")
+        config: Config = decode(Config, with_current_names(tree), "")
+        return config
     except UserError as error:
         raise UserError(f"{source}: {error}" if source else str(error)) from None
 

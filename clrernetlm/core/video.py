@@ -68,9 +68,10 @@ class Video:
             if there:
                 image = self._as_displayed(raw)
 
-    def _as_displayed(self, image: Any) -> BgrImage:
+    def _as_displayed(self, frame: Any) -> BgrImage:
         """Convert a decoded frame to (H, W, 3) uint8 BGR, stretched and turned as its file says."""
-        image = np.asarray(image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+        image: BgrImage
+        image = np.asarray(frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
         if self._pixel_aspect != 1:
             image = np.asarray(
                 cv2.resize(image, (max(1, round(image.shape[1] * self._pixel_aspect)), image.shape[0])), np.uint8

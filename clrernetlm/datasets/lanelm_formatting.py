@@ -86,7 +86,8 @@ def _longest_run(visible: BoolArray) -> BoolArray:
     lane, step = np.nonzero(visible)
     np.add.at(lengths, (lane, gaps[lane, step]), 1)
     longest = visible.shape[1] - lengths[:, ::-1].argmax(axis=1)
-    return visible & (gaps == longest[:, None])
+    kept: BoolArray = visible & (gaps == longest[:, None])
+    return kept
 
 
 def lane_packing(config: Config) -> PackLaneLMInputs:

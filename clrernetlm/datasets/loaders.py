@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 from clrernetlm.config import Config
 from clrernetlm.core.worker_pool import available_cores, end_with_parent
 from clrernetlm.datasets import build_dataset, collate
-from clrernetlm.datasets.culane import Sample, Split
+from clrernetlm.datasets.culane import Split
 from clrernetlm.datasets.samplers import ShardBatches
+from clrernetlm.datasets.transforms import Sample
 from clrernetlm.distributed.sharding import Shard
 
 SHARED_MEMORY = "/dev/shm"  # of Linux

@@ -25,6 +25,11 @@ class SumOverProcesses(torch.autograd.Function):
         return total
 
 
+def _sum_over_processes(value: Tensor) -> Tensor:
+    total: Tensor = SumOverProcesses.apply(value)  # type: ignore[no-untyped-call]
+    return total
+
+
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Normalise (B, C, H, W) with the statistics of the global batch in training, as BatchNorm2d otherwise.
 
@@ -38,10 +43,10 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = SumOverProcesses.apply(x.sum((0, 2, 3))) / count
+        mean = _sum_over_processes(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
         # Two passes, because E[x^2] - mean^2 loses digits, and N processes would differ from one.
-        variance = SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
+        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / count
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 momentum = 0.1 if self.momentum is None else self.momentum
@@ -50,7 +55,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
                 if self.num_batches_tracked is not None:
                     self.num_batches_tracked += 1
         normalised = centred * torch.rsqrt(variance + self.eps)[:, None, None]
-        return (normalised * self.weight[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        scaled: Tensor = (normalised * self.weight[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        return scaled
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:

@@ -62,7 +62,8 @@ def _vote(one: Lane, other: Lane, frame: FrameSize) -> tuple[float, float] | Non
 def _x_on(lane: Lane, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """x of a lane on rows that it spans."""
     order = np.argsort(lane.points[:, 1], kind="stable")
-    return np.interp(rows, lane.points[order, 1], lane.points[order, 0])
+    xs: NDArray[np.float64] = np.interp(rows, lane.points[order, 1], lane.points[order, 0])
+    return xs
 
 
 def crop_aspect(viewport: Viewport, frame: FrameSize) -> float:

@@ -77,9 +77,12 @@ def match_lanes(ious: Float64Array, implementation: MetricImplementation = "clre
     A pair is a hit at a threshold if its IoU is larger. There is one matching for all thresholds, as in both tools.
     """
     try:
+        pairs: tuple[Int64Array, Int64Array]
         if implementation == "official":
-            return linear_sum_assignment(ious, maximize=True)
-        return linear_sum_assignment(1 - ious)
+            pairs = linear_sum_assignment(ious, maximize=True)
+        else:
+            pairs = linear_sum_assignment(1 - ious)
+        return pairs
     except (TypeError, ValueError):
         raise UserError(
             f"ious: {shown(ious)} is not a table of finite numbers; use the (n_pred, n_gt) array of lane_ious"

@@ -105,7 +105,8 @@ def _has_stencil(line: LineStencils, x0: int, y0: int, x1: int, y1: int, size: S
         return False
     if line.states[x1 - x0 + MAX_STENCIL_STEP, y1 - y0 + MAX_STENCIL_STEP] == UNKNOWN:
         _make_stencil(line, x1 - x0, y1 - y0)
-    return line.states[x1 - x0 + MAX_STENCIL_STEP, y1 - y0 + MAX_STENCIL_STEP] == DRAWN
+    drawn: bool = line.states[x1 - x0 + MAX_STENCIL_STEP, y1 - y0 + MAX_STENCIL_STEP] == DRAWN
+    return drawn
 
 
 @kernel

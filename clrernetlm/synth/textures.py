@@ -21,7 +21,8 @@ def fractal_noise(seed: int, slope: float, size: int = TILE_SIZE) -> Float32Arra
     frequency[0, 0] = np.inf
     phase = rng.standard_normal(frequency.shape) + 1j * rng.standard_normal(frequency.shape)
     tile = np.fft.irfft2(phase * frequency**-slope, (size, size))
-    return (tile / tile.std()).astype(np.float32)
+    normalised: Float32Array = (tile / tile.std()).astype(np.float32)
+    return normalised
 
 
 def _to_bytes(tile: Float32Array, spread: float = 42.0) -> SignedByteArray:

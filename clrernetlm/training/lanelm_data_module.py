@@ -8,8 +8,9 @@ from torch.utils.data import Dataset
 
 from clrernetlm.config import Config
 from clrernetlm.datasets import build_dataset
-from clrernetlm.datasets.culane import CulaneDataset, Sample
+from clrernetlm.datasets.culane import CulaneDataset
 from clrernetlm.datasets.lanelm_formatting import lane_packing
+from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.training_requests import DRAWS, num_candidates
 from clrernetlm.training.data_module import LaneDataModule

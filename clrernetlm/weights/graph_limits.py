@@ -224,7 +224,8 @@ class OnnxShapes:
         kind = found.tensor_type
         if not kind.HasField("shape") or not all(axis.HasField("dim_value") for axis in kind.shape.dim):
             return None
-        return math.prod(max(axis.dim_value, 0) for axis in kind.shape.dim)
+        size: int | None = math.prod(max(axis.dim_value, 0) for axis in kind.shape.dim)
+        return size
 
     def _item_size(self, found: Any) -> int:
         try:

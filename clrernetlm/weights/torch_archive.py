@@ -82,7 +82,8 @@ def _directory_size(file: BinaryIO, size: int) -> int:
     if end[76:80] != b"PK\x05\x06":
         raise UnpicklingError("no zip archive")
     large = end[56:60] == b"PK\x06\x07"
-    return struct.unpack_from("<Q", end, 40)[0] if large else struct.unpack_from("<I", end, 76 + 12)[0]
+    offset: int = struct.unpack_from("<Q", end, 40)[0] if large else struct.unpack_from("<I", end, 76 + 12)[0]
+    return offset
 
 
 def _read_legacy(file: BinaryIO, size: int) -> Any:

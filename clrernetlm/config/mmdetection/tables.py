@@ -30,7 +30,8 @@ def _symmetric(value: Any) -> float:
     low, high = value
     if low != -high:
         raise ValueError("not symmetric")
-    return high
+    shift: float = high
+    return shift
 
 
 def _without_background(classes: int) -> int:

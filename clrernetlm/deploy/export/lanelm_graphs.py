@@ -25,9 +25,10 @@ from clrernetlm.deploy.graph_io import (
     STEP,
     STEP_RESULTS,
 )
+from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.cached_decoding import prefill
 from clrernetlm.models.lanelm.context import ImageContext, PromptContext
-from clrernetlm.models.lanelm.model import PYRAMID_LEVELS, LaneLM
+from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.readout import read_first, read_next
 from clrernetlm.models.lanelm.requests import Requests, RowPriors
 

@@ -25,7 +25,7 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
-    result: Tensor = _DepthwiseConv2d.apply(x, weight, bias, stride)
+    result: Tensor = _DepthwiseConv2d.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -60,7 +60,8 @@ class SameConv2d(nn.Conv2d):
             input = F.pad(input, self.margins)
         if self.groups > 1:
             return depthwise_conv2d(input, weight, bias, self.stride[0])
-        return super()._conv_forward(input, weight, bias)
+        convolved: Tensor = super()._conv_forward(input, weight, bias)
+        return convolved
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
@@ -72,7 +73,8 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     assert norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
-    return conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
+    convolved: Tensor = conv._conv_forward(x, conv.weight * scale[:, None, None, None], shift)
+    return convolved
 
 
 def conv_norm_relu6(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:

@@ -47,10 +47,12 @@ class Attention(nn.Module):
         `mask`, broadcastable to (N, heads, Q, K), is True where a query may attend; every query needs at least one key.
         """
         attended = attend(self._split_heads(self.query(queries)), keys, values, mask)
-        return self.out(attended.transpose(1, 2).flatten(2))
+        mixed: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return mixed
 
     def _split_heads(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        heads: Tensor = tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return heads
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
@@ -63,7 +65,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -
     weights = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
     if mask is not None:
         weights = weights.masked_fill(~mask, -torch.inf)
-    return weights.softmax(-1) @ values
+    attended: Tensor = weights.softmax(-1) @ values
+    return attended
 
 
 def sinusoids(positions: Tensor, dim: int) -> Tensor:

@@ -186,7 +186,7 @@ class CachedDecoder:
         if model.config.local_sampling:
             grid = model.sampler.shift_grid(self.grids[index], straight)
             inputs.insert(0, model.sampler.sample(self.image.maps, grid))
-        tokens = self.tokens[index] + model.embedding.x_embedding(model.x_tokens(x)).flatten(0, 1)
+        tokens: Tensor = self.tokens[index] + model.embedding.x_embedding(model.x_tokens(x)).flatten(0, 1)
         tokens = tokens + self.weights.ahead(torch.cat(inputs, dim=-1)).flatten(0, 1)
         if model.config.local_sampling and not self.all_have_reference:
             tokens = tokens + self.weights.reference(inputs[0] * ~has_reference[..., None]).flatten(0, 1)

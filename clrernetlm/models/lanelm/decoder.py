@@ -40,7 +40,8 @@ class KeypointEmbedding(nn.Module):
         """Embed tokens; `positions` (S,) or (N, S): indices in the sequence, by default 0, 1, 2, ..."""
         if positions is None:
             positions = torch.arange(x_tokens.shape[-1], device=x_tokens.device)
-        return self.x_embedding(x_tokens) + self.y_embedding(y_tokens) + self.pos_embedding(positions)
+        embedded: Tensor = self.x_embedding(x_tokens) + self.y_embedding(y_tokens) + self.pos_embedding(positions)
+        return embedded
 
 
 class LaneLMDecoderLayer(nn.Module):
@@ -93,7 +94,8 @@ class LaneLMDecoderLayer(nn.Module):
         """Process new tokens (N, S, D); `keys_values` are those of all tokens that they may attend to."""
         tokens = tokens + self.self_attn(self.norm_self(tokens) if normed is None else normed, *keys_values, mask)
         tokens = self.attend_to_image(tokens, memory, memory_mask)
-        return tokens + self.ffn(self.norm_ffn(tokens))
+        updated: Tensor = tokens + self.ffn(self.norm_ffn(tokens))
+        return updated
 
     def attend_to_image(self, tokens: Tensor, memory: ImageMemory | None, memory_mask: Tensor | None = None) -> Tensor:
         """Add attention to the image to tokens (N, ..., D); those of one image are adjacent."""
@@ -104,7 +106,8 @@ class LaneLMDecoderLayer(nn.Module):
         queries = self.norm_cross(tokens).reshape(images, -1, tokens.shape[-1])
         if isinstance(memory, FoldedImageFeatures):
             return tokens + memory.attend(queries).reshape(tokens.shape)
-        return tokens + self.cross_attn(queries, *memory, memory_mask).reshape(tokens.shape)
+        updated: Tensor = tokens + self.cross_attn(queries, *memory, memory_mask).reshape(tokens.shape)
+        return updated
 
 
 class LaneLMDecoder(nn.Module):
@@ -136,7 +139,8 @@ class LaneLMDecoder(nn.Module):
         memory_mask = None if memory_key_padding_mask is None else ~memory_key_padding_mask[:, None, None, :]
         for layer, layer_memory in zip(self.stack, self.image_keys_values(memory), strict=True):
             tgt = layer(tgt, layer_memory, mask, memory_mask)
-        return self.norm(tgt)
+        normalised: Tensor = self.norm(tgt)
+        return normalised
 
     @property
     def stack(self) -> list[LaneLMDecoderLayer]:

@@ -65,7 +65,8 @@ class FoldedAttention(nn.Module):
 
         def fold(weight: Tensor) -> Tensor:
             """Multiply a weight (D, D) with the maps before it -> (heads, d, C + h + w)."""
-            return (weight @ torch.cat([features, along_y.T, along_x.T], dim=1)).unflatten(0, (heads, -1))
+            folded: Tensor = (weight @ torch.cat([features, along_y.T, along_x.T], dim=1)).unflatten(0, (heads, -1))
+            return folded
 
         assert project.bias is not None
         # The same for all positions: in the scores it cancels out in the softmax, in the results it adds to the bias.
@@ -105,7 +106,8 @@ class FoldedImageFeatures:
             torch.cat([self._attend_image(part, *weights) for part in image.split(max_queries, dim=1)], dim=1)
             for image, weights in zip(folded, self.weights, strict=True)
         ]
-        return attention.out((torch.stack(attended) @ attention.values).transpose(1, 2).flatten(2))
+        mixed: Tensor = attention.out((torch.stack(attended) @ attention.values).transpose(1, 2).flatten(2))
+        return mixed
 
     def _attend_image(self, queries: Tensor, to_positions: Tensor, to_channels: Tensor) -> Tensor:
         """Attend to one image with folded queries (heads, Q, C + h + w) -> its features, rows, columns, same shape."""

@@ -189,7 +189,8 @@ class LaneLM(nn.Module):
             y = self.row_y(next_rows).to(x)
             points = torch.stack([torch.stack([straight, y], -1), torch.stack([next_reference, y], -1)], dim=-2)
             tokens = tokens + self.look_ahead(self.sampler(image.maps, points).flatten(-2))
-        return tokens.flatten(0, 1)
+        flat: Tensor = tokens.flatten(0, 1)
+        return flat
 
     def row_features(
         self,

@@ -149,4 +149,7 @@ class LaneLMModel(nn.Module):
         self, visual_tokens: Tensor, x_tokens: Tensor, y_tokens: Tensor, visual_padding_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         tokens = self.embedding(x_tokens, y_tokens)
-        return self.head(self.decoder(tokens, self.visual_proj(visual_tokens), visual_padding_mask))
+        logits: tuple[Tensor, Tensor] = self.head(
+            self.decoder(tokens, self.visual_proj(visual_tokens), visual_padding_mask)
+        )
+        return logits

@@ -224,7 +224,8 @@ def input_noise(config: LaneLMTrainingRequestsConfig, width: int, draws: Tensor,
 
 def normal(uniform: Tensor) -> Tensor:
     """Convert uniform numbers in [0, 1) to standard normal ones, within +- 4."""
-    return torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4))
+    normal: Tensor = torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4))
+    return normal
 
 
 def smooth_noise(draws: Tensor, deviation: float, steps: int) -> Tensor:

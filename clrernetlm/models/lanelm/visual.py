@@ -22,7 +22,8 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        normalised: Tensor = self.norm(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return normalised
 
 
 class VisualEncoder(nn.Module):
@@ -73,7 +74,8 @@ class LocalSampler(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], points: Tensor) -> Tensor:
         """Sample at `points` (B, ..., 2), x, y in network pixels -> (B, ..., out_features); 0 outside the image."""
-        return self.sample(maps, self.grid(points.flatten(1, -2))).unflatten(1, points.shape[1:-1])
+        sampled: Tensor = self.sample(maps, self.grid(points.flatten(1, -2))).unflatten(1, points.shape[1:-1])
+        return sampled
 
     def grid(self, points: Tensor) -> Tensor:
         """Convert (..., 2) x, y in network pixels to sampling positions (..., points + 1, 2), the image being [-1, 1].

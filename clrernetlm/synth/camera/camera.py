@@ -44,7 +44,8 @@ class Camera:
         pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
         yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         roll = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-        return yaw @ pitch @ roll
+        rotation: Float64Array = yaw @ pitch @ roll
+        return rotation
 
     def rays(self, x: ArrayLike, y: ArrayLike) -> tuple[Float64Array, Float64Array, Float64Array]:
         """Return X/Z, Y/Z of the rays through pixels x, y, and whether they point ahead (Z > 0)."""

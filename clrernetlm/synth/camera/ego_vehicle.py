@@ -50,7 +50,8 @@ def _edge(ego: EgoVehicle, height: int, width: int) -> Float32Array:
     for middle, half, rise in ego.bumps:
         away = np.clip(np.abs(x + (ego.middle - middle)) / half, 0, 1)
         edge -= (height * rise) * np.square(1 - away * away)
-    return edge.astype(np.float32)
+    profile: Float32Array = edge.astype(np.float32)
+    return profile
 
 
 def _streaks(ego: EgoVehicle, size: tuple[int, int]) -> Float32Array:

@@ -111,7 +111,8 @@ def _interpolated_texel(tile: Float32Array, v: float, u: float) -> float:
     i0, i1, j0, j1 = i & 255, (i + 1) & 255, j & 255, (j + 1) & 255
     upper = tile[i0, j0] + fu * (tile[i0, j1] - tile[i0, j0])
     lower = tile[i1, j0] + fu * (tile[i1, j1] - tile[i1, j0])
-    return upper + fv * (lower - upper)
+    value: float = upper + fv * (lower - upper)
+    return value
 
 
 @kernel(fastmath=True)

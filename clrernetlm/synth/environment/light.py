@@ -112,7 +112,8 @@ def bloom(emission: Float32Array, strength: float) -> Float32Array:
     far = cv2.resize(cv2.GaussianBlur(smaller, (0, 0), 6.0), size)
     halo = cv2.resize(cv2.blur(smaller, (41, 41)), size)
     glow = cv2.GaussianBlur(emission, (3, 3), 0) + strength * (0.35 * near + 0.35 * far + 0.15 * halo)
-    return glow.astype(np.float32)
+    linear: Float32Array = glow.astype(np.float32)
+    return linear
 
 
 def glare_map(light: Light, camera: Camera) -> Float32Array:
@@ -147,4 +148,5 @@ def wet_road_reflection(lit: Float32Array, horizon: tuple[float, float], step: i
     reflected = cv2.remap(cv2.blur(lit, (3, 15)), np.ascontiguousarray(columns), source, cv2.INTER_LINEAR)
     depth = np.clip(below / np.maximum(h - level, 1), 0, 1)
     strength = wet * np.clip(below / 3, 0, 1) * (0.05 + 0.4 * np.power(1 - depth, 3))
-    return (reflected * strength[..., None]).astype(np.float32)
+    light: Float32Array = (reflected * strength[..., None]).astype(np.float32)
+    return light

@@ -26,7 +26,8 @@ def _nearest_texel(tile: SignedByteArray, v: np.float32, u: np.float32, row: int
     """Return the nearest texel of a repeated tile at v >= 0 and u > -8192 texels, shifted; in standard deviations."""
     mask = tile.shape[0] - 1
     at_row, at_column = (int(v) + row) & mask, (int(u + float32(8192)) + column) & mask
-    return float32(tile[np.uint32(at_row), np.uint32(at_column)]) * _TONE
+    result: np.float32 = float32(tile[np.uint32(at_row), np.uint32(at_column)]) * _TONE
+    return result
 
 
 @kernel(fastmath=True)
@@ -39,7 +40,8 @@ def _interpolated_texel(tile: SignedByteArray, v: np.float32, u: np.float32) -> 
     i0, i1, j0, j1 = i & mask, (i + 1) & mask, j & mask, (j + 1) & mask
     upper = float32(tile[i0, j0]) + fu * (float32(tile[i0, j1]) - float32(tile[i0, j0]))
     lower = float32(tile[i1, j0]) + fu * (float32(tile[i1, j1]) - float32(tile[i1, j0]))
-    return (upper + fv * (lower - upper)) * _TONE
+    result: np.float32 = (upper + fv * (lower - upper)) * _TONE
+    return result
 
 
 @kernel(fastmath=True)
@@ -51,7 +53,8 @@ def _interpolated_map(tile: ByteArray, v: np.float32, u: np.float32) -> np.float
     i0, i1, j0, j1 = i & mask, (i + 1) & mask, j & mask, (j + 1) & mask
     upper = float32(tile[i0, j0]) + fu * (float32(tile[i0, j1]) - float32(tile[i0, j0]))
     lower = float32(tile[i1, j0]) + fu * (float32(tile[i1, j1]) - float32(tile[i1, j0]))
-    return upper + fv * (lower - upper)
+    result: np.float32 = upper + fv * (lower - upper)
+    return result
 
 
 @kernel(fastmath=True)
@@ -93,7 +96,8 @@ def _leaf_shadow_at(
     coarse = _interpolated_texel(leaves, z * size + float32(4096), along * size * float32(2))
     fine = _interpolated_texel(mottle, z * size * float32(2), along * size * float32(3))
     cast = (coarse + fine - leaf_shadow[5]) * float32(1.4) + float32(0.5)
-    return min(max(cast, float32(0)), float32(1)) * min(edge * float32(0.7), float32(1)) * leaf_shadow[0]
+    result: np.float32 = min(max(cast, float32(0)), float32(1)) * min(edge * float32(0.7), float32(1)) * leaf_shadow[0]
+    return result
 
 
 @kernel(fastmath=True)

@@ -81,7 +81,8 @@ def _lengthwise_streaks(rng: np.random.Generator) -> Float32Array:
     if rng.random() < 0.12:  # saw-cut grooves
         pitch = int(rng.integers(2, 5))
         streaks[::pitch] *= 1 - float(rng.uniform(0.04, 0.14))
-    return np.clip(streaks, 0.7, 1.3).astype(np.float32)
+    gain: Float32Array = np.clip(streaks, 0.7, 1.3).astype(np.float32)
+    return gain
 
 
 def _vary_lane_tones(rng: np.random.Generator, lanes: list[tuple[float, float, int]], ground_map: GroundMap) -> None:

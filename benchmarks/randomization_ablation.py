@@ -2,10 +2,10 @@
 
     python benchmarks/randomization_ablation.py --photos PHOTOS --list list/dev.txt --out randomization
 
-PHOTOS is a folder in CULane's layout (images, `.lines.txt`, a list) of real photographs. They are only scored on: every
-detector is trained on generated roads alone, and its confidence threshold is the best one on generated validation
-images of its own kind. All start from one base, which has learnt lanes from the plain generator, and go on for a few
-epochs on roads of their own; that separates the groups at a fifth of the cost of training each from the start.
+PHOTOS is a folder in CULane's layout (images, `.lines.txt`, a list) of real photographs. They serve for scoring only:
+every detector is trained on generated roads alone, and its confidence threshold is the best one on generated validation
+images of its own kind. All start from one base, trained on the plain generator, and continue for a few epochs
+on roads of their own; that separates the groups at a fifth of the cost of training each from scratch.
 
 `generated` in the table is the test split of the full generator, the same for all. Finished runs are read back, so the
 script can be stopped and started again, and seeds can run side by side once `--data-only` has made the roads. Prints a
@@ -48,7 +48,7 @@ HELD_OUT = 160  # images of the validation and the test split
 def recipe(
     folder: Path, run: str, seed: int, epochs: int, init_from: str | None = None, settings: Sequence[str] = ()
 ) -> Config:
-    """The shipped detector's recipe at two thirds of its input and a fraction of its schedule."""
+    """Return the shipped detector's recipe at two thirds of its input size and a fraction of its schedule."""
     overrides = [
         f"--data.root={folder / 'data'}",
         "--model.viewport.width=416",
@@ -68,7 +68,7 @@ def recipe(
 
 
 def generated(folder: Path, images: int, randomization: tuple[str, ...], seed: int, workers: int) -> Path:
-    """FOLDER, with a data set in `data`; made unless it is there."""
+    """Return `folder`, with a generated data set in `data`; made if missing."""
     if not (folder / "data" / "list" / "test.txt").exists():  # written last
         generate_dataset(
             folder / "data",
@@ -85,13 +85,13 @@ def generated(folder: Path, images: int, randomization: tuple[str, ...], seed: i
 
 
 def trained(config: Config) -> str:
-    """The checkpoint of a run, gone on with if it was stopped."""
+    """Train, or resume an interrupted run, and return the checkpoint."""
     assert config.training.work_dir is not None
     return str(train(config, resume=(Path(config.training.work_dir) / "checkpoints").exists()))
 
 
 def base(args: argparse.Namespace) -> str:
-    """The checkpoint all variants start from: lanes of the plain generator, on other roads."""
+    """Return the checkpoint that all variants start from, trained on other roads of the plain generator."""
     folder = Path(args.out) / "base"
     finished = folder / "finished.txt"
     if not finished.exists():
@@ -101,13 +101,13 @@ def base(args: argparse.Namespace) -> str:
 
 
 def variant_data(name: str, args: argparse.Namespace) -> Path:
-    """The folder of a variant, with its roads."""
+    """Return the folder of a variant, with its roads."""
     folder = Path(args.out) / name.split(" (")[0].replace(" ", "_")
     return generated(folder, args.images, VARIANTS[name], args.data_seed, args.workers)
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """Train and score one variant; F1@50 in points per list, and the threshold."""
+    """Train and score one variant; return F1@50 in percent per list, and the threshold."""
     folder = Path(args.out) / name.split(" (")[0].replace(" ", "_")
     tag = "_".join([str(seed), *(setting.replace("=", "_") for setting in args.settings)])
     result = folder / f"result_{tag}.json"
@@ -132,7 +132,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """Raise UserError now for what would else be missing after minutes: settings, ImageNet weights, photos, labels."""
+    """Raise UserError before training for missing photos, labels and ImageNet weights, and for wrong settings."""
     config = recipe(Path(args.out), "run", 0, args.epochs, None, args.settings)
     if args.data_only:
         return

@@ -141,7 +141,7 @@ def _sample_road(
     camera_height: float,
     randomization: Randomization,
 ) -> tuple[RoadLayout, RoadGeometry, DomainRandomizer]:
-    """Sample lanes and geometry, and the randomizer that has changed the pavement and markings."""
+    """Sample lanes and geometry with randomized pavement and markings; return also the randomizer."""
     wear, strength = float(rng.gamma(2.0, 0.45)), float(rng.uniform(0.6, 1.0))
     if category == "noline":
         wear, strength = float(rng.uniform(2.8, 4.5)), float(rng.uniform(0.0, 0.4))

@@ -201,7 +201,7 @@ def test_a_border_that_ends_is_labelled_up_to_there_only():
 
 
 def _clear(scene):
-    """The scene by day with nothing in the way and every line solid and bright; what the lens does is left."""
+    """Return the scene by day without obstacles, every line solid and bright; lens effects remain."""
     scene.layout.lines = [
         replace(line, dash=1.0, period=1.0, wear=-9.0, strength=1.0, twin=0.0, width=0.2) for line in scene.layout.lines
     ]

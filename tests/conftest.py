@@ -1,8 +1,15 @@
-"""What holds for all tests: which files are slow, and that those begin first."""
+"""Settings of all tests: files that are slow, which begin first; and the golden results of the metric."""
 
 from __future__ import annotations
 
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+from tests.helpers.golden_weights import GOLDEN
 
 # Files, or folders of files, whose tests train, export or start processes. They begin first: whichever comes last, one
 # process of the test run waits while the other works on it. `make quick` leaves them out.
@@ -30,3 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not item.nodeid.startswith(SLOW))  # stable
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Golden labels, predictions and lists: a folder with gt/ and pred/."""
+    folder = tmp_path_factory.mktemp("golden")
+    with tarfile.open(GOLDEN / "g_tree.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "g_tree"
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Any]:
+    """Results of both published tools for the golden tree."""
+    return json.loads((GOLDEN / "g_metric.json").read_text())

@@ -119,12 +119,12 @@ class ExportedStepDecoder:
         if not ((results["row"] >= 0) & (results["row"] < steps)).all():
             raise UserError(f"{prefill.path}: a lane begins outside of the {steps} rows; export the model again")
         self.first = Keypoint(
-            torch.from_numpy(results["row"]),
-            torch.from_numpy(results["x"]),
-            torch.from_numpy(results["sure"]),
+            torch.from_numpy(results["row"]).long(),
+            torch.from_numpy(results["x"]).float(),
+            torch.from_numpy(results["sure"]).float(),
             requests.request_mask,
         )
-        self.lane_probability = torch.from_numpy(results["lane"])
+        self.lane_probability = torch.from_numpy(results["lane"]).float()
         self.context = {**image, **{name: results[name] for name in ("has_question", *ROW_PRIORS)}}
         self.cache = {name: results[name] for name in CACHE}
 
@@ -137,8 +137,8 @@ class ExportedStepDecoder:
         self.cache = {name: results[f"{name}_next"] for name in CACHE}
         return Keypoint(
             last.row + 1,
-            torch.from_numpy(results["x_next"]),
-            torch.from_numpy(results["sure_next"]),
+            torch.from_numpy(results["x_next"]).float(),
+            torch.from_numpy(results["sure_next"]).float(),
             torch.from_numpy(results["go_on"].astype(bool)),
         )
 

@@ -1,9 +1,9 @@
-"""Free-running decoding with and without the cache: `python benchmarks/lanelm_decode.py [--threads N] [--rounds N]`.
+"""Measures greedy decoding with and without the KV cache.
 
-LaneLM with the settings of `LaneLMNetworkConfig`, made ready for use by `fuse`, an 800x320 image and four questions,
-each answered on all 40 rows. The slow way runs the whole sequence through the decoder for every keypoint; what layers
-attend to in the image is kept in both. The two take turns, the fastest round of each counts, and they must write the
-same tokens.
+`python benchmarks/lanelm_decode.py [--threads N] [--rounds N]`. LaneLM with the settings of `LaneLMNetworkConfig`,
+optimised by `fuse`, an 800x320 image and four proposals, each decoded on all 40 rows. The slow way runs the whole
+sequence through the decoder for every keypoint; both encode the image once. The two take turns, the fastest round of
+each counts, and they must decode the same tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LANES = 4
 
 
 def whole_lanes_model() -> LaneLM:
-    """Random weights that begin every lane on the lowest row and never end one."""
+    """Build a LaneLM with random weights that begins every lane on the lowest row and never ends one."""
     torch.manual_seed(0)
     model = LaneLM(LaneLMNetworkConfig(), CHANNELS, SIZE).eval()
     with torch.no_grad():
@@ -37,8 +37,8 @@ def whole_lanes_model() -> LaneLM:
     return fuse(model)
 
 
-def questions(lanes: int, steps: int) -> Requests:
-    """One image's straight lanes side by side, on all rows."""
+def straight_proposals(lanes: int, steps: int) -> Requests:
+    """Build requests of one image from straight lanes side by side, on all rows."""
     xs = (SIZE[0] * torch.linspace(0.2, 0.8, lanes))[None, :, None].expand(1, lanes, steps)
     return requests_from_proposals(Proposals(xs, torch.ones_like(xs, dtype=torch.bool), torch.full((1, lanes), 0.9)))
 
@@ -49,7 +49,7 @@ def main() -> None:
     model = whole_lanes_model()
     steps = model.config.num_steps
     levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
-    requests = questions(LANES, steps)
+    requests = straight_proposals(LANES, steps)
 
     cached, full = generate(model, levels, requests), generate(model, levels, requests, cached=False)
     assert bool(cached.visible.all())
@@ -57,15 +57,16 @@ def main() -> None:
     assert model.x_tokens(cached.xs).equal(model.x_tokens(full.xs)), "different tokens"
     ways = [partial(generate, model, levels, requests), partial(generate, model, levels, requests, cached=False)]
     with torch.inference_mode():
-        fast, slow, look = map(min, seconds_in_turns([*ways, partial(model.encode_image, levels)], options.rounds))
+        fast, slow, encoding = map(min, seconds_in_turns([*ways, partial(model.encode_image, levels)], options.rounds))
     tokens = LANES * steps
     print(torch_setting(options))
     print(f"{LANES} lanes x {steps} keypoints, width {model.config.embed_dim}, the same tokens both ways")
     print(
-        f"cached {1e3 * fast:.1f} ms ({tokens / fast:.0f} keypoints/s), {1e3 * look:.1f} ms of it looking at the image"
+        f"cached {1e3 * fast:.1f} ms ({tokens / fast:.0f} keypoints/s), "
+        f"{1e3 * encoding:.1f} ms of it encoding the image"
     )
     print(f"recomputed {1e3 * slow:.1f} ms ({tokens / slow:.0f} keypoints/s): {slow / fast:.1f} times as long")
-    print(f"without the looking: {(slow - look) / (fast - look):.1f} times as long")
+    print(f"without encoding the image: {(slow - encoding) / (fast - encoding):.1f} times as long")
 
 
 if __name__ == "__main__":

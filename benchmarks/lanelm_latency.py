@@ -18,7 +18,7 @@ from itertools import accumulate
 import cv2
 import numpy as np
 import torch
-from lanelm_decode import CHANNELS, SIZE, questions
+from lanelm_decode import CHANNELS, SIZE, straight_proposals
 from numpy.typing import NDArray
 from timing import positive, seconds_in_turns, torch_setting
 from torch.profiler import ProfilerActivity, profile
@@ -74,7 +74,7 @@ def memory_by_lanes(model: LaneLM) -> str:
     levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
     peaks = []
     for count in COUNTS:
-        run = partial(generate, model, levels, questions(count, config.num_steps))
+        run = partial(generate, model, levels, straight_proposals(count, config.num_steps))
         run()
         peaks.append(peak_of_tensors(run))
     more = max((peak - peaks[0]) / (count - 1) for peak, count in zip(peaks[1:], COUNTS[1:], strict=True))

@@ -13,6 +13,7 @@ the libraries already, so that kills hit the work and not the imports.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import itertools
 import json
 import os
@@ -72,6 +73,9 @@ WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "worker killed")
 IN_A_ROW = 3  # kills before a command may run to its end
 ORPHANED_AFTER = 15.0  # seconds after which a process that lives on is one that was left behind
 PATIENCE = 240.0  # seconds for an undisturbed run
+
+# In the folder for temporary files: sockets of multiprocessing, caches that PyTorch keeps.
+FOREIGN_FOLDERS = ("pymp-", "torchinductor_")
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def start(words: Sequence[str], folder: Path) -> Run:
         out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        faulthandler.enable()  # where a crash happened stands in `said`
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in ENDING:  # as a process of its own begins with
             signal.signal(number, signal.SIG_DFL)
@@ -507,7 +512,8 @@ class Killer:
         for name in sorted(found.keys() & self.expected.keys()):
             if not same(found[name], self.expected[name]):
                 self.fault(run, f"{name} is another one in the end")
-        strays = [path.name for path in self.folder.joinpath("tmp").iterdir() if not path.name.startswith("pymp-")]
+        names = [path.name for path in self.folder.joinpath("tmp").iterdir()]
+        strays = [name for name in names if not name.startswith(FOREIGN_FOLDERS)]
         if strays:
             self.fault(run, f"{len(strays)} temporary files are left, {strays[0]} among them")
         shutil.rmtree(self.work)

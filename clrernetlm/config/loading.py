@@ -1,4 +1,4 @@
-"""Finding config files by path or name, and running them."""
+"""Finds config files by path or name, and runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clrernetlm.core.argument_checks import require_path, require_texts
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.version import PACKAGE_FOLDER
 
-# The config files that are being run, outermost first.
+# The config files that are running, outermost first.
 _running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
 # Where the files that are read are noted down, if anybody asks.
 _noted: ContextVar[list[Path] | None] = ContextVar("_noted", default=None)
@@ -30,15 +30,15 @@ _one_at_a_time = threading.RLock()  # `runpy` changes `sys.modules` and `sys.arg
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The Config of a file, with `overrides` such as `--training.epochs 3` or `training.epochs=3` applied.
+    """Load the Config of a file, and apply `overrides` such as `--training.epochs 3` or `training.epochs=3`.
 
     `path_or_name` is a path, or the name of a config of this project: `clrernet_culane_dla34`, with or without folder
     and `.py`. A config file is Python that defines `config = Config(...)`. It can build on another file by calling
-    `load_config` itself; paths then start at its own folder. An MMDetection config of CLRerNet is read without being
-    run (`clrernetlm.config.mmdetection.translate`), and a warning names what has no counterpart.
+    `load_config` itself; paths are then relative to its own folder. An MMDetection config of CLRerNet is translated
+    without being run (`clrernetlm.config.mmdetection.translate`), and a warning names settings without counterpart.
 
-    Raises UserError of one line for an unknown name, a file that fails (with its line), and a wrong name, type or range
-    of a setting.
+    Raises UserError for an unknown name, for a file that fails (with its line), and for a wrong name, type or range of
+    a setting.
     """
     require_path(path_or_name, "config")
     require_texts(overrides, "overrides")
@@ -78,9 +78,9 @@ def _note(*files: Path) -> None:
 
 
 def find_config(path_or_name: str | Path) -> Path:
-    """The file behind a path or name; raises UserError with the closest names.
+    """Find the file of a path or name; raises UserError with the closest names.
 
-    Looked up in this order: beside the config file that asks, in the working directory, among the project's configs.
+    Searched in this order: beside the config file that is running, in the working directory, in the project's configs.
     """
     wanted = Path(path_or_name)
     if wanted.suffix not in ("", ".py") and wanted.is_file():
@@ -102,7 +102,7 @@ def find_config(path_or_name: str | Path) -> Path:
 
 
 def is_config(path_or_name: str) -> bool:
-    """Whether `find_config` finds it."""
+    """Check whether `find_config` finds a config of this path or name."""
     try:
         find_config(path_or_name)
     except UserError:
@@ -111,12 +111,12 @@ def is_config(path_or_name: str) -> bool:
 
 
 def project_configs() -> dict[str, Path]:
-    """{name: file} of the configs that come with this project, whatever lies in the working directory."""
+    """List {name: file} of the configs of this project, independent of the working directory."""
     return {path.stem: path for path in sorted(config_folder().rglob("*.py"))}
 
 
 def config_folder() -> Path:
-    """The project's config files: inside an installed package, beside the package in a checkout."""
+    """Return the folder of the project's configs: in an installed package, or beside the package in a checkout."""
     installed = PACKAGE_FOLDER / "configs"
     return installed if installed.is_dir() else PACKAGE_FOLDER.parent / "configs"
 
@@ -149,7 +149,7 @@ def _entering(path: Path) -> Iterator[None]:
 
 
 def _line_of(error: BaseException, path: Path) -> str:
-    """`, line N` of `path` where `error` came up; empty when it did not pass through the file."""
+    """Format the line of `path` in which `error` was raised as `, line N`; empty if it was not raised in the file."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -157,7 +157,7 @@ def _line_of(error: BaseException, path: Path) -> str:
 
 
 def _explain(error: BaseException) -> str:
-    """One line for what a config file raised, with the right name for a wrong one."""
+    """Explain an error of a config file in one line, with the closest name for a wrong one."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, SyntaxError):

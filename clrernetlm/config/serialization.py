@@ -1,4 +1,4 @@
-"""Config <-> plain values: what checkpoints hold, and the type check behind every way of giving a setting."""
+"""Converts Config to plain values and back, with the type check of every way to give a setting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_ITEMS = 1000  # of a setting that is a list; every image would be compared 
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested dict of plain values (None, bool, int, float, str, list), fit for JSON and `weights_only` checkpoints."""
+    """Convert to a nested dict of plain values (None, bool, int, float, str, list), for JSON and checkpoints."""
     return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
 
 
@@ -40,17 +40,17 @@ def from_dict(tree: dict[str, Any], source: str = "") -> Config:
 
 @cache
 def setting_types() -> Mapping[str, Any]:
-    """{dotted name: type} of every setting, in the order of the schema."""
+    """List {dotted name: type} of every setting, in the order of the schema."""
     return MappingProxyType(dict(_leaf_types(Config, "")))
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """{dotted name: value} of every setting, in the order of the schema."""
+    """List {dotted name: value} of every setting, in the order of the schema."""
     return {name: get_setting(config, name) for name in setting_types()}
 
 
 def get_setting(config: Config, name: str) -> Any:
-    """The value behind a dotted name; the name must exist."""
+    """Return the value of a dotted name, which must exist."""
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)
@@ -58,7 +58,7 @@ def get_setting(config: Config, name: str) -> Any:
 
 
 def describe(annotation: Any) -> str:
-    """A type in words that follow "is not ": `an int`, `one of a, b`, `2 ints`, `a float or None`."""
+    """Describe a type in words that follow "is not ": `an int`, `one of a, b`, `2 ints`, `a float or None`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
@@ -73,7 +73,7 @@ def describe(annotation: Any) -> str:
 
 
 def decode(annotation: Any, value: Any, name: str) -> Any:
-    """`value` of plain types as an instance of `annotation`; `name` is the dotted name for the message.
+    """Convert `value` of plain types to an instance of `annotation`; `name` is the dotted name for the message.
 
     Ints pass as floats, lists as tuples, and nothing else is converted. Raises UserError.
     """
@@ -118,7 +118,7 @@ def _decode_dataclass(cls: Any, value: Any, name: str) -> Any:
 
 @cache
 def _hints(cls: Any) -> Mapping[str, Any]:
-    """{field: type} of a dataclass."""
+    """List {field: type} of a dataclass."""
     return MappingProxyType(get_type_hints(cls))
 
 

@@ -1,4 +1,4 @@
-"""A Config written as one of our config files."""
+"""Writes a Config as the source of a config file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ is_source = begins_with(BEGINNING)
 
 
 def to_source(config: Config) -> str:
-    """Python source of a config file that spells out every setting."""
+    """Make the Python source of a config file with every setting."""
     names = sorted(_class_names(config) - {Viewport.__name__})
     imports = "".join(f"    {name},\n" for name in names)
     return (

@@ -1,7 +1,7 @@
-"""Settings that stand in a model's file: only what describes the model, in the range of what can be built.
+"""Settings stored in a model's file: only those that describe the model, and within the range of what can be built.
 
-The file may be a stranger's. Nothing in it chooses where this package reads or writes: paths take their defaults, and
-the name, which becomes part of file names, is a plain word.
+The file may be hostile. Nothing in it decides where this package reads or writes: paths take their defaults, and
+the name, which becomes part of file names, is restricted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clrernetlm.config.validation import validate
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 
-# Settings about the machine that trained; the file of a model has the defaults instead.
+# Settings of the machine on which the model was trained; its file has the defaults instead.
 MACHINE_SETTINGS = (
     "data.root",
     "data.train_list",
@@ -34,7 +34,7 @@ MAX_NAME_LENGTH = 100  # characters
 
 
 def config_of_file(tree: dict[str, Any], path: PathLike) -> Config:
-    """The settings of a model's file (`tree`, as `to_dict` made it) without paths, and with a plain name.
+    """Read the settings of a model's file (`tree`, as made by `to_dict`) without paths, and with a plain name.
 
     Raises UserError, naming the file, for a setting that is unknown, of a wrong type or out of range.
     """
@@ -48,7 +48,7 @@ def config_of_file(tree: dict[str, Any], path: PathLike) -> Config:
 
 
 def strip_machine_settings(config: Config) -> Config:
-    """A copy with the defaults for all settings in `MACHINE_SETTINGS`."""
+    """Copy a Config with the defaults for all settings in `MACHINE_SETTINGS`."""
     tree, defaults = to_dict(config), to_dict(Config())
     for name in MACHINE_SETTINGS:
         *groups, leaf = name.split(".")
@@ -58,5 +58,5 @@ def strip_machine_settings(config: Config) -> Config:
 
 
 def plain_name(name: str) -> str:
-    """A name without folders, control characters and dots in front: what may stand in a file name anywhere."""
+    """Remove folders, control characters and leading dots from a name, so that it is valid in file names everywhere."""
     return re.sub(r"[^\w .+-]+", "_", name).lstrip(".")[:MAX_NAME_LENGTH].strip()

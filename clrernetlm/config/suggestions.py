@@ -25,7 +25,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def closest(wrong: str, names: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Up to `count` of `names` that resemble `wrong`, best first; of dotted names the last part weighs most.
+    """Find up to `count` of `names` that resemble `wrong`, best first; of dotted names the last part weighs most.
 
     What `SYNONYMS` has is translated instead. Short words have to resemble more.
     """
@@ -39,12 +39,12 @@ def closest(wrong: str, names: Iterable[str], count: int = 1, cutoff: float = 0.
 
 
 def did_you_mean(wrong: str, names: Iterable[str], prefix: str = "") -> str:
-    """`; did you mean X?` or nothing, to append to a message; `prefix` is put before the suggestion."""
+    """Format the closest name as `; did you mean X?`, to append to a message; empty if none is close."""
     return "".join(f"; did you mean {prefix}{name}?" for name in closest(wrong, names))
 
 
 def _likeness(wrong: str, name: str) -> float:
-    """0..1; the group of a dotted name counts a tenth, so that `training.lr` finds `training.learning_rate`."""
+    """Compute a similarity 0..1; the group of a dotted name counts a tenth, its last part the rest."""
     wrong_group, _, wrong_leaf = _normalised(wrong).rpartition(".")
     group, _, leaf = _normalised(name).rpartition(".")
     return 0.9 * _leaf_likeness(wrong_leaf, leaf) + 0.1 * SequenceMatcher(None, wrong_group, group).ratio()

@@ -1,4 +1,4 @@
-"""Which values the settings may have."""
+"""Validates the ranges of settings."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from clrernetlm.core.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """A test for a value, or for each item of a tuple, and its wording after "use "."""
+    """A condition for a value, or for each item of a tuple, and its wording after "use "."""
 
     holds: Callable[[Any], bool]
     wording: str
 
 
 def at_least(low: float) -> Rule:
-    """From `low` on, and finite."""
+    """Make the rule for finite values of `low` or more."""
     return Rule(lambda value: low <= value < math.inf, f"{low:g} or more")
 
 
 def between(low: float, high: float) -> Rule:
-    """From `low` to `high`, both included."""
+    """Make the rule for values from `low` to `high`, inclusive."""
     return Rule(lambda value: low <= value <= high, f"{_number(low)} to {_number(high)}")
 
 
 def _number(value: float) -> str:
-    """Without an exponent: 4294967295, 0.5."""
+    """Format a number without exponent: 4294967295, 0.5."""
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 MAX_COUNT = 10**9
-# Counts are bounded far beyond use: settings also come with files of strangers, and what is built from them takes time
-# and memory before it is compared with anything.
+# Counts are bounded far above useful values: settings also come from hostile files, and building a network from them
+# takes time and memory before its weights are compared with anything.
 MAX_WEIGHTS = 250_000_000  # of detector and LaneLM each, 1 GB; the largest of the project's configs has 25 million
-MAX_ATTENTION = 100_000_000  # anchors times places of the context map
+MAX_ATTENTION = 100_000_000  # anchors times positions of the context map
 MAX_TEXT = 1000  # characters of a text
 MAX_LIST = 100  # values in a list
 POSITIVE = Rule(lambda value: 0 < value < math.inf, "more than 0")
 FRACTION = between(0, 1)
 WIDTH = Rule(lambda value: 0 < value <= 1, "a fraction of the image width, more than 0 and at most 1")
 
-# Every number of the schema except the Viewport's, which checks itself.
+# Every number of the schema except those of the Viewport, which are checked by its class.
 RULES: dict[str, Rule] = {
     "model.head.num_priors": between(1, 10_000),
     "model.head.num_points": between(3, 1000),
@@ -169,9 +169,9 @@ def validate(config: Config) -> None:
 
 
 def _check_size(config: Config) -> None:
-    """Raise UserError for settings that are each in range, but together ask for more than any machine has.
+    """Raise UserError for settings that are each in range, but together need more memory than any machine has.
 
-    Counted are the products that can get large; a twentieth more or less does not matter.
+    Estimated, to a twentieth, by the products that can get large.
     """
     head, net = config.model.head, config.lanelm.network
     channels, dim = head.feature_channels, net.embed_dim

@@ -1,1 +1,1 @@
-"""Reads configs of MMDetection without running them."""
+"""Translates configs of MMDetection without running them."""

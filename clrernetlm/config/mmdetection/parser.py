@@ -1,7 +1,7 @@
-"""MMDetection config files as plain values, read from their syntax tree and never run.
+"""Parses MMDetection config files to plain values from their syntax tree, without running them.
 
-Understood are literals, `dict(...)`, `{**x}`, names assigned above, constant arithmetic, indexing, `_base_` files with
-MMEngine's merging (`_delete_` included), `_base_.x` and `{{_base_.x}}`. Everything else becomes a `NotUnderstood`.
+Supported are literals, `dict(...)`, `{**x}`, names assigned above, constant arithmetic, indexing, `_base_` files with
+MMEngine's merging (including `_delete_`), `_base_.x` and `{{_base_.x}}`. Everything else becomes a `NotUnderstood`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.nesting import CONTAINERS, SizeLimitError, check_nesting
 
-# Top-level names by which such a file is known; our own files define `config` and import clrernetlm.
+# Top-level names by which such a file is recognised; configs of this project define `config` and import clrernetlm.
 MMDETECTION_KEYS = {
     "model", "data", "dataset_type", "train_pipeline", "train_dataloader", "val_dataloader", "test_dataloader",
     "optim_wrapper", "optimizer", "param_scheduler", "lr_config", "train_cfg", "default_scope", "default_hooks",
@@ -33,10 +33,10 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-# Bounds for files of strangers, who can double a list in every line. CLRerNet's files have 5 kB and 300 values.
+# Limits for hostile files, which could double a list in every line. CLRerNet's files have 5 kB and 300 values.
 MAX_BYTES = 1 << 20  # of a file
 MAX_STATEMENTS = 10_000  # of a file
-MAX_FILES = 100  # that a config builds on, a file counted every time it is read
+MAX_FILES = 100  # base files of a config, counted every time one is read
 MAX_VALUES = 100_000  # of all names of a file together
 MAX_DEPTH = 50  # lists and dicts inside one another
 MAX_ITEMS = 10_000  # longest list or text that arithmetic, spreading or filling in may build
@@ -47,15 +47,15 @@ QUOTED_BASE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 
 @dataclass(frozen=True)
 class NotUnderstood:
-    """Stands for a value that only running the file would tell."""
+    """Placeholder for a value that is not known without running the file."""
 
     reason: str
 
 
 @dataclass
 class ParsedFile:
-    """`values` {top-level name: value} with the bases merged in, the names that other values refer to, and what else
-    the files contain as (place, reason)."""
+    """`values` {top-level name: value} with the bases merged in, the names that other values refer to, and `notes`
+    (place, reason) on statements that were ignored."""
 
     values: dict[str, Any] = field(default_factory=dict)
     referenced: set[str] = field(default_factory=set)
@@ -67,7 +67,7 @@ class _Unknown(Exception):
 
 
 def is_mmdetection(path: Path) -> bool:
-    """Whether a Python file is an MMDetection config; a file that is no valid Python is not."""
+    """Check whether a file is an MMDetection config; a file that is not valid Python is none."""
     try:
         tree = ast.parse(_content(path))
     except OSError as error:
@@ -82,7 +82,7 @@ def is_mmdetection(path: Path) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a config; raises OSError, and UserError for more than `MAX_BYTES`."""
+    """Read the bytes of a config. Raises OSError, and UserError for more than `MAX_BYTES`."""
     with open(path, "rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -118,7 +118,7 @@ def parse_file(path: Path, ancestors: tuple[Path, ...] = (), files: list[Path] |
 
 
 def merge(base: Any, child: Any) -> Any:
-    """MMEngine's inheritance: dicts merge key by key unless the child says `_delete_=True`; all else is replaced."""
+    """Merge as MMEngine does: dicts key by key unless the child has `_delete_=True`; other values are replaced."""
     if not isinstance(child, dict):
         return child
     child = dict(child)
@@ -218,7 +218,7 @@ class _Reader:
             return NotUnderstood(f"{self._place(node)}: `{_source(node)}` fails ({type(error).__name__})")
 
     def _evaluate(self, node: ast.expr) -> Any:
-        """The value of an expression; parts of lists and dicts that are not understood stay NotUnderstood inside."""
+        """Evaluate an expression; parts of lists and dicts that are not understood become NotUnderstood."""
         if isinstance(node, ast.Constant):
             return self._fill_in(node.value) if isinstance(node.value, str) else node.value
         if isinstance(node, ast.List):
@@ -261,7 +261,7 @@ class _Reader:
         return built
 
     def _key(self, node: ast.expr) -> Any:
-        """A key of a dict or an index: looking up tuples in tuples in tuples can take for ever."""
+        """Evaluate a key or an index, which must be plain: hashing deeply nested tuples can take for ever."""
         value = self._understood(node)
         if not _is_plain(value):
             raise _Unknown(f"`{_source(node)}` is no plain key")
@@ -334,7 +334,7 @@ class _Reader:
 
 
 def _arithmetic(kind: ast.operator, left: Any, right: Any) -> Any:
-    """Numbers with numbers, texts and lists joined; bounded in size."""
+    """Compute arithmetic of numbers, and join or repeat texts and lists, within the size limits."""
     numbers = isinstance(left, int | float) and isinstance(right, int | float)
     joined = isinstance(kind, ast.Add) and type(left) is type(right) and isinstance(left, str | list | tuple)
     repeated = isinstance(kind, ast.Mult) and isinstance(left, str | list | tuple) and isinstance(right, int)
@@ -363,7 +363,7 @@ def _imported_modules(node: ast.stmt) -> list[str]:
 
 
 def _dotted(node: ast.AST) -> str:
-    """`_base_.model.test_cfg` of nested attributes; empty for anything else."""
+    """Convert nested attributes to a dotted name such as `_base_.model.test_cfg`; empty for other expressions."""
     if isinstance(node, ast.Name):
         return node.id
     inner = _dotted(node.value) if isinstance(node, ast.Attribute) else ""

@@ -1,4 +1,4 @@
-"""What the names of MMDetection's CLRerNet configs become here."""
+"""Tables that translate the names of MMDetection's CLRerNet configs to settings of this project."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _pair(value: Any) -> tuple[float, float]:
 
 
 def _symmetric(value: Any) -> float:
-    """0.1 and (-0.1, 0.1) mean the same shift."""
+    """Reduce a symmetric range such as (-0.1, 0.1) to 0.1. Raises ValueError for others."""
     if isinstance(value, int | float):
         return value
     low, high = value
@@ -46,7 +46,7 @@ def _precision(kind: str) -> str:
     return {"OptimWrapper": "32-true", "AmpOptimWrapper": "16-mixed"}[kind]
 
 
-# Their dotted name -> (our dotted name, conversion). Where two of theirs feed one of ours, the first listed wins.
+# MMDetection's dotted name -> (dotted name of a setting, conversion). Of two names for one setting the first counts.
 MAPPED: dict[str, tuple[str, Convert]] = {
     "model.backbone.dla": ("model.backbone.name", _same),
     "model.backbone.depth": ("model.backbone.name", _resnet),
@@ -128,7 +128,7 @@ PATHS = {
     "test_dataloader.dataset.data_list": "data.test_list",
 }
 
-# Sides of their crop -> our setting, and its value without a crop.
+# Sides of MMDetection's crop -> setting, and its value without a crop.
 CROP_SIDES = {
     "x_min": ("model.viewport.left", 0.0),
     "y_min": ("model.viewport.top", 0.0),
@@ -136,7 +136,7 @@ CROP_SIDES = {
     "y_max": ("model.viewport.bottom", 1.0),
 }
 
-# An augmentation that their pipeline does not mention is off.
+# Augmentations, which are off if MMDetection's pipeline omits them.
 AUGMENTATIONS = {
     "HorizontalFlip": "data.augmentation.flip",
     "ChannelShuffle": "data.augmentation.channel_shuffle",
@@ -146,12 +146,12 @@ AUGMENTATIONS = {
     "IAAAffine": "data.augmentation.affine",
 }
 
-# The lowest rate of a cosine, their names. A cosine down to the learning rate itself is a constant rate.
+# Names of the lowest rate of a cosine. A cosine down to the learning rate itself is a constant rate.
 LOWEST_RATES = ("param_scheduler.CosineAnnealingLR.eta_min", "lr_config.min_lr")
 
 SCHEDULE_ENDS = ("param_scheduler.CosineAnnealingLR.T_max", "param_scheduler.CosineAnnealingLR.end")
 
-# Names of MMDetection 2.x -> 3.x, and of newer albumentations -> older; the first that fits counts.
+# Names of MMDetection 2.x -> 3.x, and of newer albumentations -> older; the first match counts.
 RENAMED = {
     "data.samples_per_gpu": "train_dataloader.batch_size",
     "data.workers_per_gpu": "train_dataloader.num_workers",
@@ -167,7 +167,7 @@ RENAMED = {
     f"{_AUGMENTATION}.Affine": f"{_AUGMENTATION}.IAAAffine",
 }
 
-# What is built in here: accepted when equal to one of the values, reported otherwise.
+# Settings that are fixed in this project: accepted if equal to one of the values, reported otherwise.
 FIXED: dict[str, tuple[Any, ...]] = {
     "model.type": ("CLRerNet",),
     "model.backbone.type": ("DLANet", "ResNet"),
@@ -244,7 +244,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "auto_scale_lr.enable": (False,),
 }
 
-# What needs no setting here: registries, logging, samplers, metadata. Patterns over the whole dotted name.
+# Names without a counterpart that are ignored: registries, logging, samplers, metadata. Patterns of the dotted name.
 IGNORED = (
     r"(custom_imports|default_scope|cfg_name|launcher|log_level|log_config|log_processor|checkpoint_config)(\..*)?",
     r"(visualizer|vis_backends|env_cfg|dist_params|device_ids|workflow|find_unused_parameters)(\..*)?",
@@ -265,13 +265,13 @@ IGNORED = (
     r"optimizer_config|param_scheduler|custom_hooks|default_hooks|auto_scale_lr",
 )
 
-# Variables of the original data set file that other values are built from.
+# Helper variables of the original data set file.
 HELPER_VARIABLES = {
     "dataset_type", "data_root", "crop_bbox", "img_scale", "img_norm_cfg", "compose_cfg",
     "train_al_pipeline", "val_al_pipeline", "train_pipeline", "val_pipeline", "test_pipeline",
 }  # fmt: skip
 
-# Top-level names that MMDetection reads; others that the file itself refers to are its variables.
+# Top-level names that MMDetection reads; others to which the file refers are its variables.
 KEYS = {name.partition(".")[0] for name in (*MAPPED, *PATHS, *FIXED, *RENAMED)} | {
     "val_dataloader", "test_dataloader", "custom_hooks", "default_hooks", "param_scheduler",
 }  # fmt: skip

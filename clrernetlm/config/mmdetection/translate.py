@@ -1,9 +1,8 @@
-"""MMDetection configs of CLRerNet, mapped setting by setting to ours.
+"""Translates MMDetection configs of CLRerNet setting by setting.
 
-The files are parsed, never run (`mmdetection_file`). Lists of typed dicts (pipelines, hooks, schedulers) are keyed by
-their type, so every value has a dotted name, such as
-`train_dataloader.dataset.pipeline.albumentation.HorizontalFlip.p`. `mmdetection_tables` says what each name becomes;
-a name in no table is reported as not understood.
+The files are parsed, never run (`parser`). Lists of typed dicts (pipelines, hooks, schedulers) are keyed by their type,
+so that every value has a dotted name, such as `train_dataloader.dataset.pipeline.albumentation.HorizontalFlip.p`.
+`tables` translates each name; a name in no table is reported as not understood.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def import_mmdetection(path: str | Path) -> MmdetectionImport:
 
 
 class _Translation:
-    """Takes the dotted names of one config off a list, table by table; what is left over was not understood."""
+    """Removes the dotted names of one config from a list, table by table; names that remain were not understood."""
 
     def __init__(self, result: MmdetectionImport, theirs: dict[str, Any]) -> None:
         self.theirs = theirs
@@ -119,7 +118,7 @@ class _Translation:
                 self._refuse(theirs, value.reason)
 
     def _set(self, ours: str, value: Any, theirs: str) -> None:
-        """Give our setting a value; of two that differ the first stays."""
+        """Set setting `ours` to the value of MMDetection's `theirs`; of two different values the first counts."""
         try:
             value = decode(setting_types()[ours], value, ours)
         except UserError as error:
@@ -135,7 +134,7 @@ class _Translation:
         self.result.not_understood.append((theirs, reason))
 
     def _lists_and_root(self) -> None:
-        """Our lists are relative to one root; theirs to the working directory."""
+        """Translate lists, relative to the working directory in MMDetection, to paths relative to one data root."""
         roots = [self.left.pop(f"{split}_dataloader.dataset.data_root", None) for split in ("train", "val", "test")]
         root = next((root for root in roots if isinstance(root, str)), None)
         for split, other in zip(("train", "val", "test"), roots, strict=True):
@@ -149,7 +148,7 @@ class _Translation:
                 self._set(ours, value, theirs)
 
     def _viewport(self) -> None:
-        """Crop in pixels of the original frame -> fractions of it."""
+        """Convert the crop in pixels of the original frame to fractions of it."""
         width = self.theirs.get("model.test_cfg.ori_img_w", 1640)
         height = self.theirs.get("model.test_cfg.ori_img_h", 590)
         cut = self.left.pop("model.test_cfg.cut_height", None)
@@ -172,7 +171,7 @@ class _Translation:
             )
 
     def _omitted_settings(self) -> None:
-        """What is off in their files because nobody mentions it."""
+        """Switch off augmentations and losses that an MMDetection config disables by omission."""
         if any(name.startswith(f"{AUGMENTATION}.") for name in self.theirs):
             for kind, ours in tables.AUGMENTATIONS.items():
                 name = f"{AUGMENTATION}.{kind}"
@@ -189,7 +188,7 @@ class _Translation:
                 del self.left[name]
 
     def _evaluation_pipelines(self) -> None:
-        """Validation and test must see what training sees: one viewport serves all three."""
+        """Accept pipelines of validation and test that equal that of training: there is one viewport for all."""
         for split in ("val", "test"):
             prefix = f"{split}_dataloader.dataset.pipeline."
             for name in [name for name in self.left if name.startswith(prefix)]:
@@ -239,7 +238,7 @@ class _Translation:
 
 
 def _keyed_by_type(value: Any) -> Any:
-    """Lists of `dict(type=...)` -> dicts by type, a repeated type as `Resize#2`; at any depth."""
+    """Convert lists of `dict(type=...)` to dicts by type, a repeated type as `Resize#2`, at any depth."""
     if isinstance(value, dict):
         return {key: _keyed_by_type(item) for key, item in value.items()}
     if not (isinstance(value, list | tuple) and value and all(isinstance(x, dict) and "type" in x for x in value)):
@@ -256,7 +255,7 @@ def _keyed_by_type(value: Any) -> Any:
 
 
 def _kind(item: dict[str, Any]) -> str:
-    """The type; of a choice also what is chosen from: `OneOf(MedianBlur|MotionBlur)`."""
+    """Return the type of a dict, of a choice with its options: `OneOf(MedianBlur|MotionBlur)`."""
     options = item.get("transforms")
     if item["type"] != "OneOf" or not isinstance(options, list | tuple):
         return str(item["type"])
@@ -264,7 +263,7 @@ def _kind(item: dict[str, Any]) -> str:
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested dicts -> {dotted name: value}; the pipelines' wrapper level `pipelines`/`transforms` is left out."""
+    """Flatten nested dicts to {dotted name: value}, without the wrapper level `pipelines`/`transforms` of pipelines."""
     if not isinstance(value, dict) or not value:
         return {name: value}
     leaves: dict[str, Any] = {}
@@ -275,7 +274,7 @@ def _flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _renamed(leaves: dict[str, Any]) -> dict[str, Any]:
-    """Names of MMDetection 2.x in their 3.x places; an old name beside a new one of another value keeps its own."""
+    """Rename names of MMDetection 2.x to those of 3.x; an old name beside a new one of another value is kept."""
     renamed: dict[str, Any] = {}
     for name, value in leaves.items():
         new = _modern(name)

@@ -28,6 +28,7 @@ from clrernetlm.core.files import write_text_atomically
 from clrernetlm.evaluation.prompt_modes import PromptProtocol, predict_modes
 from clrernetlm.evaluation.score_detector import score_folder
 from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.score_options import RunOptions
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.training.train import train
 
@@ -94,20 +95,20 @@ def points(mode: str, scored: dict[str, Any]) -> dict[str, float]:
 
 def score(config: Config, checkpoint: Path) -> dict[str, float]:
     """F1 on the test list at the threshold that is best on the validation list."""
-    chosen = score_lanelm(config, str(checkpoint), PromptProtocol(("none",)), split="val", device="cpu")
+    chosen = score_lanelm(config, str(checkpoint), PromptProtocol(("none",)), run=RunOptions("val", "cpu"))
     sweep = chosen["modes"]["none"]["sweep"]
     config.lanelm.decode.lane_threshold = sweep["best"]["confidence"]
     config.model.decode.conf_threshold = chosen["detector"]["sweep"]["best"]["confidence"]
     figures: dict[str, float] = {"threshold": config.lanelm.decode.lane_threshold}
-    document = score_lanelm(config, str(checkpoint), PromptProtocol(MODES), split="test", device="cpu")
+    document = score_lanelm(config, str(checkpoint), PromptProtocol(MODES), run=RunOptions("test", "cpu"))
     for mode, scored in {"detector": document["detector"], **document["modes"]}.items():
         figures |= points(mode, scored)
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
-    other = score_lanelm(config, str(checkpoint), PromptProtocol(("none", "2")), split="test", device="cpu")["modes"]
+    other = score_lanelm(config, str(checkpoint), PromptProtocol(("none", "2")), run=RunOptions("test", "cpu"))["modes"]
     figures |= points("other HR none", other["none"]) | points("other HR 2", other["2"])
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
     bare = PromptProtocol(("2", "4"), ClickSettings(), use_proposals=False)
-    for mode, scored in score_lanelm(config, str(checkpoint), bare, split="test", device="cpu")["modes"].items():
+    for mode, scored in score_lanelm(config, str(checkpoint), bare, run=RunOptions("test", "cpu"))["modes"].items():
         figures |= points(f"{mode} alone", scored)
     return figures
 

@@ -21,6 +21,7 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_options import RunOptions
 from clrernetlm.synth import generate_dataset
 from clrernetlm.weights.resolve import is_model_name, resolve_model
 
@@ -76,7 +77,7 @@ def settings(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
 
 def score(config: Config, checkpoint: str, backend: Backend | None) -> tuple[float, float]:
     """F1 at IoU 0.5 and 0.75."""
-    result = score_detector(config, checkpoint, device="cpu", backend=backend)
+    result = score_detector(config, checkpoint, run=RunOptions(device="cpu", backend=backend))
     return result["total"]["0.5"]["f1"], result["total"]["0.75"]["f1"]
 
 

@@ -31,6 +31,7 @@ from clrernetlm.core.files import write_text_atomically
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path
 from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_options import RunOptions
 from clrernetlm.synth import generate_dataset
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, parse_randomization
 from clrernetlm.training.train import train
@@ -117,7 +118,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     checkpoint = trained(config)
 
     def score(split: str) -> dict[str, Any]:
-        return score_detector(config, checkpoint, split="val" if split == "val" else "test", device="cpu")
+        return score_detector(config, checkpoint, run=RunOptions("val" if split == "val" else "test", "cpu"))
 
     best = score("val")["sweep"]["best"]
     config.model.decode.conf_threshold = best["confidence"]

@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.core.output_files import ReadFiles, check_output
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.datasets.frame_difference import frame_differences, is_own_differences, write_differences
 
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         kind = "frame differences of this tool"
         reads = ReadFiles([options.root / options.list])
         check_output(target, kind, is_own_differences, parameter="--out", overwrite=options.overwrite, reads=reads)
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with progress_bar(*columns) as bar:
             task = bar.add_task("", total=None)
             differences = frame_differences(
                 options.root,

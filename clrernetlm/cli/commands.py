@@ -93,7 +93,11 @@ class ScoreSplit(WithCheckpoint, WithResults):
 
         keep_freed_memory()
         config, checkpoint = self.find_model("test")
+        from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
+
         config = fix_given_crop(config, self.overrides)
+        outputs = ScoreOutputs(self.out, self.json, self.report, self.overwrite)
+        run = RunOptions(self.split, self.device, self.backend, self.processes, self.trust_code)
         if config.task == "lanelm":
             from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
             from clrernetlm.evaluation.score_lanelm import score_lanelm
@@ -109,15 +113,8 @@ class ScoreSplit(WithCheckpoint, WithResults):
                     starts=self.starts,
                     shuffle_images=self.shuffle_images,
                 ),
-                out=self.out,
-                json=self.json,
-                report=self.report,
-                split=self.split,
-                device=self.device,
-                backend=self.backend,
-                processes=self.processes,
-                trust_code=self.trust_code,
-                overwrite=self.overwrite,
+                outputs,
+                run,
             )
             return 0
         if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
@@ -127,19 +124,7 @@ class ScoreSplit(WithCheckpoint, WithResults):
             )
         from clrernetlm.evaluation.score_detector import score_detector
 
-        score_detector(
-            config,
-            checkpoint,
-            out=self.out,
-            json=self.json,
-            report=self.report,
-            split=self.split,
-            device=self.device,
-            backend=self.backend,
-            processes=self.processes,
-            trust_code=self.trust_code,
-            overwrite=self.overwrite,
-        )
+        score_detector(config, checkpoint, outputs, run)
         return 0
 
 

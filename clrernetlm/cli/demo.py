@@ -16,13 +16,14 @@ from clrernetlm.core.files import GENERATED_DATA
 from clrernetlm.core.output_files import check_output
 from clrernetlm.evaluation.prompt_modes import PromptProtocol
 from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.inference.detect_images import detect
 from clrernetlm.metrics.counts import is_scores
 from clrernetlm.reports.page import is_report
 from clrernetlm.synth import generate_dataset
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.train import train
-from clrernetlm.weights.resolve import find_model
+from clrernetlm.weights.resolve import resolve_model
 
 BUNDLED, CONFIG, LANELM = "roads", "demo_efficientnet_lite0", "demo_lanelm"
 TRAIN, VAL, TEST = 800, 60, 200  # images
@@ -80,8 +81,10 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
     if before.exists():
         shipped = json.loads(before.read_text(encoding="utf-8"))
     else:
-        config, weights = find_model(BUNDLED, flags)
-        shipped = score_lanelm(config, weights, PromptProtocol(MODES), json=str(before), device=device)
+        config, weights = resolve_model(BUNDLED, None, flags)
+        shipped = score_lanelm(
+            config, weights, PromptProtocol(MODES), ScoreOutputs(json=str(before)), RunOptions(device=device)
+        )
 
     _, detector = trained(3, "The detector goes on learning on its training roads", CONFIG, folder / "run")
     title = "So does LaneLM, reading that detector's features"
@@ -95,11 +98,8 @@ def demo(out: str = "demo", device: str = "cpu") -> Path:
         config,
         str(lanelm),
         PromptProtocol(MODES),
-        out=str(folder / "predictions"),
-        json=str(scores),
-        report=str(report),
-        device=device,
-        overwrite=True,
+        ScoreOutputs(str(folder / "predictions"), str(scores), str(report), overwrite=True),
+        RunOptions(device=device),
     )
 
     images = sorted(data.joinpath("list", "test.txt").read_text().split())[:12]

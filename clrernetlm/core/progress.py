@@ -1,4 +1,4 @@
-"""Progress bar of loops over images, on standard error."""
+"""Progress bars, on standard error. They are shown in a terminal only, and vanish at the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import Progress, ProgressColumn, track
 
 Item = TypeVar("Item")
 
@@ -20,3 +20,9 @@ def progress(items: Iterable[Item], what: str, total: int | None = None, shown: 
     console = Console(stderr=True)
     hidden = not (shown and console.is_terminal)
     return track(items, escape(what), total, console=console, transient=True, disable=hidden)
+
+
+def progress_bar(*columns: ProgressColumn | str) -> Progress:
+    """Make a progress bar of rich's columns, for work that is not a loop; without a terminal it shows nothing."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

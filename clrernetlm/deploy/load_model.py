@@ -21,11 +21,11 @@ from clrernetlm.models.lanelm.cuda_graph import CudaGraphDecoder
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
 from clrernetlm.models.tracing_lock import running, tracing
 from clrernetlm.weights import RANDOM
-from clrernetlm.weights.build import init_detector, init_lanelm_detector
+from clrernetlm.weights.build import build_network
 from clrernetlm.weights.exported_metadata import ONNX
 from clrernetlm.weights.resolve import exported_file, resolve_model
 
-OnDevice = CLRerNet | ExportedDetector | LaneLMDetectorBase
+LoadedModel = CLRerNet | ExportedDetector | LaneLMDetectorBase
 OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
 
 
@@ -38,7 +38,7 @@ def load_model(
     precision: str = "fp32",
     compiled: bool = False,
     trust_code: bool = False,
-) -> OnDevice:
+) -> LoadedModel:
     """The model that `config.task` names: a detector, or LaneLM with its detector.
 
     `config` and `checkpoint` as in `resolve_model`; the checkpoint is weights, or what `clrernetlm export`
@@ -48,15 +48,26 @@ def load_model(
     `trust_code`. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, for a .pt2
     without `trust_code`, and as `init_detector` and `fuse`.
     """
+    settings, weights = resolve_model(config, checkpoint)
+    return load_resolved_model(settings, weights, device, backend, precision, compiled, trust_code)
+
+
+def load_resolved_model(
+    config: Config,
+    checkpoint: str,
+    device: str = "cpu",
+    backend: Backend | None = None,
+    precision: str = "fp32",
+    compiled: bool = False,
+    trust_code: bool = False,
+) -> LoadedModel:
+    """Load as `load_model`; `config` and `checkpoint` as `resolve_model` returns them."""
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend: '{backend}' is unknown; use one of {', '.join(BACKENDS)}")
-    config, checkpoint = resolve_model(config, checkpoint)
     suffix = exported_suffix(checkpoint)
     if suffix is None and backend in (None, "torch"):
-        model: CLRerNet | LaneLMDetectorBase
         with running():
-            model = (init_lanelm_detector if config.task == "lanelm" else init_detector)(config, checkpoint, device)
-            fast = fuse(model, precision, compiled)
+            fast = fuse(build_network(config, checkpoint, device), precision, compiled)
         if compiled:
             print_once("the network is compiled at the first image, which takes about a minute")
         if compiled and isinstance(fast, PromptableDetector) and device_of(fast).type == "cuda":
@@ -93,7 +104,7 @@ def open_exported(
         return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend, trust_code), str(path))
 
 
-def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:
+def detector_of(model: LoadedModel) -> CLRerNet | ExportedDetector:
     """The detector itself, also of LaneLM."""
     if not isinstance(model, LaneLMDetectorBase):
         return model
@@ -102,7 +113,7 @@ def detector_of(model: OnDevice) -> CLRerNet | ExportedDetector:
     return model.exported if isinstance(model, ExportedLaneLM) else model.detector
 
 
-def device_of(model: OnDevice) -> torch.device:
+def device_of(model: LoadedModel) -> torch.device:
     """Where a model's results are."""
     detector = detector_of(model)
     return detector.device if isinstance(detector, ExportedDetector) else next(detector.parameters()).device

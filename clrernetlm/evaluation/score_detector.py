@@ -25,12 +25,12 @@ from clrernetlm.core.version import __version__
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.core.worker_pool import available_cores
 from clrernetlm.datasets.culane import Split
-from clrernetlm.deploy.load_model import detector_of, device_of, load_model
-from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.deploy.load_model import LoadedModel, detector_of, device_of, load_resolved_model
 from clrernetlm.distributed.process_group import ProcessGroup, process_group
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.evaluation.gather import bring_lane_files, bring_lines, whole_result, whole_sweep
 from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, is_viewport_log, observe_split, viewport_log
+from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.inference.auto_crop import Detector, Look
 from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.categories import FOLDERS, folder_categories
@@ -63,16 +63,8 @@ class Results(TypedDict):
 def score_detector(
     config: Config,
     checkpoint: str | None,
-    *,
-    out: str | None = None,
-    json: str | None = None,
-    report: str | None = None,
-    split: Split = "test",
-    device: str = "auto",
-    backend: Backend | None = None,
-    processes: int = 1,
-    trust_code: bool = False,
-    overwrite: bool = False,
+    outputs: ScoreOutputs | None = None,
+    run: RunOptions | None = None,
 ) -> dict[str, Any]:
     """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
 
@@ -85,17 +77,15 @@ def score_detector(
 
     Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
     """
+    outputs, run = outputs or ScoreOutputs(), run or RunOptions()
+    split = run.split
     require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
-    results = require_writable(config, checkpoint, split, out, json, report, overwrite)
-    with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
-        folder, shard_folder = result_folders(group, out, stack)
-        model = detector_of(
-            group.once_per_machine(
-                lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
-            )
-        )
+    results = require_writable(config, checkpoint, split, outputs)
+    with process_group(run.processes, config.data.batch_size) as group, ExitStack() as stack:
+        folder, shard_folder = result_folders(group, outputs.out, stack)
+        model = detector_of(load_for_run(config, checkpoint, run, group))
         with group.raise_everywhere():
             predict_split(config, model, split, shard_folder, group.shard, **results)
             counts = score_folder(config, split, shard_folder, group)
@@ -105,7 +95,7 @@ def score_detector(
                 implementation=config.evaluation.implementation,
             )
         counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
-        if out or report:
+        if outputs.out or outputs.report:
             bring_predictions(group, config, split, shard_folder, folder, **results)
             bring_viewports(group, config, shard_folder, folder)
         if not group.is_main:
@@ -114,22 +104,31 @@ def score_detector(
         Console().print(result_table(result, title=f"{config.name}: {result['images']} images"))
         print(best_confidence(sweep, config.model.decode.conf_threshold, split))
         try:
-            if report:
+            if outputs.report:
                 write_report(
-                    report,
+                    outputs.report,
                     result,
                     title=f"{config.name} on {image_list(config, split)}",
                     sweep=sweep,
                     images=mistake_pictures(
                         folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
                     ),
-                    facts=run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}"),
+                    facts=run_facts(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}"),
                 )
-                print(f"report: {report}")
+                print(f"report: {outputs.report}")
         finally:
-            if json:  # last: scores that are there say that the rest is, too
-                write_text_atomically(json, jsonlib.dumps(result, indent=1))
+            if outputs.json:  # last: scores that are there say that the rest is, too
+                write_text_atomically(outputs.json, jsonlib.dumps(result, indent=1))
     return result
+
+
+def load_for_run(config: Config, checkpoint: str, run: RunOptions, group: ProcessGroup) -> LoadedModel:
+    """Load the model in every process; what the first process of a machine exports, the others find in the cache."""
+    return group.once_per_machine(
+        lambda: load_resolved_model(
+            config, checkpoint, group.device(run.device), run.backend, trust_code=run.trust_code
+        )
+    )
 
 
 def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tuple[Path, Path]:
@@ -146,10 +145,7 @@ def require_writable(
     config: Config,
     checkpoint: str,
     split: Split,
-    out: str | None,
-    json: str | None,
-    report: str | None,
-    overwrite: bool,
+    outputs: ScoreOutputs,
     modes: Sequence[str] = ("",),
 ) -> Results:
     """Raise UserError for a file that a test would overwrite and may not; returns what its writers need to know.
@@ -157,6 +153,7 @@ def require_writable(
     Protected are the labels, be they there or not, and everything that is not a result of an earlier test; such results
     need `overwrite` unless they are of the same model and list. `modes`: folders below `out` that get predictions.
     """
+    out, json, report, overwrite = outputs.out, outputs.json, outputs.report, outputs.overwrite
     listed = image_list(config, split)
     source = f"{config.name}, {Path(checkpoint).resolve()}, {listed.resolve()}"
     check_distinct(json=json, report=report)

@@ -15,8 +15,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import write_text_atomically
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import Split, read_labels
-from clrernetlm.deploy.load_model import device_of, load_model
-from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.deploy.load_model import device_of
 from clrernetlm.distributed.process_group import process_group
 from clrernetlm.evaluation.gather import whole_log, whole_result, whole_sweep
 from clrernetlm.evaluation.predict_split import read_viewports
@@ -39,12 +38,14 @@ from clrernetlm.evaluation.score_detector import (
     bring_viewports,
     folder_ious,
     image_list,
+    load_for_run,
     require_labelled,
     require_writable,
     result_folders,
     run_facts,
     score_folder,
 )
+from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.metrics.calibration import ScoreLog
 from clrernetlm.metrics.sweep import Sweep, sweep_confidence
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
@@ -57,39 +58,31 @@ def score_lanelm(
     config: Config,
     checkpoint: str | None,
     protocol: PromptProtocol | None = None,
-    *,
-    out: str | None = None,
-    json: str | None = None,
-    report: str | None = None,
-    split: Split = "test",
-    device: str = "auto",
-    backend: Backend | None = None,
-    processes: int = 1,
-    trust_code: bool = False,
-    overwrite: bool = False,
+    outputs: ScoreOutputs | None = None,
+    run: RunOptions | None = None,
 ) -> dict[str, Any]:
     """Run LaneLM on a split in every mode of the protocol, score it and its detector, and print the tables.
 
     Returns `detector` and `lanelm` (the first mode), scored as by `evaluate`; `modes`: every mode; `protocol`. With the
     mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
-    LaneLM's threshold. `out` keeps the predictions in a folder per mode, `json` gets the scores, `report` an HTML page.
+    LaneLM's threshold. `outputs`: the predictions lie in a folder per mode.
     The detector runs once per image, and memory does not grow with the number of images. Raises UserError for a missing
-    file and for a checkpoint that does not fit. `processes`, `trust_code` and `overwrite` as in `score_detector`.
+    file and for a checkpoint that does not fit. Processes as in `score_detector`.
     """
     protocol = protocol or PromptProtocol()
+    outputs, run = outputs or ScoreOutputs(), run or RunOptions()
+    split = run.split
     require_labelled(split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
     names = mode_names(protocol)
-    results = require_writable(config, checkpoint, split, out, json, report, overwrite, modes=[*names])
-    with process_group(processes, config.data.batch_size) as group, ExitStack() as stack:
+    results = require_writable(config, checkpoint, split, outputs, modes=[*names])
+    with process_group(run.processes, config.data.batch_size) as group, ExitStack() as stack:
         with group.raise_everywhere():
             if protocol.shuffle_images and not group.is_single:
                 raise UserError("shuffle_images: images swap features with their neighbours; use one process")
-        folder, shard_folder = result_folders(group, out, stack)
-        model = group.once_per_machine(
-            lambda: load_model(config, checkpoint, group.device(device), backend, trust_code=trust_code)
-        )
+        folder, shard_folder = result_folders(group, outputs.out, stack)
+        model = load_for_run(config, checkpoint, run, group)
         assert isinstance(model, LaneLMDetectorBase)
         sweeps: dict[str, Sweep] = {}
         scores: dict[str, ScoreLog] = {}
@@ -108,7 +101,7 @@ def score_lanelm(
         sweeps = {name: whole_sweep(group, sweep) for name, sweep in sweeps.items()}
         scores = {name: whole_log(group, score_log) for name, score_log in scores.items()}
         log = whole_log(group, log)
-        if out or report:
+        if outputs.out or outputs.report:
             for name in names:
                 bring_predictions(group, config, split, shard_folder / name, folder / name, **results)
             bring_viewports(group, config, shard_folder, folder)
@@ -127,10 +120,10 @@ def score_lanelm(
             document |= {"verification": log.verification(config), "calibration": calibration}
         print_scores(config, protocol, split, document, sweeps)
         try:
-            if report:
-                facts = run_facts(config, checkpoint, f"{device_of(model)}, {backend or 'torch'}")
+            if outputs.report:
+                facts = run_facts(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}")
                 write_comparison(
-                    report,
+                    outputs.report,
                     document,
                     {names[name]: result for name, result in scored.items()},
                     title=f"{config.name} on {image_list(config, split)}",
@@ -138,10 +131,10 @@ def score_lanelm(
                     pictures=mode_pictures(config, protocol, folder),
                     facts=facts | {"LaneLM's threshold": f"{config.lanelm.decode.lane_threshold:g}"},
                 )
-                print(f"report: {report}")
+                print(f"report: {outputs.report}")
         finally:
-            if json:  # last, as a sign that everything before is complete
-                write_text_atomically(json, jsonlib.dumps(document, indent=1))
+            if outputs.json:  # last, as a sign that everything before is complete
+                write_text_atomically(outputs.json, jsonlib.dumps(document, indent=1))
     return document
 
 

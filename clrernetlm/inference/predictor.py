@@ -19,12 +19,11 @@ from torch import Tensor
 
 from clrernetlm.config import Config
 from clrernetlm.core.argument_checks import Fraction, check_arguments, number_array
-from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, sha256
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import FrameSize, Viewport
-from clrernetlm.deploy.load_model import detector_of, device_of, load_model
+from clrernetlm.core.viewport import FrameSize, Image, Viewport
+from clrernetlm.deploy.load_model import detector_of, device_of, load_resolved_model
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.auto_crop import Look, camera_viewport, look
@@ -110,7 +109,7 @@ class Predictor:
 
     def _load(self, origin: Origin, checkpoint: str) -> None:
         """`checkpoint` is the origin's as errors shall name it."""
-        model = load_model(
+        model = load_resolved_model(
             self.config,
             checkpoint,
             origin.device,
@@ -164,7 +163,7 @@ class Predictor:
         return self._reader or self.detector
 
     @check_arguments
-    def detect(self, image: BgrImage, viewport: Viewport | None = None, conf: Fraction | None = None) -> list[Lane]:
+    def detect(self, image: Image, viewport: Viewport | None = None, conf: Fraction | None = None) -> list[Lane]:
         """Lanes of one (H, W, 3) uint8 BGR image, best first, in pixels of that image; keeps nothing.
 
         As `set_image` and `lanes` in one, for threads and tasks that share a predictor.
@@ -173,13 +172,13 @@ class Predictor:
 
     @check_arguments
     def detect_many(
-        self, images: Sequence[BgrImage], viewport: Viewport | None = None, conf: Fraction | None = None
+        self, images: Sequence[Image], viewport: Viewport | None = None, conf: Fraction | None = None
     ) -> list[list[Lane]]:
         """Lanes of every image of a batch, as `set_images` and `lanes_of_images` in one; keeps nothing."""
         return self._lanes(Seen(self._look(images, viewport)), conf)
 
     @check_arguments
-    def set_images(self, images: Sequence[BgrImage], viewport: Viewport | None = None) -> None:
+    def set_images(self, images: Sequence[Image], viewport: Viewport | None = None) -> None:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
 
         What it finds is kept for the thread that calls this; what is refused changes nothing.
@@ -191,7 +190,7 @@ class Predictor:
         self._seen = Seen(self._look(images, viewport))
 
     @check_arguments
-    def set_image(self, image: BgrImage, viewport: Viewport | None = None) -> None:
+    def set_image(self, image: Image, viewport: Viewport | None = None) -> None:
         """Run the detector on one (H, W, 3) uint8 BGR image; see `set_images`."""
         self.set_images([image], viewport)
 
@@ -206,7 +205,7 @@ class Predictor:
         return self.config.model.viewport if self._seen is None else self._seen.look.viewports[0]
 
     @check_arguments
-    def calibrate(self, images: Sequence[BgrImage]) -> Viewport:
+    def calibrate(self, images: Sequence[Image]) -> Viewport:
         """The crop for a camera, from a few of its images, all of one size: what `set_image` takes as `viewport`.
 
         It lies around the median of the horizons that the lanes show, or is the configured one with
@@ -275,7 +274,7 @@ class Predictor:
         prompts, there = prompts_of_clicks(clicks, viewport, frame)
         with self._network(), torch.inference_mode():
             if seen.proposals is None:
-                seen.proposals = model.propose(observation.predictions)
+                seen.proposals = model.propose(observation.stage)
             found, one = seen.proposals, slice(image, image + 1)
             answers = model.answer(
                 tuple(level[one] for level in observation.levels),
@@ -293,7 +292,7 @@ class Predictor:
             for x, rows, score in zip(xs, shown, answers.score[0].tolist(), strict=True)
         ]
 
-    def _look(self, images: Sequence[BgrImage], viewport: Viewport | None) -> Look:
+    def _look(self, images: Sequence[Image], viewport: Viewport | None) -> Look:
         if not images:
             raise UserError("images: none; give one or more")
         for image in images:
@@ -304,9 +303,7 @@ class Predictor:
     def _detections(self, seen: Seen, conf: Fraction | None) -> list[list[Lane]]:
         model, given = self.config.model, seen.look
         decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
-        return decode_lanes(
-            given.observation.predictions, decode, given.viewports, given.frames, max_lanes=model.max_lanes
-        )
+        return decode_lanes(given.observation.stage, decode, given.viewports, given.frames, max_lanes=model.max_lanes)
 
     def _lanes(self, seen: Seen, conf: Fraction | None) -> list[list[Lane]]:
         if self._reader is None:
@@ -426,7 +423,7 @@ def points_in_view(given: ArrayLike, viewport: Viewport, frame: FrameSize, name:
     return inside[usable]
 
 
-def frame_size(image: BgrImage) -> FrameSize:
+def frame_size(image: Image) -> FrameSize:
     """(width, height) of a BGR image; raises UserError for anything else."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

@@ -192,11 +192,12 @@ def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResu
     if not shown:
         yield from results
         return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    from clrernetlm.core.progress import progress_bar
 
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("images"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress_bar(*columns) as bar:
         task = bar.add_task("Evaluating", total=None)
         for result in results:
             bar.advance(task, result.total.images)

@@ -51,7 +51,7 @@ def init_lanelm(
             f"lanelm.variant: {settings.lanelm.variant} takes no prompts; use full, or init_lanelm_detector for its "
             "lanes"
         )
-    model = init_lanelm_detector(settings, weights, device)
+    model = _filled_lanelm(settings, weights, device)
     assert isinstance(model, PromptableDetector)
     return model
 
@@ -62,12 +62,32 @@ def init_lanelm_detector(
 ) -> LaneLMDetectorBase:
     """As `init_lanelm`, for either kind: `decode_unprompted(run_detector(images))` gives its lanes without prompts."""
     settings, weights = resolve_model(config, checkpoint)
+    return _filled_lanelm(settings, weights, device)
+
+
+def build_network(settings: Config, weights: str, device: str = "cpu") -> CLRerNet | LaneLMDetectorBase:
+    """Build the network that `settings.task` names in eval mode on `device`, with its weights.
+
+    `weights`: a file or `RANDOM`, as `resolve_model` returns it. Raises UserError for an unfit checkpoint and an absent
+    device.
+    """
+    return (_filled_lanelm if settings.task == "lanelm" else _filled_detector)(settings, weights, device)
+
+
+def _filled_lanelm(settings: Config, weights: str, device: str) -> LaneLMDetectorBase:
     target = select_device(device)
     model = build_lanelm(settings)
     if weights != RANDOM:
         load_lanelm_weights(model, weights)
-    model.to(target).eval()
-    return model
+    return model.to(target).eval()
+
+
+def _filled_detector(settings: Config, weights: str, device: str) -> CLRerNet:
+    target = select_device(device)
+    model = CLRerNet(settings.model)
+    if weights != RANDOM:
+        load_weights(model, weights, to_train=False)
+    return model.to(target).eval()
 
 
 def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
@@ -140,15 +160,9 @@ def init_detector(
     model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
     unknown config, missing weights, an unfit checkpoint and an absent device.
     """
-    from clrernetlm.weights.resolve import resolve_model  # which reads checkpoints, as this module does
-
     whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
-    target = select_device(device)
     settings, weights = resolve_model(whole, checkpoint)
-    model = CLRerNet(settings.model)
-    if weights != RANDOM:
-        load_weights(model, weights, to_train=False)
-    return model.to(target).eval()
+    return _filled_detector(settings, weights, device)
 
 
 def build_frozen_clrernet(config: Config | PathLike, checkpoint: PathLike | None, device: str = "cpu") -> CLRerNet:

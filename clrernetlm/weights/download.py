@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
-import sys
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
+from clrernetlm.core.progress import progress_bar
 
 BLOCK = 1 << 18  # bytes
 LARGEST = 4 << 30  # bytes of a file
@@ -80,5 +79,4 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
 
 
 def _bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    return progress_bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())

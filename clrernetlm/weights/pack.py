@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from clrernetlm.config import load_config
 from clrernetlm.config.overrides import apply_overrides
 from clrernetlm.config.stored_settings import MACHINE_SETTINGS, strip_machine_settings
@@ -16,7 +14,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
 from clrernetlm.core.output_files import ReadFiles, check_output
 from clrernetlm.weights import weights_path
-from clrernetlm.weights.build import init_detector, init_lanelm_detector
+from clrernetlm.weights.build import build_network
 from clrernetlm.weights.resolve import stored_config
 from clrernetlm.weights.safetensors_file import SUFFIX, Precision, is_packed, write_packed
 
@@ -53,8 +51,7 @@ def pack_weights(
     settings.name = settings.name or target.stem
     validate(settings)
     # Filling a model checks every name and shape, and leaves optimiser states and the like behind.
-    model: nn.Module = (init_lanelm_detector if settings.task == "lanelm" else init_detector)(settings, checkpoint)
-    weights = model.state_dict()
+    weights = build_network(settings, checkpoint).state_dict()
     write_packed(weights, settings, target, precision)
     values = sum(value.numel() for value in weights.values())
     print(

@@ -16,6 +16,7 @@ from clrernetlm.distributed.process_group import launched_processes, process_gro
 from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.weights.build import save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
@@ -41,13 +42,17 @@ def detect(root, test_list, folder):
     config.task = "clrernet"
     config.model.viewport_mode = "auto"
     files = {"out": f"{folder}/out", "json": f"{folder}/scores.json", "report": f"{folder}/report.html"}
-    return score_detector(config, f"{root}/lanelm.pth", device="cpu", **files)
+    return score_detector(config, f"{root}/lanelm.pth", ScoreOutputs(**files), RunOptions(device="cpu"))
 
 
 def ask(root, test_list, folder):
     files = {"out": f"{folder}/out", "json": f"{folder}/scores.json", "report": f"{folder}/report.html"}
     return score_lanelm(
-        settings_of(root, test_list), f"{root}/lanelm.pth", PromptProtocol(PAPER_MODES), device="cpu", **files
+        settings_of(root, test_list),
+        f"{root}/lanelm.pth",
+        PromptProtocol(PAPER_MODES),
+        ScoreOutputs(**files),
+        RunOptions(device="cpu"),
     )
 
 
@@ -55,7 +60,7 @@ def fail(root, test_list, folder):
     """A label file that one process alone has to read is gone."""
     config = settings_of(root, test_list)
     config.data.root = f"{root}/broken"
-    return score_detector(config, f"{root}/lanelm.pth", device="cpu", out=f"{folder}/out")
+    return score_detector(config, f"{root}/lanelm.pth", ScoreOutputs(out=f"{folder}/out"), RunOptions(device="cpu"))
 
 
 CASES = {

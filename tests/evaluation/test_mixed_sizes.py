@@ -17,6 +17,7 @@ from clrernetlm.datasets.check import check_data
 from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol, clicks_on_labels
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.training.train import train
 from clrernetlm.training.validation_counts import ValidationTally
@@ -52,7 +53,9 @@ def test_training_validates_as_the_test_scores(roads: Path, tmp_path: Path) -> N
         init_from="roads_detector", epochs=1, learning_rate=1e-4, work_dir=str(tmp_path / "run"), device="cpu"
     )
     checkpoint = str(train(config))
-    scores = score_detector(config, checkpoint, device="cpu", report=str(tmp_path / "report.html"))
+    scores = score_detector(
+        config, checkpoint, ScoreOutputs(report=str(tmp_path / "report.html")), RunOptions(device="cpu")
+    )
     assert list(scores["categories"]) == [f"camera_{number}" for number in range(len(SIZES))]
     assert scores["total"]["0.5"]["f1"] > 0.5
     rows = (Path(config.training.work_dir or "") / "metrics.csv").read_text().splitlines()
@@ -92,7 +95,7 @@ def test_lanelm_trains_on_them_and_answers_in_every_mode(trained: tuple[Config, 
     detector, checkpoint = trained
     config = any_size(small_lanelm(Path(detector.data.root), tmp_path, checkpoint, epochs=2, validate_every=2))
     config.lanelm.cached_augmentations, config.lanelm.cache = 1, str(tmp_path / "cache")
-    document = score_lanelm(config, str(train(config)), PromptProtocol(PAPER_MODES), device="cpu")
+    document = score_lanelm(config, str(train(config)), PromptProtocol(PAPER_MODES), run=RunOptions(device="cpu"))
     assert list(document["modes"]) == list(PAPER_MODES)
     assert document["detector"]["image_size"] is None
     assert len(document["detector"]["categories"]) == len(SIZES)
@@ -102,10 +105,10 @@ def test_a_crop_per_image_scores_as_the_configured_one_where_that_is_right(
     trained: tuple[Config, str], tmp_path: Path
 ) -> None:
     config, checkpoint = trained
-    before = score_detector(config, checkpoint, device="cpu")
+    before = score_detector(config, checkpoint, run=RunOptions(device="cpu"))
     auto = deepcopy(config)
     auto.model.viewport_mode = "auto"
-    after = score_detector(auto, checkpoint, device="cpu", out=str(tmp_path))
+    after = score_detector(auto, checkpoint, ScoreOutputs(out=str(tmp_path)), RunOptions(device="cpu"))
     rows = [json.loads(line) for line in (tmp_path / "viewports.jsonl").read_text().splitlines()]
     assert [row["path"] for row in rows] == (Path(config.data.root) / "list/test.txt").read_text().split()
     still = [Viewport(**row["viewport"]) == config.model.viewport for row in rows]
@@ -123,7 +126,11 @@ def test_lanelm_is_asked_through_the_crop_of_each_image(trained: tuple[Config, s
     config.model.viewport = replace(config.model.viewport, top=0.7)
     report = tmp_path / "report.html"
     score_lanelm(
-        config, weights, PromptProtocol(("none", "2")), device="cpu", out=str(tmp_path / "out"), report=str(report)
+        config,
+        weights,
+        PromptProtocol(("none", "2")),
+        ScoreOutputs(out=str(tmp_path / "out"), report=str(report)),
+        RunOptions(device="cpu"),
     )
     assert report.exists()
     assert (tmp_path / "out/viewports.jsonl").exists()

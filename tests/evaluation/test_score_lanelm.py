@@ -19,6 +19,7 @@ from clrernetlm.datasets.culane import read_labels
 from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol, predict_modes
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
+from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
@@ -96,7 +97,9 @@ def same_lanes(one: Path, other: Path) -> bool:
 def reference(roads: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """All modes at once, all images in one batch: the predictions and the document."""
     folder = tmp_path_factory.mktemp("reference")
-    return folder, score_lanelm(settings_of(roads, folder), checkpoint, ALL, out=str(folder), device="cpu")
+    return folder, score_lanelm(
+        settings_of(roads, folder), checkpoint, ALL, ScoreOutputs(out=str(folder)), RunOptions(device="cpu")
+    )
 
 
 def copied(config: Config, model: LaneLMDetectorBase) -> LaneLMDetectorBase:
@@ -118,7 +121,7 @@ def test_document_holds_the_detector_every_mode_and_what_was_asked(reference, co
     assert document["protocol"]["noise"] == 5.0
     assert document["protocol"]["seed"] == 0
     assert document["protocol"]["prompts"] == [*PAPER_MODES]
-    own = score_detector(config, checkpoint, device="cpu")
+    own = score_detector(config, checkpoint, run=RunOptions(device="cpu"))
     assert document["detector"] == own, "the detector's figures are those of a test of the detector"
     counts = document["verification"]
     assert counts["true"] + counts["false"] > IMAGES
@@ -173,7 +176,7 @@ def test_questions_count(reference, config, model, tmp_path):
 
 def test_images_without_labels_only(config, checkpoint, tmp_path):
     config.data.test_list = "list/bare.txt"
-    document = score_lanelm(config, checkpoint, ALL, out=str(tmp_path), device="cpu")
+    document = score_lanelm(config, checkpoint, ALL, ScoreOutputs(out=str(tmp_path)), RunOptions(device="cpu"))
     for mode in ("1", "2", "4"):
         assert not predictions(tmp_path / mode).popitem()[1].lanes
     assert document["verification"]["true"] == 0

@@ -22,6 +22,7 @@ from clrernetlm.config import load_config
 from clrernetlm.config.serialization import from_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.evaluation.score_detector import score_detector
+from clrernetlm.evaluation.score_options import RunOptions
 from clrernetlm.training.checkpoint_io import AtomicCheckpointIO, last_checkpoint
 from clrernetlm.training.detector_module import DetectorModule
 from clrernetlm.training.train import build_trainer, train
@@ -59,7 +60,7 @@ def test_eight_images_are_learned_to_the_last_lane(roads, tmp_path):
     config.model.loss.seg_weight = 0
     config.model.assigner.min_topk = 4
     config.training.clip_norm, config.training.fit_anchors = 10, True
-    scores = score_detector(config, str(train_detector(config)), device="cpu")
+    scores = score_detector(config, str(train_detector(config)), run=RunOptions(device="cpu"))
     # Every lane and nothing else; rounding decides how many are off by more than the two pixels that .5 allows.
     assert scores["total"]["0.1"]["f1"] == pytest.approx(1.0, abs=1e-6)
     assert scores["total"]["0.5"]["f1"] > 0.3

@@ -27,7 +27,7 @@ from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.memory import keep_freed_memory
-from clrernetlm.inference.auto_crop import Look, look
+from clrernetlm.inference.auto_crop import DetectorBatch, run_detector
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.detector import PromptableDetector
@@ -107,7 +107,7 @@ def main() -> None:
     for name, model in models.items():
         runs = [partial(detected, model, image), partial(read, model, image)]
         assert detected(model, image)
-        assert (shown := model.decode_unprompted(seen(model, image).observation).visible).all(), shown.sum(-1)
+        assert (shown := model.decode_unprompted(seen(model, image).output).visible).all(), shown.sum(-1)
         alone, both = map(min, seconds_in_turns(runs, options.rounds, clock))
         print(
             f"{name}: detector {1e3 * alone:.0f} ms, with LaneLM on {LANES} lanes {1e3 * both:.0f} ms, "
@@ -115,23 +115,22 @@ def main() -> None:
         )
 
 
-def seen(model: PromptableDetector, image: NDArray[np.uint8]) -> Look:
+def seen(model: PromptableDetector, image: NDArray[np.uint8]) -> DetectorBatch:
     """The network's look at an image."""
-    return look(model.config.model, model.detector, [image], model.config.model.viewport)
+    return run_detector(model.config.model, model.detector, [image], model.config.model.viewport)
 
 
 def detected(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
     """The detector's lanes of an image."""
     config, found = model.config.model, seen(model, image)
-    predictions = found.observation.predictions
-    return decode_lanes(predictions, config.decode, found.viewports, found.frames, config.max_lanes)[0]
+    return decode_lanes(found.output.stage, config.decode, found.viewports, found.frames, config.max_lanes)[0]
 
 
 @torch.inference_mode()
 def read(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
     """LaneLM's lanes of an image."""
     config, found = model.config, seen(model, image)
-    answers = model.decode_unprompted(found.observation)
+    answers = model.decode_unprompted(found.output)
     return lanes_from_answers(answers, config.lanelm.decode, found.viewports, found.frames, config.model.max_lanes)[0]
 
 

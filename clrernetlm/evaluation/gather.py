@@ -1,4 +1,4 @@
-"""What the shards of an evaluation add up to, in the first process: counts, logs, and the files they left."""
+"""Gathers the results of all processes of an evaluation in the first one: counts, logs and files."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 Log = TypeVar("Log", bound="DataclassInstance")
 
 
-def whole_result(group: ProcessGroup, result: EvaluationResult) -> EvaluationResult:
-    """The counts of all shards; in other processes than the first, those of its own."""
+def gather_result(group: ProcessGroup, result: EvaluationResult) -> EvaluationResult:
+    """Add up the counts of all shards; other processes than the first return their own."""
     for other in group.gather(result)[1:]:
         result.add(other)
     return result
 
 
-def whole_sweep(group: ProcessGroup, sweep: Sweep) -> Sweep:
-    """The same for a sweep."""
+def gather_sweep(group: ProcessGroup, sweep: Sweep) -> Sweep:
+    """Add up the confidence sweeps of all shards; other processes than the first return their own."""
     for other in group.gather(sweep)[1:]:
         sweep = sweep + other
     return sweep
 
 
-def whole_log(group: ProcessGroup, log: Log) -> Log:
-    """A dataclass of lists, an entry per image: those of all shards in the order of the list.
+def gather_log(group: ProcessGroup, log: Log) -> Log:
+    """Join dataclasses of lists with one entry per image, in the order of the image list.
 
-    Sums over them then round as in one process.
+    Sums over the entries then round as in one process.
     """
     return replace(log, **{item.name: list(group.in_list_order(getattr(log, item.name))) for item in fields(log)})
 
 
-def bring_lines(group: ProcessGroup, shard_file: Path, replaced: Callable[[], AbstractContextManager[Path]]) -> None:
-    """Files of the shards with a line per image -> one file in the first process, in the order of the list.
+def gather_lines(group: ProcessGroup, shard_file: Path, replaced: Callable[[], AbstractContextManager[Path]]) -> None:
+    """Merge files of the shards, one line per image, into one file in the first process, in the order of the list.
 
-    `replaced` makes the block that gives the path to write to, as `files.replacing` does.
+    `replaced` returns the context manager of the path to write to, as `files.replacing` does.
     """
     with open(shard_file, encoding="utf-8") as rows:
         lines = group.in_list_order(rows)
@@ -59,10 +59,10 @@ def bring_lines(group: ProcessGroup, shard_file: Path, replaced: Callable[[], Ab
             merged.writelines(lines)
 
 
-def bring_lane_files(
+def gather_lane_files(
     group: ProcessGroup, list_file: Path, root: PathLike, shard_folder: Path, results: ResultFolder, source: str
 ) -> None:
-    """The `.lines.txt` files of the shards -> the results of `source` in the first process."""
+    """Write the `.lines.txt` files of all shards to `results`, made from `source`, in the first process."""
 
     def texts() -> Iterator[tuple[str, bytes]]:
         for image in group.shard.pick(read_images(list_file, root)):

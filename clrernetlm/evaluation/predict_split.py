@@ -1,4 +1,4 @@
-"""Validation and test images as the detector sees them: through the configured crop, or one chosen for each."""
+"""Runs the detector on a validation or test split, through the configured crop or one chosen for each image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clrernetlm.datasets.loaders import build_loader, limit_worker_threads, load
 from clrernetlm.datasets.samplers import ShardBatches
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.inference.auto_crop import Detector, Look, look
+from clrernetlm.inference.auto_crop import Detector, DetectorBatch, detect_crops, run_detector
 from clrernetlm.metrics.frame_scale import require_frame_fits
 
 VIEWPORTS_FILE = "viewports.jsonl"
@@ -31,35 +31,35 @@ Batch = dict[str, Any]
 Metas = list[dict[str, Any]]  # of the images of a batch: path, frame_size, viewport
 
 
-def observe_split(
-    config: Config, detector: Detector, split: Split, what: str, shard: Shard | None = None
-) -> Iterator[tuple[Metas, Look]]:
-    """Batches of a split, or a shard of it, as the detector sees them, one in memory at a time.
+def detect_split(
+    config: Config, detector: Detector, split: Split, label: str, shard: Shard | None = None
+) -> Iterator[tuple[Metas, DetectorBatch]]:
+    """Yield the detector's output for a split, or a shard of it, with the images' metadata, batch by batch.
 
-    `what` is done, for the progress bar, which the first process shows. Raises UserError for a frame larger than the
+    `label`: that of the progress bar, which the first process shows. Raises UserError for a frame larger than the
     canvas of the metric.
     """
     shard = shard or Shard(chunk_size=config.data.batch_size)
     loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
-    for batch in progress(loader, what, shown=shard.rank == 0):
+    for batch in progress(loader, label, shown=shard.rank == 0):
         for meta in batch["metainfo"]:
             path = os.path.join(config.data.root, meta["path"].lstrip("/"))
             require_frame_fits(config.evaluation.image_size, path, meta["frame_size"])
-        seen = observe_batch(config.model, detector, batch)
-        metas = zip(batch["metainfo"], seen.viewports, strict=True)
-        yield [meta | {"viewport": view} for meta, view in metas], seen
+        detected = detect_batch(config.model, detector, batch)
+        metas = zip(batch["metainfo"], detected.viewports, strict=True)
+        yield [meta | {"viewport": view} for meta, view in metas], detected
 
 
-def observe_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> Look:
-    """What the detector sees in a batch of `frame_loader`, or of `build_loader`, which has cropped the images."""
+def detect_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> DetectorBatch:
+    """Run the detector on a batch of `frame_loader`, or of `build_loader`, which has cropped the images."""
     if "frames" in batch:
-        return look(config, detector, batch["frames"])
+        return run_detector(config, detector, batch["frames"])
     frames = [meta["frame_size"] for meta in batch["metainfo"]]
-    return Look(detector.run(batch["inputs"]), frames, [config.viewport] * len(frames))
+    return DetectorBatch(detect_crops(detector, batch["inputs"]), frames, [config.viewport] * len(frames))
 
 
 def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:
-    """Batches of whole frames: `frames`, a list of (H, W, 3) uint8 BGR, and `metainfo`."""
+    """Load batches of whole frames: `frames`, a list of (H, W, 3) uint8 BGR, and `metainfo`."""
     listed = config.data.val_list if split == "val" else config.data.test_list
     dataset = CulaneDataset(config.data.root, listed, whole_frame, test_mode=True)
     workers = loader_workers(config.data.num_workers)
@@ -74,7 +74,7 @@ def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:
 
 
 def whole_frame(sample: Sample, rng: np.random.Generator) -> Sample:
-    """The frame as it was read, in memory of its own."""
+    """Return the frame as it was read, in memory of its own."""
     return {"image": sample["image"].copy(), "metainfo": sample["metainfo"]}
 
 
@@ -83,18 +83,18 @@ def _collate_frames(samples: Sequence[Sample]) -> Batch:
 
 
 def is_viewport_log(path: Path) -> bool:
-    """Whether a file is a log of viewports."""
+    """Check whether a file is a log of viewports."""
     return begins_with('{"path": "/')(path) and b'"viewport": {' in read_head(path)
 
 
 class ViewportLog:
-    """Which part of every image was seen, a JSON line each; nothing where that is the same for all."""
+    """Log of the crop of every image, one JSON line each; without a file, where all crops are the same, it is empty."""
 
     def __init__(self, file: IO[str] | None) -> None:
         self._file = file
 
     def write(self, metas: Metas) -> None:
-        """Note the viewports of a batch."""
+        """Append the viewports of a batch."""
         for meta in metas if self._file else ():
             row = {"path": "/" + meta["path"].lstrip("/"), "viewport": asdict(meta["viewport"])}
             print(json.dumps(row), file=self._file)
@@ -102,7 +102,7 @@ class ViewportLog:
 
 @contextmanager
 def viewport_log(config: Config, folder: Path) -> Iterator[ViewportLog]:
-    """A log in `folder`, for viewports that are chosen; the file appears when the block ends without an error."""
+    """Open a log in `folder` where crops are chosen; the file appears when the block ends without an error."""
     if config.model.viewport_mode == "fixed":
         yield ViewportLog(None)
         return
@@ -111,7 +111,7 @@ def viewport_log(config: Config, folder: Path) -> Iterator[ViewportLog]:
 
 
 def read_viewports(config: Config, folder: Path, paths: Sequence[str]) -> dict[str, Viewport]:
-    """The viewports of some images, by path, as a test has left them in `folder`. Reads line by line."""
+    """Read the viewports of some images, by path, from the log in `folder`, line by line."""
     if config.model.viewport_mode == "fixed":
         return dict.fromkeys(paths, config.model.viewport)
     with open(folder / VIEWPORTS_FILE, encoding="utf-8") as lines:

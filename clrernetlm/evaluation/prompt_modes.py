@@ -21,10 +21,10 @@ from clrernetlm.datasets.culane import Split, read_labels
 from clrernetlm.datasets.lanelm_formatting import lane_packing
 from clrernetlm.deploy.load_model import detector_of
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.evaluation.predict_split import Metas, observe_split, viewport_log
+from clrernetlm.evaluation.predict_split import Metas, detect_split, viewport_log
 from clrernetlm.evaluation.score_detector import LOWEST_CONFIDENCE, detected_lanes, drawn_lanes
 from clrernetlm.evaluation.simulated_clicks import MAX_CLICKS, ClickSettings, label_clicks
-from clrernetlm.inference.auto_crop import Look
+from clrernetlm.inference.auto_crop import DetectorBatch
 from clrernetlm.metrics.frame_scale import frame_ious, frame_scale
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.verification import true_proposals, verification
@@ -158,7 +158,7 @@ class PromptModeRunner:
         max_distance = MAX_CLICK_DISTANCE * config.model.viewport.width if self.protocol.use_proposals else 0.0
         return requests_from_clicks(proposals, points.to(rows.device), mask.to(rows.device), rows, max_distance)
 
-    def lanes(self, mode: str, answers: Answers, seen: Look) -> list[list[Lane]]:
+    def lanes(self, mode: str, answers: Answers, batch: DetectorBatch) -> list[list[Lane]]:
         """Convert the answers of a mode to lanes per image in frame pixels, best first.
 
         They include lanes with scores below the threshold, for a sweep of it.
@@ -170,7 +170,7 @@ class PromptModeRunner:
             decode, count = replace(decode, nms_threshold=0.0), answers.score.shape[1]
         if mode in CLICK_MODES or (mode == START and self.protocol.starts == "detector"):
             answers, threshold = replace(answers, score=answers.score.clamp(min=1e-6)), 0.0
-        return lanes_from_answers(answers, decode, seen.viewports, seen.frames, count, threshold)
+        return lanes_from_answers(answers, decode, batch.viewports, batch.frames, count, threshold)
 
     def min_scores(self) -> dict[str, float]:
         """Return the score from which a lane counts as a result, by mode; 0 where the score does not decide."""
@@ -206,17 +206,17 @@ def predict_modes(
             for name, score in runner.min_scores().items()
         }
         viewports = stack.enter_context(viewport_log(config, folder))
-        for metas, seen in observe_split(config, detector_of(model), split, "Decoding", shard):
+        for metas, batch in detect_split(config, detector_of(model), split, "Decoding", shard):
             viewports.write(metas)
             labels = read_batch_labels(config, metas)
-            answers, proposals = runner.answers(seen.observation, metas, labels)
-            found = {mode: runner.lanes(mode, answers[mode], seen) for mode in protocol.prompts}
-            found[DETECTOR] = detected_lanes(config, seen)
+            answers, proposals = runner.answers(batch.output, metas, labels)
+            found = {mode: runner.lanes(mode, answers[mode], batch) for mode in protocol.prompts}
+            found[DETECTOR] = detected_lanes(config, batch)
             for name, writer in writers.items():
                 for meta, lanes in zip(metas, found[name], strict=True):
                     writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
             if NONE in protocol.prompts:
-                log_proposals(config, log, proposals, answers[NONE], labels, seen)
+                log_proposals(config, log, proposals, answers[NONE], labels, batch)
     return log
 
 
@@ -290,13 +290,13 @@ def log_proposals(
     proposals: Proposals,
     answers: Answers,
     labels: Labels,
-    seen: Look,
+    batch: DetectorBatch,
 ) -> None:
     """Add the proposals of a batch to the log: both scores, and whether each was a lane."""
     settings = config.evaluation
     xs, visible, scores = (tensor.cpu().numpy() for tensor in (proposals.xs, proposals.visible, proposals.scores))
     lanelm_scores = answers.score.cpu().numpy()
-    for image, (frame, viewport, lanes) in enumerate(zip(seen.frames, seen.viewports, labels, strict=True)):
+    for image, (frame, viewport, lanes) in enumerate(zip(batch.frames, batch.viewports, labels, strict=True)):
         used = np.flatnonzero(visible[image].any(-1))
         points = [viewport.to_frame(keypoints(xs[image, i], visible[image, i], viewport), frame) for i in used]
         drawn = [prediction_points(Lane(np.asarray(lane, np.float64)), frame) for lane in points]

@@ -28,10 +28,10 @@ from clrernetlm.datasets.culane import Split
 from clrernetlm.deploy.load_model import LoadedModel, detector_of, device_of, load_resolved_model
 from clrernetlm.distributed.process_group import ProcessGroup, process_group
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.evaluation.gather import bring_lane_files, bring_lines, whole_result, whole_sweep
-from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, is_viewport_log, observe_split, viewport_log
+from clrernetlm.evaluation.gather import gather_lane_files, gather_lines, gather_result, gather_sweep
+from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, detect_split, is_viewport_log, viewport_log
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
-from clrernetlm.inference.auto_crop import Detector, Look
+from clrernetlm.inference.auto_crop import Detector, DetectorBatch
 from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.categories import FOLDERS, folder_categories
 from clrernetlm.metrics.counts import EvaluationResult, is_scores
@@ -54,7 +54,7 @@ NO_CHECKPOINT = "checkpoint: none given; without weights there is nothing to tes
 
 
 class Results(TypedDict):
-    """What writers of predictions need to know: see `PredictionWriter`."""
+    """Arguments of the writers of predictions, see `PredictionWriter`."""
 
     source: str
     overwrite: bool
@@ -68,12 +68,11 @@ def score_detector(
 ) -> dict[str, Any]:
     """Predict a split, score it with the CULane metric, print the table; returns the scores as `evaluate` writes them.
 
-    `out` keeps the predictions (`<image>.lines.txt` at the configured confidence, `predictions.jsonl` with scores from
-    0.05 on), `json` gets the scores, `report` an HTML page with curves and the worst images. Beside the keys of
-    `clrernetlm evaluate` the scores hold `sweep`: F1@50 for every confidence threshold, and the best one. Predictions
-    are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a checkpoint that
-    does not fit, and, before any work, for a file that `require_writable` protects. `overwrite` allows to replace
-    results of an earlier run, `trust_code` as in `runtimes.loading.load_model`.
+    `config` and `checkpoint` as `resolve_model` returns them. Predictions are `<image>.lines.txt` at the configured
+    confidence and `predictions.jsonl` with scores from 0.05 on; the report has curves and the worst images. Beside the
+    keys of `clrernetlm evaluate` the scores hold `sweep`: F1@50 for every confidence threshold, and the best one.
+    Predictions are streamed, so memory does not grow with the data set. Raises UserError for a missing file or a
+    checkpoint that does not fit, and, before any work, for a file that `require_writable` protects.
 
     Several processes, see `process_group`, share the images and get the result of one; all but the first return {}.
     """
@@ -92,12 +91,12 @@ def score_detector(
             sweep = sweep_confidence(
                 folder_ious(config, split, shard_folder, group.shard),
                 confidences=SWEPT_CONFIDENCES,
-                implementation=config.evaluation.implementation,
+                semantics=config.evaluation.implementation,
             )
-        counts, sweep = whole_result(group, counts), whole_sweep(group, sweep)
+        counts, sweep = gather_result(group, counts), gather_sweep(group, sweep)
         if outputs.out or outputs.report:
-            bring_predictions(group, config, split, shard_folder, folder, **results)
-            bring_viewports(group, config, shard_folder, folder)
+            gather_predictions(group, config, split, shard_folder, folder, **results)
+            gather_viewports(group, config, shard_folder, folder)
         if not group.is_main:
             return {}
         result = counts.to_dict() | {"sweep": sweep.to_dict()}
@@ -113,7 +112,7 @@ def score_detector(
                     images=mistake_pictures(
                         folder / PER_IMAGE_FILE, folder, config.data.root, config.data.root, WORST_IMAGES
                     ),
-                    facts=run_facts(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}"),
+                    facts=run_settings(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}"),
                 )
                 print(f"report: {outputs.report}")
         finally:
@@ -132,7 +131,7 @@ def load_for_run(config: Config, checkpoint: str, run: RunOptions, group: Proces
 
 
 def result_folders(group: ProcessGroup, out: str | None, stack: ExitStack) -> tuple[Path, Path]:
-    """Where the predictions of a test end up, and where this process leaves its own; temporary ones live in `stack`."""
+    """Return the folder of the predictions and that of this process's own; `stack` removes temporary ones."""
 
     def temporary() -> Path:
         return stack.enter_context(temporary_folder())
@@ -148,9 +147,9 @@ def require_writable(
     outputs: ScoreOutputs,
     modes: Sequence[str] = ("",),
 ) -> Results:
-    """Raise UserError for a file that a test would overwrite and may not; returns what its writers need to know.
+    """Raise UserError for a file that a run would overwrite and may not; returns the arguments of its writers.
 
-    Protected are the labels, be they there or not, and everything that is not a result of an earlier test; such results
+    Protected are the labels, even where missing, and everything that is not a result of an earlier run; such results
     need `overwrite` unless they are of the same model and list. `modes`: folders below `out` that get predictions.
     """
     out, json, report, overwrite = outputs.out, outputs.json, outputs.report, outputs.overwrite
@@ -190,7 +189,7 @@ def require_writable(
     return {"source": source, "overwrite": overwrite}
 
 
-def bring_predictions(
+def gather_predictions(
     group: ProcessGroup,
     config: Config,
     split: Split,
@@ -200,18 +199,18 @@ def bring_predictions(
     source: str = "",
     overwrite: bool = False,
 ) -> None:
-    """The scored predictions that all processes left -> `folder` in the first process."""
+    """Gather the scored predictions of all processes in `folder`, in the first process."""
     if not group.is_single:
         results = ResultFolder(folder, overwrite=overwrite)
-        bring_lane_files(group, image_list(config, split), config.data.root, shard_folder, results, source)
-        bring_lines(group, shard_folder / PREDICTIONS_FILE, lambda: results.replacing(PREDICTIONS_FILE, source))
-        bring_lines(group, shard_folder / PER_IMAGE_FILE, lambda: replacing(folder / PER_IMAGE_FILE))
+        gather_lane_files(group, image_list(config, split), config.data.root, shard_folder, results, source)
+        gather_lines(group, shard_folder / PREDICTIONS_FILE, lambda: results.replacing(PREDICTIONS_FILE, source))
+        gather_lines(group, shard_folder / PER_IMAGE_FILE, lambda: replacing(folder / PER_IMAGE_FILE))
 
 
-def bring_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
-    """The same for the log of the viewports, where there is one."""
+def gather_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
+    """Gather the log of the viewports, where there is one."""
     if not group.is_single and config.model.viewport_mode == "auto":
-        bring_lines(group, shard_folder / VIEWPORTS_FILE, lambda: replacing(folder / VIEWPORTS_FILE))
+        gather_lines(group, shard_folder / VIEWPORTS_FILE, lambda: replacing(folder / VIEWPORTS_FILE))
 
 
 def require_labelled(split: str) -> None:
@@ -221,12 +220,12 @@ def require_labelled(split: str) -> None:
 
 
 def image_list(config: Config, split: Split) -> Path:
-    """The list of a labelled split."""
+    """Return the path of a labelled split's image list."""
     return Path(config.data.root) / (config.data.test_list if split == "test" else config.data.val_list)
 
 
 def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup | None = None) -> EvaluationResult:
-    """Predictions in `folder` scored as the config says, those of the group's shard; leaves `per_image.jsonl` there."""
+    """Score the predictions of the group's shard in `folder` as configured; writes `per_image.jsonl` there."""
     settings, root = config.evaluation, Path(config.data.root)
     group = group or ProcessGroup()
     return evaluate(
@@ -234,7 +233,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         root,
         image_list(config, split),
         categories=split_categories(config, split),
-        implementation=settings.implementation,
+        semantics=settings.implementation,
         width=settings.lane_width,
         image_size=settings.image_size,
         thresholds=settings.thresholds,
@@ -247,7 +246,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
 
 
 def split_categories(config: Config, split: Split) -> Path | str | None:
-    """What `evaluate` takes as categories.
+    """Choose the categories of a split, as `evaluate` takes them.
 
     The configured lists on the test split. Where there are none, or `data.categories` says so, the top-level folders
     of the images, if there are several: the sources of a collection.
@@ -263,7 +262,7 @@ def split_categories(config: Config, split: Split) -> Path | str | None:
 
 
 def folder_ious(config: Config, split: Split, folder: Path, shard: Shard | None = None) -> Iterator[ScoredIous]:
-    """Scores and IoUs of the predictions of a shard in `folder`, image by image."""
+    """Yield scores and IoUs of the predictions of a shard in `folder`, image by image."""
     settings, images = config.evaluation, image_list(config, split)
     return scored_ious(
         folder / PREDICTIONS_FILE,
@@ -277,7 +276,7 @@ def folder_ious(config: Config, split: Split, folder: Path, shard: Shard | None 
 
 
 def best_confidence(sweep: Sweep, configured: float, split: Split, name: str = "") -> str:
-    """A line for people: the threshold of the highest F1."""
+    """Describe the confidence threshold of the highest F1 in one line."""
     best = sweep.best()
     advice = "" if split == "val" else "; choose it on validation images, not on these"
     return (
@@ -286,8 +285,8 @@ def best_confidence(sweep: Sweep, configured: float, split: Split, name: str = "
     )
 
 
-def run_facts(config: Config, checkpoint: str, device: str) -> dict[str, str]:
-    """What a report says about a run."""
+def run_settings(config: Config, checkpoint: str, device: str) -> dict[str, str]:
+    """List the settings of a run that its report shows."""
     settings, viewport = config.evaluation, config.model.viewport
     return {
         "checkpoint": checkpoint,
@@ -321,23 +320,21 @@ def predict_split(
         PredictionWriter(folder, min_score=least, source=source, overwrite=overwrite) as writer,
         viewport_log(config, folder) as log,
     ):
-        for metas, seen in observe_split(config, model, split, "Detecting", shard):
+        for metas, batch in detect_split(config, model, split, "Detecting", shard):
             log.write(metas)
-            for meta, lanes in zip(metas, detected_lanes(config, seen), strict=True):
+            for meta, lanes in zip(metas, detected_lanes(config, batch), strict=True):
                 writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
 
 
-def detected_lanes(config: Config, seen: Look) -> list[list[Lane]]:
-    """The detector's lanes of a batch from the lowest confidence on that a sweep looks at."""
+def detected_lanes(config: Config, batch: DetectorBatch) -> list[list[Lane]]:
+    """Decode the detector's lanes of a batch, from the lowest confidence of the sweep on."""
     decode = config.model.decode
     # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
     low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
-    return decode_lanes(
-        seen.observation.predictions, low, seen.viewports, seen.frames, max_lanes=config.model.max_lanes
-    )
+    return decode_lanes(batch.output.stage, low, batch.viewports, batch.frames, max_lanes=config.model.max_lanes)
 
 
 def drawn_lanes(lanes: Sequence[Lane], frame: FrameSize) -> list[Lane]:
-    """Lanes as files of predictions hold them: points every other row, inside the frame (width, height)."""
+    """Convert lanes to those of prediction files: points every other row, inside the frame (width, height)."""
     rows = [Lane(prediction_points(lane, frame), lane.score) for lane in lanes]
     return [lane for lane in rows if len(lane) > 1]

@@ -17,7 +17,7 @@ from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import Split, read_labels
 from clrernetlm.deploy.load_model import device_of
 from clrernetlm.distributed.process_group import process_group
-from clrernetlm.evaluation.gather import whole_log, whole_result, whole_sweep
+from clrernetlm.evaluation.gather import gather_log, gather_result, gather_sweep
 from clrernetlm.evaluation.predict_split import read_viewports
 from clrernetlm.evaluation.prompt_modes import (
     CLICK_MODES,
@@ -34,15 +34,15 @@ from clrernetlm.evaluation.score_detector import (
     SWEPT_CONFIDENCES,
     WORST_IMAGES,
     best_confidence,
-    bring_predictions,
-    bring_viewports,
     folder_ious,
+    gather_predictions,
+    gather_viewports,
     image_list,
     load_for_run,
     require_labelled,
     require_writable,
     result_folders,
-    run_facts,
+    run_settings,
     score_folder,
 )
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
@@ -97,14 +97,14 @@ def score_lanelm(
                         confidences=SWEPT_CONFIDENCES,
                         implementation=config.evaluation.implementation,
                     )
-        scored = {name: whole_result(group, result).to_dict() for name, result in counts.items()}
-        sweeps = {name: whole_sweep(group, sweep) for name, sweep in sweeps.items()}
-        scores = {name: whole_log(group, score_log) for name, score_log in scores.items()}
-        log = whole_log(group, log)
+        scored = {name: gather_result(group, result).to_dict() for name, result in counts.items()}
+        sweeps = {name: gather_sweep(group, sweep) for name, sweep in sweeps.items()}
+        scores = {name: gather_log(group, score_log) for name, score_log in scores.items()}
+        log = gather_log(group, log)
         if outputs.out or outputs.report:
             for name in names:
-                bring_predictions(group, config, split, shard_folder / name, folder / name, **results)
-            bring_viewports(group, config, shard_folder, folder)
+                gather_predictions(group, config, split, shard_folder / name, folder / name, **results)
+            gather_viewports(group, config, shard_folder, folder)
         if not group.is_main:
             return {}
         document: dict[str, Any] = {
@@ -121,7 +121,7 @@ def score_lanelm(
         print_scores(config, protocol, split, document, sweeps)
         try:
             if outputs.report:
-                facts = run_facts(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}")
+                facts = run_settings(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}")
                 write_comparison(
                     outputs.report,
                     document,

@@ -1,4 +1,4 @@
-"""A look at images: crop, resize and run the detector, and look again where the horizon is not where it should be."""
+"""Runs the detector on frames of any size; crops and runs frames again whose horizon is outside the expected range."""
 
 from __future__ import annotations
 
@@ -9,106 +9,118 @@ import numpy as np
 import torch
 
 from clrernetlm.config.schema import ClrernetConfig
-from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import FrameSize, Viewport
+from clrernetlm.core.viewport import FrameSize, Image, Viewport
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
-from clrernetlm.inference.horizon import aimed_viewport, first_viewport, horizon_row, viewport_at
+from clrernetlm.inference.horizon import horizon_row, initial_viewport, viewport_for_horizon, viewport_with_horizon_at
 from clrernetlm.models.clrernet.decode import decode_lanes
-from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
+from clrernetlm.models.clrernet.detector import CLRerNet
+from clrernetlm.models.clrernet.preprocess import network_input
+from clrernetlm.models.lanelm.detector import DetectorOutput
 
 Detector = CLRerNet | ExportedDetector
-WITNESS = 0.5  # lanes from this share of the confidence threshold on have a say where the horizon is
-
-SURE = 0.9  # a second look counts where the sum of its scores is at least this share of the first one's
+HORIZON_VOTE_THRESHOLD = 0.5  # lanes vote for a horizon from this share of the confidence threshold on
+MIN_SCORE_RATIO = 0.9  # the second crop is used if its scores add up to at least this share of the first one's
 
 
 @dataclass
-class Look:
-    """What the detector saw of B images, their sizes (width, height), and which part of each it was."""
+class DetectorBatch:
+    """Output of the detector for B images, with their sizes (width, height) and the crop of each."""
 
-    observation: DetectorOutput
+    output: DetectorOutput
     frames: list[FrameSize]
     viewports: list[Viewport]
 
 
 @torch.inference_mode()
-def look(
-    config: ClrernetConfig, detector: Detector, images: Sequence[BgrImage], viewport: Viewport | None = None
-) -> Look:
+def run_detector(
+    config: ClrernetConfig, detector: Detector, images: Sequence[Image], viewport: Viewport | None = None
+) -> DetectorBatch:
     """Run the detector on B (H, W, 3) uint8 BGR images, each of its own size.
 
-    `viewport` is used as it is. Without one it is the configured viewport, unless `viewport_mode` is auto: then images
-    whose horizon lies outside the usual band of that are seen a second time, cropped around it. The second look counts
-    where the detector is about as sure of its lanes, or surer.
+    A given `viewport` is used for all of them. Without one it is the configured viewport, unless `viewport_mode` is
+    auto: then images whose horizon lies outside the usual range of that crop are cropped around the horizon and run a
+    second time. The second result replaces the first where its lanes have about the same scores, or higher ones.
     """
     frames = [(image.shape[1], image.shape[0]) for image in images]
     if viewport is not None or config.viewport_mode == "fixed":
         viewports = [viewport or config.viewport] * len(frames)
-        return Look(_observe(detector, images, viewports), frames, viewports)
-    viewports = [first_viewport(config.viewport, frame) for frame in frames]
-    first = Look(_observe(detector, images, viewports), frames, viewports)
-    seen = _witnesses(config, first)
-    aimed = [
-        aimed_viewport(view, config.viewport, frame, horizon_row(lanes, frame))
-        for view, frame, lanes in zip(viewports, frames, seen, strict=True)
+        return DetectorBatch(_detect(detector, images, viewports), frames, viewports)
+    viewports = [initial_viewport(config.viewport, frame) for frame in frames]
+    first = DetectorBatch(_detect(detector, images, viewports), frames, viewports)
+    first_lanes = _low_confidence_lanes(config, first)
+    recropped = [
+        viewport_for_horizon(view, config.viewport, frame, horizon_row(lanes, frame))
+        for view, frame, lanes in zip(viewports, frames, first_lanes, strict=True)
     ]
-    moved = [i for i, view in enumerate(aimed) if view != viewports[i]]
+    moved = [i for i, view in enumerate(recropped) if view != viewports[i]]
     if not moved:
         return first
-    again = Look(
-        _observe(detector, [images[i] for i in moved], [aimed[i] for i in moved]),
+    second = DetectorBatch(
+        _detect(detector, [images[i] for i in moved], [recropped[i] for i in moved]),
         [frames[i] for i in moved],
-        [aimed[i] for i in moved],
+        [recropped[i] for i in moved],
     )
     better = [
-        place
-        for place, (i, lanes) in enumerate(zip(moved, _witnesses(config, again), strict=True))
-        if _certainty(lanes) >= SURE * _certainty(seen[i])
+        row
+        for row, (i, lanes) in enumerate(zip(moved, _low_confidence_lanes(config, second), strict=True))
+        if _score_sum(lanes) >= MIN_SCORE_RATIO * _score_sum(first_lanes[i])
     ]
     if len(better) == len(frames):  # one image, as a rule: nothing to copy
-        return again
-    for place in better:
-        _replace(first, moved[place], again, place)
+        return second
+    for row in better:
+        _replace_image(first, moved[row], second, row)
     return first
 
 
-def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[BgrImage]) -> Viewport:
-    """The crop for all images of one camera and size: around the median of their horizons, where they show one."""
+def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[Image]) -> Viewport:
+    """Choose one crop for all images of a camera, of one size: around the median of the horizons found in them."""
     frame = (images[0].shape[1], images[0].shape[0])
-    view = first_viewport(config.viewport, frame)
+    view = initial_viewport(config.viewport, frame)
     rows = []
     for image in images:
-        (lanes,) = _witnesses(config, look(config, detector, [image], view))
+        (lanes,) = _low_confidence_lanes(config, run_detector(config, detector, [image], view))
         row = horizon_row(lanes, frame)
-        if row is not None and aimed_viewport(view, config.viewport, frame, row) != view:
-            # What is cut off or far away is seen worse: the row counts as it is found from nearer to the right crop.
-            near = viewport_at(config.viewport, frame, row)
-            (lanes,) = _witnesses(config, look(config, detector, [image], near))
+        if row is not None and viewport_for_horizon(view, config.viewport, frame, row) != view:
+            # Lanes that are cut off or far away are detected less well: measure again nearer to the right crop.
+            nearer = viewport_with_horizon_at(config.viewport, frame, row)
+            (lanes,) = _low_confidence_lanes(config, run_detector(config, detector, [image], nearer))
             row = horizon_row(lanes, frame) or row
         if row is not None:
             rows.append(row)
-    return aimed_viewport(view, config.viewport, frame, float(np.median(rows)) if rows else None)
+    return viewport_for_horizon(view, config.viewport, frame, float(np.median(rows)) if rows else None)
 
 
-def _observe(detector: Detector, images: Sequence[BgrImage], viewports: Sequence[Viewport]) -> DetectorOutput:
-    batch = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
-    return detector.run(torch.from_numpy(batch).permute(0, 3, 1, 2))
+def detect_crops(detector: Detector, crops: torch.Tensor) -> DetectorOutput:
+    """Run the detector on crops (B, 3, H, W) uint8 BGR of the network's input size, wherever it computes."""
+    if isinstance(detector, ExportedDetector):
+        return detector.detect(crops.permute(0, 2, 3, 1).numpy())
+    # uint8 crosses to the device; scaling to [0, 1] happens there.
+    device = next(detector.parameters()).device
+    levels = detector.extract_feat(network_input(crops.to(device, non_blocking=True)))
+    return DetectorOutput(levels, detector.bbox_head(levels)[-1])
 
 
-def _witnesses(config: ClrernetConfig, seen: Look) -> list[list[Lane]]:
-    decode = replace(config.decode, conf_threshold=WITNESS * config.decode.conf_threshold, extend_bottom=False)
-    return decode_lanes(seen.observation.predictions, decode, seen.viewports, seen.frames, max_lanes=config.max_lanes)
+def _detect(detector: Detector, images: Sequence[Image], viewports: Sequence[Viewport]) -> DetectorOutput:
+    crops = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
+    return detect_crops(detector, torch.from_numpy(crops).permute(0, 3, 1, 2))
 
 
-def _certainty(lanes: Sequence[Lane]) -> float:
+def _low_confidence_lanes(config: ClrernetConfig, batch: DetectorBatch) -> list[list[Lane]]:
+    """Decode the lanes that vote for the horizon, those of low confidence among them."""
+    threshold = HORIZON_VOTE_THRESHOLD * config.decode.conf_threshold
+    decode = replace(config.decode, conf_threshold=threshold, extend_bottom=False)
+    return decode_lanes(batch.output.stage, decode, batch.viewports, batch.frames, max_lanes=config.max_lanes)
+
+
+def _score_sum(lanes: Sequence[Lane]) -> float:
     return sum(lane.score for lane in lanes)
 
 
-def _replace(seen: Look, image: int, other: Look, place: int) -> None:
-    """Put one image of another look in the place of one of this."""
-    seen.viewports[image] = other.viewports[place]
-    for ours, theirs in zip(seen.observation.levels, other.observation.levels, strict=True):
-        ours[image] = theirs[place]
-    for name, tensor in other.observation.predictions.items():
-        seen.observation.predictions[name][image] = tensor[place]
+def _replace_image(target: DetectorBatch, image: int, source: DetectorBatch, row: int) -> None:
+    """Overwrite one image of `target` with image `row` of `source`."""
+    target.viewports[image] = source.viewports[row]
+    for levels, new_levels in zip(target.output.levels, source.output.levels, strict=True):
+        levels[image] = new_levels[row]
+    for name, tensor in source.output.stage.items():
+        target.output.stage[name][image] = tensor[row]

@@ -1,4 +1,4 @@
-"""Lanes of a video, frame by frame: an overlay video and a JSON file."""
+"""Detects lanes in videos, frame by frame: an overlay video and a JSON file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clrernetlm.core.sources import Source
 from clrernetlm.core.video import Video, video_writer
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.inference.predictor import Predictor
-from clrernetlm.inference.tracking import Tracks, advance, shown
+from clrernetlm.inference.tracking import Tracks, update_tracks, visible_lanes
 
 VIDEO_RESULTS = (".mp4", ".lanes.json")
 CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video that its crop is chosen from, every tenth
@@ -26,13 +26,13 @@ CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video t
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a video."""
+    """Summary of a processed video."""
 
     frames: int
     lanes: int  # over all frames
     interrupted: bool  # by Ctrl-C
     cut_short: bool  # the file ended before its announced end
-    ended: bool = False  # a camera or stream that gave no more frames, by itself
+    ended: bool = False  # a camera or stream gave no more frames
 
 
 def detect_video(
@@ -46,13 +46,12 @@ def detect_video(
 ) -> VideoResult:
     """Detect lanes in a video, stream or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
 
-    One frame is in memory at a time. Ctrl-C ends both files properly; so does SIGTERM, which then goes on. With
+    One frame is in memory at a time. Ctrl-C completes both files; so does SIGTERM, which then ends the process. With
     `tracking` every lane has an identity, which is its colour, moves smoothly, and stays for a few frames in which it
-    is missed (`"seen": false`).
-    The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds, lanes}]}` with lanes `[{track, seen,
-    score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track without tracking.
-    Width, height and points are those of the frames as players show them (`Video`).
-    `viewport` is the part of the frames that the network sees: a model that chooses it does so at the start of a file.
+    is not detected (`"seen": false`). The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds,
+    lanes}]}` with lanes `[{track, seen, score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track
+    without tracking. Width, height and points are those of the frames as players show them (`Video`). `viewport` is the
+    crop of the frames; a model with automatic crops chooses it at the start of a file.
 
     Results of the same file are replaced, others with `overwrite`, anything else never: see `ResultFolder`. Raises
     UserError for an unreadable video, and for a file that may not be replaced.
@@ -82,11 +81,14 @@ def detect_video(
                 predictor.set_image(image, view)
                 found = predictor.lanes(conf)
                 if tracking:
-                    state = advance(state, found, frame)
-                    tracks = shown(state, frame)
+                    state = update_tracks(state, found, frame)
+                    tracks = visible_lanes(state, frame)
                     drawn = [lane for _, lane in tracks]
-                    colours = [PALETTE[(one.identity - 1) % len(PALETTE)] for one, _ in tracks]
-                    facts = [{"track": one.identity, "seen": one.missed == 0} | lane_json(lane) for one, lane in tracks]
+                    colours = [PALETTE[(track.identity - 1) % len(PALETTE)] for track, _ in tracks]
+                    facts = [
+                        {"track": one.identity, "seen": one.missed_frames == 0} | lane_json(lane)
+                        for one, lane in tracks
+                    ]
                 else:
                     drawn, colours, facts = found, list(PALETTE), [lane_json(lane) for lane in found]
                 picture = draw_lanes(image, drawn, colours)
@@ -114,12 +116,12 @@ def require_video_results(results: ResultFolder, source: Source, name: str) -> N
 
 
 def source_of(source: Source) -> str:
-    """What results are made from, for `ResultFolder`: the path of a file; "" for a camera, which shows it once only."""
+    """Identify the source of results for `ResultFolder`: the path of a file; "" for a camera."""
     return str(source.resolve()) if isinstance(source, Path) else ""
 
 
 def calibrated(predictor: Predictor, source: Source) -> Viewport | None:
-    """One crop for all frames of a video file, from its first seconds; None where a camera's is chosen as it runs."""
+    """Choose one crop for all frames of a video file from its first seconds; None for a camera."""
     if predictor.config.model.viewport_mode == "fixed":
         return predictor.config.model.viewport
     if not isinstance(source, Path):
@@ -129,10 +131,10 @@ def calibrated(predictor: Predictor, source: Source) -> Viewport | None:
 
 
 def viewport_json(viewport: Viewport) -> dict[str, float]:
-    """Left, top, right and bottom of a viewport, in fractions of the frame."""
+    """Convert a viewport to its edges in fractions of the frame, for JSON."""
     return {edge: round(getattr(viewport, edge), 4) for edge in ("left", "top", "right", "bottom")}
 
 
 def lane_json(lane: Lane) -> dict[str, Any]:
-    """Score of a lane and its points [[x, y], ...] in pixels, bottom first."""
+    """Convert a lane to its score and points [[x, y], ...] in pixels, bottom first, for JSON."""
     return {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}

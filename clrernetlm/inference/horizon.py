@@ -1,4 +1,4 @@
-"""Where the horizon is, seen from the lanes, and the crop that puts it where the network expects it."""
+"""Estimates the horizon from lanes, and chooses the crop that puts it where the network expects it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport
 
-BAND = (-0.06, 0.3)  # where the horizon may lie in a crop, in fractions of its height: nine in ten training images
-AIM = 0.05  # where a crop that had to move puts it; measured: lower wastes rows on sky, higher cuts far lanes off
-TALLEST = 1.6  # least width over height of a crop; taller frames are cut at the bottom too
-MIDDLE = 0.5  # the horizon of a tall frame before anything is known: people hold a phone level
-SAMPLES = 16  # rows on which two lanes are compared
+HORIZON_RANGE = (-0.06, 0.3)  # of the horizon in a crop, in fractions of its height: nine in ten training images
+TARGET_HORIZON = 0.05  # of a moved crop; measured: larger wastes rows on sky, smaller cuts far lanes off
+MIN_ASPECT_RATIO = 1.6  # least width over height of a crop; taller frames are cut at the bottom too
+DEFAULT_HORIZON = 0.5  # of the height of a tall frame, before lanes are known: phones are mostly held level
+SAMPLED_ROWS = 16  # on which two lanes are compared
 
 
 def horizon_row(lanes: Sequence[Lane], frame: FrameSize) -> float | None:
-    """Lanes in pixels of a frame (width, height) -> the row y of the horizon in pixels; None where they do not say.
+    """Estimate the row y of the horizon, in pixels of a frame (width, height), from lanes in its pixels.
 
     On level ground the distance of two lanes that run side by side shrinks linearly with the row, down to 0 at the
-    horizon, also where the road bends. So every pair of lanes points at a row, with a weight: the product of the
-    scores, and how exactly it points. The row that most weight agrees on is the answer; one lane says nothing, nor do
-    lanes that are parallel in the picture.
+    horizon, also where the road bends. So every pair of lanes votes for a row, with a weight: the product of the
+    scores times the precision of the estimate. The result is the mean around the row with the most weight. None for a
+    single lane and for lanes that are parallel in the image.
     """
-    found = [vote for pair in combinations(lanes, 2) if (vote := _vote(*pair, frame)) is not None]
+    found = [vote for pair in combinations(lanes, 2) if (vote := _horizon_vote(*pair, frame)) is not None]
     if not found:
         return None
     rows, weights = np.array(found).T
@@ -38,15 +38,15 @@ def horizon_row(lanes: Sequence[Lane], frame: FrameSize) -> float | None:
     return float(agree @ rows / agree.sum())
 
 
-def _vote(one: Lane, other: Lane, frame: FrameSize) -> tuple[float, float] | None:
-    """The row at which two lanes meet, and the weight of that; None for lanes that do not run side by side."""
+def _horizon_vote(one: Lane, other: Lane, frame: FrameSize) -> tuple[float, float] | None:
+    """Extrapolate two lanes to the row where they meet; returns it with a weight, None unless they run side by side."""
     if min(len(one), len(other)) < 2:
         return None
     top = max(lane.points[:, 1].min() for lane in (one, other))
     bottom = min(lane.points[:, 1].max() for lane in (one, other))
     if bottom - top < 0.06 * min(frame):
         return None
-    rows = np.linspace(top, bottom, SAMPLES)
+    rows = np.linspace(top, bottom, SAMPLED_ROWS)
     apart = _x_on(other, rows) - _x_on(one, rows)
     opening, at_middle = np.polyfit(rows - rows.mean(), apart, 1)
     # Lanes 2.5 to 4 m apart under a camera 1 to 2 m high open by 1 to 4 pixels a row; twice the line by much less.
@@ -60,46 +60,48 @@ def _vote(one: Lane, other: Lane, frame: FrameSize) -> tuple[float, float] | Non
 
 
 def _x_on(lane: Lane, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x of a lane on rows that it spans."""
+    """Interpolate x of a lane on rows that it spans."""
     order = np.argsort(lane.points[:, 1], kind="stable")
     xs: NDArray[np.float64] = np.interp(rows, lane.points[order, 1], lane.points[order, 0])
     return xs
 
 
 def crop_aspect(viewport: Viewport, frame: FrameSize) -> float:
-    """Width over height, in pixels of the frame, of what a viewport shows."""
+    """Return width over height, in pixels of the frame, of a viewport's crop."""
     left, top, right, bottom = viewport.crop_box(frame)
     return (right - left) / (bottom - top)
 
 
 def horizon_in_crop(row: float, viewport: Viewport, frame: FrameSize) -> float:
-    """A row of the frame -> the fraction of the crop's height that is above it; below 0 where it is over the crop."""
+    """Convert a row of the frame to a fraction of the crop's height, from its top; negative above the crop."""
     return (row / frame[1] - viewport.top) / (viewport.bottom - viewport.top)
 
 
-def first_viewport(base: Viewport, frame: FrameSize) -> Viewport:
-    """The crop to begin with: the configured one, or a part from the middle downwards of a frame too tall for that."""
-    return base if crop_aspect(base, frame) >= TALLEST else viewport_at(base, frame, MIDDLE * frame[1])
+def initial_viewport(base: Viewport, frame: FrameSize) -> Viewport:
+    """Return the crop to begin with: the configured one, or for a taller frame one from its middle downwards."""
+    if crop_aspect(base, frame) >= MIN_ASPECT_RATIO:
+        return base
+    return viewport_with_horizon_at(base, frame, DEFAULT_HORIZON * frame[1])
 
 
-def viewport_at(base: Viewport, frame: FrameSize, row: float) -> Viewport:
-    """The configured crop with its upper edge moved so that row y of the frame (width, height) is at `AIM` of it.
+def viewport_with_horizon_at(base: Viewport, frame: FrameSize, row: float) -> Viewport:
+    """Move the upper edge of the configured crop, so that row y of the frame lies at `TARGET_HORIZON` of the crop.
 
-    The lower edge stays, unless the crop would be taller than `TALLEST`.
+    The lower edge stays, unless the crop would become taller than `MIN_ASPECT_RATIO` allows.
     """
     horizon = row / frame[1]
-    top = (horizon - AIM * base.bottom) / (1 - AIM)
-    tallest = (base.right - base.left) * frame[0] / TALLEST / frame[1]
+    top = (horizon - TARGET_HORIZON * base.bottom) / (1 - TARGET_HORIZON)
+    tallest = (base.right - base.left) * frame[0] / MIN_ASPECT_RATIO / frame[1]
     bottom = base.bottom
     if bottom - top > tallest:
-        top = horizon - AIM * tallest
+        top = horizon - TARGET_HORIZON * tallest
         bottom = top + tallest
     top = float(np.clip(top, 0.0, base.bottom - min(0.2, base.bottom / 2)))
     return replace(base, top=top, bottom=float(np.clip(bottom, top + 0.1, base.bottom)))
 
 
-def aimed_viewport(viewport: Viewport, base: Viewport, frame: FrameSize, row: float | None) -> Viewport:
-    """The crop for a frame whose horizon is at `row`: `viewport` where that is inside `BAND`, else one that moved."""
-    if row is None or BAND[0] <= horizon_in_crop(row, viewport, frame) <= BAND[1]:
+def viewport_for_horizon(viewport: Viewport, base: Viewport, frame: FrameSize, row: float | None) -> Viewport:
+    """Return `viewport` if the horizon at `row` lies within its `HORIZON_RANGE`, else a crop moved to the horizon."""
+    if row is None or HORIZON_RANGE[0] <= horizon_in_crop(row, viewport, frame) <= HORIZON_RANGE[1]:
         return viewport
-    return viewport_at(base, frame, row)
+    return viewport_with_horizon_at(base, frame, row)

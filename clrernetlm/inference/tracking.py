@@ -1,4 +1,4 @@
-"""Lanes of a video that keep their identity from frame to frame, and move smoothly. Pure functions of lanes."""
+"""Tracks lanes from frame to frame of a video, so that they keep an identity and move smoothly; pure functions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize
 
 ROWS = 96  # rows of a frame, from its bottom to its top, on which lanes are compared
-REACH = 0.05  # mean distance, fraction of the frame's width, up to which a lane is the same as one frame ago
-COMMON = 0.25  # share of the shorter lane's rows that two lanes must have in common to be compared
-PATIENCE = 5  # frames that a lane may be missed and is still shown where it was
-NEWEST = 0.5  # weight of the newest frame in a lane's position
+MAX_DISTANCE = 0.05  # mean distance, fraction of the frame's width, up to which a lane is the same as one frame ago
+MIN_COMMON_ROWS = 0.25  # share of the shorter lane's rows that two lanes must have in common to be compared
+MAX_MISSED_FRAMES = 5  # in a row in which a track is shown where its lane was last detected
+NEWEST_WEIGHT = 0.5  # weight of the newest frame in a lane's position
 
-Xs = NDArray[np.float64]  # (ROWS,) x in pixels of the frame, bottom row first; NaN where the lane is not
+Xs = NDArray[np.float64]  # (ROWS,) x in pixels of the frame, bottom row first; NaN on rows without the lane
 
 
 @dataclass(frozen=True)
@@ -27,84 +27,91 @@ class Track:
 
     identity: int  # from 1 on, in the order of appearance; never used again
     xs: Xs  # smoothed
-    score: float  # when last seen
-    missed: int = 0  # frames since then
+    score: float  # of the last detection
+    missed_frames: int = 0  # frames since the last detection
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """All lanes that are followed after a frame."""
+    """All tracks after a frame."""
 
     active: tuple[Track, ...] = ()
     next_identity: int = 1
 
 
-def advance(tracks: Tracks, lanes: Sequence[Lane], frame: FrameSize) -> Tracks:
-    """The tracks after one more frame (width, height) with these lanes, points in its pixels.
+def update_tracks(tracks: Tracks, lanes: Sequence[Lane], frame: FrameSize) -> Tracks:
+    """Update tracks with the lanes of one more frame (width, height), points in its pixels.
 
-    A lane continues the track that it is nearest to, one to one; others begin a new one. A track ends when its lane has
-    been missed in more than `PATIENCE` frames. Lanes shorter than two of the `ROWS` are left out.
+    Lanes and tracks are matched one to one by distance; unmatched lanes begin new tracks. A track ends when its lane
+    was not detected in more than `MAX_MISSED_FRAMES` frames. Lanes on fewer than two of the `ROWS` are ignored.
     """
-    limit = REACH * frame[0]
-    seen = [(on_rows(lane, frame[1]), lane.score) for lane in lanes]
+    limit = MAX_DISTANCE * frame[0]
+    seen = [(x_on_rows(lane, frame[1]), lane.score) for lane in lanes]
     seen = [(xs, score) for xs, score in seen if np.isfinite(xs).sum() >= 2]
     pairs = match(distances([track.xs for track in tracks.active], [xs for xs, _ in seen]), limit)
     active = []
     for index, track in enumerate(tracks.active):
         if index in pairs:
             xs, score = seen[pairs[index]]
-            active.append(replace(track, xs=smoothed(track.xs, xs), score=score, missed=0))
-        elif track.missed < PATIENCE:
-            active.append(replace(track, missed=track.missed + 1))
+            active.append(replace(track, xs=smooth(track.xs, xs), score=score, missed_frames=0))
+        elif track.missed_frames < MAX_MISSED_FRAMES:
+            active.append(replace(track, missed_frames=track.missed_frames + 1))
     new = [found for number, found in enumerate(seen) if number not in pairs.values()]
     active += [Track(tracks.next_identity + number, xs, score) for number, (xs, score) in enumerate(new)]
     return Tracks(tuple(active), tracks.next_identity + len(new))
 
 
-def shown(tracks: Tracks, frame: FrameSize) -> list[tuple[Track, Lane]]:
-    """What to show for a frame (width, height), by identity: lanes seen, and missed ones that no other replaced."""
-    present = [track for track in tracks.active if track.missed == 0]
-    missed = [track for track in tracks.active if track.missed > 0]
+def visible_lanes(tracks: Tracks, frame: FrameSize) -> list[tuple[Track, Lane]]:
+    """List the lanes to show in a frame (width, height), by identity: detected ones and recently missed ones.
+
+    A missed lane is left out where a detected one is as near to it as the same lane would be.
+    """
+    present = [track for track in tracks.active if track.missed_frames == 0]
+    missed = [track for track in tracks.active if track.missed_frames > 0]
     gaps = distances([track.xs for track in missed], [track.xs for track in present])
-    kept = present + [track for track, row in zip(missed, gaps, strict=True) if not (row < REACH * frame[0]).any()]
-    return [(track, as_lane(track, frame[1])) for track in sorted(kept, key=lambda track: track.identity)]
+    kept = present + [
+        track for track, row in zip(missed, gaps, strict=True) if not (row < MAX_DISTANCE * frame[0]).any()
+    ]
+    return [(track, lane_of_track(track, frame[1])) for track in sorted(kept, key=lambda track: track.identity)]
 
 
 def row_positions(height: int) -> NDArray[np.float64]:
-    """(ROWS,) y in pixels, from the bottom of a frame to its top."""
+    """Return y (ROWS,) in pixels, from the bottom of a frame to its top."""
     return np.linspace(height, 0, ROWS)
 
 
-def on_rows(lane: Lane, height: int) -> Xs:
-    """A lane in pixels of a frame of this height -> its x on the common rows."""
+def x_on_rows(lane: Lane, height: int) -> Xs:
+    """Sample x of a lane, in pixels of a frame of this height, on the common rows."""
     return lane.x_at(row_positions(height), margin=0.5 * height / (ROWS - 1))
 
 
-def as_lane(track: Track, height: int) -> Lane:
-    """A track -> a lane in pixels of a frame of this height."""
-    there = np.isfinite(track.xs)
-    return Lane(np.stack([track.xs[there], row_positions(height)[there]], axis=1), track.score)
+def lane_of_track(track: Track, height: int) -> Lane:
+    """Convert a track to a lane in pixels of a frame of this height."""
+    exists = np.isfinite(track.xs)
+    return Lane(np.stack([track.xs[exists], row_positions(height)[exists]], axis=1), track.score)
 
 
 def distances(first: Sequence[Xs], second: Sequence[Xs]) -> NDArray[np.float64]:
-    """N and M lanes -> (N, M) mean |dx| in pixels over their common rows; inf with too few of them."""
+    """Measure N against M lanes: (N, M) mean |dx| in pixels over their common rows; inf where these are too few."""
     if not first or not second:
         return np.zeros((len(first), len(second)))
     a, b = np.stack(first)[:, None], np.stack(second)[None]  # (N, 1, ROWS), (1, M, ROWS)
     gaps = np.abs(a - b)
     common = np.isfinite(gaps).sum(axis=2)
-    needed = COMMON * np.minimum(np.isfinite(a).sum(axis=2), np.isfinite(b).sum(axis=2))
+    needed = MIN_COMMON_ROWS * np.minimum(np.isfinite(a).sum(axis=2), np.isfinite(b).sum(axis=2))
     total = np.nan_to_num(gaps).sum(axis=2)
     return np.where(common >= np.maximum(needed, 1), total / np.maximum(common, 1), np.inf)
 
 
 def match(costs: NDArray[np.float64], limit: float) -> dict[int, int]:
-    """(N, M) distances -> {n: m}, one to one, below `limit`, the most pairs and then the least total distance."""
+    """Match by distances (N, M) below `limit`, one to one: {n: m} with the most pairs, then the least distance."""
     capped = np.where(costs < limit, costs / limit, costs.size + 1.0)
     rows, columns = linear_sum_assignment(capped)
     return {int(row): int(column) for row, column in zip(rows, columns, strict=True) if costs[row, column] < limit}
 
 
-def smoothed(before: Xs, now: Xs) -> Xs:
-    """The lane where it is now, drawn towards where it was on the rows it had then."""
-    return np.where(np.isfinite(before) & np.isfinite(now), NEWEST * now + (1 - NEWEST) * before, now)
+def smooth(previous: Xs, newest: Xs) -> Xs:
+    """Average the new position with the previous one, on rows that both have."""
+    return np.where(
+        np.isfinite(previous) & np.isfinite(newest), NEWEST_WEIGHT * newest + (1 - NEWEST_WEIGHT) * previous, newest
+    )

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from clrernetlm.config import ClrernetConfig, DecodeConfig
 from clrernetlm.core.viewport import FrameSize, Viewport
-from clrernetlm.inference.auto_crop import Look, camera_viewport, look
-from clrernetlm.inference.horizon import AIM, horizon_in_crop
+from clrernetlm.inference.auto_crop import DetectorBatch, camera_viewport, run_detector
+from clrernetlm.inference.horizon import TARGET_HORIZON, horizon_in_crop
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
 
@@ -62,20 +62,20 @@ def road(frame: FrameSize, share: float) -> np.ndarray:
     return image
 
 
-def lanes_of(config: ClrernetConfig, seen: Look) -> list:
-    return decode_lanes(seen.observation.predictions, config.decode, seen.viewports, seen.frames)
+def lanes_of(config: ClrernetConfig, seen: DetectorBatch) -> list:
+    return decode_lanes(seen.output.stage, config.decode, seen.viewports, seen.frames)
 
 
 @pytest.mark.parametrize("frame", [(1280, 720), (960, 540), (2560, 1440), (512, 288), (1640, 590), (720, 1280)])
 @pytest.mark.parametrize("share", [0.22, 0.42, 0.7])
 def test_every_camera_is_seen_with_its_horizon_in_place(frame: FrameSize, share: float) -> None:
     detector = SeesColours()
-    seen = look(AUTO, detector, [road(frame, share)])
+    seen = run_detector(AUTO, detector, [road(frame, share)])
     (view,) = seen.viewports
     placed = horizon_in_crop(share * frame[1], view, frame)
     assert -0.07 <= placed <= 0.31
     if view not in (AUTO.viewport,) and frame != (720, 1280):
-        assert placed == pytest.approx(AIM, abs=0.04)
+        assert placed == pytest.approx(TARGET_HORIZON, abs=0.04)
     assert detector.runs <= 2
     (lanes,) = lanes_of(AUTO, seen)
     assert len(lanes) == 3
@@ -88,15 +88,15 @@ def test_every_camera_is_seen_with_its_horizon_in_place(frame: FrameSize, share:
 def test_one_image_of_a_batch_is_seen_again_and_no_other_changes() -> None:
     images = [road((1280, 720), 0.45), road((1280, 720), 0.15), road((640, 360), 0.5)]
     detector = SeesColours()
-    seen = look(AUTO, detector, images)
+    seen = run_detector(AUTO, detector, images)
     assert detector.runs == 4
     assert [view == AUTO.viewport for view in seen.viewports] == [True, False, True]
     for place, image in enumerate(images):
-        alone = look(AUTO, SeesColours(), [image])
+        alone = run_detector(AUTO, SeesColours(), [image])
         assert alone.viewports == [seen.viewports[place]]
-        for name, tensor in alone.observation.predictions.items():
-            torch.testing.assert_close(seen.observation.predictions[name][place], tensor[0])
-        for level, one in zip(seen.observation.levels, alone.observation.levels, strict=True):
+        for name, tensor in alone.output.stage.items():
+            torch.testing.assert_close(seen.output.stage[name][place], tensor[0])
+        for level, one in zip(seen.output.levels, alone.output.levels, strict=True):
             torch.testing.assert_close(level[place], one[0])
 
 
@@ -104,14 +104,14 @@ def test_a_fixed_or_a_given_crop_is_used_as_it_is() -> None:
     image, given = road((1280, 720), 0.15), Viewport(width=512, height=192, top=0.05, bottom=0.9)
     for config, viewport in ((replace(AUTO, viewport_mode="fixed"), None), (AUTO, given)):
         detector = SeesColours()
-        assert look(config, detector, [image], viewport).viewports == [viewport or AUTO.viewport]
+        assert run_detector(config, detector, [image], viewport).viewports == [viewport or AUTO.viewport]
         assert detector.runs == 1
 
 
 def test_a_second_look_that_sees_less_does_not_count() -> None:
     detector = SeesColours()
     detector.bbox_head = lambda levels: worse(SeesColours.bbox_head(SeesColours(), levels), detector.runs)  # type: ignore
-    assert look(AUTO, detector, [road((1280, 720), 0.15)]).viewports == [AUTO.viewport]
+    assert run_detector(AUTO, detector, [road((1280, 720), 0.15)]).viewports == [AUTO.viewport]
     assert detector.runs == 2
 
 
@@ -124,12 +124,12 @@ def worse(stages: list[dict[str, Tensor]], runs: int) -> list[dict[str, Tensor]]
 
 def test_an_image_without_lanes_is_seen_once_through_the_configured_crop() -> None:
     detector = SeesColours()
-    assert look(AUTO, detector, [np.zeros((720, 1280, 3), np.uint8)]).viewports == [AUTO.viewport]
+    assert run_detector(AUTO, detector, [np.zeros((720, 1280, 3), np.uint8)]).viewports == [AUTO.viewport]
     assert detector.runs == 1
 
 
 def test_a_camera_gets_the_median_of_its_images() -> None:
     images = [road((1280, 720), share) for share in (0.14, 0.15, 0.16, 0.6)] + [np.zeros((720, 1280, 3), np.uint8)]
     view = camera_viewport(AUTO, SeesColours(), images)
-    assert horizon_in_crop(0.155 * 720, view, (1280, 720)) == pytest.approx(AIM, abs=0.03)
+    assert horizon_in_crop(0.155 * 720, view, (1280, 720)) == pytest.approx(TARGET_HORIZON, abs=0.03)
     assert camera_viewport(AUTO, SeesColours(), images[-1:]) == AUTO.viewport

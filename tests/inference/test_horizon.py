@@ -6,13 +6,13 @@ import pytest
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.inference.horizon import (
-    AIM,
-    BAND,
-    aimed_viewport,
-    first_viewport,
+    HORIZON_RANGE,
+    TARGET_HORIZON,
     horizon_in_crop,
     horizon_row,
-    viewport_at,
+    initial_viewport,
+    viewport_for_horizon,
+    viewport_with_horizon_at,
 )
 
 FRAME = (1280, 720)
@@ -86,31 +86,31 @@ def test_lanes_that_do_not_say_are_not_asked(lanes: list[Lane]) -> None:
 
 def test_a_horizon_inside_the_band_moves_nothing() -> None:
     for row in (0.34 * 720, 0.45 * 720, 0.55 * 720):
-        assert aimed_viewport(BASE, BASE, FRAME, row) == BASE
-    assert aimed_viewport(BASE, BASE, FRAME, None) == BASE
+        assert viewport_for_horizon(BASE, BASE, FRAME, row) == BASE
+    assert viewport_for_horizon(BASE, BASE, FRAME, None) == BASE
 
 
 @pytest.mark.parametrize("frame", [(1280, 720), (2560, 1440), (512, 288), (1640, 590), (960, 540), (640, 480)])
 @pytest.mark.parametrize("share", [0.25, 0.3, 0.68, 0.75])
 def test_a_horizon_outside_is_brought_to_the_wanted_place(frame: tuple[int, int], share: float) -> None:
-    moved = aimed_viewport(BASE, BASE, frame, share * frame[1])
+    moved = viewport_for_horizon(BASE, BASE, frame, share * frame[1])
     assert (moved.width, moved.height, moved.left, moved.right) == (512, 192, 0, 1)
-    assert horizon_in_crop(share * frame[1], moved, frame) == pytest.approx(AIM, abs=0.01)
+    assert horizon_in_crop(share * frame[1], moved, frame) == pytest.approx(TARGET_HORIZON, abs=0.01)
     assert moved.bottom == 1 or frame == (640, 480)
-    again = aimed_viewport(moved, BASE, frame, share * frame[1])
+    again = viewport_for_horizon(moved, BASE, frame, share * frame[1])
     assert again == moved
 
 
 @pytest.mark.parametrize("row", [-0.4, 0.0, 0.9, 1.0, 1.5])
 @pytest.mark.parametrize("base", [BASE, Viewport(top=0.2, bottom=0.6), Viewport(left=0.2, right=0.5)])
 def test_absurd_horizons_still_give_a_crop(base: Viewport, row: float) -> None:
-    moved = viewport_at(base, FRAME, row * 720)
+    moved = viewport_with_horizon_at(base, FRAME, row * 720)
     assert 0 <= moved.top < moved.bottom <= base.bottom
 
 
 def test_a_phone_held_upright_sees_the_middle_and_the_lower_part() -> None:
-    first = first_viewport(BASE, (1080, 1920))
+    first = initial_viewport(BASE, (1080, 1920))
     assert first.bottom < 1
-    assert BAND[0] < horizon_in_crop(0.5 * 1920, first, (1080, 1920)) < BAND[1]
-    assert first_viewport(BASE, FRAME) == BASE
-    assert first_viewport(BASE, (640, 480)) == BASE
+    assert HORIZON_RANGE[0] < horizon_in_crop(0.5 * 1920, first, (1080, 1920)) < HORIZON_RANGE[1]
+    assert initial_viewport(BASE, FRAME) == BASE
+    assert initial_viewport(BASE, (640, 480)) == BASE

@@ -10,8 +10,8 @@ import pytest
 from clrernetlm import Predictor, UserError
 from clrernetlm.config import Config, LaneLMTrainingRequestsConfig
 from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.inference.clicks import prompts_of_clicks
 from clrernetlm.inference.detect_images import detect
-from clrernetlm.inference.predictor import prompts_of_clicks
 from clrernetlm.training.train import train
 from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads
 from tests.helpers.small_lanelm import small_lanelm, write_detector
@@ -142,7 +142,7 @@ def test_nothing_to_complete(predictor: Predictor) -> None:
         (np.zeros((0, 2)), "none of 0"),
         ([["a", "b"]], "not an array of numbers"),
         ([[1.0, 2.0], [3.0]], "not an array of numbers"),
-        ([[np.nan, 120.0], [np.inf, 120.0]], "none of 2 is where the network looks"),
+        ([[np.nan, 120.0], [np.inf, 120.0]], "none of 2 is in the part that the network sees"),
         ([[100.0, 20.0]], "x 0 to 410 and y 67 to 148 of this 410x148 image"),
         ([[100.0, 149.0], [411.0, 120.0]], "none of 2"),
     ],

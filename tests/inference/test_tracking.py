@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from clrernetlm.core.lane import Lane
 from clrernetlm.inference.tracking import (
-    PATIENCE,
-    REACH,
+    MAX_DISTANCE,
+    MAX_MISSED_FRAMES,
     Track,
     Tracks,
-    advance,
     distances,
     match,
-    on_rows,
-    shown,
+    update_tracks,
+    visible_lanes,
+    x_on_rows,
 )
 
 FRAME = (1640, 590)
@@ -30,8 +30,8 @@ def lane(bottom: float, top: float = 820, low: float = 590, high: float = 300, s
 def follow(*frames: list[Lane]) -> list[list[tuple[Track, Lane]]]:
     state, seen = Tracks(), []
     for lanes in frames:
-        state = advance(state, lanes, FRAME)
-        seen.append(shown(state, FRAME))
+        state = update_tracks(state, lanes, FRAME)
+        seen.append(visible_lanes(state, FRAME))
     return seen
 
 
@@ -57,17 +57,17 @@ def test_a_lone_lane_comes_out_as_it_went_in() -> None:
 
 
 def test_a_missed_lane_stays_for_a_while_and_comes_back_as_itself() -> None:
-    blink = follow([lane(300)], *[[]] * PATIENCE, [lane(302)])
-    assert identities(blink) == [[1]] * (PATIENCE + 2)
-    assert [frame[0][0].missed for frame in blink] == [*range(PATIENCE + 1), 0]
-    gone = follow([lane(300)], *[[]] * (PATIENCE + 1), [lane(302)])
-    assert identities(gone) == [*[[1]] * (PATIENCE + 1), [], [2]]
+    blink = follow([lane(300)], *[[]] * MAX_MISSED_FRAMES, [lane(302)])
+    assert identities(blink) == [[1]] * (MAX_MISSED_FRAMES + 2)
+    assert [frame[0][0].missed_frames for frame in blink] == [*range(MAX_MISSED_FRAMES + 1), 0]
+    gone = follow([lane(300)], *[[]] * (MAX_MISSED_FRAMES + 1), [lane(302)])
+    assert identities(gone) == [*[[1]] * (MAX_MISSED_FRAMES + 1), [], [2]]
 
 
 def test_a_jump_is_another_lane_and_hides_nobody() -> None:
-    frames = follow([lane(300)], [lane(300 + 3 * REACH * FRAME[0], 820 + 3 * REACH * FRAME[0])])
+    frames = follow([lane(300)], [lane(300 + 3 * MAX_DISTANCE * FRAME[0], 820 + 3 * MAX_DISTANCE * FRAME[0])])
     assert identities(frames)[1] == [1, 2]
-    assert [track.missed for track, _ in frames[1]] == [1, 0]
+    assert [track.missed_frames for track, _ in frames[1]] == [1, 0]
 
 
 def test_a_missed_lane_is_not_shown_over_the_one_that_replaced_it() -> None:
@@ -94,7 +94,7 @@ def test_the_ends_of_a_lane_are_those_it_has_now() -> None:
 
 
 def test_lanes_without_common_rows_are_different_ones() -> None:
-    low, high = on_rows(lane(300, low=590, high=500), 590), on_rows(lane(300, low=400, high=300), 590)
+    low, high = x_on_rows(lane(300, low=590, high=500), 590), x_on_rows(lane(300, low=400, high=300), 590)
     assert distances([low], [low, high]).tolist() == [[0, np.inf]]
     assert distances([], [low]).shape == (0, 1)
     assert distances([low], []).shape == (1, 0)

@@ -174,8 +174,8 @@ def test_downloaded_weights_are_found_by_name_at_every_door(packed: Path, monkey
 def logits(predictor: Predictor) -> torch.Tensor:
     """The network's answer to a fixed image."""
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
-    assert predictor._seen is not None
-    return predictor._seen.look.observation.predictions["cls_logits"]
+    assert predictor._state is not None
+    return predictor._state.batch.output.stage["cls_logits"]
 
 
 def test_random_weights_are_had_by_name(packed: Path) -> None:

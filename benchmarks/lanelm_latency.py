@@ -123,7 +123,8 @@ def seen(model: PromptableDetector, image: NDArray[np.uint8]) -> DetectorBatch:
 def detected(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
     """The detector's lanes of an image."""
     config, found = model.config.model, seen(model, image)
-    return decode_lanes(found.output.stage, config.decode, found.viewports, found.frames, config.max_lanes)[0]
+    predictions = found.output.predictions
+    return decode_lanes(predictions, config.decode, found.viewports, found.frames, config.max_lanes)[0]
 
 
 @torch.inference_mode()

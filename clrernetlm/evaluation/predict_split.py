@@ -23,7 +23,7 @@ from clrernetlm.datasets.loaders import build_loader, limit_worker_threads, load
 from clrernetlm.datasets.samplers import ShardBatches
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.inference.auto_crop import Detector, DetectorBatch, detect_crops, run_detector
+from clrernetlm.inference.auto_crop import Detector, DetectorBatch, run_detector
 from clrernetlm.metrics.frame_scale import require_frame_fits
 
 VIEWPORTS_FILE = "viewports.jsonl"
@@ -55,7 +55,7 @@ def detect_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> De
     if "frames" in batch:
         return run_detector(config, detector, batch["frames"])
     frames = [meta["frame_size"] for meta in batch["metainfo"]]
-    return DetectorBatch(detect_crops(detector, batch["inputs"]), frames, [config.viewport] * len(frames))
+    return DetectorBatch(detector.run(batch["inputs"]), frames, [config.viewport] * len(frames))
 
 
 def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:

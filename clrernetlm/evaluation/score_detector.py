@@ -91,7 +91,7 @@ def score_detector(
             sweep = sweep_confidence(
                 folder_ious(config, split, shard_folder, group.shard),
                 confidences=SWEPT_CONFIDENCES,
-                semantics=config.evaluation.implementation,
+                implementation=config.evaluation.implementation,
             )
         counts, sweep = gather_result(group, counts), gather_sweep(group, sweep)
         if outputs.out or outputs.report:
@@ -233,7 +233,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         root,
         image_list(config, split),
         categories=split_categories(config, split),
-        semantics=settings.implementation,
+        implementation=settings.implementation,
         width=settings.lane_width,
         image_size=settings.image_size,
         thresholds=settings.thresholds,
@@ -331,7 +331,7 @@ def detected_lanes(config: Config, batch: DetectorBatch) -> list[list[Lane]]:
     decode = config.model.decode
     # Lane NMS goes best first, so lanes of low confidence never change those above a higher threshold.
     low = replace(decode, conf_threshold=min(LOWEST_CONFIDENCE, decode.conf_threshold))
-    return decode_lanes(batch.output.stage, low, batch.viewports, batch.frames, max_lanes=config.model.max_lanes)
+    return decode_lanes(batch.output.predictions, low, batch.viewports, batch.frames, max_lanes=config.model.max_lanes)
 
 
 def drawn_lanes(lanes: Sequence[Lane], frame: FrameSize) -> list[Lane]:

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from clrernetlm.config.schema import ClrernetConfig
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import FrameSize, Image, Viewport
+from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.inference.horizon import horizon_row, initial_viewport, viewport_for_horizon, viewport_with_horizon_at
 from clrernetlm.models.clrernet.decode import decode_lanes
-from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.clrernet.preprocess import network_input
-from clrernetlm.models.lanelm.detector import DetectorOutput
+from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
 
 Detector = CLRerNet | ExportedDetector
 HORIZON_VOTE_THRESHOLD = 0.5  # lanes vote for a horizon from this share of the confidence threshold on
@@ -34,7 +33,7 @@ class DetectorBatch:
 
 @torch.inference_mode()
 def run_detector(
-    config: ClrernetConfig, detector: Detector, images: Sequence[Image], viewport: Viewport | None = None
+    config: ClrernetConfig, detector: Detector, images: Sequence[BgrImage], viewport: Viewport | None = None
 ) -> DetectorBatch:
     """Run the detector on B (H, W, 3) uint8 BGR images, each of its own size.
 
@@ -73,7 +72,7 @@ def run_detector(
     return first
 
 
-def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[Image]) -> Viewport:
+def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence[BgrImage]) -> Viewport:
     """Choose one crop for all images of a camera, of one size: around the median of the horizons found in them."""
     frame = (images[0].shape[1], images[0].shape[0])
     view = initial_viewport(config.viewport, frame)
@@ -91,26 +90,16 @@ def camera_viewport(config: ClrernetConfig, detector: Detector, images: Sequence
     return viewport_for_horizon(view, config.viewport, frame, float(np.median(rows)) if rows else None)
 
 
-def detect_crops(detector: Detector, crops: torch.Tensor) -> DetectorOutput:
-    """Run the detector on crops (B, 3, H, W) uint8 BGR of the network's input size, wherever it computes."""
-    if isinstance(detector, ExportedDetector):
-        return detector.detect(crops.permute(0, 2, 3, 1).numpy())
-    # uint8 crosses to the device; scaling to [0, 1] happens there.
-    device = next(detector.parameters()).device
-    levels = detector.extract_feat(network_input(crops.to(device, non_blocking=True)))
-    return DetectorOutput(levels, detector.bbox_head(levels)[-1])
-
-
-def _detect(detector: Detector, images: Sequence[Image], viewports: Sequence[Viewport]) -> DetectorOutput:
+def _detect(detector: Detector, images: Sequence[BgrImage], viewports: Sequence[Viewport]) -> DetectorOutput:
     crops = np.stack([view.apply(image) for view, image in zip(viewports, images, strict=True)])  # (B, H, W, 3)
-    return detect_crops(detector, torch.from_numpy(crops).permute(0, 3, 1, 2))
+    return detector.run(torch.from_numpy(crops).permute(0, 3, 1, 2))
 
 
 def _low_confidence_lanes(config: ClrernetConfig, batch: DetectorBatch) -> list[list[Lane]]:
     """Decode the lanes that vote for the horizon, those of low confidence among them."""
     threshold = HORIZON_VOTE_THRESHOLD * config.decode.conf_threshold
     decode = replace(config.decode, conf_threshold=threshold, extend_bottom=False)
-    return decode_lanes(batch.output.stage, decode, batch.viewports, batch.frames, max_lanes=config.max_lanes)
+    return decode_lanes(batch.output.predictions, decode, batch.viewports, batch.frames, max_lanes=config.max_lanes)
 
 
 def _score_sum(lanes: Sequence[Lane]) -> float:
@@ -122,5 +111,5 @@ def _replace_image(target: DetectorBatch, image: int, source: DetectorBatch, row
     target.viewports[image] = source.viewports[row]
     for levels, new_levels in zip(target.output.levels, source.output.levels, strict=True):
         levels[image] = new_levels[row]
-    for name, tensor in source.output.stage.items():
-        target.output.stage[name][image] = tensor[row]
+    for name, tensor in source.output.predictions.items():
+        target.output.predictions[name][image] = tensor[row]

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from clrernetlm.core.argument_checks import number_array
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.viewport import FrameSize, Image, Viewport
+from clrernetlm.core.viewport import FrameSize, Viewport
 
 
 def prompts_of_clicks(clicks: Sequence[ArrayLike], viewport: Viewport, frame: FrameSize) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ def points_in_view(given: ArrayLike, viewport: Viewport, frame: FrameSize, name:
     return inside[usable]
 
 
-def frame_size(image: Image) -> FrameSize:
+def frame_size(image: BgrImage) -> FrameSize:
     """Return (width, height) of a BGR image; raises UserError for anything else."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

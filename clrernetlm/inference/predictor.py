@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike
 
 from clrernetlm.config import Config
 from clrernetlm.core.argument_checks import Fraction, check_arguments
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, sha256
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.viewport import Image, Viewport
+from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.load_model import detector_of, device_of, load_resolved_model
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
@@ -151,7 +152,7 @@ class Predictor:
         return self._lanelm_detector or self.detector
 
     @check_arguments
-    def detect(self, image: Image, viewport: Viewport | None = None, conf: Fraction | None = None) -> list[Lane]:
+    def detect(self, image: BgrImage, viewport: Viewport | None = None, conf: Fraction | None = None) -> list[Lane]:
         """Return the lanes of one (H, W, 3) uint8 BGR image, best first, in pixels of that image; keeps no state.
 
         As `set_image` and `lanes` in one, for threads and tasks that share a predictor.
@@ -160,13 +161,13 @@ class Predictor:
 
     @check_arguments
     def detect_many(
-        self, images: Sequence[Image], viewport: Viewport | None = None, conf: Fraction | None = None
+        self, images: Sequence[BgrImage], viewport: Viewport | None = None, conf: Fraction | None = None
     ) -> list[list[Lane]]:
         """Return the lanes of every image of a batch, as `set_images` and `lanes_of_images` in one; keeps no state."""
         return self._lanes(ImageState(self._detect_batch(images, viewport)), conf)
 
     @check_arguments
-    def set_images(self, images: Sequence[Image], viewport: Viewport | None = None) -> None:
+    def set_images(self, images: Sequence[BgrImage], viewport: Viewport | None = None) -> None:
         """Run the detector on a batch of (H, W, 3) uint8 BGR images, each of its own size.
 
         The results are kept for the calling thread; after an error those of the call before remain.
@@ -178,7 +179,7 @@ class Predictor:
         self._state = ImageState(self._detect_batch(images, viewport))
 
     @check_arguments
-    def set_image(self, image: Image, viewport: Viewport | None = None) -> None:
+    def set_image(self, image: BgrImage, viewport: Viewport | None = None) -> None:
         """Run the detector on one (H, W, 3) uint8 BGR image; see `set_images`."""
         self.set_images([image], viewport)
 
@@ -193,7 +194,7 @@ class Predictor:
         return self.config.model.viewport if self._state is None else self._state.batch.viewports[0]
 
     @check_arguments
-    def calibrate(self, images: Sequence[Image]) -> Viewport:
+    def calibrate(self, images: Sequence[BgrImage]) -> Viewport:
         """Choose the crop for a camera from a few of its images, all of one size, as `viewport` of `set_image`.
 
         It lies around the median of the horizons that the lanes show, or is the configured one with
@@ -262,7 +263,7 @@ class Predictor:
         prompts, exists = prompts_of_clicks(clicks, viewport, frame)
         with self._network(), torch.inference_mode():
             if state.proposals is None:
-                state.proposals = model.propose(output.stage)
+                state.proposals = model.propose(output.predictions)
             found, one = state.proposals, slice(image, image + 1)
             answers = model.answer(
                 tuple(level[one] for level in output.levels),
@@ -280,7 +281,7 @@ class Predictor:
             for x, rows, score in zip(xs, shown, answers.score[0].tolist(), strict=True)
         ]
 
-    def _detect_batch(self, images: Sequence[Image], viewport: Viewport | None) -> DetectorBatch:
+    def _detect_batch(self, images: Sequence[BgrImage], viewport: Viewport | None) -> DetectorBatch:
         if not images:
             raise UserError("images: none; give one or more")
         for image in images:
@@ -291,7 +292,7 @@ class Predictor:
     def _detections(self, state: ImageState, conf: Fraction | None) -> list[list[Lane]]:
         model, batch = self.config.model, state.batch
         decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
-        return decode_lanes(batch.output.stage, decode, batch.viewports, batch.frames, max_lanes=model.max_lanes)
+        return decode_lanes(batch.output.predictions, decode, batch.viewports, batch.frames, max_lanes=model.max_lanes)
 
     def _lanes(self, state: ImageState, conf: Fraction | None) -> list[list[Lane]]:
         if self._lanelm_detector is None:

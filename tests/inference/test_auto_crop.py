@@ -63,7 +63,7 @@ def road(frame: FrameSize, share: float) -> np.ndarray:
 
 
 def lanes_of(config: ClrernetConfig, seen: DetectorBatch) -> list:
-    return decode_lanes(seen.output.stage, config.decode, seen.viewports, seen.frames)
+    return decode_lanes(seen.output.predictions, config.decode, seen.viewports, seen.frames)
 
 
 @pytest.mark.parametrize("frame", [(1280, 720), (960, 540), (2560, 1440), (512, 288), (1640, 590), (720, 1280)])
@@ -94,8 +94,8 @@ def test_one_image_of_a_batch_is_seen_again_and_no_other_changes() -> None:
     for place, image in enumerate(images):
         alone = run_detector(AUTO, SeesColours(), [image])
         assert alone.viewports == [seen.viewports[place]]
-        for name, tensor in alone.output.stage.items():
-            torch.testing.assert_close(seen.output.stage[name][place], tensor[0])
+        for name, tensor in alone.output.predictions.items():
+            torch.testing.assert_close(seen.output.predictions[name][place], tensor[0])
         for level, one in zip(seen.output.levels, alone.output.levels, strict=True):
             torch.testing.assert_close(level[place], one[0])
 

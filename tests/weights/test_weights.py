@@ -175,7 +175,7 @@ def logits(predictor: Predictor) -> torch.Tensor:
     """The network's answer to a fixed image."""
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
     assert predictor._state is not None
-    return predictor._state.batch.output.stage["cls_logits"]
+    return predictor._state.batch.output.predictions["cls_logits"]
 
 
 def test_random_weights_are_had_by_name(packed: Path) -> None:

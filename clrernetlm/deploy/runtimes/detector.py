@@ -1,21 +1,20 @@
-"""An exported detector in the place of a CLRerNet: what `viewing.look` and the engine ask of one."""
+"""Runs an exported detector in place of a CLRerNet."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.deploy.graph_io import IMAGES, LEVELS, STAGE
 from clrernetlm.deploy.runtimes.base import Runtime
-from clrernetlm.models.lanelm.detector import DetectorOutput
+from clrernetlm.models.clrernet.detector import DetectorOutput
 from clrernetlm.weights.exported_metadata import DETECTOR
 
 
 class ExportedDetector:
-    """The detector's graph in a runtime. Raises UserError for a file that holds another graph."""
+    """Runs the detector's graph in a runtime. Raises UserError for a file that holds another graph."""
 
     device = torch.device("cpu")
 
@@ -27,21 +26,21 @@ class ExportedDetector:
 
     @property
     def config(self) -> Config:
-        """The settings it was exported with."""
+        """The settings of the exported model."""
         return self.runtime.metadata.config
 
-    def detect(self, images: NDArray[np.uint8]) -> DetectorOutput:
-        """Run the graph on (B, H, W, 3) uint8 BGR crops: predictions, and the pyramid where the graph returns it.
+    def run(self, images: Tensor) -> DetectorOutput:
+        """Run the graph on cropped images (B, 3, H, W) uint8 BGR; the pyramid is empty if the graph does not return it.
 
         Raises UserError for images of another size, and for predictions of other shapes or that are not finite.
         """
         width, height = self.config.model.viewport.size
-        if images.shape[1:] != (height, width, 3):
+        if images.shape[1:] != (3, height, width):
             raise UserError(
-                f"images: {images.shape[2]}x{images.shape[1]}, but this file was exported for {width}x{height}; "
+                f"images: {images.shape[3]}x{images.shape[2]}, but this file was exported for {width}x{height}; "
                 "export it again with the other model.viewport"
             )
-        results = self.runtime.run({IMAGES: images})
+        results = self.runtime.run({IMAGES: images.permute(0, 2, 3, 1).numpy()})
         head = self.config.model.head
         sizes = dict(zip(STAGE, (2, 3, 1, head.num_points), strict=True))
         shapes = {name: (len(images), head.num_priors, size) for name, size in sizes.items()}

@@ -29,7 +29,8 @@ from clrernetlm.deploy.runtimes.base import Array, Backend, Runtime
 from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.deploy.runtimes.export_cache import TARGETS
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
-from clrernetlm.models.lanelm.detector import DetectorOutput, PromptableDetector
+from clrernetlm.models.clrernet.detector import DetectorOutput
+from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
@@ -84,9 +85,9 @@ class ExportedLaneLM(PromptableDetector):
         return self
 
     def run_detector(self, images: Tensor) -> DetectorOutput:
-        """Run the detector on (B, 3, H, W) float images in [0, 1]."""
-        pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8)
-        return self.exported.detect(pixels.numpy())
+        """Run the detector on images (B, 3, H, W), uint8 or float in [0, 1]."""
+        pixels = images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
+        return self.exported.run(pixels)
 
     def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Decode requests as `models.lanelm.generate.generate`, with one call of a graph per keypoint."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
@@ -114,7 +115,7 @@ def test_half_precision_moves_lanes_by_a_fraction_of_a_pixel(
     images = hundred_roads[:25]
     low, full = Predictor(checkpoint=shipped["openvino bf16"]), Predictor("roads_detector")
     found_by(low, images), found_by(full, images)
-    one, other = (predictor._require_state().batch.output.stage for predictor in (low, full))
+    one, other = (predictor._require_state().batch.output.predictions for predictor in (low, full))
     sure = other["cls_logits"].softmax(-1)[..., 1] > 0.3
     assert sure.sum() > 100
     moved = (one["xs"] - other["xs"])[sure].abs().mean() * full.viewport.width
@@ -236,4 +237,4 @@ def test_images_of_another_size_than_the_file_was_made_for_are_refused(packed) -
     file = cached_export(config, path, "onnxruntime")
     predictor = Predictor(checkpoint=file)
     with pytest.raises(UserError, match="was exported for 160x64"):
-        predictor.detector.detect(np.zeros((1, 32, 32, 3), np.uint8))
+        predictor.detector.run(torch.zeros((1, 3, 32, 32), dtype=torch.uint8))

@@ -109,13 +109,13 @@ class Detect(WithSettings, WithResults):
 
     def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:
         from clrernetlm.core.sources import find_inputs
-        from clrernetlm.weights import DETECTOR
+        from clrernetlm.weights import DEFAULT_DETECTOR
         from clrernetlm.weights.resolve import resolve_model
 
         own = self.model is None and starts_with_config(self.inputs)
         inputs = self.inputs[2:] if own else self.inputs
         find_inputs(inputs, self.out)  # a wrong name is noticed before the weights are read
-        config, checkpoint = self.inputs[:2] if own else (self.model or DETECTOR, None)
+        config, checkpoint = self.inputs[:2] if own else (self.model or DEFAULT_DETECTOR, None)
         return *resolve_model(config, checkpoint, self.overrides), inputs
 
 

@@ -12,7 +12,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, has_utf8_name
 from clrernetlm.core.viewport import FrameSize
 
-HEAD = 1024  # bytes read at once
+HEADER_BYTES = 1024  # bytes read at once
 MAX_IMAGE_PIXELS = 200_000_000  # of a decoded image: 600 MB; no camera takes larger images
 MAX_DEEP_IMAGE_PIXELS = MAX_IMAGE_PIXELS // 3  # of an image decoded in its stored depth, up to 8 bytes per pixel
 _MAX_HEADER_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are read
@@ -44,7 +44,7 @@ def image_size(path: PathLike) -> FrameSize:
     require_utf8(path)
     try:
         with open(path, "rb", buffering=0) as file:
-            header = read_header(file.read(HEAD), file)
+            header = read_header(file.read(HEADER_BYTES), file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); its size is needed, restore the image") from None
     if header is None:
@@ -75,7 +75,7 @@ def require_utf8(path: PathLike) -> None:
 def read_header(head: bytes, file: BinaryIO) -> ImageHeader | None:
     """Read the header of an image in any format that OpenCV decodes; None if it is no image.
 
-    `head`: the first `HEAD` bytes of `file`, or all of a shorter one; more is read only if the size is further on.
+    `head`: the first `HEADER_BYTES` of `file`, or all of a shorter one; more is read only if the size is further on.
     """
     for pattern, reader in _FORMATS:
         if pattern.match(head):

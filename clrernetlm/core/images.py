@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import (
-    HEAD,
+    HEADER_BYTES,
     MAX_DEEP_IMAGE_PIXELS,
     MAX_IMAGE_PIXELS,
     ImageHeader,
@@ -109,13 +109,13 @@ def decode_image(data: bytes, path: str, flags: int) -> NDArray[Any]:
 
     Raises UserError naming the file `path` if the bytes are no image, a truncated JPEG, or an image too large.
     """
-    header = read_header(data[:HEAD], io.BytesIO(data))
+    header = read_header(data[:HEADER_BYTES], io.BytesIO(data))
     # OpenCV takes as much memory as a chunk says that it is long, up to 4 GB, before it notices that the file ends.
     if header is None or header.longest_chunk > len(data):
         raise UserError(f"{path}: not a readable image; {_FIX}")
     require_decodable(header, path, MAX_DEEP_IMAGE_PIXELS if flags < 0 else MAX_IMAGE_PIXELS)
     if header.is_jpeg:
-        _require_whole(data[-HEAD:], lambda: data, path)
+        _require_whole(data[-HEADER_BYTES:], lambda: data, path)
     image = None
     with suppress(cv2.error):
         # Turned below, because OpenCV's version and the flags decide which formats it turns.
@@ -148,15 +148,15 @@ def require_complete(path: str) -> ImageHeader | None:
     require_utf8(path)
     try:
         with open(path, "rb", buffering=0) as file:
-            head = file.read(HEAD)
+            head = file.read(HEADER_BYTES)
             if not head.startswith(b"\xff\xd8"):
                 return None
             header = read_header(head, file)
             if header is None:
                 raise UserError(f"{path}: not a readable image; {_FIX}")
             require_decodable(header, path)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - HEAD))
-            _require_whole(file.read(HEAD), lambda: read_file(path), path)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - HEADER_BYTES))
+            _require_whole(file.read(HEADER_BYTES), lambda: read_file(path), path)
             return header
     except OSError as error:
         reason = error.strerror or str(error)

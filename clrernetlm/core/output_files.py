@@ -1,9 +1,8 @@
-"""Decides which existing files a run may replace: its own results, never a file that it reads and never a stranger's.
+"""Decides which existing files a run may replace: results of this program, but no inputs and no other files.
 
-One rule for every command. A file that the run reads is never replaced. Any other existing file is replaced only where
-it is recognisably a result of this program: in a folder of results by the log that the folder keeps (`ResultFolder`),
-else by its content (`check_output`). `overwrite` is needed wherever such a result would be lost; running the same thing
-again loses nothing.
+One rule for every command. A file that the run reads is never replaced. Any other existing file is replaced only if it
+is recognised as a result of this program: in a folder of results by the folder's log (`ResultFolder`), else by its
+content (`check_output`). `overwrite` is needed if a result would be lost; a repetition of the same run loses nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from clrernetlm.core.files import PathLike, is_device_or_pipe, replacing, sha256
 from clrernetlm.core.text_files import read_bounded_lines
 
 RESULTS_LOG = ".clrernetlm-results.jsonl"
-HEAD = 4096  # bytes that tell what kind of file it is
+BEGINNING_BYTES = 4096  # first bytes of a file, by which its kind is recognised
 Place = tuple[Hashable, str]
 
 
 class ReadFiles:
-    """The files that a run reads, known by where they are and not by how their paths are spelt.
+    """The files that a run reads, identified by their folder and name, not by the spelling of their paths.
 
-    Symbolic links, `..` and the case of letters make no difference. A file that is missing still has its place: a
-    result must not become the label that an image lacks.
+    Symbolic links, `..` and the case of letters make no difference. Missing files are included: a result must not
+    become the label that an image lacks.
     """
 
     def __init__(self, paths: Iterable[PathLike] = ()) -> None:
@@ -38,7 +37,7 @@ class ReadFiles:
             self.add(path)
 
     def add(self, path: PathLike) -> None:
-        """Add a file: the directory entry that `path` names, and the one that it leads to through links."""
+        """Add a file: the directory entry of `path`, and the one to which it leads through links."""
         self._places.add(self._place(os.fspath(path)))
         if os.path.islink(path):
             self._places.add(self._place(os.path.realpath(path)))
@@ -52,7 +51,7 @@ class ReadFiles:
             raise UserError(f"{path}: this run reads that file and would overwrite it; choose another `{parameter}`")
 
     def _place(self, path: str) -> Place:
-        """Identity of the folder that holds `path`, and the name in it; names that differ in case count as equal."""
+        """Identify a file by its folder and name; names that differ in the case of letters count as equal."""
         folder, name = os.path.split(path)
         identity = self._folders.get(folder)
         if identity is None:
@@ -66,12 +65,12 @@ class ReadFiles:
 
 
 class ResultFolder:
-    """A folder of results that records what was written into it, so that a later run can tell results from other files.
+    """A folder of results with a log, by which a later run distinguishes results from other files.
 
-    The record is `RESULTS_LOG`, one JSON object a line: `file` (path inside the folder), `sha256` of its content, and
-    `source`, what the result was made from. A file belongs to the results while its content is one of those recorded
-    for it: a prediction that somebody has corrected by hand does not. A line is written before its file appears, so
-    that the results of a killed run are recognised.
+    The log is `RESULTS_LOG`, one JSON object per line: `file` (path inside the folder), `sha256` of its content, and
+    `source`, the input of the result. A file is a result as long as its content is one of those recorded for it; a
+    prediction corrected by hand is none. A line is written before its file appears, so that the results of a killed run
+    are recognised.
     """
 
     def __init__(
@@ -80,14 +79,14 @@ class ResultFolder:
         self.folder = Path(folder)
         self.overwrite = overwrite
         self.reads = reads or ReadFiles()
-        self.parameter = parameter  # what names the folder, for messages
+        self.parameter = parameter  # the argument that names the folder, for messages
         self._sources: dict[str, dict[str, str]] = {}  # file -> SHA-256 of its content -> source
         for line in _lines(self.folder / RESULTS_LOG):
             try:
                 row = json.loads(line)
                 self._sources.setdefault(str(row["file"]), {})[str(row["sha256"])] = str(row["source"])
             except (ValueError, KeyError, TypeError, RecursionError):
-                continue  # the last line of a run that was killed, or no record of ours
+                continue  # the last line of a killed run, or not a line of this program
 
     def check(self, name: str, source: str = "") -> None:
         """Raise UserError unless the result `name` of `source` may be written.
@@ -106,7 +105,7 @@ class ResultFolder:
             raise _needs_overwrite(path, f"a result of {before or 'an earlier run'}", self.parameter)
 
     def write_bytes(self, name: str, content: bytes, source: str = "") -> None:
-        """Write a result in one step, after `check`; not synced to disk, for there may be very many."""
+        """Write a result atomically, after `check`; not synced to disk, because there may be very many."""
         self.check(name, source)
         with replacing(self.folder / name, sync=False) as temporary:
             temporary.write_bytes(content)
@@ -114,14 +113,14 @@ class ResultFolder:
 
     @contextmanager
     def replacing(self, name: str, source: str = "") -> Iterator[Path]:
-        """`files.replacing` for a result, after `check`."""
+        """Write a result as by `files.replacing`, after `check`."""
         self.check(name, source)
         with replacing(self.folder / name) as temporary:
             yield temporary
             self.record_file(name, temporary, source)
 
     def record_file(self, name: str, written: Path, source: str = "") -> None:
-        """Note that the file `written` is about to become the result `name`. Raises OSError."""
+        """Record that the file `written` is about to become the result `name`. Raises OSError."""
         self._record(name, sha256(written), source)
 
     def _record(self, name: str, digest: str, source: str) -> None:
@@ -167,16 +166,16 @@ def check_distinct(**outputs: PathLike | None) -> None:
 
 
 def read_head(path: Path) -> bytes:
-    """The first `HEAD` bytes of a file, which tell what kind it is; none of a file that cannot be read."""
+    """Read the first `BEGINNING_BYTES` bytes of a file, by which its kind is recognised; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return file.read(HEAD)
+            return file.read(BEGINNING_BYTES)
     except OSError:
         return b""
 
 
 def begins_with(*texts: str) -> Callable[[Path], bool]:
-    """A test for `check_output`: whether a file begins with one of `texts`, white space left out of both."""
+    """Make a test for `check_output`: whether a file begins with one of `texts`, ignoring white space."""
 
     beginnings = tuple("".join(text.split()) for text in texts)
 
@@ -199,7 +198,7 @@ def _needs_overwrite(path: PathLike, kind: str, parameter: str) -> UserError:
 
 
 def _content(path: Path) -> str:
-    """SHA-256 of a regular file; of anything else nothing that was ever recorded."""
+    """Compute the SHA-256 of a regular file; empty, which is never recorded, for anything else."""
     try:
         return sha256(path) if path.is_file() and not path.is_symlink() else ""
     except OSError:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from clrernetlm.core.files import PathLike
 
-HEAD = 1 << 16  # bytes that a container must be recognised in
+CONTAINER_HEAD_BYTES = 1 << 16  # bytes that a container must be recognised in
 _BOXES = 1000  # limit of an MP4 file's boxes on one level; real files have a handful
 _QUARTER = 1.0  # degrees by which a rotation may differ from a quarter turn
 
@@ -43,7 +43,7 @@ CONTAINERS_WITH_LENGTH = ("mp4", "matroska", "avi", "asf", "flv")
 
 
 def container_of(head: bytes) -> str | None:
-    """Recognise the container of a video by the first HEAD bytes of its file; None for anything that is not a video."""
+    """Recognise the container of a video by the first bytes of its file; None for anything that is not a video."""
     if is_image(head) or any(manifest in head.lower() for manifest in _MANIFESTS):
         return None
     for name, offset, beginnings in _SIGNATURES:
@@ -64,7 +64,7 @@ def is_playlist(head: bytes) -> bool:
     return text.startswith(_PLAYLISTS) or any(manifest in head.lower() for manifest in _MANIFESTS)
 
 
-def read_head(path: PathLike, size: int = HEAD) -> bytes:
+def read_head(path: PathLike, size: int = CONTAINER_HEAD_BYTES) -> bytes:
     """Read the first bytes of a regular file. Raises OSError, also for a pipe, which could block for ever."""
     if not os.path.isfile(path):
         raise OSError(f"{path}: not a file")

@@ -105,20 +105,9 @@ def evaluate(
     for settings out of range.
     """
     check_settings(implementation, width, (CANVAS_WIDTH, 1) if image_size is None else image_size)
-    require_sequence(thresholds, "thresholds", "IoU thresholds")
-    for threshold in thresholds:
-        require_number(threshold, "thresholds", 0, math.nextafter(1, 0))
-    if not len(thresholds):
-        raise UserError("thresholds: none given; use numbers from 0 to less than 1, such as 0.5")
-    for path, name in ((pred_dir, "pred_dir"), (gt_dir, "gt_dir"), (list_file, "list_file")):
-        require_path(path, name)
-    for optional, name in ((categories, "categories"), (per_image, "per_image")):
-        if optional is not None:
-            require_path(optional, name)
+    _check_thresholds(thresholds)
+    _check_paths(pred_dir, gt_dir, list_file, categories=categories, per_image=per_image)
     workers = worker_count(workers)
-    for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
-        if not os.path.isdir(folder):
-            raise UserError(f"{folder}: no such folder of {name}; check the path")
     if per_image is not None:
         check_output(per_image, "a per-image file", is_per_image, parameter="per_image", overwrite=overwrite)
     job = EvaluationJob(pred_dir, gt_dir, implementation, width, image_size, tuple(thresholds), per_image is not None)
@@ -147,6 +136,25 @@ def evaluate(
     # JSON keeps the name "semantics" of earlier versions.
     settings = {"semantics": implementation, "width": width, "image_size": image_size and list(image_size)}
     return EvaluationResult(job.thresholds, total, by_category, settings, missing)
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
+    require_sequence(thresholds, "thresholds", "IoU thresholds")
+    for threshold in thresholds:
+        require_number(threshold, "thresholds", 0, math.nextafter(1, 0))
+    if not len(thresholds):
+        raise UserError("thresholds: none given; use numbers from 0 to less than 1, such as 0.5")
+
+
+def _check_paths(pred_dir: PathLike, gt_dir: PathLike, list_file: PathLike, **optional: PathLike | None) -> None:
+    for path, name in ((pred_dir, "pred_dir"), (gt_dir, "gt_dir"), (list_file, "list_file")):
+        require_path(path, name)
+    for name, other in optional.items():
+        if other is not None:
+            require_path(other, name)
+    for folder, name in ((pred_dir, "predictions"), (gt_dir, "labels")):
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder}: no such folder of {name}; check the path")
 
 
 def _categories(categories: PathLike | None, list_file: PathLike, root: PathLike) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ from clrernetlm.weights import weights_path
 from clrernetlm.weights.build import build_lanelm, load_lanelm_weights
 from clrernetlm.weights.checkpoint import load_weights
 
-DETECTOR = "detector_"  # prefix of the names of the detector's own scores
+DETECTOR_PREFIX = "detector_"  # prefix of the names of the detector's own scores
 
 
 class LaneLMModule(LaneModule):
@@ -34,7 +34,7 @@ class LaneLMModule(LaneModule):
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config, tallies=("", DETECTOR))
+        super().__init__(config, tallies=("", DETECTOR_PREFIX))
         self.model = build_lanelm(config)
 
     def begin(self, data: LaneDataModule) -> None:
@@ -93,7 +93,7 @@ class LaneLMModule(LaneModule):
         lanes = lanes_from_answers(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes)
         self.count(lanes, metas)
         detected = decode_lanes(output.predictions, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
-        self.count(detected, metas, DETECTOR)
+        self.count(detected, metas, DETECTOR_PREFIX)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """List the parameters to train: those of the language model."""

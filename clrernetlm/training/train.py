@@ -66,7 +66,7 @@ def lanelm_parts(config: Config) -> Parts:
     return module, LaneLMDataModule(config, module.model)
 
 
-PARTS: dict[str, Callable[[Config], Parts]] = {"clrernet": detector_parts, "lanelm": lanelm_parts}
+MODULES_OF_TASK: dict[str, Callable[[Config], Parts]] = {"clrernet": detector_parts, "lanelm": lanelm_parts}
 
 
 def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Callback] = ()) -> Path:
@@ -99,7 +99,7 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
         require_fitting_validation(config)
     keep_freed_memory()
     torch.manual_seed(config.training.seed)  # the first weights; every process draws the same
-    module, data = PARTS[config.task](config)
+    module, data = MODULES_OF_TASK[config.task](config)
     trainer = build_trainer(config, work_dir, callbacks)
     if start is None:
         module.begin(data)

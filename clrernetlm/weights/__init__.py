@@ -54,7 +54,7 @@ class RemoteModel:
 
 
 DEFAULT = "roads"  # takes clicks
-DETECTOR = "roads_detector"  # for `detect`: without clicks nearly as many lanes, sharper and in less time
+DEFAULT_DETECTOR = "roads_detector"  # for `detect`: without clicks nearly as many lanes, sharper and in less time
 _ROADS = "f82949647926e8a0563a8c754d78ced55808f86cfc23cc8ec33a65ac31d555c5"
 BUNDLED = {
     entry.name: entry

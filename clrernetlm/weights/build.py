@@ -24,7 +24,7 @@ from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, write_c
 from clrernetlm.weights.resolve import resolve_model
 
 KINDS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}
-PARTS = ("detector.", "lanelm.")
+LANELM_PREFIXES = ("detector.", "lanelm.")
 # Settings that decide what the weights mean. How lanes are decoded and scored may differ from training.
 BINDING = ("model.backbone.name", "model.head.", "model.viewport.width", "model.viewport.height", "lanelm.network.")
 
@@ -119,7 +119,9 @@ def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
 
 def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
     """Weights under the names of `LaneLMDetectorBase`, from its own state dict or from a checkpoint that holds one."""
-    return {name: value for name, value in bare_weights(state, PARTS).items() if name.startswith(PARTS)}
+    return {
+        name: value for name, value in bare_weights(state, LANELM_PREFIXES).items() if name.startswith(LANELM_PREFIXES)
+    }
 
 
 def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | None:

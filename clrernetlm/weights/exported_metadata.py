@@ -28,7 +28,7 @@ from clrernetlm.weights.graph_limits import ONNX_OPERATORS, OPENVINO_OPERATORS, 
 
 KEY = "clrernetlm"
 FORMAT = 1
-DETECTOR = "detector"
+DETECTOR_PART = "detector"
 ONNX, OPENVINO, TORCH = EXPORTED_SUFFIXES
 LOOPS = ("Loop", "Scan", "TensorIterator")  # in ONNX and OpenVINO
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")

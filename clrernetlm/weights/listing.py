@@ -10,7 +10,7 @@ from rich.table import Table
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
-from clrernetlm.weights import BUNDLED, DETECTOR, REMOTE, BundledModel, RemoteModel, model_cards
+from clrernetlm.weights import BUNDLED, DEFAULT_DETECTOR, REMOTE, BundledModel, RemoteModel, model_cards
 from clrernetlm.weights.download import download
 
 
@@ -23,7 +23,7 @@ def print_models() -> None:
         table.add_column(title)
     models: list[BundledModel | RemoteModel] = [*BUNDLED.values(), *REMOTE.values()]
     for model in models:
-        name = f"{model.name} (detect)" if model.name == DETECTOR else model.name
+        name = f"{model.name} (detect)" if model.name == DEFAULT_DETECTOR else model.name
         table.add_row(name, state(model), _megabytes(model.path), model.licence, model.description)
     console = Console()
     console.print(table)

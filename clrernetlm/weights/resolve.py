@@ -16,7 +16,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike
 from clrernetlm.weights import BUNDLED, DEFAULT, RANDOM, REMOTE, BundledModel, RemoteModel, weights_path
 from clrernetlm.weights.checkpoint import read_checkpoint
-from clrernetlm.weights.exported_metadata import DETECTOR, read_metadata
+from clrernetlm.weights.exported_metadata import DETECTOR_PART, read_metadata
 from clrernetlm.weights.safetensors_file import SUFFIX, read_settings
 
 WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED_SUFFIXES)
@@ -114,7 +114,7 @@ def stored_config(path: PathLike) -> Config | None:
     path = Path(path)
     if (file := exported_file(path)) is not None:
         metadata = read_metadata(file)
-        if file == path and metadata.part == DETECTOR:  # also out of the folder of a LaneLM
+        if file == path and metadata.part == DETECTOR_PART:  # also out of the folder of a LaneLM
             metadata.config.task = "clrernet"
         return metadata.config
     if path.suffix == SUFFIX and path.is_file():
@@ -127,7 +127,7 @@ def stored_config(path: PathLike) -> Config | None:
 def exported_file(path: PathLike) -> Path | None:
     """The detector's file of what `clrernetlm export` wrote, a file or a folder; None for anything else."""
     path = Path(path)
-    files = [path / f"{DETECTOR}{suffix}" for suffix in EXPORTED_SUFFIXES] if path.is_dir() else [path]
+    files = [path / f"{DETECTOR_PART}{suffix}" for suffix in EXPORTED_SUFFIXES] if path.is_dir() else [path]
     return next((file for file in files if file.suffix in EXPORTED_SUFFIXES and file.is_file()), None)
 
 

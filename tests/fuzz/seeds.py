@@ -23,7 +23,7 @@ from clrernetlm.deploy.graph_io import IMAGES, STAGE
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.synth import generate_dataset
 from clrernetlm.weights.checkpoint import save_official, write_checkpoint
-from clrernetlm.weights.exported_metadata import DETECTOR, KEY, ModelMetadata
+from clrernetlm.weights.exported_metadata import DETECTOR_PART, KEY, ModelMetadata
 from clrernetlm.weights.safetensors_file import write_packed
 from tests.helpers.exports import small_detector
 from tests.helpers.small_culane import FRAME, road_lanes, write_culane
@@ -132,7 +132,7 @@ def write_models(folder: Path) -> None:
     lanelm = small_lanelm(folder / "data", folder / "run", folder / "tiny.pth")
     lanelm.lanelm.detector = None
     write_packed(talkative_reader(lanelm).state_dict(), lanelm, folder / "lanelm.safetensors")
-    metadata = ModelMetadata(DETECTOR, "CLRerNet", "fp32", 1, config)
+    metadata = ModelMetadata(DETECTOR_PART, "CLRerNet", "fp32", 1, config)
     answers = Answers(config)
     graph = onnx_answers(answers)
     write_openvino(openvino_model(graph), folder / "tiny.xml", metadata)

@@ -33,8 +33,8 @@ MAX_WARNINGS = 200
 class MmdetectionImport:
     """A translated config.
 
-    `mapped` has (their name, our name, value); `not_understood` has (their name or place, reason): those settings have
-    no effect here and may matter. `files` are the config and its `_base_` files.
+    `mapped`: (MMDetection's name, name of the setting, value); `not_understood`: (MMDetection's name or place, reason)
+    of settings that have no effect, although they may matter. `files`: the config and its `_base_` files.
     """
 
     path: Path

@@ -26,7 +26,7 @@ from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.models.tracing_lock import tracing
 from clrernetlm.weights import BUNDLED
 from clrernetlm.weights.build import init_detector
-from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
+from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
 from clrernetlm.weights.resolve import resolve_model
 
 
@@ -83,7 +83,7 @@ def export_model(
     hidden = () if to == "torch" else LEVELS
     graph = detector_graph(model, levels=bool(hidden), dynamic=dynamic_batch, autocast=autocast)
     metadata = ModelMetadata(
-        DETECTOR, "CLRerNet", precision, None if dynamic_batch else 1, strip_machine_settings(config)
+        DETECTOR_PART, "CLRerNet", precision, None if dynamic_batch else 1, strip_machine_settings(config)
     )
     batches = None
     if calibration is not None:

@@ -15,7 +15,7 @@ from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
 from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, require_writable, write_graph
 from clrernetlm.deploy.graph_io import ENCODE_IMAGE, PREFILL, STEP
 from clrernetlm.weights.build import init_lanelm
-from clrernetlm.weights.exported_metadata import DETECTOR, ModelMetadata
+from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
 
 
 def export_lanelm(
@@ -38,8 +38,8 @@ def export_lanelm(
         raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another folder")
     suffix = SUFFIXES[to]
     # Without the detector an export was interrupted: its files may be replaced.
-    is_complete = (out / f"{DETECTOR}{suffix}").exists()
-    files = [out / f"{part}{suffix}" for part in (DETECTOR, ENCODE_IMAGE, PREFILL, STEP)]
+    is_complete = (out / f"{DETECTOR_PART}{suffix}").exists()
+    files = [out / f"{part}{suffix}" for part in (DETECTOR_PART, ENCODE_IMAGE, PREFILL, STEP)]
     require_writable(files, checkpoint, overwrite or not is_complete)
     model = init_lanelm(config, checkpoint)
     settings = strip_machine_settings(config)
@@ -58,8 +58,8 @@ def export_lanelm(
     try:
         with temporary_beside(out / "graphs") as unfinished:
             unfinished.mkdir()
-            for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR: detector}.items():
-                is_detector = part == DETECTOR
+            for part, graph in {**lanelm_graphs(model.lanelm, levels), DETECTOR_PART: detector}.items():
+                is_detector = part == DETECTOR_PART
                 batch = 1 if is_detector and not dynamic_batch else None
                 metadata = ModelMetadata(
                     part,
@@ -73,7 +73,7 @@ def export_lanelm(
                 exported[out / name] = metadata
             # All files are written before the first replaces an older one. The detector's comes last: it marks the
             # folder as complete.
-            for path in sorted(unfinished.iterdir(), key=lambda path: path.stem == DETECTOR):
+            for path in sorted(unfinished.iterdir(), key=lambda path: path.stem == DETECTOR_PART):
                 path.replace(out / path.name)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another folder") from None

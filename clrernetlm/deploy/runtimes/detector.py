@@ -10,7 +10,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.deploy.graph_io import IMAGES, LEVELS, STAGE
 from clrernetlm.deploy.runtimes.base import Runtime
 from clrernetlm.models.clrernet.detector import DetectorOutput
-from clrernetlm.weights.exported_metadata import DETECTOR
+from clrernetlm.weights.exported_metadata import DETECTOR_PART
 
 
 class ExportedDetector:
@@ -19,7 +19,7 @@ class ExportedDetector:
     device = torch.device("cpu")
 
     def __init__(self, runtime: Runtime, name: str) -> None:
-        if runtime.metadata.part != DETECTOR:
+        if runtime.metadata.part != DETECTOR_PART:
             raise UserError(f"{name}: holds {runtime.metadata.part}, a part of LaneLM; name the folder it is in")
         runtime.require((IMAGES,), STAGE)
         self.runtime = runtime

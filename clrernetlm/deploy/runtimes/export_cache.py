@@ -16,7 +16,7 @@ from clrernetlm.core.version import __version__
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.models.tracing_lock import tracing
 from clrernetlm.weights import FOLDER
-from clrernetlm.weights.exported_metadata import DETECTOR
+from clrernetlm.weights.exported_metadata import DETECTOR_PART
 
 if TYPE_CHECKING:
     from clrernetlm.deploy.export import Target
@@ -54,7 +54,7 @@ def export_into(
     target = TARGETS[backend]
     path = folder / f"{stem}{'_' + target if config.task == 'lanelm' else SUFFIXES[target]}"
     # Of LaneLM's files the detector's is written last: a folder without it was interrupted.
-    last = path / f"{DETECTOR}{SUFFIXES[target]}" if config.task == "lanelm" else path
+    last = path / f"{DETECTOR_PART}{SUFFIXES[target]}" if config.task == "lanelm" else path
     with tracing():  # of threads that ask for the same export the first one makes it
         if not last.exists():
             print_once(

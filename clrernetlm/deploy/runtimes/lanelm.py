@@ -35,7 +35,7 @@ from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_g
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
 from clrernetlm.weights.build import changed_setting
-from clrernetlm.weights.exported_metadata import DETECTOR
+from clrernetlm.weights.exported_metadata import DETECTOR_PART
 
 
 class ExportedLaneLM(PromptableDetector):
@@ -49,7 +49,7 @@ class ExportedLaneLM(PromptableDetector):
         self.config = config
         if folder.is_file():
             raise UserError(f"{folder}: a file, but a LaneLM is a folder of files; name the folder it is in")
-        suffix = next((s for s in (SUFFIX_OF[backend], ".onnx") if (folder / f"{DETECTOR}{s}").is_file()), None)
+        suffix = next((s for s in (SUFFIX_OF[backend], ".onnx") if (folder / f"{DETECTOR_PART}{s}").is_file()), None)
         if suffix is None:
             target = TARGETS[backend]
             raise UserError(f"{folder}: holds no LaneLM for {backend}; export it with `to={target}`")
@@ -57,7 +57,7 @@ class ExportedLaneLM(PromptableDetector):
         def opened(part: str) -> Runtime:
             return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend, trust_code)
 
-        self.exported = ExportedDetector(opened(DETECTOR), str(folder))
+        self.exported = ExportedDetector(opened(DETECTOR_PART), str(folder))
         self.encode_image, self.prefill, self.step = (opened(part) for part in (ENCODE_IMAGE, PREFILL, STEP))
         self._check_parts()
         # For its rows and sizes; the weights that count are in the graphs.

@@ -10,7 +10,7 @@ from typing import Any
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_io import LEVELS
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import DETECTOR, ONNX, ModelMetadata, broken, import_extra, load_onnx
+from clrernetlm.weights.exported_metadata import DETECTOR_PART, ONNX, ModelMetadata, broken, import_extra, load_onnx
 from clrernetlm.weights.graph_limits import check_onnx, check_openvino
 
 # Left to itself OpenVINO computes in bf16 wherever the processor can. What was exported as fp32 stays fp32. Between its
@@ -49,7 +49,7 @@ class OpenvinoRuntime(Runtime):
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._model = model
-        self._hints = (hint, "f32") if metadata.part == DETECTOR and hint != "f32" else (hint,)
+        self._hints = (hint, "f32") if metadata.part == DETECTOR_PART and hint != "f32" else (hint,)
         self._requests: dict[tuple[Any, ...], list[Any]] = {}
         self._lock = threading.Lock()  # a request takes one input at a time
 

@@ -15,7 +15,7 @@ from clrernetlm.core.memory import peak_memory, reset_peak_memory
 from clrernetlm.deploy.export.openvino_file import write_openvino
 from clrernetlm.deploy.graph_io import IMAGES
 from clrernetlm.deploy.runtimes import open_runtime
-from clrernetlm.weights.exported_metadata import DETECTOR, KEY, ModelMetadata, load_onnx, read_metadata
+from clrernetlm.weights.exported_metadata import DETECTOR_PART, KEY, ModelMetadata, load_onnx, read_metadata
 from clrernetlm.weights.graph_limits import check_onnx
 from tests.fuzz.seeds import Answers, onnx_answers
 from tests.helpers.small_detector import small_config
@@ -30,7 +30,7 @@ SIDE = 60_000
 
 def metadata() -> ModelMetadata:
     config = small_config(Path("data"), Path("run"))
-    return ModelMetadata(DETECTOR, "CLRerNet", "fp32", 1, config)
+    return ModelMetadata(DETECTOR_PART, "CLRerNet", "fp32", 1, config)
 
 
 def node(kind: str, *inputs: str, output: str = "huge", **attributes: Any) -> Any:

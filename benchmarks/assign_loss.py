@@ -1,8 +1,8 @@
-"""Assignment and loss of a training batch against the original algorithm: `python benchmarks/assign_loss.py`.
+"""Compares assignment and loss of a training batch with the original algorithm: `python benchmarks/assign_loss.py`.
 
 24 images with 84 lanes, three stages of 192 predictions each. `original_loss` restates the published implementation:
-stage by stage and image by image, lane by lane where k anchors are picked, units rescaled in place. Both run in turn on
-the same predictions, without and with the backward pass; the medians are compared, and the losses must agree.
+stage by stage and image by image, with a loop over lanes to pick k anchors, and units rescaled in place. Both run in
+turns on the same predictions, without and with the backward pass; medians are compared, and the losses must agree.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Training data: images per second on one core, ours against a restatement of the original pipeline.
+"""Measures the training data pipeline in images per second on one core, against a restatement of the original.
 
 `python benchmarks/data_pipeline.py` draws road-like JPEG files of CULane's size, in pixels and in bytes (real frames
 have 1.7 bits per pixel), then runs decoding, labels, the full augmentation and the targets through both, in turns.
-`--photos FOLDER` takes the JPEG files of a folder instead. CPU seconds of one thread are counted, so that other
-programs on the machine disturb little; `--wall` counts wall time instead. Last, it compares network inputs from frames
-decoded at half size with those from whole frames.
+`--photos FOLDER` takes the JPEG files of a folder instead. CPU seconds of one thread are counted, which other programs
+on the machine influence little; `--wall` counts wall time instead. Finally, network inputs from frames decoded at half
+size are compared with those from whole frames.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A plain restatement of the original training pipeline: albumentations step by step, targets lane by lane."""
+"""Restates the original training pipeline: albumentations step by step, targets lane by lane."""
 
 from __future__ import annotations
 

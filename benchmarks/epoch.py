@@ -1,8 +1,8 @@
-"""Where the time of a training epoch goes: `python benchmarks/epoch.py [--configs NAME ...] [--images N]`.
+"""Measures the parts of a training epoch: `python benchmarks/epoch.py [--configs NAME ...] [--images N]`.
 
-Generates roads of CULane's size and trains each config on them for one epoch, as `clrernetlm train` does. The first
-batch does not count: workers start, memory is taken. Waiting is what the loader costs; where it is next to nothing,
-the loader is not the limit.
+Generates roads of CULane's size and trains each config on them for one epoch, as `clrernetlm train`. The first batch,
+during which workers start and memory is allocated, is not counted. The waiting time is the cost of the loader; if it is
+near zero, the loader is not the bottleneck.
 """
 
 from __future__ import annotations

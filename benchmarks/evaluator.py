@@ -1,9 +1,9 @@
-"""The evaluator against a plain re-statement of the Python tool behind the published numbers.
+"""Compares the evaluator with a restatement of the Python tool behind the published numbers.
 
 Run: python benchmarks/evaluator.py. Both read the same generated tree (4 predicted and 4 labelled lanes per image,
-predictions every 2 rows, labels every 10) and are run in turns. The plain version does what that tool does, image by
-image: read both files, fit a parametric spline with scipy, draw every lane on a full-size mask with OpenCV, intersect
-every pair of masks, match with scipy. Its counts must equal ours.
+predictions every 2 rows, labels every 10) and run in turns. The restatement does the steps of that tool image by image:
+read both files, fit a parametric spline with scipy, draw every lane on a full-size mask with OpenCV, intersect every
+pair of masks, match with scipy. The counts of both must be equal.
 """
 
 from __future__ import annotations

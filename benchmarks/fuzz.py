@@ -1,11 +1,11 @@
-"""Damaged and hostile inputs for everything that the package reads: lists, images, models, command lines and more.
+"""Reads damaged and hostile inputs of every kind: lists, images, models, command lines and more.
 
-Run: python benchmarks/fuzz.py --inputs 10000. First come all hand-made cases, then random damage to valid files; input
-i of a kind is a function of (seed, kind, i). Every input is read in a watched process. Faults are: an error other than
-UserError, an error of more than one line, more than 10 s (but those without a core), a crash, more than 1.5 GB, code of
-the input that runs, a file outside the folder meant for results, a connection, and a hostile file that is not refused.
-The table counts them per kind; the files of faulty inputs are kept, each with the command that repeats it. The code is
-in tests/fuzz.
+Run: python benchmarks/fuzz.py --inputs 10000. All hand-made cases come first, then random damage to valid files; input
+i of a kind is a function of (seed, kind, i). Every input is read in a monitored process. Faults are: an error other
+than UserError, an error of more than one line, more than 10 s (without the time waiting for a core), a crash, more than
+1.5 GB, execution of code in the input, a file outside the folder of results, a network connection, and a hostile file
+that is not refused. The table counts faults per kind; the files of faulty inputs are kept, each with the command that
+repeats it. The code is in tests/fuzz.
 """
 
 from __future__ import annotations

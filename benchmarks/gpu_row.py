@@ -1,9 +1,9 @@
-"""A row for the table of docs/BENCHMARKS.md from any machine: `python benchmarks/gpu_row.py [--device cuda]`.
+"""Measures a row for the table of docs/BENCHMARKS.md on any machine: `python benchmarks/gpu_row.py [--device cuda]`.
 
-Needs a checkout, PyTorch and NumPy, nothing else: no installation, no weights, no data. CLRerNet with DLA-34 at 800x320
-on random weights, images on the device to predictions on the host, as it is written (eager, float32, channels first)
-and as `fuse` makes it, in every precision that the device has; they take turns and medians are compared. NVIDIA's cards
-from Ampere on multiply in float32 convolutions with ten bits (TF32), as PyTorch has it by default, in both.
+Needs only a checkout, PyTorch and NumPy: no installation, no weights, no data. CLRerNet with DLA-34 at 800x320 on
+random weights, from images on the device to predictions on the host, unchanged (eager, float32, channels first) and
+optimised by `fuse`, in every precision of the device; they run in turns and medians are compared. On NVIDIA's GPUs from
+Ampere on, float32 convolutions of both use ten bits (TF32), as by PyTorch's default.
 """
 
 from __future__ import annotations

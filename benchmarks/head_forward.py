@@ -1,8 +1,8 @@
-"""Forward time of CLRerHead against the original algorithm: `python benchmarks/head_forward.py [--threads N]`.
+"""Compares the forward time of CLRerHead with the original: `python benchmarks/head_forward.py [--threads N]`.
 
 `original_head` restates the published implementation on the same weights: pooled values of all stages so far are
-convolved again in every stage, anchors stand in the batch dimension, keys and values are computed on the whole level
-and resized afterwards. Both run in turn on the same features of an 800x320 image; the medians are compared.
+convolved again in every stage, anchors are in the batch dimension, keys and values are computed on the whole level and
+resized afterwards. Both run in turns on the same features of an 800x320 image; medians are compared.
 """
 
 from __future__ import annotations

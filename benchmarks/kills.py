@@ -1,13 +1,13 @@
-"""Commands killed at random moments: nothing half-written, nothing left behind, the same result in the end.
+"""Kills commands at random moments, and checks that files stay complete, nothing is left behind and results are equal.
 
-Run: python benchmarks/kills.py --kills 200. Every command works on a small generated data set. First it runs without
-being disturbed. Then, in rounds, it is started and killed several times over, by SIGKILL, SIGTERM, Ctrl-C (SIGINT to
-all of its processes) or the death of one of its workers, each after a random share of the time that it needs; training
-goes on with `--resume`. Then it runs to its end. Faults are: a file that cannot be read or is not the file of the
-undisturbed run; another exit code than 143, 130 or 2 (or 0, where the command was faster); a traceback; a process that
-lives on; temporary files after the last run; a last run that fails; another result, bit for bit. The table counts them
-per command; what the faulty ones printed is kept. Needs POSIX: commands run in forks of this process, which has loaded
-the libraries already, so that kills hit the work and not the imports.
+Run: python benchmarks/kills.py --kills 200. Every command works on a small generated data set. It runs undisturbed
+first. Then, in rounds, it is started and killed several times, by SIGKILL, SIGTERM, Ctrl-C (SIGINT to all of its
+processes) or the death of one of its workers, each after a random share of its run time; training continues with
+`--resume`. Then it runs to its end. Faults are: a file that cannot be read or differs from the one of the undisturbed
+run; another exit code than 143, 130 or 2 (or 0, if the command finished before the kill); a traceback; a process that
+survives; temporary files after the last run; a last run that fails; a result that differs in any bit. The table counts
+faults per command; the output of faulty runs is kept. Needs POSIX: commands run in forks of this process, which has
+already loaded the libraries, so that kills hit the work and not the imports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compares where lanes lie in images: generated labels and real ones in TuSimple's format (JSON lines in a folder).
+"""Compares the positions of lanes in images: generated labels, and real ones in TuSimple's format (JSON lines).
 
 python benchmarks/lane_geometry.py FOLDER [--count 3000] [--randomization cameras course]
 """

@@ -1,7 +1,7 @@
-"""Lanes to tokens against a spline per lane: `python benchmarks/lane_tokens.py`.
+"""Compares tokenising lanes with fitting a spline per lane: `python benchmarks/lane_tokens.py`.
 
-`spline_per_lane` is the prototype's way: clean, sort and fit every lane with scipy. Both encode the same 1,000 lanes in
-turn; the medians are compared, and the tokens must be the same.
+`spline_per_lane` is the prototype's method: clean, sort and fit every lane with scipy. Both encode the same 1,000 lanes
+in turns; medians are compared, and the tokens must be equal.
 """
 
 from __future__ import annotations

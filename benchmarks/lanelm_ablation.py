@@ -1,12 +1,12 @@
-"""What each part of LaneLM is worth: the same detector, data and steps, one thing changed at a time.
+"""Measures the contribution of each part of LaneLM: the same detector, data and steps, one change at a time.
 
     clrernetlm synth bench/data --train 3000 --val 300 --test 500 --seed 3 --size 820x295
     clrernetlm train bench_efficientnet_lite0 --training.work-dir bench/detector_0          (and seed 1)
     python benchmarks/lanelm_ablation.py --data bench/data --detectors bench/detector_{0,1}/checkpoints/best.ckpt
 
 Each variant is trained once per detector, with the detector's number as its seed, its threshold chosen on the
-validation list, and scored on the test list by free-running decoding. Finished runs are read back, so the script can be
-stopped and started again. Prints a table in Markdown: mean over the seeds, and half their difference.
+validation list, and scored on the test list by free-running decoding. Finished runs are read from disk, so that the
+script can be interrupted and restarted. Prints a table in Markdown: mean over the seeds, and half their difference.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What LaneLM adds to its detector, image to lanes: `python benchmarks/lanelm_latency.py [--threads N] [--rounds N]`.
+"""Measures the time that LaneLM adds to its detector: `python benchmarks/lanelm_latency.py [--threads N] [--rounds N]`.
 
-A 1640x590 image in memory, 800x320 for the network, CLRerNet with DLA-34 on random weights: lanes of the detector alone
-and lanes of LaneLM, in turns. Its weights are random too, but such that every lane is written on all rows, which is the
-longest it can take. The fastest round of each counts. LaneLM's own peak memory is shown for a few numbers of lanes: one
-more lane may cost what its own tokens take, not another copy of the image's.
+From a 1640x590 image in memory, 800x320 for the network, to lanes; CLRerNet with DLA-34 on random weights alone and
+with LaneLM, in turns. LaneLM's random weights are such that every lane is decoded on all rows, the slowest case. The
+fastest round of each counts. LaneLM's own peak memory is printed for a few numbers of lanes: one more lane must only
+cost the memory of its own tokens, not another copy of the image's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A control for LaneLM: snap the detector's lanes to the strongest response beside them, row by row.
+"""Control experiment for LaneLM: snaps the detector's lanes to the strongest response beside them, row by row.
 
-The response is a linear map of the frozen detector's finest pyramid level, learned from the same questions as LaneLM:
-it knows the features and the question, but no sequence, no context and no language. Used by `lanelm_ablation.py`.
+The response is a linear map of the frozen detector's finest pyramid level, learned from the same proposals as LaneLM:
+it has the features and the proposal, but no sequence, no context and no language model. Used by `lanelm_ablation.py`.
 """
 
 from __future__ import annotations

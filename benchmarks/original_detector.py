@@ -1,7 +1,7 @@
-"""CLRerNet the way the original computes it, on our weights: what speeds are compared with.
+"""Restates the original computation of CLRerNet on this package's weights, as the baseline of speeds.
 
-Modules in fp32 as they are built, BatchNorm apart from convolutions, channels first; the head convolves earlier pooled
-values again in every stage; NMS and points lane by lane in Python.
+Modules in fp32 without optimisation, BatchNorm separate from convolutions, channels first; the head convolves earlier
+pooled values again in every stage; NMS and points lane by lane in Python.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What precisions cost: F1 of one detector as fp32, bf16 and int8 on generated roads, and the size of its files.
+"""Measures the cost of precisions: F1 of a detector as fp32, bf16 and int8 on generated roads, and its file sizes.
 
 python benchmarks/quantisation.py CONFIG CHECKPOINT [--calibrate 200] [--test 300] [--data FOLDER]
 
-The roads to calibrate on and the ones to test on are generated with different seeds, unless `--data` names a data set
-in CULane's layout: then its training list calibrates and its test list is scored. A packed checkpoint needs no CONFIG:
-give it twice.
+The roads for calibration and test are generated with different seeds, unless `--data` names a data set in CULane's
+layout: then its training list is used for calibration and its test list for scoring. A packed checkpoint needs no
+CONFIG: give it twice.
 """
 
 from __future__ import annotations

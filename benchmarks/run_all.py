@@ -1,8 +1,8 @@
-"""Every benchmark that needs no data, and a page about them: `python benchmarks/run_all.py [--full] [--only NAME...]`.
+"""Runs every benchmark that needs no data: `python benchmarks/run_all.py [--full] [--only NAME...]`.
 
-Runs the scripts of this folder one after the other, with few rounds or, with `--full`, as many as each has by itself,
-and writes docs/BENCHMARKS.md: the machine, then what each script printed. A script that fails is named there and makes
-the exit code 1; the others run.
+Runs the scripts of this folder one after the other, with few rounds or, with `--full`, with their own defaults, and
+writes docs/BENCHMARKS.md: the machine, then the output of each script. If a script fails, it is named there, the others
+run, and the exit code is 1.
 """
 
 from __future__ import annotations

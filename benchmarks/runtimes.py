@@ -1,14 +1,14 @@
-"""Image to lanes in every runtime against the original algorithm: `python benchmarks/runtimes.py`.
+"""Compares every runtime, from image to lanes, with the original algorithm: `python benchmarks/runtimes.py`.
 
 One image at a time, CLRerNet with DLA-34 at 800x320 from a 1640x590 frame in memory to lanes: crop, network, NMS,
-points, on random weights. Each has a process of its own, as in use, so that its threads and memory are not in the way
-of the others'; they take turns, and in a turn the second image counts, as in a stream of images. Where a process lies
-in memory makes it faster or slower for life, so each is started `--processes` times: the time is the median of all
-images, behind it stand the medians of the processes. int8 is calibrated on the same random pixels, which is enough for
-its speed; `benchmarks/quantisation.py` measures what it costs.
+points, on random weights. Each runtime has its own process, as in use, so that its threads and memory do not disturb
+the others; they run in turns, and in a turn the second image counts, as in a stream of images. The speed of a process
+depends on its position in memory, so each is started `--processes` times: the time is the median of all images,
+followed by the medians of the processes. int8 is calibrated on the same random pixels, which is enough for its speed;
+`benchmarks/quantisation.py` measures its accuracy.
 
-Below stands what the processor allows: the network's multiplications and additions at the rate of the best product of
-the precision that it manages, and nothing else. Whoever computes convolutions directly cannot be faster.
+The last lines are the limit of the processor: the time of the network's multiplications and additions alone, at the
+rate of the fastest matrix product of each precision. Direct convolutions cannot be faster.
 """
 
 from __future__ import annotations

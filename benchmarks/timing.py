@@ -1,4 +1,4 @@
-"""What the benchmarks share: functions timed in turns, the name of the machine, the options of PyTorch's."""
+"""Helpers of the benchmarks: timing functions in turns, the name of the machine, options of PyTorch."""
 
 from __future__ import annotations
 

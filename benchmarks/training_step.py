@@ -1,9 +1,9 @@
-"""A whole training step of CLRerNet-DLA34 against the original algorithm: `python benchmarks/training_step.py`.
+"""Compares a training step of CLRerNet-DLA34 with the original algorithm: `python benchmarks/training_step.py`.
 
 Forward, assignment, loss, backward pass and AdamW of a batch at 800x320, on the CPU. The original is restated from its
-parts: NCHW convolutions in float32, the head of `head_forward.py`, the loss of `assign_loss.py`, memory handed back to
-the system as the C library does by default. Ours is what `clrernetlm train` does, in float32 and in bfloat16. They take
-turns in one process; medians are compared. `--backbone efficientnet_lite0` and other sizes work too.
+parts: NCHW convolutions in float32, the head of `head_forward.py`, the loss of `assign_loss.py`, memory returned to the
+system by the C library's default. It is compared with the step of `clrernetlm train`, in float32 and in bfloat16, in
+turns in one process; medians are compared. `--backbone efficientnet_lite0` and other sizes are possible, too.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Does training with two processes equal training with one? `python benchmarks/two_processes.py`.
+"""Compares training in two processes with training in one: `python benchmarks/two_processes.py`.
 
 Generates a few roads and trains CLRerNet, then LaneLM, twice with the command line: in one process, and in two that
 share the same global batch (DDP, synchronised BatchNorm). Prints the loss of every step of both and the largest
-relative difference. CLRerNet in double precision shows whether the arithmetic is the same; `--precision 32-true` shows
-what rounding makes of it, which some steps later decides otherwise which anchor gets a lane. So does any rounding at a
-higher learning rate: Adam's first steps move every weight by the whole of it. LaneLM trains in float32.
-Dropout draws in every process for itself, so CLRerNet trains without it: no segmentation branch, no attention dropout.
+relative difference. CLRerNet in double precision shows whether the arithmetic is equal; `--precision 32-true` shows the
+effect of rounding, which after some steps changes assignments of anchors. So does any rounding at a higher learning
+rate, because Adam's first steps move every weight by all of it. LaneLM trains in float32. Dropout is drawn separately
+in every process, so CLRerNet trains without it: no segmentation branch, no attention dropout.
 """
 
 from __future__ import annotations

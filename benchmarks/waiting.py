@@ -1,4 +1,4 @@
-"""How PyTorch's threads should wait for each other, on a quiet machine and beside a process that computes.
+"""Compares ways in which PyTorch's threads wait for each other, on an idle machine and beside another process.
 
     python benchmarks/waiting.py [--frames 60] [--rounds 3]
 

@@ -43,12 +43,12 @@ from clrernetlm.models.lanelm.training_requests import DRAWS, num_candidates
 from clrernetlm.training.callbacks import ModelEma
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
 from clrernetlm.weights.build import init_lanelm_detector, save_lanelm
+from tests.helpers.golden_weights import golden_masks, golden_targets
 from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
 from tests.helpers.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs
+from tests.helpers.small_detector import worn
 from tests.helpers.small_lanelm import small_lanelm as small_lanelm_config
 from tests.helpers.small_lanelm import talkative_reader
-from tests.models.clrernet.test_criterion import golden_masks, golden_targets
-from tests.models.test_fusing import worn
 
 
 @pytest.fixture

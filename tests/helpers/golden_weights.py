@@ -75,3 +75,14 @@ def golden_image(seed: int, batch: int = 1, height: int = 320, width: int = 800)
     blobs = generator.random((batch, 3, height // 16, width // 16)).repeat(16, axis=2).repeat(16, axis=3)
     noise = generator.random((batch, 3, height, width))
     return torch.from_numpy((0.8 * blobs + 0.2 * noise).astype(np.float32))
+
+
+FORWARD_LOSS = np.load(GOLDEN / "b_forward_loss.npz")
+
+
+def golden_targets(*lanes):
+    return torch.stack([torch.from_numpy(FORWARD_LOSS[f"target{n}"]) for n in lanes])
+
+
+def golden_masks(*lanes):
+    return torch.stack([torch.from_numpy(FORWARD_LOSS[f"mask{n}"]) for n in lanes])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clrernetlm.config import LaneLMNetworkConfig
+from clrernetlm.models.lanelm.generate import Answers
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows
 
@@ -75,3 +76,21 @@ def random_requests(batch: int, lanes: int, clicks: int = 3, seed: int = 0, step
         is_start=uniform(batch, lanes) < 0.2,
         request_mask=shown.any(-1) | prompted.any(-1),
     )
+
+
+def same(a: Answers, b: Answers, asked: torch.Tensor) -> None:
+    """The same rows, x within a thousandth of a pixel, the same scores."""
+    assert a.visible[asked].equal(b.visible[asked])
+    assert (a.xs - b.xs)[asked][a.visible[asked]].abs().max() < 1e-3
+    torch.testing.assert_close(a.score[asked], b.score[asked], rtol=0, atol=1e-5)
+
+
+SETTINGS = [
+    {},
+    {"row_order": "top_down"},
+    {"offset_tokens": False},
+    {"global_attention": False},
+    {"local_sampling": False},
+    {"autoregressive": False},
+    {"proposal_stride": 3},
+]

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from clrernetlm.config import (
     AugmentationConfig,
     BackboneConfig,
@@ -14,6 +17,7 @@ from clrernetlm.config import (
     TrainingConfig,
 )
 from clrernetlm.core.viewport import Viewport
+from clrernetlm.models.clrernet.detector import CLRerNet
 
 STILL = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv=0, blur=0, affine=0)
 
@@ -54,3 +58,16 @@ def train_detector(config: Config) -> Path:
     trainer.fit(module, datamodule=data)
     save_official(module.model, work_dir / "weights.pth")
     return work_dir / "weights.pth"
+
+
+def worn(backbone: str) -> CLRerNet:
+    """A small model whose norms have statistics, and whose features are of the size of a trained one's."""
+    torch.manual_seed(0)
+    model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone), viewport=Viewport(width=160, height=96)))
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.2)
+            nn.init.normal_(layer.bias, std=0.1)
+            nn.init.normal_(layer.running_mean, std=0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 2.0)
+    return model.eval()

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import torch
 
-from clrernetlm.config import Config, LaneLMConfig, LaneLMNetworkConfig
+from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, LaneLMNetworkConfig
+from clrernetlm.config.schema import BackboneConfig
+from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.weights.build import build_lanelm
@@ -45,3 +47,20 @@ def talkative_reader(config: Config) -> LaneLMDetectorBase:
         for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
             linear.weight.mul_(4)
     return model
+
+
+def config_of(kind: str = "full", **network: object) -> Config:
+    settings = {"num_steps": 12, "nbins_x": 64, "embed_dim": 32, "num_heads": 4, "ffn_dim": 64} | network
+    return Config(
+        task="lanelm",
+        model=ClrernetConfig(
+            backbone=BackboneConfig(name="dla46_c"),
+            head=HeadConfig(num_priors=24, roi_channels=8),
+            viewport=Viewport(width=128, height=64),
+        ),
+        lanelm=LaneLMConfig(variant=kind, network=LaneLMNetworkConfig(**settings)),  # type: ignore[arg-type]
+    )
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.rand(count, 3, 64, 128, generator=torch.Generator().manual_seed(0))

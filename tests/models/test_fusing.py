@@ -6,28 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from clrernetlm.config import BackboneConfig, ClrernetConfig
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.backbones.registry import BACKBONES
-from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.weights.build import build_lanelm
-from tests.models.lanelm.test_detector import config_of
-
-
-def worn(backbone: str) -> CLRerNet:
-    """A small model whose norms have statistics, and whose features are of the size of a trained one's."""
-    torch.manual_seed(0)
-    model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone), viewport=Viewport(width=160, height=96)))
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.2)
-            nn.init.normal_(layer.bias, std=0.1)
-            nn.init.normal_(layer.running_mean, std=0.1)
-            nn.init.uniform_(layer.running_var, 0.5, 2.0)
-    return model.eval()
+from tests.helpers.small_detector import worn
+from tests.helpers.small_lanelm import config_of
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.layers import NONE, RELU, RELU6
 from clrernetlm.models.onednn import PackedConv2d, PackedLinear
-from tests.models.test_fusing import worn
+from tests.helpers.small_detector import worn
 
 
 @pytest.mark.parametrize(("rows", "inside", "outside"), [(1, 8, 5), (3, 64, 64), (4, 512, 512), (700, 64, 96)])

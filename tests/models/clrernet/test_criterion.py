@@ -8,7 +8,7 @@ from torch import nn
 from clrernetlm.config.schema import AssignerConfig, ClrernetConfig, LossConfig
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion, build_assigner
 from clrernetlm.models.clrernet.detector import CLRerNet
-from tests.helpers.golden_weights import GOLDEN, golden_image, golden_state
+from tests.helpers.golden_weights import GOLDEN, golden_image, golden_masks, golden_state, golden_targets
 
 B = np.load(GOLDEN / "b_forward_loss.npz")
 FIELDS = ("cls_logits", "anchor_params", "lengths", "xs")
@@ -17,14 +17,6 @@ RUNS = [("b2", "eval", *counts) for counts in B["variants"].tolist()] + [("train
 
 def golden_stages(prefix):
     return [{name: torch.from_numpy(B[f"{prefix}_stage{s}_{name}"]) for name in FIELDS} for s in range(3)]
-
-
-def golden_targets(*lanes):
-    return torch.stack([torch.from_numpy(B[f"target{n}"]) for n in lanes])
-
-
-def golden_masks(*lanes):
-    return torch.stack([torch.from_numpy(B[f"mask{n}"]) for n in lanes])
 
 
 def image_of(stages, index):

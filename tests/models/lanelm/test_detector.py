@@ -3,25 +3,12 @@
 import pytest
 import torch
 
-from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, LaneLMNetworkConfig, to_dict
-from clrernetlm.config.schema import BackboneConfig
+from clrernetlm.config import Config, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.weights.build import build_lanelm, init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official
-
-
-def config_of(kind: str = "full", **network: object) -> Config:
-    settings = {"num_steps": 12, "nbins_x": 64, "embed_dim": 32, "num_heads": 4, "ffn_dim": 64} | network
-    return Config(
-        task="lanelm",
-        model=ClrernetConfig(
-            backbone=BackboneConfig(name="dla46_c"),
-            head=HeadConfig(num_priors=24, roi_channels=8),
-            viewport=Viewport(width=128, height=64),
-        ),
-        lanelm=LaneLMConfig(variant=kind, network=LaneLMNetworkConfig(**settings)),  # type: ignore[arg-type]
-    )
+from tests.helpers.small_lanelm import config_of, images
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +22,6 @@ def checkpoint(model, tmp_path):
     path = tmp_path / "lanelm.pth"
     save_lanelm(model, path)
     return path
-
-
-def images(count: int = 2) -> torch.Tensor:
-    return torch.rand(count, 3, 64, 128, generator=torch.Generator().manual_seed(0))
 
 
 def test_the_detector_stays_in_evaluation_mode_and_has_no_gradient(model):

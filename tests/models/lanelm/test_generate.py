@@ -13,15 +13,16 @@ from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.postprocess import remove_hallucinations
 from clrernetlm.models.lanelm.readout import mean_around_best, read_x
 from clrernetlm.models.lanelm.requests import Requests
-from tests.helpers.lanelm_networks import CHANNELS, STEPS, random_levels, random_requests, small_lanelm, small_network
-from tests.models.lanelm.test_model import SETTINGS
-
-
-def same(a: Answers, b: Answers, asked: torch.Tensor) -> None:
-    """The same rows, x within a thousandth of a pixel, the same scores."""
-    assert a.visible[asked].equal(b.visible[asked])
-    assert (a.xs - b.xs)[asked][a.visible[asked]].abs().max() < 1e-3
-    torch.testing.assert_close(a.score[asked], b.score[asked], rtol=0, atol=1e-5)
+from tests.helpers.lanelm_networks import (
+    CHANNELS,
+    SETTINGS,
+    STEPS,
+    random_levels,
+    random_requests,
+    same,
+    small_lanelm,
+    small_network,
+)
 
 
 def picked(answers: Answers, *index: object) -> Answers:

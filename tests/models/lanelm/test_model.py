@@ -9,18 +9,9 @@ from clrernetlm.models.lanelm.cached_decoding import CachedDecoder, prefill
 from clrernetlm.models.lanelm.context import Logits
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
-from tests.helpers.lanelm_networks import SIZE, STEPS, random_levels, random_requests, small_lanelm
+from tests.helpers.lanelm_networks import SETTINGS, SIZE, STEPS, random_levels, random_requests, small_lanelm
 
 LENGTH = 7
-SETTINGS = [
-    {},
-    {"row_order": "top_down"},
-    {"offset_tokens": False},
-    {"global_attention": False},
-    {"local_sampling": False},
-    {"autoregressive": False},
-    {"proposal_stride": 3},
-]
 
 
 def random_answers(batch: int, lanes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

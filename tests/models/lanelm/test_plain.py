@@ -15,7 +15,7 @@ from clrernetlm.models.lanelm.plain import (
 )
 from clrernetlm.weights.build import build_frozen_clrernet
 from clrernetlm.weights.checkpoint import save_official
-from tests.models.lanelm.test_detector import config_of, images
+from tests.helpers.small_lanelm import config_of, images
 
 STEPS, BINS = 12, 64
 

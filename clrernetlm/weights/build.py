@@ -163,6 +163,7 @@ def init_detector(
     unknown config, missing weights, an unfit checkpoint and an absent device.
     """
     whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
+    select_device(device)  # an absent device is noticed before any file is read
     settings, weights = resolve_model(whole, checkpoint)
     return _filled_detector(settings, weights, device)
 

@@ -1,4 +1,4 @@
-"""Settings, weights and a backend -> a model that looks at images: in PyTorch, or exported and in a runtime."""
+"""Loads models to run them: in PyTorch, or exported and in a runtime."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def load_model(
     compiled: bool = False,
     trust_code: bool = False,
 ) -> LoadedModel:
-    """The model that `config.task` names: a detector, or LaneLM with its detector.
+    """Load the model that `config.task` names: a detector, or LaneLM with its detector.
 
     `config` and `checkpoint` as in `resolve_model`; the checkpoint is weights, or what `clrernetlm export`
     wrote: a file, for LaneLM a folder. With the backend onnxruntime or openvino weights are exported first, in
-    `precision`, beside the checkpoint. None stands for torch, where the model is one of `fuse` (`compiled` on CUDA also
+    `precision`, beside the checkpoint. None means torch, where the model is one of `fuse` (`compiled` on CUDA also
     records LaneLM's decoding), or for what an exported file needs. No file can run code, except a .pt2 with
     `trust_code`. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, for a .pt2
     without `trust_code`, and as `init_detector` and `fuse`.
@@ -92,7 +92,7 @@ def load_resolved_model(
 def open_exported(
     config: Config, path: Path, backend: Backend, trust_code: bool = False
 ) -> ExportedDetector | LaneLMDetectorBase:
-    """An exported detector, or a folder with an exported LaneLM, in its runtime, on as many threads as PyTorch has.
+    """Open an exported detector, or a folder with an exported LaneLM, in its runtime, with PyTorch's number of threads.
 
     `trust_code` as in `open_runtime`.
     """
@@ -105,7 +105,7 @@ def open_exported(
 
 
 def detector_of(model: LoadedModel) -> CLRerNet | ExportedDetector:
-    """The detector itself, also of LaneLM."""
+    """Return the detector, also that inside LaneLM."""
     if not isinstance(model, LaneLMDetectorBase):
         return model
     from clrernetlm.deploy.runtimes.lanelm import ExportedLaneLM
@@ -114,13 +114,13 @@ def detector_of(model: LoadedModel) -> CLRerNet | ExportedDetector:
 
 
 def device_of(model: LoadedModel) -> torch.device:
-    """Where a model's results are."""
+    """Return the device of a model's results."""
     detector = detector_of(model)
     return detector.device if isinstance(detector, ExportedDetector) else next(detector.parameters()).device
 
 
 def exported_suffix(checkpoint: PathLike) -> str | None:
-    """The suffix of an exported file, or of the files in an exported folder; None for weights."""
+    """Return the suffix of an exported file, or of the files in an exported folder; None for weights."""
     if checkpoint == RANDOM:
         return None
     found, named = exported_file(checkpoint), Path(checkpoint).suffix

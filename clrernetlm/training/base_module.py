@@ -1,4 +1,4 @@
-"""What the trainings of both models have in common."""
+"""Base class of the training modules of both models."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class LaneModule(pl.LightningModule):
         self.tallies = {name: ValidationTally(config.evaluation) for name in tallies}
 
     @abstractmethod
-    def begin(self, data: LaneDataModule) -> None:
-        """What a fresh run starts from besides random numbers; raises UserError when it cannot be had."""
+    def init_weights(self, data: LaneDataModule) -> None:
+        """Initialise the weights of a fresh run beyond random numbers; raises UserError for an unusable file."""
 
     def on_train_start(self) -> None:
         """Log every epoch at least once, however short it is."""
@@ -47,15 +47,15 @@ class LaneModule(pl.LightningModule):
         self.trainer.log_every_n_steps = max(1, min(self.config.training.log_every, steps))  # type: ignore[attr-defined]
 
     def log_losses(self, losses: Mapping[str, Tensor], size: int) -> Tensor:
-        """Losses of a batch of `size` images -> their sum; all of them are logged."""
+        """Log the losses of a batch of `size` images; returns their sum."""
         total = torch.stack(list(losses.values())).sum()
         parts = {f"train/{name}": value.detach() for name, value in losses.items()}
         self.log("loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
         self.log_dict(parts, batch_size=size, sync_dist=True)
         return total
 
-    def count(self, found: Sequence[Sequence[Lane]], metas: Sequence[Mapping[str, Any]], name: str = "") -> None:
-        """Add the lanes of a batch of validation images to a tally."""
+    def add_to_tally(self, found: Sequence[Sequence[Lane]], metas: Sequence[Mapping[str, Any]], name: str = "") -> None:
+        """Add the lanes of a batch of validation images to the tally `name`."""
         root = Path(self.config.data.root)
         for meta, lanes in zip(metas, found, strict=True):
             self.tallies[name].add(lanes, root / meta["path"].lstrip("/"), meta["frame_size"])
@@ -73,7 +73,7 @@ class LaneModule(pl.LightningModule):
                 self.log(f"val/{name}{score}", value, prog_bar=not name and score == "F1@50", rank_zero_only=True)
 
     def resume(self, data: LaneDataModule, saved: dict[str, Any], path: Path) -> None:
-        """What a run starts from that goes on with the training checkpoint `saved` of the file `path`.
+        """Restore the state of the training checkpoint `saved`, read from the file `path`.
 
         Raises UserError when weights or data do not fit.
         """
@@ -100,7 +100,7 @@ class LaneModule(pl.LightningModule):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is trained, with settings of the optimiser that a group has for itself."""
+        """Return the parameter groups to train, with the optimiser settings of each."""
 
     def configure_optimizers(self) -> Any:
         """Build AdamW and a learning rate schedule that ends with the training.

@@ -62,7 +62,7 @@ class DetectorModule(LaneModule):
                 layer.eval()
         return self
 
-    def begin(self, data: LaneDataModule) -> None:
+    def init_weights(self, data: LaneDataModule) -> None:
         """Weights to go on from, or ImageNet's, and anchors where lanes are."""
         start = self.config.training.init_from
         left = None if start is None else start_from_weights(self.model, weights_path(start))
@@ -97,7 +97,7 @@ class DetectorModule(LaneModule):
             [meta["frame_size"] for meta in metas],
             max_lanes=self.config.model.max_lanes,
         )
-        self.count(lanes, metas)
+        self.add_to_tally(lanes, metas)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone; pyramid and head."""

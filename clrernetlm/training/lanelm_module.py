@@ -37,7 +37,7 @@ class LaneLMModule(LaneModule):
         super().__init__(config, tallies=("", DETECTOR_PREFIX))
         self.model = build_lanelm(config)
 
-    def begin(self, data: LaneDataModule) -> None:
+    def init_weights(self, data: LaneDataModule) -> None:
         """Load the detector's weights, or with `training.init_from` those of a LaneLM and its detector."""
         start, detector = self.config.training.init_from, self.config.lanelm.detector
         if start is not None:
@@ -91,9 +91,9 @@ class LaneLMModule(LaneModule):
         output = self.model.run_detector(batch["inputs"])
         answers = self.model.decode_unprompted(output)
         lanes = lanes_from_answers(answers, self.config.lanelm.decode, model.viewport, frames, model.max_lanes)
-        self.count(lanes, metas)
+        self.add_to_tally(lanes, metas)
         detected = decode_lanes(output.predictions, model.decode, model.viewport, frames, max_lanes=model.max_lanes)
-        self.count(detected, metas, DETECTOR_PREFIX)
+        self.add_to_tally(detected, metas, DETECTOR_PREFIX)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """List the parameters to train: those of the language model."""

@@ -102,7 +102,7 @@ def train(config: Config, resume: bool | str = False, callbacks: Sequence[pl.Cal
     module, data = MODULES_OF_TASK[config.task](config)
     trainer = build_trainer(config, work_dir, callbacks)
     if start is None:
-        module.begin(data)
+        module.init_weights(data)
     else:
         module.resume(data, saved, start)
         if trainer.is_global_zero:

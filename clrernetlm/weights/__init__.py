@@ -1,6 +1,6 @@
-"""The models that ship with the package, and released ones that can be downloaded. Importing this reads no file.
+"""The models bundled with the package, and remote ones that can be downloaded. Importing this reads no file.
 
-To ship a model: `clrernetlm pack CHECKPOINT clrernetlm/weights/NAME.safetensors`, then an entry in `BUNDLED` with the
+To bundle a model: `clrernetlm pack CHECKPOINT clrernetlm/weights/NAME.safetensors`, then an entry in `BUNDLED` with the
 SHA-256 that the command prints, and a card in docs/MODELS.md.
 """
 
@@ -87,7 +87,7 @@ RANDOM = "random"  # instead of a checkpoint: weights that have learned nothing,
 
 @check_arguments
 def weights_path(name_or_file: PathLike) -> Path:
-    """The file of a model's name; any other text is a path already. Raises UserError for one to be downloaded first."""
+    """Return the file of a model's name, any other text as a path; raises UserError for a model not yet downloaded."""
     name_or_file = os.fspath(name_or_file)
     shipped = BUNDLED.get(name_or_file)
     if shipped is not None:
@@ -102,6 +102,6 @@ def weights_path(name_or_file: PathLike) -> Path:
 
 
 def model_cards() -> Path:
-    """What the shipped models can do and what they were made from: beside the weights once installed, else in docs/."""
+    """Return the file of the model cards: beside the weights in an installed package, otherwise in docs/."""
     installed = FOLDER / "MODELS.md"
     return installed if installed.is_file() else FOLDER.parents[1] / "docs" / "MODELS.md"

@@ -1,4 +1,4 @@
-"""LaneLM with its detector, from a checkpoint and to one."""
+"""Builds the networks, fills them from checkpoints, and saves LaneLM with its detector."""
 
 from __future__ import annotations
 
@@ -23,22 +23,28 @@ from clrernetlm.weights import RANDOM
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, write_checkpoint
 from clrernetlm.weights.resolve import resolve_model
 
-KINDS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}
+VARIANTS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}
 LANELM_PREFIXES = ("detector.", "lanelm.")
-# Settings that decide what the weights mean. How lanes are decoded and scored may differ from training.
-BINDING = ("model.backbone.name", "model.head.", "model.viewport.width", "model.viewport.height", "lanelm.network.")
+# Settings that weights depend on. Those of decoding and scoring may differ from training.
+NETWORK_SETTINGS = (
+    "model.backbone.name",
+    "model.head.",
+    "model.viewport.width",
+    "model.viewport.height",
+    "lanelm.network.",
+)
 
 
 def build_lanelm(config: Config) -> LaneLMDetectorBase:
-    """The detector and the language model that `config.lanelm.variant` asks for, with random weights."""
-    return KINDS[config.lanelm.variant](config)
+    """Build the detector and the language model that `config.lanelm.variant` names, with random weights."""
+    return VARIANTS[config.lanelm.variant](config)
 
 
 @check_arguments
 def init_lanelm(
     config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> PromptableDetector:
-    """CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
+    """Build CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
 
     The checkpoint is one of a training (`.ckpt`) or of `save_lanelm` (`.pth`); both hold the detector too. Names and
     "random" as in `init_detector`. Nothing in it is run. Raises UserError for `lanelm.variant` "plain", which takes no
@@ -60,7 +66,7 @@ def init_lanelm(
 def init_lanelm_detector(
     config: Config | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> LaneLMDetectorBase:
-    """As `init_lanelm`, for either kind: `decode_unprompted(run_detector(images))` gives its lanes without prompts."""
+    """Build as `init_lanelm`, for either variant; `decode_unprompted(run_detector(images))` returns its lanes."""
     settings, weights = resolve_model(config, checkpoint)
     return _filled_lanelm(settings, weights, device)
 
@@ -118,10 +124,8 @@ def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
 
 
 def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Weights under the names of `LaneLMDetectorBase`, from its own state dict or from a checkpoint that holds one."""
-    return {
-        name: value for name, value in bare_weights(state, LANELM_PREFIXES).items() if name.startswith(LANELM_PREFIXES)
-    }
+    """Select weights under the names of `LaneLMDetectorBase` from its own state dict or a checkpoint."""
+    return {name: value for name, value in bare_weights(state, LANELM_PREFIXES).items() if name.startswith(LANELM_PREFIXES)}
 
 
 def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | None:
@@ -131,7 +135,7 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
     """
     trained_with = with_current_names(trained_with)
     for name, wanted in flatten(config).items():
-        if name != "lanelm.variant" and not name.startswith(BINDING):
+        if name != "lanelm.variant" and not name.startswith(NETWORK_SETTINGS):
             continue
         stored: Any = trained_with
         for part in name.split("."):
@@ -156,7 +160,7 @@ def save_lanelm(model: LaneLMDetectorBase, path: PathLike) -> None:
 def init_detector(
     config: Config | ClrernetConfig | PathLike | None, checkpoint: PathLike | None = None, device: str = "cpu"
 ) -> CLRerNet:
-    """A CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
+    """Build a CLRerNet in eval mode on `device` (cpu, cuda, cuda:N, mps, auto), with the weights of `checkpoint`.
 
     `config` is a configuration, a config file or the name of one or of a model, `checkpoint` a file or the name of a
     model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
@@ -169,5 +173,5 @@ def init_detector(
 
 
 def build_frozen_clrernet(config: Config | PathLike, checkpoint: PathLike | None, device: str = "cpu") -> CLRerNet:
-    """A CLRerNet in evaluation mode whose weights take no gradient; arguments and errors as for `init_detector`."""
+    """Build a CLRerNet in eval mode whose weights take no gradient; arguments and errors as for `init_detector`."""
     return init_detector(config, checkpoint, device).requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Downloads that are whole and verified, or go on later where they stopped."""
+"""Downloads files completely and verified; an interrupted download is continued by the next call."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TIMEOUT = 30.0  # seconds without an answer or a byte
 
 
 def download(url: str, target: Path, expected: str | None = None, timeout: float = TIMEOUT) -> str:
-    """Fetch `url` to the file `target`, with a progress bar; returns its SHA-256. A `target` that exists is replaced.
+    """Download `url` to the file `target`, with a progress bar; returns its SHA-256. An existing `target` is replaced.
 
-    What has arrived waits in `<target>.part`; the next call goes on from there. `target` appears only when all of it
-    has arrived and its SHA-256 is `expected` (None: unknown, not compared). Raises UserError: no connection, an answer
+    The part received so far is in `<target>.part`, where the next call continues. `target` appears only when it is
+    complete and its SHA-256 is `expected` (None: unknown, not compared). Raises UserError: no connection, an answer
     other than the file, cut short, a wrong hash (nothing is kept then), a folder that cannot be written.
     """
     part = target.with_name(target.name + ".part")

@@ -1,4 +1,4 @@
-"""Which models there are, and getting them: `clrernetlm models`."""
+"""Lists and downloads models: `clrernetlm models`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clrernetlm.weights.download import download
 
 
 def print_models() -> None:
-    """Print a table of shipped and released models, and whether they are on this machine."""
+    """Print a table of bundled and remote models, and whether they are on this machine."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "here", "MB"):
         table.add_column(title, no_wrap=True)
@@ -35,7 +35,7 @@ def print_models() -> None:
 
 
 def state(model: BundledModel | RemoteModel) -> str:
-    """`yes`, `yes, unverified` when no SHA-256 is known to compare with, `damaged`, `no`."""
+    """Describe whether a model is on this machine: `yes`, `yes, unverified` without a SHA-256, `damaged`, `no`."""
     if not model.path.is_file():
         return "no"
     if model.sha256 is None:
@@ -44,7 +44,7 @@ def state(model: BundledModel | RemoteModel) -> str:
 
 
 def get_model(name: str, folder: str | None = None) -> Path:
-    """Download a released checkpoint, to the cache folder or `folder`, unless it is there; returns and prints its path.
+    """Download a remote checkpoint to `folder` or the cache, unless it is there; prints and returns its path.
 
     Raises UserError for an unknown name and for whatever stops the download.
     """

@@ -1,4 +1,4 @@
-"""A model by its name or file: the settings it needs and where its weights are."""
+"""Resolves a config, a model's name or a file to settings and a weights file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED_SUFFIXES)
 
 
 def is_model_name(text: str) -> bool:
-    """Whether `text` is the name of a shipped model or that of a weights file, not a config's."""
+    """Check whether `text` names a bundled model or a weights file, not a config."""
     return text in BUNDLED or Path(text).suffix in WEIGHT_SUFFIXES or exported_file(text) is not None
 
 
 def has_weights(text: str) -> bool:
-    """Return whether `text` names a model with weights on this machine, so that it needs no checkpoint beside it."""
+    """Check whether `text` names a model with weights on this machine, so that it needs no checkpoint beside it."""
     remote = REMOTE.get(text)
     return is_model_name(text) or (remote is not None and remote.path.is_file())
 
@@ -36,11 +36,11 @@ def has_weights(text: str) -> bool:
 def resolve_model(
     config: Config | PathLike | None, checkpoint: PathLike | None = None, overrides: Sequence[str] = ()
 ) -> tuple[Config, str]:
-    """The settings and the weights file, or `RANDOM`, that a user means by a config, a checkpoint or both.
+    """Resolve a config, a checkpoint or both to settings and a weights file, or `RANDOM`.
 
     `config`: a Config, a config's path or name, a model's name or file, or None for the settings in `checkpoint`;
     both None: the default model. `checkpoint`: a weights file, what `clrernetlm export` wrote, a model's name, or
-    `random`. Every function and command that needs weights asks here. `overrides` as in `find_model`.
+    `random`. Every function and command that needs weights uses this function. `overrides` as in `find_model`.
 
     Raises UserError as `find_model` and `load_config` do, and for a config without a checkpoint.
     """
@@ -70,26 +70,26 @@ def resolve_model(
 
 
 def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) -> tuple[Config, str]:
-    """The settings and the weights file of a model.
+    """Find the settings and the weights file of a model.
 
-    `name_or_file`: a shipped model, a released one that has been downloaded, a packed file, a training checkpoint, or a
+    `name_or_file`: a bundled model, a downloaded remote one, a packed file, a training checkpoint, or a
     released .pth under its own name. `overrides` are words such as `model.viewport.top=0.5`. Downloads nothing.
 
     Raises UserError for an unknown name, for weights that are not on this machine (saying how to get them), and for a
     file without settings.
     """
     text = os.fspath(name_or_file)
-    shipped, released = BUNDLED.get(text), REMOTE.get(text) or REMOTE.get(Path(text).stem)
-    if shipped is not None:
-        config, path = _shipped_config(shipped), shipped.path
+    bundled, released = BUNDLED.get(text), REMOTE.get(text) or REMOTE.get(Path(text).stem)
+    if bundled is not None:
+        config, path = _bundled_config(bundled), bundled.path
     elif Path(text).exists():
         path = Path(text)
-        stored = stored_config(path) or (_released_config(released) if released else None)
+        stored = stored_config(path) or (_remote_config(released) if released else None)
         if stored is None:
             raise UserError(f"{text}: weights without settings; name the config too: CONFIG {text}")
         config = stored
     elif released is not None and text in (released.name, released.file):
-        config, path = _released_config(released), weights_path(text)
+        config, path = _remote_config(released), weights_path(text)
     elif Path(text).suffix in WEIGHT_SUFFIXES:
         raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
     else:
@@ -107,7 +107,7 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
 
 
 def stored_config(path: PathLike) -> Config | None:
-    """The settings in a packed file or training checkpoint, without paths; None when it holds none.
+    """Read the settings in a packed file or training checkpoint, without paths; None when it holds none.
 
     Raises UserError, also for settings out of range.
     """
@@ -125,13 +125,13 @@ def stored_config(path: PathLike) -> Config | None:
 
 
 def exported_file(path: PathLike) -> Path | None:
-    """The detector's file of what `clrernetlm export` wrote, a file or a folder; None for anything else."""
+    """Return the detector's file of an export, which is a file or a folder; None for anything else."""
     path = Path(path)
     files = [path / f"{DETECTOR_PART}{suffix}" for suffix in EXPORTED_SUFFIXES] if path.is_dir() else [path]
     return next((file for file in files if file.suffix in EXPORTED_SUFFIXES and file.is_file()), None)
 
 
-def _shipped_config(model: BundledModel) -> Config:
+def _bundled_config(model: BundledModel) -> Config:
     if not model.path.is_file():
         raise UserError(
             f"{model.name}: {model.path} is missing, so this copy of clrernetlm came without weights; install the "
@@ -146,8 +146,8 @@ def _shipped_config(model: BundledModel) -> Config:
     return config
 
 
-def _released_config(model: RemoteModel) -> Config:
-    """This project's config: one of the same name beside downloaded weights is a stranger's program."""
+def _remote_config(model: RemoteModel) -> Config:
+    """Load this project's config; one of the same name beside downloaded weights could be anybody's program."""
     return load_config(project_configs()[model.name])
 
 

@@ -52,7 +52,7 @@ def train_detector(config: Config) -> Path:
     work_dir = Path(config.training.work_dir or "")
     torch.manual_seed(config.training.seed)
     module, data = detector_parts(config)
-    module.begin(data)
+    module.init_weights(data)
     trainer = build_trainer(config, work_dir)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, RunCheckpoint)]
     trainer.fit(module, datamodule=data)

@@ -1,4 +1,4 @@
-"""A model as files for other runtimes: `clrernetlm export`."""
+"""Exports models as files for other runtimes: `clrernetlm export`."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def export_model(
 ) -> Path:
     """Write a model for another runtime; returns the file, or for LaneLM the folder with one file per graph.
 
-    A detector is one graph from pixels to predictions (`export.graphs.DetectorGraph`), LaneLM three more
-    (`export.lanelm_graphs`). `out` is a file, for LaneLM a folder; the default is named after the config.
-    `dynamic_batch` takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16,
-    int8 and, where the processor has it, fp16 compute faster. int8 looks at the images of `calibration`, a folder or a
-    list of paths. `config` and `checkpoint` as in `resolve_model`, but one of them has to be given.
+    A detector is one graph from pixels to predictions (`detector_graph.DetectorGraph`), LaneLM three more
+    (`lanelm_graphs`). `out` is a file, for LaneLM a folder; the default is named after the config. `dynamic_batch`
+    takes any number of images, else one at a time. `precision`: fp16 and int8 make smaller files; bf16, int8 and, where
+    the processor has it, fp16 compute faster. int8 is calibrated on the images of `calibration`, a folder or a list of
+    paths. `config` and `checkpoint` as in `resolve_model`, but one of them has to be given.
 
     Of several threads one exports at a time, and predictors wait for it; other networks of this process must not run
     meanwhile, because PyTorch replaces `nn.Module.__call__` while it traces.

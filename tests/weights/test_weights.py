@@ -161,7 +161,7 @@ def test_downloaded_weights_are_found_by_name_at_every_door(packed: Path, monkey
     assert small is not None
     small.task = "clrernet"
     released = REMOTE["clrernet_culane_dla34"]
-    monkeypatch.setattr(finding, "_released_config", lambda _: deepcopy(small))
+    monkeypatch.setattr(finding, "_remote_config", lambda _: deepcopy(small))
     model = init_detector(small, packed)
     save_official(model, released.path)
     for found in (init_detector("clrernet_culane_dla34"), init_detector(small, released.file)):

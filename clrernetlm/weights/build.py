@@ -125,7 +125,9 @@ def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
 
 def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
     """Select weights under the names of `LaneLMDetectorBase` from its own state dict or a checkpoint."""
-    return {name: value for name, value in bare_weights(state, LANELM_PREFIXES).items() if name.startswith(LANELM_PREFIXES)}
+    return {
+        name: value for name, value in bare_weights(state, LANELM_PREFIXES).items() if name.startswith(LANELM_PREFIXES)
+    }
 
 
 def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | None:

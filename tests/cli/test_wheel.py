@@ -26,6 +26,7 @@ def test_an_installed_wheel_finds_the_configs_and_weights(tmp_path: Path) -> Non
     } == CONFIGS
     assert {Path(name).name for name in names if name.endswith(".safetensors")} == WEIGHTS
     assert "clrernetlm/weights/MODELS.md" in names
+    assert "clrernetlm/py.typed" in names
     assert not any(name.startswith(("tests/", "tools/", "configs/")) for name in names)
     done = subprocess.run(
         [sys.executable, "-m", "clrernetlm", "config", "clrernet_culane_dla34_ema"],

@@ -45,7 +45,7 @@ from clrernetlm.cli.commands import COMMANDS
 from clrernetlm.cli.exit_codes import ENDING, exit_code_of
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import TEMPORARY_NAME, sha256
-from clrernetlm.core.output_files import RESULTS_LOG
+from clrernetlm.core.overwrite_rules import RESULTS_LOG
 
 IMAGES = 12
 SMALL = [  # a detector that learns nothing, but writes everything that a large one does

@@ -17,10 +17,10 @@ from clrernetlm.datasets.samplers import EpochKeyedDataset, EpochSampler
 from clrernetlm.models.clrernet.detector import DetectorOutput
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.greedy_decoding import Answers
+from clrernetlm.models.lanelm.image_encoder import ChannelNorm
 from clrernetlm.models.lanelm.losses import spread_cross_entropy
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.training_requests import lane_iou, match_one_to_one
-from clrernetlm.models.lanelm.visual import ChannelNorm
 from clrernetlm.training.feature_cache import feature_cache, unpack_features
 from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights

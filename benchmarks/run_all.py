@@ -20,7 +20,7 @@ from pathlib import Path
 from timing import extensions, machine
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.core.output_files import begins_with, check_output
+from clrernetlm.core.overwrite_rules import begins_with, check_output
 from clrernetlm.core.worker_pool import available_cores
 
 HERE = Path(__file__).resolve().parent

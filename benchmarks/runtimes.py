@@ -44,13 +44,13 @@ from clrernetlm.core.worker_pool import available_cores
 from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
 from clrernetlm.deploy.export.quantisation import quantise
-from clrernetlm.deploy.graph_io import IMAGES
+from clrernetlm.deploy.graph_names import IMAGES
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.onednn import PackedConv2d
-from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.exported_metadata import import_extra, read_metadata
+from clrernetlm.weights.init_models import init_detector
 
 Run = Callable[[], Sequence[object]]
 Build = Callable[[], Run]

@@ -22,7 +22,7 @@ from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.clrernet.preprocess import network_input
+from clrernetlm.models.clrernet.normalization import network_input
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import cuda_graph
 from clrernetlm.models.lanelm.attention import grid_sinusoids
@@ -30,9 +30,9 @@ from clrernetlm.models.lanelm.cached_decoding import fuse_for_inference
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
-from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
 from clrernetlm.models.lanelm.postprocess import remove_hallucinations
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.lanelm.prototype import PlainLaneLMDetector
 from clrernetlm.models.lanelm.requests import (
     Requests,
     requests_from_clicks,
@@ -42,7 +42,7 @@ from clrernetlm.models.lanelm.requests import (
 from clrernetlm.models.lanelm.training_requests import DRAWS, num_candidates
 from clrernetlm.training.callbacks import ModelEma
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
-from clrernetlm.weights.build import init_lanelm_detector, save_lanelm
+from clrernetlm.weights.init_models import init_lanelm_detector, save_lanelm
 from tests.helpers.golden_weights import golden_masks, golden_targets
 from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
 from tests.helpers.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.core.output_files import ReadFiles, check_output
+from clrernetlm.core.overwrite_rules import ReadFiles, check_output
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.datasets.frame_difference import frame_differences, is_own_differences, write_differences
 

@@ -193,7 +193,7 @@ class Speed(WithConfig):
 
         keep_freed_memory()
         from clrernetlm.evaluation.speed import speed
-        from clrernetlm.weights import RANDOM
+        from clrernetlm.weights.registry import RANDOM
         from clrernetlm.weights.resolve import has_weights, resolve_model
 
         default = None if has_weights(self.config) else RANDOM
@@ -226,9 +226,9 @@ class ShowConfig(WithConfig, WithResults):
         with files_of_configs() as files:
             config = self.load_config()
         if self.save:
-            from clrernetlm.config.source import is_source, to_source
+            from clrernetlm.config.python_source import is_source, to_source
             from clrernetlm.core.files import write_text_atomically
-            from clrernetlm.core.output_files import ReadFiles, check_output
+            from clrernetlm.core.overwrite_rules import ReadFiles, check_output
 
             reads = ReadFiles(files)
             check_output(self.save, "a config", is_source, parameter="save", overwrite=self.overwrite, reads=reads)

@@ -13,12 +13,12 @@ from rich.console import Console
 from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA
-from clrernetlm.core.output_files import check_output
+from clrernetlm.core.overwrite_rules import check_output
 from clrernetlm.evaluation.prompt_modes import PromptProtocol
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.inference.detect_images import detect
-from clrernetlm.metrics.counts import is_scores
+from clrernetlm.metrics.f1_counts import is_scores
 from clrernetlm.reports.page import is_report
 from clrernetlm.synth import generate_dataset
 from clrernetlm.training.checkpoint_io import last_checkpoint

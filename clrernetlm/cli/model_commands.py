@@ -41,7 +41,7 @@ class WithCheckpoint(WithConfig):
         """Find settings and weights file; raises UserError of `command` when the words do not name both."""
         check_device(self.device)
         from clrernetlm.config.loading import is_config
-        from clrernetlm.weights import REMOTE
+        from clrernetlm.weights.registry import REMOTE
         from clrernetlm.weights.resolve import has_weights, resolve_model
 
         if self.checkpoint is None and (not self.config or (is_config(self.config) and not has_weights(self.config))):
@@ -109,7 +109,7 @@ class Detect(WithSettings, WithResults):
 
     def _model_and_inputs(self) -> tuple[Config, str, Sequence[str]]:
         from clrernetlm.core.sources import find_inputs
-        from clrernetlm.weights import DEFAULT_DETECTOR
+        from clrernetlm.weights.registry import DEFAULT_DETECTOR
         from clrernetlm.weights.resolve import resolve_model
 
         own = self.model is None and starts_with_config(self.inputs)
@@ -126,7 +126,7 @@ def starts_with_config(words: Sequence[str]) -> bool:
     """
     from clrernetlm.config.loading import find_config
     from clrernetlm.core.sources import has_media_suffix, is_input
-    from clrernetlm.weights import BUNDLED
+    from clrernetlm.weights.registry import BUNDLED
     from clrernetlm.weights.resolve import WEIGHT_SUFFIXES, exported_file
 
     if not words:

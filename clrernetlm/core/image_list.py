@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clrernetlm.core.arrays import BoolArray, ByteArray, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.text_files import read_utf8
+from clrernetlm.core.text_encoding import read_utf8
 
 Paths = NDArray[np.bytes_]
 ListFault = tuple[int, str]  # line number, what is wrong with it

@@ -15,7 +15,7 @@ from clrernetlm.core.arrays import Float64Array, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
 from clrernetlm.core.lane_points import bottom_first
-from clrernetlm.core.text_files import read_utf8
+from clrernetlm.core.text_encoding import read_utf8
 
 MAX_LANE_FILE_BYTES = 8_000_000  # size limit of a `.lines.txt` file; CULane's have a few thousand bytes
 MAX_LANES_PER_FILE = 1000

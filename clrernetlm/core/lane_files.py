@@ -10,7 +10,7 @@ from clrernetlm.core.arrays import ByteArray, Float64Array, Int64Array
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.lane import MAX_LANE_FILE_BYTES, read_lines, require_few_lanes
 from clrernetlm.core.numba_jit import kernel
-from clrernetlm.core.text_files import open_without_waiting
+from clrernetlm.core.text_encoding import open_without_waiting
 
 POWERS_OF_TEN = np.asarray(10.0 ** np.arange(23), np.float64)  # all exact in float64
 MANTISSA_LIMIT = 1 << 53  # integers up to here divided by a power of ten give the float64 nearest to the decimal

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.output_files import RESULTS_LOG
+from clrernetlm.core.overwrite_rules import RESULTS_LOG
 from clrernetlm.core.video_headers import CONTAINER_HEAD_BYTES, container_of, is_image, read_head
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

@@ -8,8 +8,9 @@ from clrernetlm.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from clrernetlm.datasets.alaug import Alaug
+    from clrernetlm.datasets.build import build_dataset
     from clrernetlm.datasets.check import check_data
-    from clrernetlm.datasets.culane import CulaneDataset, build_dataset, collate
+    from clrernetlm.datasets.culane import CulaneDataset, collate
     from clrernetlm.datasets.lane_formatting import PackCLRNetInputs
     from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
     from clrernetlm.datasets.transforms import Compose, CropResize
@@ -35,7 +36,7 @@ __getattr__, __dir__ = lazy_names(
         "CulaneDataset": "clrernetlm.datasets.culane",
         "PackCLRNetInputs": "clrernetlm.datasets.lane_formatting",
         "PackLaneLMInputs": "clrernetlm.datasets.lanelm_formatting",
-        "build_dataset": "clrernetlm.datasets.culane",
+        "build_dataset": "clrernetlm.datasets.build",
         "check_data": "clrernetlm.datasets.check",
         "collate": "clrernetlm.datasets.culane",
     },

@@ -17,18 +17,12 @@ from clrernetlm.core.argument_checks import require_path, require_sequence, requ
 from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike
-from clrernetlm.core.image_list import (
-    MAX_LIST_BYTES,
-    ImageList,
-    ListFault,
-    read_image_list,
-    visible_lists,
-)
+from clrernetlm.core.image_list import MAX_LIST_BYTES, ImageList, ListFault, read_image_list, visible_lists
 from clrernetlm.core.images import read_image, require_complete
 from clrernetlm.core.lane import describe_turn, label_path, parse_lane, read_lane_file_rows
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.core.progress import progress
-from clrernetlm.core.text_files import read_utf8
+from clrernetlm.core.text_encoding import read_utf8
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.datasets.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.datasets.frame_difference import load_differences

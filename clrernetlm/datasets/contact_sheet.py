@@ -15,7 +15,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import label_path, read_lines
-from clrernetlm.core.output_files import check_output, read_head
+from clrernetlm.core.overwrite_rules import check_output, read_head
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 

@@ -14,7 +14,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_image_list
 from clrernetlm.core.images import read_image
-from clrernetlm.core.output_files import read_head
+from clrernetlm.core.overwrite_rules import read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 
 FIRST_FRAME = 255.0  # the largest possible difference, so that the first frame of a clip is always kept

@@ -14,7 +14,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.arrays import BoolArray, Float32Array
 from clrernetlm.datasets.lane_formatting import choose_lanes, to_planar_tensor
 from clrernetlm.datasets.transforms import Sample
-from clrernetlm.models.clrernet.preprocess import normalise
+from clrernetlm.models.clrernet.normalization import normalise
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 

@@ -12,17 +12,17 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike, temporary_folder
 from clrernetlm.core.notices import print_once
 from clrernetlm.deploy.runtimes.base import BACKENDS, Backend
-from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.deploy.runtimes.export_cache import cached_export, export_into
+from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.cuda_graph import CudaGraphDecoder
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
 from clrernetlm.models.tracing_lock import running, tracing
-from clrernetlm.weights import RANDOM
-from clrernetlm.weights.build import build_network
 from clrernetlm.weights.exported_metadata import ONNX
+from clrernetlm.weights.init_models import build_network
+from clrernetlm.weights.registry import RANDOM
 from clrernetlm.weights.resolve import exported_file, resolve_model
 
 LoadedModel = CLRerNet | ExportedDetector | LaneLMDetectorBase
@@ -98,7 +98,7 @@ def open_exported(
     """
     with tracing():  # as reading a torch.export program does
         if config.task == "lanelm":
-            from clrernetlm.deploy.runtimes.lanelm import ExportedLaneLM
+            from clrernetlm.deploy.runtimes.exported_lanelm import ExportedLaneLM
 
             return ExportedLaneLM(config, path, backend, trust_code)
         return ExportedDetector(open_runtime(path, torch.get_num_threads(), backend, trust_code), str(path))
@@ -108,7 +108,7 @@ def detector_of(model: LoadedModel) -> CLRerNet | ExportedDetector:
     """Return the detector, also that inside LaneLM."""
     if not isinstance(model, LaneLMDetectorBase):
         return model
-    from clrernetlm.deploy.runtimes.lanelm import ExportedLaneLM
+    from clrernetlm.deploy.runtimes.exported_lanelm import ExportedLaneLM
 
     return model.exported if isinstance(model, ExportedLaneLM) else model.detector
 

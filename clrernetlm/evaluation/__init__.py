@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from clrernetlm.core.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from clrernetlm.metrics.counts import EvaluationResult
     from clrernetlm.metrics.culane_metric import lane_ious, match_lanes
     from clrernetlm.metrics.evaluator import evaluate
+    from clrernetlm.metrics.f1_counts import EvaluationResult
 
 __all__ = ["EvaluationResult", "evaluate", "lane_ious", "match_lanes"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "EvaluationResult": "clrernetlm.metrics.counts",
+        "EvaluationResult": "clrernetlm.metrics.f1_counts",
         "evaluate": "clrernetlm.metrics.evaluator",
         "lane_ious": "clrernetlm.metrics.culane_metric",
         "match_lanes": "clrernetlm.metrics.culane_metric",

@@ -7,10 +7,10 @@ import json as json_format
 from rich.console import Console
 
 from clrernetlm.core.files import PathLike, write_text_atomically
-from clrernetlm.core.output_files import check_distinct, check_output
-from clrernetlm.metrics.counts import EvaluationResult, is_scores
+from clrernetlm.core.overwrite_rules import check_distinct, check_output
 from clrernetlm.metrics.culane_metric import MetricImplementation
 from clrernetlm.metrics.evaluator import evaluate
+from clrernetlm.metrics.f1_counts import EvaluationResult, is_scores
 from clrernetlm.metrics.frame_scale import ImageSize
 from clrernetlm.reports.table import result_table
 

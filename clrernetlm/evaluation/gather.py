@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path
-from clrernetlm.core.output_files import ResultFolder
+from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.distributed.process_group import ProcessGroup
-from clrernetlm.metrics.counts import EvaluationResult
+from clrernetlm.metrics.f1_counts import EvaluationResult
 from clrernetlm.metrics.prediction_files import lane_file_name
 from clrernetlm.metrics.sweep import Sweep
 

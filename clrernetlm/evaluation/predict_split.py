@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from clrernetlm.config import ClrernetConfig, Config
 from clrernetlm.core.files import replacing
-from clrernetlm.core.output_files import begins_with, read_head
+from clrernetlm.core.overwrite_rules import begins_with, read_head
 from clrernetlm.core.progress import progress
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import CulaneDataset, Split

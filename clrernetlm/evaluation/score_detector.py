@@ -20,7 +20,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import replacing, temporary_folder, write_text_atomically
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import Lane, lane_file_path
-from clrernetlm.core.output_files import ReadFiles, ResultFolder, check_distinct, check_output
+from clrernetlm.core.overwrite_rules import ReadFiles, ResultFolder, check_distinct, check_output
 from clrernetlm.core.version import __version__
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.core.worker_pool import available_cores
@@ -34,8 +34,8 @@ from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.inference.auto_crop import Detector, DetectorBatch
 from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.categories import FOLDERS, folder_categories
-from clrernetlm.metrics.counts import EvaluationResult, is_scores
 from clrernetlm.metrics.evaluator import is_per_image
+from clrernetlm.metrics.f1_counts import EvaluationResult, is_scores
 from clrernetlm.metrics.frame_scale import describe_canvas
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, PredictionWriter, duplicate_lane_file, lane_file_name
 from clrernetlm.metrics.sweep import ScoredIous, Sweep, scored_ious, sweep_confidence

@@ -21,10 +21,10 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.memory import peak_memory, reset_peak_memory
 from clrernetlm.core.progress import progress
 from clrernetlm.deploy.runtimes.base import Backend
-from clrernetlm.deploy.runtimes.detector import ExportedDetector
+from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.predictor import Predictor
-from clrernetlm.weights import RANDOM
 from clrernetlm.weights.exported_metadata import MAX_BATCH
+from clrernetlm.weights.registry import RANDOM
 
 CULANE_FRAME = (1640, 590)
 MEGABYTE = 1e6

@@ -12,7 +12,7 @@ from clrernetlm.config.schema import ClrernetConfig
 from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import FrameSize, Viewport
-from clrernetlm.deploy.runtimes.detector import ExportedDetector
+from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.horizon import horizon_row, initial_viewport, viewport_for_horizon, viewport_with_horizon_at
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput

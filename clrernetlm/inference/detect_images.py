@@ -17,7 +17,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import Lane, format_lines
-from clrernetlm.core.output_files import ReadFiles, ResultFolder
+from clrernetlm.core.overwrite_rules import ReadFiles, ResultFolder
 from clrernetlm.core.progress import progress
 from clrernetlm.core.sources import Source, find_inputs, result_names, source_file_name
 from clrernetlm.core.viewport import FrameSize, Viewport

@@ -12,7 +12,7 @@ from typing import Any
 
 from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.output_files import ResultFolder
+from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.core.progress import progress
 from clrernetlm.core.sources import Source
 from clrernetlm.core.video import Video, video_writer

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.runtimes.base import Backend
-from clrernetlm.weights import RANDOM
+from clrernetlm.weights.registry import RANDOM
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from clrernetlm.core.lane import Lane
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.load_model import detector_of, device_of, load_resolved_model
 from clrernetlm.deploy.runtimes.base import Backend
-from clrernetlm.deploy.runtimes.detector import ExportedDetector
+from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.auto_crop import DetectorBatch, camera_viewport, run_detector
 from clrernetlm.inference.clicks import frame_size, prompts_of_clicks
 from clrernetlm.inference.model_source import ModelSource, file_stamps, to_arrays, to_tensors
@@ -36,7 +36,7 @@ from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import MAX_CLICK_DISTANCE, requests_from_clicks
 from clrernetlm.models.tracing_lock import running, tracing
-from clrernetlm.weights import RANDOM
+from clrernetlm.weights.registry import RANDOM
 from clrernetlm.weights.resolve import resolve_model
 
 _states_lock = threading.Lock()

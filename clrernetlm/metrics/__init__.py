@@ -1,7 +1,7 @@
 """The CULane metric in both published implementations, evaluation of data sets, sweeps and calibration."""
 
-from clrernetlm.metrics.counts import EvaluationResult
 from clrernetlm.metrics.culane_metric import lane_ious, match_lanes
 from clrernetlm.metrics.evaluator import evaluate
+from clrernetlm.metrics.f1_counts import EvaluationResult
 
 __all__ = ["EvaluationResult", "evaluate", "lane_ious", "match_lanes"]

@@ -21,12 +21,12 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path
-from clrernetlm.core.output_files import begins_with, check_output, read_head
+from clrernetlm.core.overwrite_rules import begins_with, check_output, read_head
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.categories import FOLDERS, folder_categories, read_categories
-from clrernetlm.metrics.counts import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.metrics.culane_metric import MetricImplementation, check_settings, ious_of_points, match_lanes
+from clrernetlm.metrics.f1_counts import MF1_THRESHOLDS, EvaluationResult, Tally
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
     FRAME_TOLERANCE,

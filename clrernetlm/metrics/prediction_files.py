@@ -15,8 +15,8 @@ import numpy as np
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.lane import Lane, format_lines, lane_file_path
-from clrernetlm.core.output_files import ResultFolder
-from clrernetlm.core.text_files import read_bounded_lines, text_encoding
+from clrernetlm.core.overwrite_rules import ResultFolder
+from clrernetlm.core.text_encoding import read_bounded_lines, text_encoding
 
 PREDICTIONS_FILE = "predictions.jsonl"
 

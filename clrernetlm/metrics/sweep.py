@@ -15,8 +15,8 @@ from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path, read_lines
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.metrics.counts import scores as scores_of
 from clrernetlm.metrics.culane_metric import MetricImplementation, check_settings, lane_ious, match_lanes
+from clrernetlm.metrics.f1_counts import scores as scores_of
 from clrernetlm.metrics.frame_scale import (
     CANVAS_WIDTH,
     ImageSize,

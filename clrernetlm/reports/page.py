@@ -20,7 +20,7 @@ from markupsafe import Markup
 from clrernetlm.core.arrays import BgrImage, BgrPixel
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
-from clrernetlm.core.output_files import begins_with
+from clrernetlm.core.overwrite_rules import begins_with
 
 IMAGE_WIDTH = 800  # pixels of the pictures in a report, at most
 JPEG_QUALITY = 80

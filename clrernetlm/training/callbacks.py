@@ -29,7 +29,7 @@ from clrernetlm.core.device import select_device
 from clrernetlm.core.errors import UserError
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.training.checkpoint_io import last_checkpoint
-from clrernetlm.weights.build import save_lanelm
+from clrernetlm.weights.init_models import save_lanelm
 
 
 class ModelEma(WeightAveraging):

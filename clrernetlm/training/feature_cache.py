@@ -31,7 +31,7 @@ from clrernetlm.datasets.culane import CulaneDataset
 from clrernetlm.datasets.loaders import ImageLoader, limit_worker_threads, loader_workers
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
-from clrernetlm.models.clrernet.preprocess import normalise
+from clrernetlm.models.clrernet.normalization import normalise
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.proposals import Proposals
 

@@ -14,15 +14,15 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.losses import keypoint_sequences, training_request_losses
-from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
 from clrernetlm.models.lanelm.postprocess import lanes_from_answers
+from clrernetlm.models.lanelm.prototype import PlainLaneLMDetector
 from clrernetlm.models.lanelm.training_requests import build_training_requests
 from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.feature_cache import detector_features, unpack_features
-from clrernetlm.weights import weights_path
-from clrernetlm.weights.build import build_lanelm, load_lanelm_weights
 from clrernetlm.weights.checkpoint import load_weights
+from clrernetlm.weights.init_models import build_lanelm, load_lanelm_weights
+from clrernetlm.weights.registry import weights_path
 
 DETECTOR_PREFIX = "detector_"  # prefix of the names of the detector's own scores
 

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import flatten, from_dict
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.output_files import ReadFiles, begins_with, check_output, read_head
+from clrernetlm.core.overwrite_rules import ReadFiles, begins_with, check_output, read_head
 from clrernetlm.training.checkpoint_io import LAST_PATTERN, epoch_number, last_checkpoint
 
 # Settings, or groups of them, that belong to the weights, the optimiser's state or the random numbers of a run, or that

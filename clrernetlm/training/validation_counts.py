@@ -17,7 +17,7 @@ from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import Lane, label_path, read_lines
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.metrics import match_lanes
-from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
+from clrernetlm.metrics.f1_counts import MF1_THRESHOLDS, Tally
 from clrernetlm.metrics.frame_scale import frame_ious, require_frame_fits
 from clrernetlm.models.clrernet.decode import prediction_points
 

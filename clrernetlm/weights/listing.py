@@ -10,8 +10,8 @@ from rich.table import Table
 from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
-from clrernetlm.weights import BUNDLED, DEFAULT_DETECTOR, REMOTE, BundledModel, RemoteModel, model_cards
 from clrernetlm.weights.download import download
+from clrernetlm.weights.registry import BUNDLED, DEFAULT_DETECTOR, REMOTE, BundledModel, RemoteModel, model_cards
 
 
 def print_models() -> None:

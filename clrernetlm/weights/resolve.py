@@ -14,9 +14,9 @@ from clrernetlm.config.suggestions import did_you_mean
 from clrernetlm.config.validation import validate
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike
-from clrernetlm.weights import BUNDLED, DEFAULT, RANDOM, REMOTE, BundledModel, RemoteModel, weights_path
 from clrernetlm.weights.checkpoint import read_checkpoint
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, read_metadata
+from clrernetlm.weights.registry import BUNDLED, DEFAULT, RANDOM, REMOTE, BundledModel, RemoteModel, weights_path
 from clrernetlm.weights.safetensors_file import SUFFIX, read_settings
 
 WEIGHT_SUFFIXES = (SUFFIX, ".ckpt", ".pth", ".pt", *EXPORTED_SUFFIXES)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from clrernetlm.core.nesting import check_nesting
+from clrernetlm.core.nesting_limits import check_nesting
 
 UnpicklingError = pickle.UnpicklingError
 

@@ -19,7 +19,7 @@ from clrernetlm.config import Config, to_dict
 from clrernetlm.core.argument_checks import shown
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
-from clrernetlm.core.output_files import read_head
+from clrernetlm.core.overwrite_rules import read_head
 from clrernetlm.core.version import __version__
 
 Precision = Literal["fp16", "fp32"]

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from clrernetlm.cli import main
-from clrernetlm.config.source import to_source
+from clrernetlm.config.python_source import to_source
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.small_detector import small_config
 

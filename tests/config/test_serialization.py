@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.config import Config, from_dict, load_config, to_dict
+from clrernetlm.config.python_source import to_source
 from clrernetlm.config.serialization import flatten, setting_types
-from clrernetlm.config.source import to_source
 from clrernetlm.core.errors import UserError
 
 

@@ -20,9 +20,9 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.models import lanelm
-from clrernetlm.weights import weights_path
-from clrernetlm.weights.build import save_lanelm
+from clrernetlm.weights.init_models import save_lanelm
 from clrernetlm.weights.pack import pack_weights
+from clrernetlm.weights.registry import weights_path
 from tests.helpers.small_lanelm import small_lanelm, talkative_reader
 
 FRAME = np.full((148, 410, 3), 90, np.uint8)

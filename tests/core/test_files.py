@@ -17,7 +17,7 @@ from clrernetlm.core.files import (
     temporary_folder,
     write_text_atomically,
 )
-from clrernetlm.core.output_files import check_output
+from clrernetlm.core.overwrite_rules import check_output
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):

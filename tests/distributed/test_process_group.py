@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from clrernetlm.config.source import to_source
+from clrernetlm.config.python_source import to_source
 from clrernetlm.core.errors import UserError
 from clrernetlm.distributed.process_group import launched_processes, process_group
 from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
-from clrernetlm.weights.build import save_lanelm
+from clrernetlm.weights.init_models import save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.processes import START, free_ports, join_launch

@@ -10,7 +10,7 @@ import pytest
 
 from clrernetlm.cli import main
 from clrernetlm.config import Config, TrainingConfig, load_config
-from clrernetlm.config.source import to_source
+from clrernetlm.config.python_source import to_source
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.check import check_data

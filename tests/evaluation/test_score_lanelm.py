@@ -12,7 +12,7 @@ import torch
 
 from clrernetlm.cli import main
 from clrernetlm.config import Config
-from clrernetlm.config.source import to_source
+from clrernetlm.config.python_source import to_source
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.datasets.culane import read_labels
@@ -23,7 +23,7 @@ from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
-from clrernetlm.weights.build import build_lanelm, save_lanelm
+from clrernetlm.weights.init_models import build_lanelm, save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.small_detector import small_config

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.config import Config, to_dict
-from clrernetlm.config.source import to_source
+from clrernetlm.config.python_source import to_source
 from clrernetlm.core.lane import Lane
 from clrernetlm.deploy.export.detector_graph import Graph
 from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
 from clrernetlm.deploy.export.torch_file import write_program
-from clrernetlm.deploy.graph_io import IMAGES, STAGE
+from clrernetlm.deploy.graph_names import IMAGES, STAGE
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.synth import generate_dataset
 from clrernetlm.weights.checkpoint import save_official, write_checkpoint

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from clrernetlm.config import BackboneConfig, Config
-from clrernetlm.deploy.graph_io import STAGE
+from clrernetlm.deploy.graph_names import STAGE
 from clrernetlm.models.clrernet.detector import CLRerNet
 from tests.helpers.small_detector import small_config
 

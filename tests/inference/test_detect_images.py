@@ -12,7 +12,7 @@ from clrernetlm import Predictor, UserError
 from clrernetlm.cli.options import fix_given_crop
 from clrernetlm.config import Config
 from clrernetlm.core.lane import read_lines
-from clrernetlm.core.output_files import RESULTS_LOG, ResultFolder
+from clrernetlm.core.overwrite_rules import RESULTS_LOG, ResultFolder
 from clrernetlm.core.sources import find_inputs, result_names
 from clrernetlm.inference.detect_images import detect, detect_images
 from tests.helpers.drawn_roads import write_drawn_roads

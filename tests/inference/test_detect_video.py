@@ -13,7 +13,7 @@ from clrernetlm import UserError
 from clrernetlm.config import Config
 from clrernetlm.core.drawing import PALETTE
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.output_files import RESULTS_LOG
+from clrernetlm.core.overwrite_rules import RESULTS_LOG
 from clrernetlm.core.sources import find_inputs, is_input
 from clrernetlm.core.video import USUAL_FPS, Video, video_writer
 from clrernetlm.core.viewport import Viewport

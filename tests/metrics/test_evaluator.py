@@ -11,8 +11,8 @@ import pytest
 from clrernetlm.core.errors import UserError
 from clrernetlm.evaluation.evaluate_files import evaluate_command
 from clrernetlm.metrics import evaluate
-from clrernetlm.metrics.counts import MF1_THRESHOLDS, Tally
 from clrernetlm.metrics.evaluator import IMAGES_PER_CHUNK
+from clrernetlm.metrics.f1_counts import MF1_THRESHOLDS, Tally
 
 CATEGORIES = ["normal", "crowd", "hlight", "shadow", "noline", "arrow", "curve", "cross", "night"]
 LANES = "600.0 590.0 610.0 500.0 620.0 400.0\n900 590 850 400\n"

@@ -11,8 +11,8 @@ import pytest
 from clrernetlm import UserError
 from clrernetlm.cli import main
 from clrernetlm.core.files import cache_folder
-from clrernetlm.weights import REMOTE, RemoteModel
 from clrernetlm.weights.download import download
+from clrernetlm.weights.registry import REMOTE, RemoteModel
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

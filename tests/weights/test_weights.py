@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from clrernetlm import Predictor, UserError, weights
+from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config, load_config
-from clrernetlm.config.source import to_source
+from clrernetlm.config.python_source import to_source
 from clrernetlm.core.files import sha256
 from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model
-from clrernetlm.weights import BUNDLED, DEFAULT, FOLDER, REMOTE, model_cards
+from clrernetlm.weights import registry
 from clrernetlm.weights import resolve as finding
-from clrernetlm.weights.build import init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.checkpoint import save_official
+from clrernetlm.weights.init_models import init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.listing import state
 from clrernetlm.weights.pack import pack_weights
+from clrernetlm.weights.registry import BUNDLED, DEFAULT, FOLDER, REMOTE, model_cards
 from clrernetlm.weights.resolve import find_model, stored_config
 from tests.helpers.small_lanelm import small_lanelm, write_detector
 
@@ -44,13 +45,13 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shipped(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package as if that file were in it."""
-    monkeypatch.setattr(weights, "FOLDER", packed.parent)
+    monkeypatch.setattr(registry, "FOLDER", packed.parent)
     return packed
 
 
 @pytest.fixture
 def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
     monkeypatch.setenv("CLRERNETLM_CACHE", str(tmp_path / "cache"))
 
 

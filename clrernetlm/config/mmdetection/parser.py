@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.nesting import CONTAINERS, SizeLimitError, check_nesting
+from clrernetlm.core.nesting_limits import CONTAINERS, SizeLimitError, check_nesting
 
 # Top-level names by which such a file is recognised; configs of this project define `config` and import clrernetlm.
 MMDETECTION_KEYS = {

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clrernetlm.deploy.graph_io import IMAGES, LANES, LEVELS, STAGE
+from clrernetlm.deploy.graph_names import IMAGES, LANES, LEVELS, STAGE
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.clrernet.preprocess import normalise
+from clrernetlm.models.clrernet.normalization import normalise
 
 
 @dataclass(frozen=True)

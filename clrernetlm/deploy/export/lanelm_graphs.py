@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clrernetlm.deploy.export.detector_graph import Graph
-from clrernetlm.deploy.graph_io import (
+from clrernetlm.deploy.graph_names import (
     CACHE,
     ENCODE_IMAGE,
     LEVELS,

@@ -10,7 +10,7 @@ from typing import Any
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import temporary_beside
-from clrernetlm.deploy.graph_io import LEVELS
+from clrernetlm.deploy.graph_names import LEVELS
 from clrernetlm.weights.exported_metadata import KEY, ModelMetadata, import_extra
 
 

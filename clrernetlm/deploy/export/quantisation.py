@@ -16,7 +16,7 @@ from clrernetlm.core.images import read_image
 from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
-from clrernetlm.deploy.graph_io import IMAGES
+from clrernetlm.deploy.graph_names import IMAGES
 from clrernetlm.weights.exported_metadata import import_extra
 
 ENOUGH = 300  # images to calibrate on; more change nothing

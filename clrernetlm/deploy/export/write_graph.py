@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.output_files import ReadFiles, check_output
+from clrernetlm.core.overwrite_rules import ReadFiles, check_output
 from clrernetlm.deploy.export.detector_graph import Graph
 from clrernetlm.weights.exported_metadata import ONNX, OPENVINO, TORCH, ModelMetadata, read_metadata
 

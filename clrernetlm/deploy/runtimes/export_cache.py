@@ -15,8 +15,8 @@ from clrernetlm.core.notices import print_once
 from clrernetlm.core.version import __version__
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.models.tracing_lock import tracing
-from clrernetlm.weights import FOLDER
 from clrernetlm.weights.exported_metadata import DETECTOR_PART
+from clrernetlm.weights.registry import FOLDER
 
 if TYPE_CHECKING:
     from clrernetlm.deploy.export import Target
@@ -48,7 +48,7 @@ def export_into(
     folder: Path, stem: str, config: Config, checkpoint: PathLike, backend: Backend, precision: str
 ) -> Path:
     """The export called `stem` in `folder`, made now unless all of it is there."""
-    from clrernetlm.deploy.export.export import export_model
+    from clrernetlm.deploy.export.export_model import export_model
     from clrernetlm.deploy.export.write_graph import SUFFIXES
 
     target = TARGETS[backend]

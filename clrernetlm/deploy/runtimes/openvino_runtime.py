@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
-from clrernetlm.deploy.graph_io import LEVELS
+from clrernetlm.deploy.graph_names import LEVELS
 from clrernetlm.deploy.runtimes.base import Array, Runtime
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, ONNX, ModelMetadata, broken, import_extra, load_onnx
 from clrernetlm.weights.graph_limits import check_onnx, check_openvino

@@ -15,7 +15,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.models.backbones.registry import build_backbone
 from clrernetlm.models.clrernet.fpn import CLRerNetFPN
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS, CLRerHead, StageOutput
-from clrernetlm.models.clrernet.preprocess import network_input
+from clrernetlm.models.clrernet.normalization import network_input
 from clrernetlm.models.clrernet.state_dict import load_network_weights, network_weights, official_state_dict
 
 COARSEST_STRIDE = 32

@@ -12,7 +12,7 @@ from clrernetlm.config.schema import HeadConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.models.clrernet.anchors import CLRerNetAnchorGenerator, row_heights, sample_heights, sample_rows
 from clrernetlm.models.clrernet.roi_gather import ROIGather
-from clrernetlm.models.clrernet.segmentation import SegmentationDecoder
+from clrernetlm.models.clrernet.segmentation_decoder import SegmentationDecoder
 
 PYRAMID_LEVELS = 3
 StageOutput = dict[str, Tensor]  # the predictions of a refinement stage; see `CLRerHead`

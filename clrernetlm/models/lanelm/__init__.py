@@ -9,7 +9,7 @@ from clrernetlm.core.lazy_names import lazy_names
 if TYPE_CHECKING:
     from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMDecoderLayer, LaneLMHead
     from clrernetlm.models.lanelm.losses import lane_lm_loss
-    from clrernetlm.models.lanelm.plain import LaneLMModel
+    from clrernetlm.models.lanelm.prototype import LaneLMModel
     from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
 
 __all__ = [
@@ -30,7 +30,7 @@ __getattr__, __dir__ = lazy_names(
         "LaneLMDecoder": "clrernetlm.models.lanelm.decoder",
         "LaneLMDecoderLayer": "clrernetlm.models.lanelm.decoder",
         "LaneLMHead": "clrernetlm.models.lanelm.decoder",
-        "LaneLMModel": "clrernetlm.models.lanelm.plain",
+        "LaneLMModel": "clrernetlm.models.lanelm.prototype",
         "LaneTokenizer": "clrernetlm.models.lanelm.tokenizer",
         "LaneTokenizerConfig": "clrernetlm.models.lanelm.tokenizer",
         "lane_lm_loss": "clrernetlm.models.lanelm.losses",

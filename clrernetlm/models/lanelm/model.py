@@ -11,8 +11,8 @@ from clrernetlm.config.schema import LaneLMNetworkConfig
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
 from clrernetlm.models.lanelm.context import ImageContext, Logits, PromptContext
 from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead
+from clrernetlm.models.lanelm.image_encoder import ChannelNorm, LocalSampler, VisualEncoder
 from clrernetlm.models.lanelm.requests import Requests, RowPriors, row_priors
-from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
 
 PROPOSAL, CLICK, START, QUERY = range(4)  # types of prefix tokens; the last one, QUERY, predicts the first keypoint
 MAX_DISTANCE = 4.0  # of row features, in offset ranges

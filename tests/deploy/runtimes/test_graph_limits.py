@@ -13,7 +13,7 @@ import torch
 from clrernetlm import Config, Predictor, UserError
 from clrernetlm.core.memory import peak_memory, reset_peak_memory
 from clrernetlm.deploy.export.openvino_file import write_openvino
-from clrernetlm.deploy.graph_io import IMAGES
+from clrernetlm.deploy.graph_names import IMAGES
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, KEY, ModelMetadata, load_onnx, read_metadata
 from clrernetlm.weights.graph_limits import check_onnx

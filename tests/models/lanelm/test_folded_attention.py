@@ -9,7 +9,7 @@ from clrernetlm.models.lanelm import folded_attention as folding
 from clrernetlm.models.lanelm.attention import Attention
 from clrernetlm.models.lanelm.folded_attention import FoldedAttention, FoldedKeysValues
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.models.lanelm.visual import VisualEncoder
+from clrernetlm.models.lanelm.image_encoder import VisualEncoder
 from tests.helpers.lanelm_networks import random_levels, random_requests, same, small_lanelm
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")

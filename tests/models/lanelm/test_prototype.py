@@ -5,7 +5,7 @@ import torch
 
 from clrernetlm.models.lanelm.greedy_decoding import decode_greedily
 from clrernetlm.models.lanelm.losses import lane_lm_loss
-from clrernetlm.models.lanelm.plain import (
+from clrernetlm.models.lanelm.prototype import (
     LaneLMModel,
     PlainLaneLMDetector,
     PlainStepDecoder,
@@ -13,8 +13,8 @@ from clrernetlm.models.lanelm.plain import (
     extract_visual_tokens,
     shift_right,
 )
-from clrernetlm.weights.build import build_frozen_clrernet
 from clrernetlm.weights.checkpoint import save_official
+from clrernetlm.weights.init_models import build_frozen_clrernet
 from tests.helpers.small_lanelm import config_of, images
 
 STEPS, BINS = 12, 64

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.output_files import RESULTS_LOG, ReadFiles, ResultFolder, begins_with, check_distinct, check_output
+from clrernetlm.core.overwrite_rules import (
+    RESULTS_LOG,
+    ReadFiles,
+    ResultFolder,
+    begins_with,
+    check_distinct,
+    check_output,
+)
 
 
 def test_a_read_file_is_known_however_it_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

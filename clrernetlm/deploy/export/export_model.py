@@ -22,11 +22,11 @@ from clrernetlm.deploy.export.write_graph import (
     require_writable,
     write_graph,
 )
-from clrernetlm.deploy.graph_io import LEVELS
+from clrernetlm.deploy.graph_names import LEVELS
 from clrernetlm.models.tracing_lock import tracing
-from clrernetlm.weights import BUNDLED
-from clrernetlm.weights.build import init_detector
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
+from clrernetlm.weights.init_models import init_detector
+from clrernetlm.weights.registry import BUNDLED
 from clrernetlm.weights.resolve import resolve_model
 
 
@@ -68,7 +68,7 @@ def export_model(
     suffix = SUFFIXES[to]
     stem = config.name or "model"
     if config.task == "lanelm":
-        from clrernetlm.deploy.export.lanelm_export import export_lanelm
+        from clrernetlm.deploy.export.export_lanelm import export_lanelm
 
         return export_lanelm(
             config, checkpoint, to, precision, dynamic_batch, Path(out or f"{stem}_{to}"), calibration, overwrite

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, is_device_or_pipe, replacing, sha256
-from clrernetlm.core.text_files import read_bounded_lines
+from clrernetlm.core.text_encoding import read_bounded_lines
 
 RESULTS_LOG = ".clrernetlm-results.jsonl"
 BEGINNING_BYTES = 4096  # first bytes of a file, by which its kind is recognised

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
-from clrernetlm.deploy.graph_io import IMAGES, LEVELS, STAGE
+from clrernetlm.deploy.graph_names import IMAGES, LEVELS, STAGE
 from clrernetlm.deploy.runtimes.base import Runtime
 from clrernetlm.models.clrernet.detector import DetectorOutput
 from clrernetlm.weights.exported_metadata import DETECTOR_PART

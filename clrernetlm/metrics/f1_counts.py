@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from clrernetlm.core.arrays import Int64Array
-from clrernetlm.core.output_files import begins_with
+from clrernetlm.core.overwrite_rules import begins_with
 
 MF1_THRESHOLDS = tuple(i / 100 for i in range(50, 100, 5))  # .5, .55, ... .95
 # First characters of the JSON documents of `evaluate` and `test`.

@@ -13,9 +13,9 @@ from clrernetlm.core.files import PathLike, temporary_beside
 from clrernetlm.deploy.export.detector_graph import detector_graph
 from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
 from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, require_writable, write_graph
-from clrernetlm.deploy.graph_io import ENCODE_IMAGE, PREFILL, STEP
-from clrernetlm.weights.build import init_lanelm
+from clrernetlm.deploy.graph_names import ENCODE_IMAGE, PREFILL, STEP
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
+from clrernetlm.weights.init_models import init_lanelm
 
 
 def export_lanelm(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clrernetlm.config import Config, to_dict
 from clrernetlm.core.errors import UserError
-from clrernetlm.deploy.graph_io import (
+from clrernetlm.deploy.graph_names import (
     CACHE,
     ENCODE_IMAGE,
     IMAGES,
@@ -26,16 +26,16 @@ from clrernetlm.deploy.graph_io import (
     STEP_RESULTS,
 )
 from clrernetlm.deploy.runtimes.base import Array, Backend, Runtime
-from clrernetlm.deploy.runtimes.detector import ExportedDetector
 from clrernetlm.deploy.runtimes.export_cache import TARGETS
+from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.deploy.runtimes.open_runtime import SUFFIX_OF, open_runtime
 from clrernetlm.models.clrernet.detector import DetectorOutput
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
-from clrernetlm.weights.build import changed_setting
 from clrernetlm.weights.exported_metadata import DETECTOR_PART
+from clrernetlm.weights.init_models import changed_setting
 
 
 class ExportedLaneLM(PromptableDetector):

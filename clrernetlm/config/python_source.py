@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from clrernetlm.config.schema import Config
-from clrernetlm.core.output_files import begins_with
+from clrernetlm.core.overwrite_rules import begins_with
 from clrernetlm.core.viewport import Viewport
 
 BEGINNING = '"""Written by `clrernetlm config`."""'

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clrernetlm.core.lane_files import read_lane_points
-from clrernetlm.core.text_files import read_utf8
+from clrernetlm.core.text_encoding import read_utf8
 
 
 def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from clrernetlm.models.lanelm import attention
 from clrernetlm.models.lanelm.attention import grid_sinusoids, sinusoids
-from clrernetlm.models.lanelm.visual import ChannelNorm, LocalSampler, VisualEncoder
+from clrernetlm.models.lanelm.image_encoder import ChannelNorm, LocalSampler, VisualEncoder
 from tests.helpers.lanelm_networks import CHANNELS, SIZE, random_levels
 
 

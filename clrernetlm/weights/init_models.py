@@ -18,9 +18,9 @@ from clrernetlm.core.version import __version__
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import bare_weights, require_finite, with_step_counters
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
-from clrernetlm.models.lanelm.plain import PlainLaneLMDetector
-from clrernetlm.weights import RANDOM
+from clrernetlm.models.lanelm.prototype import PlainLaneLMDetector
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, write_checkpoint
+from clrernetlm.weights.registry import RANDOM
 from clrernetlm.weights.resolve import resolve_model
 
 VARIANTS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}

@@ -158,7 +158,7 @@ def test_a_video_that_ends_too_early_is_done_and_named(tmp_path: Path) -> None:
 def test_a_video_is_not_written_over_itself(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4")
     before = video.read_bytes()
-    assert "this run reads that file and would overwrite it; choose another out" in refusal(video, tmp_path)
+    assert "this run reads that file and would overwrite it; choose another `out`" in refusal(video, tmp_path)
     assert video.read_bytes() == before
 
 

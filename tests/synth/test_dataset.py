@@ -194,5 +194,5 @@ def test_groups_are_chosen_by_name_and_left_out_with_no():
     assert parse_randomization(["none"]) == frozenset()
     assert parse_randomization(["light", "paint"]) == {"light", "paint"}
     assert parse_randomization(["all", "no-paint"]) == set(RANDOMIZATION_GROUPS) - {"paint"}
-    with pytest.raises(UserError, match=r"^randomization fog: no such group; use all, none, or any of cameras, .*no-"):
+    with pytest.raises(UserError, match=r"^randomization: fog: no such group; use all, none, or any of cameras, .*no-"):
         parse_randomization(["all", "fog"])

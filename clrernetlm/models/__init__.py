@@ -1,1 +1,1 @@
-"""CLRerNet and LaneLM: networks, losses, matching and decoding. Imports nothing of data, engine or command line."""
+"""CLRerNet and LaneLM: networks, losses, assignment and decoding. Imports nothing of data, training or command line."""

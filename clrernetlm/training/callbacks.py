@@ -1,4 +1,4 @@
-"""Callbacks of the training engine."""
+"""Callbacks of the training of both models."""
 
 from __future__ import annotations
 

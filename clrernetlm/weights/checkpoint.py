@@ -33,7 +33,7 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
     Weights come as the file has them, but float32 where a packed file has float16: under `state_dict` in published and
     training checkpoints (and from safetensors), at the top level otherwise. `config`, in training checkpoints and
     packed files, is the tree of settings. No file can run code: objects other than tensors, numbers, strings and plain
-    containers come back as `inert_pickle.Placeholder`. Raises UserError for anything that is no checkpoint.
+    containers come back as `safe_unpickler.Placeholder`. Raises UserError for anything that is no checkpoint.
     """
     path = Path(path)
     if not path.exists():

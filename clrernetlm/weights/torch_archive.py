@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from clrernetlm.weights import safe_unpickler as inert_pickle
+from clrernetlm.weights import safe_unpickler
 from clrernetlm.weights.safe_unpickler import Storage, StorageKind, UnpicklingError
 
 ZIP = b"PK\x03\x04"
@@ -72,7 +72,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
             return storages[key]
 
         with archive.open(f"{root}data.pkl") as pickled:
-            return inert_pickle.load(io.BytesIO(pickled.read()), storage)
+            return safe_unpickler.load(io.BytesIO(pickled.read()), storage)
 
 
 def _directory_size(file: BinaryIO, size: int) -> int:
@@ -87,9 +87,9 @@ def _directory_size(file: BinaryIO, size: int) -> int:
 
 
 def _read_legacy(file: BinaryIO, size: int) -> Any:
-    if inert_pickle.load(file) != MAGIC or inert_pickle.load(file) != VERSION:
+    if safe_unpickler.load(file) != MAGIC or safe_unpickler.load(file) != VERSION:
         raise UnpicklingError("no file of torch.save")
-    order = inert_pickle.load(file)
+    order = safe_unpickler.load(file)
     storages: dict[Any, Storage] = {}
     left = size
 
@@ -112,8 +112,8 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
             raise UnpicklingError("a view outside of its storage")
         return Storage(whole.bytes[first:last], kind.dtype)
 
-    value = inert_pickle.load(file, storage)
-    keys = inert_pickle.load(file)
+    value = safe_unpickler.load(file, storage)
+    keys = safe_unpickler.load(file)
     if set(keys) != set(storages):
         raise UnpicklingError("storages without their bytes")
     for key in keys:

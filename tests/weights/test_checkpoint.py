@@ -19,7 +19,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import ANCHORS
-from clrernetlm.weights import safe_unpickler as inert_pickle
+from clrernetlm.weights import safe_unpickler
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, save_official, start_from_weights
 from clrernetlm.weights.init_models import init_detector
 
@@ -75,7 +75,7 @@ def test_published_checkpoints_load_with_their_foreign_objects_left_unread(model
     file = tmp_path / "released.pth"
     foreign = {"message_hub": {"loss": HistoryBuffer([1.0, 2.0])}, "cfg": ConfigDict(a=1), "rng": np.arange(3.0)}
     save({"meta": foreign, "state_dict": OrderedDict(model.official_state_dict())}, file)
-    assert isinstance(read_checkpoint(file)["meta"]["message_hub"]["loss"], inert_pickle.Placeholder)
+    assert isinstance(read_checkpoint(file)["meta"]["message_hub"]["loss"], safe_unpickler.Placeholder)
     assert same_weights(init_detector(CONFIG, file), model)
 
 
@@ -141,11 +141,11 @@ def test_a_malicious_checkpoint_runs_nothing(model, tmp_path, save, place):
 def test_hand_written_pickles_run_nothing(program, tmp_path):
     marker = tmp_path / "executed"
     stream = io.BytesIO(program.replace(b"{command}", f"touch {marker}".encode()))
-    builders = {name: builder._build for name, builder in inert_pickle._ALLOWED.items()}
+    builders = {name: builder._build for name, builder in safe_unpickler._ALLOWED.items()}
     with contextlib.suppress(pickle.UnpicklingError, AttributeError, TypeError):  # these may be refused
-        assert not isinstance(inert_pickle.load(stream), int)  # what os.system returns
+        assert not isinstance(safe_unpickler.load(stream), int)  # what os.system returns
     assert not marker.exists()
-    assert {name: builder._build for name, builder in inert_pickle._ALLOWED.items()} == builders
+    assert {name: builder._build for name, builder in safe_unpickler._ALLOWED.items()} == builders
 
 
 def test_what_is_no_checkpoint_is_refused_by_name(model, tmp_path):

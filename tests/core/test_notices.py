@@ -41,7 +41,7 @@ def test_compiling_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_exporting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("clrernetlm.deploy.export.export_model.export_model", lambda *_, **named: named["out"].touch())
+    monkeypatch.setattr("clrernetlm.deploy.export.exporter.export_model", lambda *_, **named: named["out"].touch())
     for _ in range(2):
         cache.export_into(tmp_path, "small", small_config(tmp_path, tmp_path), "random", "onnxruntime", "fp32")
     told = f"clrernetlm: exporting small for onnxruntime, which takes up to a minute; kept in {tmp_path}\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clrernetlm.deploy.export.export_model import export_model
+from clrernetlm.deploy.export.exporter import export_model
 from clrernetlm.deploy.export.write_graph import Precision, Target
 
 __all__ = ["Precision", "Target", "export_model"]

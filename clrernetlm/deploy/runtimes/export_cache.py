@@ -48,7 +48,7 @@ def export_into(
     folder: Path, stem: str, config: Config, checkpoint: PathLike, backend: Backend, precision: str
 ) -> Path:
     """The export called `stem` in `folder`, made now unless all of it is there."""
-    from clrernetlm.deploy.export.export_model import export_model
+    from clrernetlm.deploy.export.exporter import export_model
     from clrernetlm.deploy.export.write_graph import SUFFIXES
 
     target = TARGETS[backend]

@@ -17,7 +17,7 @@ from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.evaluation.score_detector import score_detector

@@ -41,7 +41,7 @@ from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import Config, load_config
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.worker_pool import available_cores
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
 from clrernetlm.deploy.export.quantisation import quantise
 from clrernetlm.deploy.graph_names import IMAGES

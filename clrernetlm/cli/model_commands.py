@@ -180,7 +180,7 @@ class Export(WithCheckpoint, WithResults):
 
     def run(self) -> int:
         from clrernetlm.cli.options import fix_given_crop
-        from clrernetlm.deploy.export import exporter as export_model
+        from clrernetlm.deploy.export import export_model
 
         config, checkpoint = self.find_model("export")
         export_model(

@@ -16,7 +16,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.argument_checks import Fraction, check_arguments
 from clrernetlm.core.files import PathLike
 from clrernetlm.datasets import Compose, CulaneDataset, build_dataset, collate
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.models import lanelm

@@ -11,7 +11,7 @@ import torch
 
 from clrernetlm.config import DecodeConfig
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.detector_graph import DetectorGraph
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.weights.checkpoint import save_official

@@ -17,7 +17,7 @@ from clrernetlm.cli import main
 from clrernetlm.config import Config, load_config
 from clrernetlm.config.python_source import to_source
 from clrernetlm.core.files import sha256
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model
 from clrernetlm.weights import registry
 from clrernetlm.weights import resolve as finding

@@ -11,7 +11,7 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli.model_commands import starts_with_config
 from clrernetlm.config import Config
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model, open_exported
 from clrernetlm.deploy.runtimes.export_cache import export_into
 from clrernetlm.models.lanelm.detector import PromptableDetector

@@ -19,7 +19,7 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.detector_graph import Graph
 from clrernetlm.deploy.export.onnx_file import write_onnx
 from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino

@@ -8,7 +8,7 @@ import pytest
 
 from clrernetlm import UserError
 from clrernetlm.core.viewport import Viewport
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.weights.checkpoint import save_official

@@ -15,7 +15,7 @@ from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config
 from clrernetlm.core.lane import Lane
-from clrernetlm.deploy.export import exporter as export_model
+from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.openvino_file import openvino_model, write_openvino
 from clrernetlm.deploy.runtimes.export_cache import cached_export
 from clrernetlm.evaluation.speed import speed

@@ -364,7 +364,7 @@ def test_several_processes_do_not_share_a_named_device(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("training", "environment", "message"),
     [
-        ({}, {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "use --training.num-devices 2 --training.num-nodes 2"),
+        ({}, {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, "use training.num_devices=2 training.num_nodes=2"),
         ({"num_devices": 2}, {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, "the launcher started 1"),
         ({"num_nodes": 2}, {}, "num_nodes: 2, but no launcher"),
         ({"num_devices": 3}, {}, r"data\.batch_size: 8 is not a multiple of the 3 processes"),

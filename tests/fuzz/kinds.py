@@ -263,7 +263,7 @@ def read_video(seeds: Path, folder: Path) -> None:
                 with Video(video) as frames:
                     for _ in zip(range(FRAMES_READ), frames, strict=False):
                         assert frames.seconds >= 0
-                        assert frames.due >= 0
+                        assert frames.frames_due >= 0
 
 
 # --- arrays

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.core.overwrite_rules import ReadFiles, check_output
-from clrernetlm.core.progress import progress_bar
+from clrernetlm.core.progress import progress_display
 from clrernetlm.datasets.frame_difference import frame_differences, is_own_differences, write_differences
 
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         kind = "frame differences of this tool"
         reads = ReadFiles([options.root / options.list])
         check_output(target, kind, is_own_differences, parameter="--out", overwrite=options.overwrite, reads=reads)
-        with progress_bar(*columns) as bar:
+        with progress_display(*columns) as bar:
             task = bar.add_task("", total=None)
             differences = frame_differences(
                 options.root,

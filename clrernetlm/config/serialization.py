@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from clrernetlm.config.old_names import with_current_names
 from clrernetlm.config.schema import Config
 from clrernetlm.config.suggestions import did_you_mean
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 
 T = TypeVar("T")
@@ -98,20 +98,20 @@ def decode(annotation: Any, value: Any, name: str) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise UserError(f"{name}: {shown(value)} is too large") from None
+            raise UserError(f"{name}: {short_repr(value)} is too large") from None
     if annotation in (bool, int, str) and type(value) is annotation:
         return value
-    raise UserError(f"{name}: {shown(value)} is not {describe(annotation)}")
+    raise UserError(f"{name}: {short_repr(value)} is not {describe(annotation)}")
 
 
 def _decode_dataclass(cls: Any, value: Any, name: str) -> Any:
     if not isinstance(value, dict):
-        raise UserError(f"{name or 'config'}: {shown(value)} is not a group of settings ({cls.__name__})")
+        raise UserError(f"{name or 'config'}: {short_repr(value)} is not a group of settings ({cls.__name__})")
     hints = _hints(cls)
     prefix = f"{name}." if name else ""
     for key in value:
         if key not in hints:
-            word = key if isinstance(key, str) and len(key) < 100 else shown(key)
+            word = key if isinstance(key, str) and len(key) < 100 else short_repr(key)
             raise UserError(f"{prefix}{word}: no such setting{did_you_mean(word, hints, prefix)}")
     return cls(**{key: decode(hints[key], item, prefix + key) for key, item in value.items()})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from clrernetlm.config.schema import Config
 from clrernetlm.config.serialization import flatten
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 
 
@@ -196,4 +196,4 @@ def _check_size(config: Config) -> None:
 
 
 def _show(value: Any) -> str:
-    return " ".join(map(_show, value)) if isinstance(value, tuple) else shown(value).strip("'")
+    return " ".join(map(_show, value)) if isinstance(value, tuple) else short_repr(value).strip("'")

@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 80, 40, 80
-MAX_SHOWN_LENGTH = 150  # characters of a value in a message
+MAX_REPR_LENGTH = 150  # characters of a value in a message
 MAX_INT = 2**63 - 1  # integers that NumPy and PyTorch can hold
 
 
@@ -40,9 +40,11 @@ def require_path(value: object, name: str) -> None:
     except TypeError:
         path = None
     if not isinstance(path, str) or not path:
-        raise UserError(f"{name}: {shown(value)} is not a path; use a text or a Path")
+        raise UserError(f"{name}: {short_repr(value)} is not a path; use a text or a Path")
     if "\0" in path:
-        raise UserError(f"{name}: {shown(path)} holds a NUL character, which no path may; check where it comes from")
+        raise UserError(
+            f"{name}: {short_repr(path)} holds a NUL character, which no path may; check where it comes from"
+        )
 
 
 def require_whole_number(value: object, name: str, least: int | None = None, most: int | None = None) -> None:
@@ -62,24 +64,26 @@ def _require_in_range(value: Any, name: str, kind: type, called: str, least: flo
         else f"use a {called}"
     )
     if not _is_number(value, kind):
-        raise UserError(f"{name}: {shown(value)} is not a {called}; {wording}")
+        raise UserError(f"{name}: {short_repr(value)} is not a {called}; {wording}")
     if (least is not None and value < least) or (most is not None and value > most):
-        raise UserError(f"{name}: {shown(value)} is out of range; {wording}")
+        raise UserError(f"{name}: {short_repr(value)} is out of range; {wording}")
 
 
 def require_size(value: object, name: str, least: int, most: int) -> None:
     """Raise UserError unless `value` is (width, height) in whole pixels from `least` to `most`."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise UserError(f"{name}: {shown(value)} is not (width, height) in pixels; use {least} to {most} for both")
+        raise UserError(f"{name}: {short_repr(value)} is not (width, height) in pixels; use {least} to {most} for both")
     for side in value:
         if not _is_number(side, Integral) or not least <= side <= most:
-            raise UserError(f"{name}: {shown(value)} is not (width, height) in pixels; use {least} to {most} for both")
+            raise UserError(
+                f"{name}: {short_repr(value)} is not (width, height) in pixels; use {least} to {most} for both"
+            )
 
 
 def require_texts(value: object, name: str) -> None:
     """Raise UserError unless `value` is a list or tuple of texts."""
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{name}: {shown(value)} is not a list of texts; use a list or tuple of them")
+        raise UserError(f"{name}: {short_repr(value)} is not a list of texts; use a list or tuple of them")
 
 
 def require_sequence(value: object, name: str, of: str) -> None:
@@ -90,10 +94,10 @@ def require_sequence(value: object, name: str, of: str) -> None:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return
     if not hasattr(value, "__array__") or not getattr(value, "shape", ()):
-        raise UserError(f"{name}: {shown(value)} is not a list of {of}; use a list or tuple of them")
+        raise UserError(f"{name}: {short_repr(value)} is not a list of {of}; use a list or tuple of them")
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Format a value for a message, like `repr` with bounded length and time: it may come from a hostile file."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
@@ -106,7 +110,7 @@ def shown(value: Any) -> str:
         text = _SHORT.repr(value)
     except Exception:  # any error of a __repr__
         return f"a {type(value).__name__}"
-    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[: MAX_SHOWN_LENGTH - 3]}..."
+    return text if len(text) <= MAX_REPR_LENGTH else f"{text[: MAX_REPR_LENGTH - 3]}..."
 
 
 def _is_number(value: object, kind: type) -> bool:
@@ -165,8 +169,8 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
         return _fit(value, annotation)
     except _Mismatch:
         if isinstance(value, str) and (choices := _choices(annotation)):
-            raise UserError(f"{name}: {shown(value)} is unknown; use one of {', '.join(choices)}") from None
-        raise UserError(f"{name}: {shown(value)} is not {describe(annotation)}") from None
+            raise UserError(f"{name}: {short_repr(value)} is unknown; use one of {', '.join(choices)}") from None
+        raise UserError(f"{name}: {short_repr(value)} is not {describe(annotation)}") from None
 
 
 def number_array(value: Any, name: str, expected: str) -> Float64Array:

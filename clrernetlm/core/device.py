@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 
 
@@ -14,7 +14,7 @@ def select_device(name: str) -> torch.device:
     Raises UserError for another name and for a device that this machine does not have.
     """
     if not isinstance(name, str):
-        raise UserError(f"device: {shown(name)} is no name; use auto, cpu, cuda, cuda:N or mps")
+        raise UserError(f"device: {short_repr(name)} is no name; use auto, cpu, cuda, cuda:N or mps")
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])

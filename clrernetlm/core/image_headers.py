@@ -66,8 +66,8 @@ def require_decodable(header: ImageHeader, path: PathLike, most: int = MAX_IMAGE
 def require_utf8(path: PathLike) -> None:
     """Raise UserError for a file name that is not UTF-8, on which OpenCV crashes, or that holds a NUL byte."""
     if not has_utf8_name(path):
-        shown = os.fsencode(path).decode(errors="replace")
-        raise UserError(f"{shown}: this name is not UTF-8, which OpenCV wants; rename the file")
+        readable = os.fsencode(path).decode(errors="replace")
+        raise UserError(f"{readable}: this name is not UTF-8, which OpenCV wants; rename the file")
     if "\0" in os.fspath(path):
         raise UserError(f"{path}: a name with a NUL byte, which no file has; correct the name or its line in the list")
 

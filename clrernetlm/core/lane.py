@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import InterpolatedUnivariateSpline
 
-from clrernetlm.core.argument_checks import check_arguments, number_array, shown
+from clrernetlm.core.argument_checks import check_arguments, number_array, short_repr
 from clrernetlm.core.arrays import Float64Array, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
@@ -44,7 +44,7 @@ class Lane:
         """
         y = number_array(y, "y", "rows in pixels")
         if np.ndim(self.points) != 2 or np.shape(self.points)[1] != 2:
-            raise UserError(f"points: {shown(self.points)}; a lane is an array of x, y of shape (N, 2)")
+            raise UserError(f"points: {short_repr(self.points)}; a lane is an array of x, y of shape (N, 2)")
         rows, index = np.unique(self.points[:, 1], return_index=True)
         if len(rows) == 0:
             return np.full(y.shape, np.nan)

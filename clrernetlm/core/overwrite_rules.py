@@ -165,7 +165,7 @@ def check_distinct(**outputs: PathLike | None) -> None:
                 raise UserError(f"{path}: {other} and {name} name the same file; choose two")
 
 
-def read_head(path: Path) -> bytes:
+def read_beginning(path: Path) -> bytes:
     """Read the first `BEGINNING_BYTES` bytes of a file, by which its kind is recognised; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
@@ -180,7 +180,7 @@ def begins_with(*texts: str) -> Callable[[Path], bool]:
     beginnings = tuple("".join(text.split()) for text in texts)
 
     def is_own(path: Path) -> bool:
-        return "".join(read_head(path).decode("utf-8", errors="replace").split()).startswith(beginnings)
+        return "".join(read_beginning(path).decode("utf-8", errors="replace").split()).startswith(beginnings)
 
     return is_own
 

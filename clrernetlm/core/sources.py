@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.overwrite_rules import RESULTS_LOG
-from clrernetlm.core.video_headers import CONTAINER_HEAD_BYTES, container_of, is_image, read_head
+from clrernetlm.core.video_headers import CONTAINER_HEADER_BYTES, container_of, is_image, read_media_header
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 VIDEO_SUFFIXES = {
@@ -305,7 +305,7 @@ def _is_video(path: Path) -> bool:
     suffix = path.suffix.lower()
     by_suffix = suffix in VIDEO_SUFFIXES
     try:
-        head = read_head(path, CONTAINER_HEAD_BYTES if suffix not in IMAGE_SUFFIXES else 4096)
+        head = read_media_header(path, CONTAINER_HEADER_BYTES if suffix not in IMAGE_SUFFIXES else 4096)
     except OSError:
         return by_suffix
     return container_of(head) is not None or (by_suffix and not is_image(head))

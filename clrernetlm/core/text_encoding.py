@@ -60,8 +60,8 @@ def read_utf8(path: PathLike, most_bytes: int) -> bytes:
             try:
                 return data[len(mark) :].decode(encoding).encode()
             except UnicodeError:
-                shown = encoding[: encoding.rindex("-")].upper()
-                raise UserError(f"{path}: begins as {shown} and does not go on so; write it in UTF-8") from None
+                encoding_name = encoding[: encoding.rindex("-")].upper()
+                raise UserError(f"{path}: begins as {encoding_name} and does not go on so; write it in UTF-8") from None
     unmarked = unmarked_utf16(data)
     if unmarked is not None:
         with suppress(UnicodeError):

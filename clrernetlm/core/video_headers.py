@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from clrernetlm.core.files import PathLike
 
-CONTAINER_HEAD_BYTES = 1 << 16  # bytes that a container must be recognised in
+CONTAINER_HEADER_BYTES = 1 << 16  # bytes that a container must be recognised in
 _BOXES = 1000  # limit of an MP4 file's boxes on one level; real files have a handful
 _QUARTER = 1.0  # degrees by which a rotation may differ from a quarter turn
 
@@ -64,7 +64,7 @@ def is_playlist(head: bytes) -> bool:
     return text.startswith(_PLAYLISTS) or any(manifest in head.lower() for manifest in _MANIFESTS)
 
 
-def read_head(path: PathLike, size: int = CONTAINER_HEAD_BYTES) -> bytes:
+def read_media_header(path: PathLike, size: int = CONTAINER_HEADER_BYTES) -> bytes:
     """Read the first bytes of a regular file. Raises OSError, also for a pipe, which could block for ever."""
     if not os.path.isfile(path):
         raise OSError(f"{path}: not a file")

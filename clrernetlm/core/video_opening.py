@@ -14,7 +14,7 @@ import cv2
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, has_utf8_name, temporary_folder
 from clrernetlm.core.sources import IMAGE_SUFFIXES, Source, Stream
-from clrernetlm.core.video_headers import container_of, is_image, is_playlist, read_head
+from clrernetlm.core.video_headers import container_of, is_image, is_playlist, read_media_header
 
 # Silences FFmpeg's own messages (-8: quiet). Read once, when OpenCV first opens a video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -109,7 +109,7 @@ def _open(source: Source) -> tuple[str | None, cv2.VideoCapture]:
         with _options(_NETWORK_ONLY):
             return None, cv2.VideoCapture(source.address, cv2.CAP_FFMPEG, TIMEOUTS)
     try:
-        head = read_head(source)
+        head = read_media_header(source)
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or 'not a file'}); check the path") from None
     kind = container_of(head)

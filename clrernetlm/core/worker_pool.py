@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 
 import cv2
 
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 
 Item = TypeVar("Item")
@@ -42,7 +42,7 @@ def worker_count(wanted: int) -> int:
     """
     if not isinstance(wanted, Integral) or not 0 <= wanted <= MAX_WORKERS:
         raise UserError(
-            f"workers: {shown(wanted)} is not a number of processes; use 1 to {MAX_WORKERS}, or 0 for one per core"
+            f"workers: {short_repr(wanted)} is not a number of processes; use 1 to {MAX_WORKERS}, or 0 for one per core"
         )
     return int(wanted) or available_cores()
 

@@ -21,7 +21,7 @@ from clrernetlm.core.image_list import MAX_LIST_BYTES, ImageList, ListFault, rea
 from clrernetlm.core.images import read_image, require_complete
 from clrernetlm.core.lane import describe_turn, label_path, parse_lane, read_lane_file_rows
 from clrernetlm.core.lane_points import bottom_first
-from clrernetlm.core.progress import progress
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.text_encoding import read_utf8
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.datasets.contact_sheet import require_sheet, write_contact_sheet
@@ -146,7 +146,7 @@ def check_data(
     report = DataReport(str(root))
     entries = list(_entries(folder, lists if lists is not None else _find_lists(folder), report))
     inspect = partial(_inspect, str(folder), max_lanes=max_lanes, decode=decode)
-    for found in progress(_inspect_all(inspect, entries, workers), "Checking", len(entries)):
+    for found in progress_bar(_inspect_all(inspect, entries, workers), "Checking", len(entries)):
         report.problems.extend(found.problems)
         report.top_first += found.top_first
         if found.lanes is not None:
@@ -155,9 +155,9 @@ def check_data(
             report.frame_sizes[found.size] += 1
     if contact_sheet is not None and entries:
         chosen = np.unique(np.linspace(0, len(entries) - 1, min(sample, len(entries))).astype(int))
-        shown = [(entries[i].image, entries[i].mask) for i in chosen]
+        sampled = [(entries[i].image, entries[i].mask) for i in chosen]
         pictures = [
-            (_listed_path(str(folder), image), mask and _listed_path(str(folder), mask)) for image, mask in shown
+            (_listed_path(str(folder), image), mask and _listed_path(str(folder), mask)) for image, mask in sampled
         ]
         report.contact_sheet = write_contact_sheet(contact_sheet, pictures, folder)
     return report

@@ -15,7 +15,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import label_path, read_lines
-from clrernetlm.core.overwrite_rules import check_output, read_head
+from clrernetlm.core.overwrite_rules import check_output, read_beginning
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
 
@@ -30,12 +30,12 @@ def require_sheet(path: PathLike, root: Path, overwrite: bool = False) -> None:
 
     A sheet of the same data set is replaced, that of another one with `overwrite`, and any other file never.
     """
-    same = _comment(root) in read_head(Path(path))
+    same = _comment(root) in read_beginning(Path(path))
     check_output(path, "a contact sheet", _is_sheet, parameter="contact_sheet", overwrite=overwrite or same)
 
 
 def _is_sheet(path: Path) -> bool:
-    return _MADE_BY in read_head(path)
+    return _MADE_BY in read_beginning(path)
 
 
 def _comment(root: Path) -> bytes:

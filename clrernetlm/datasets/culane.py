@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from clrernetlm.core.argument_checks import check_arguments, require_sequence, shown
+from clrernetlm.core.argument_checks import check_arguments, require_sequence, short_repr
 from clrernetlm.core.arrays import ByteArray, Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
@@ -64,7 +64,9 @@ class CulaneDataset(Dataset[Sample]):
         seed: int = 0,
     ) -> None:
         if not callable(pipeline):
-            raise UserError(f"pipeline: {shown(pipeline)} is not a function (sample, rng) -> sample; use a Compose")
+            raise UserError(
+                f"pipeline: {short_repr(pipeline)} is not a function (sample, rng) -> sample; use a Compose"
+            )
         self.root = Path(root)
         self.pipeline = pipeline
         self.test_mode = test_mode
@@ -204,7 +206,7 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     """Collate samples with the same keys: tensors are stacked along a new first axis, `metainfo` becomes a list."""
     require_sequence(samples, "samples", "items of a data set")
     if not len(samples) or not all(isinstance(sample, dict) and "metainfo" in sample for sample in samples):
-        raise UserError(f"samples: {shown(samples)} is not a list of items of a data set; give one or more")
+        raise UserError(f"samples: {short_repr(samples)} is not a list of items of a data set; give one or more")
     batch: dict[str, Any] = {"metainfo": [sample["metainfo"] for sample in samples]}
     for key, value in samples[0].items():
         if isinstance(value, torch.Tensor):

@@ -14,7 +14,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_image_list
 from clrernetlm.core.images import read_image
-from clrernetlm.core.overwrite_rules import read_head
+from clrernetlm.core.overwrite_rules import read_beginning
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 
 FIRST_FRAME = 255.0  # the largest possible difference, so that the first frame of a clip is always kept
@@ -56,7 +56,7 @@ def frame_differences(
 
 def is_own_differences(path: Path) -> bool:
     """Check whether a file was written by `write_differences`."""
-    return b"written_by_clrernetlm.npy" in read_head(path)  # the name of an empty array, the first of the file
+    return b"written_by_clrernetlm.npy" in read_beginning(path)  # the name of an empty array, the first of the file
 
 
 def write_differences(path: PathLike, differences: Float64Array) -> None:

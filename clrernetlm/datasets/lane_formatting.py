@@ -65,9 +65,9 @@ class PackCLRNetInputs:
         beyond = mask > self.max_lanes
         numbers = [int(number) for number in np.unique(mask[beyond]) if number < IGNORED_LABEL]
         if numbers:
-            shown = ", ".join(map(str, numbers))
+            listed = ", ".join(map(str, numbers))
             warnings.warn(
-                f"masks: lane numbers {shown} are beyond model.max_lanes ({self.max_lanes}), and their pixels train "
+                f"masks: lane numbers {listed} are beyond model.max_lanes ({self.max_lanes}), and their pixels train "
                 "nothing; number lanes from 1, or raise model.max_lanes",
                 stacklevel=2,
             )

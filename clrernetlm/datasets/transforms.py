@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from clrernetlm.core.argument_checks import require_sequence, shown
+from clrernetlm.core.argument_checks import require_sequence, short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets import image_ops
@@ -38,7 +38,7 @@ class Compose:
         require_sequence(self.transforms, "transforms", "functions")
         for transform in self.transforms:
             if not callable(transform):
-                raise UserError(f"transforms: {shown(transform)} is not a function (sample, rng) -> sample")
+                raise UserError(f"transforms: {short_repr(transform)} is not a function (sample, rng) -> sample")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
         current: Sample | None = sample

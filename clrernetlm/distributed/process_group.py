@@ -21,7 +21,7 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.worker_pool import available_cores
 from clrernetlm.distributed.sharding import Shard
@@ -170,7 +170,7 @@ def process_group(processes: int, chunk_size: int) -> Iterator[ProcessGroup]:
     launched = launched_processes()
     most = max(available_cores(), ALWAYS_ALLOWED)
     if not 1 <= processes <= most:
-        raise UserError(f"processes: {shown(processes)} is not a number of processes; use 1 to {most}")
+        raise UserError(f"processes: {short_repr(processes)} is not a number of processes; use 1 to {most}")
     local, machines = launched or (processes, 1)
     if processes not in (1, local):
         raise UserError(f"processes: {processes}, but the launcher started {local} on this machine; leave it out")

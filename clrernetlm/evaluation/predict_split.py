@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from clrernetlm.config import ClrernetConfig, Config
 from clrernetlm.core.files import replacing
-from clrernetlm.core.overwrite_rules import begins_with, read_head
-from clrernetlm.core.progress import progress
+from clrernetlm.core.overwrite_rules import begins_with, read_beginning
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import CulaneDataset, Split
 from clrernetlm.datasets.loaders import build_loader, limit_worker_threads, loader_workers, worker_start_method
@@ -41,7 +41,7 @@ def detect_split(
     """
     shard = shard or Shard(chunk_size=config.data.batch_size)
     loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
-    for batch in progress(loader, label, shown=shard.rank == 0):
+    for batch in progress_bar(loader, label, enabled=shard.rank == 0):
         for meta in batch["metainfo"]:
             path = os.path.join(config.data.root, meta["path"].lstrip("/"))
             require_frame_fits(config.evaluation.image_size, path, meta["frame_size"])
@@ -84,7 +84,7 @@ def _collate_frames(samples: Sequence[Sample]) -> Batch:
 
 def is_viewport_log(path: Path) -> bool:
     """Check whether a file is a log of viewports."""
-    return begins_with('{"path": "/')(path) and b'"viewport": {' in read_head(path)
+    return begins_with('{"path": "/')(path) and b'"viewport": {' in read_beginning(path)
 
 
 class ViewportLog:

@@ -185,8 +185,8 @@ def print_scores(
     )
     for model, name in (("detector", names[DETECTOR]), ("lanelm", names[NONE])):
         error = calibration[model]["expected_calibration_error"]
-        shown = "-" if error is None else f"{error:.3f}"
-        print(f"  {name}: {rejection_line(figures[model])}; expected calibration error {shown}")
+        error_text = "-" if error is None else f"{error:.3f}"
+        print(f"  {name}: {rejection_line(figures[model])}; expected calibration error {error_text}")
 
 
 def rejection_line(figures: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from clrernetlm.core.argument_checks import require_whole_number
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.memory import peak_memory, reset_peak_memory
-from clrernetlm.core.progress import progress
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.predictor import Predictor
@@ -96,7 +96,7 @@ def time_batches(predictor: Predictor, batch: int, iterations: int, precision: s
     reset_peak_memory(predictor.device)
     network, whole = [], []
     warm_up = max(iterations // 5, 1)  # the first one compiles, records and allocates
-    for step in progress(range(iterations + warm_up), "Timing"):
+    for step in progress_bar(range(iterations + warm_up), "Timing"):
         start = time.perf_counter()
         predictor.set_images(images)
         wait_for(predictor.device)

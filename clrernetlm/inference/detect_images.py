@@ -18,7 +18,7 @@ from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import Lane, format_lines
 from clrernetlm.core.overwrite_rules import ReadFiles, ResultFolder
-from clrernetlm.core.progress import progress
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.sources import Source, find_inputs, result_names, source_file_name
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.base import Backend
@@ -106,7 +106,7 @@ def detect_images(
     views = camera_viewports(predictor, paths) if one_camera else {}
     stop: KeyboardInterrupt | None = None
     try:
-        for path in progress(paths, "Detecting"):
+        for path in progress_bar(paths, "Detecting"):
             try:
                 image = read_image(str(path))
             except UserError:

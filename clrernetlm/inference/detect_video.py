@@ -13,7 +13,7 @@ from typing import Any
 from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.overwrite_rules import ResultFolder
-from clrernetlm.core.progress import progress
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.sources import Source
 from clrernetlm.core.video import Video, video_writer
 from clrernetlm.core.viewport import Viewport
@@ -76,7 +76,7 @@ def detect_video(
         metadata["viewport"] = viewport_json(view) if view is not None else None
         rows.write(json.dumps(metadata)[:-1] + ', "frames": [')
         try:
-            for number, image in enumerate(progress(video, f"Detecting {video.source}", video.count)):
+            for number, image in enumerate(progress_bar(video, f"Detecting {video.source}", video.count)):
                 frame = (image.shape[1], image.shape[0])
                 predictor.set_image(image, view)
                 found = predictor.lanes(conf)

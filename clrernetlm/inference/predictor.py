@@ -202,8 +202,8 @@ class Predictor:
         """
         sizes = sorted({frame_size(image) for image in images})
         if len(sizes) > 1:
-            shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
-            raise UserError(f"images: sizes {shown}; calibrate one camera, with images of one size, at a time")
+            listed = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+            raise UserError(f"images: sizes {listed}; calibrate one camera, with images of one size, at a time")
         if not images or self.config.model.viewport_mode == "fixed":
             return self.config.model.viewport
         with self._network(), torch.inference_mode():
@@ -275,10 +275,10 @@ class Predictor:
                     MAX_CLICK_DISTANCE * viewport.width if use_detector else 0.0,
                 ),
             )
-        xs, shown = answers.xs[0].cpu().numpy(), answers.visible[0].cpu().numpy()
+        xs, visible = answers.xs[0].cpu().numpy(), answers.visible[0].cpu().numpy()
         return [
             Lane(np.asarray(viewport.to_frame(keypoints(x, rows, viewport), frame), np.float64), score)
-            for x, rows, score in zip(xs, shown, answers.score[0].tolist(), strict=True)
+            for x, rows, score in zip(xs, visible, answers.score[0].tolist(), strict=True)
         ]
 
     def _detect_batch(self, images: Sequence[BgrImage], viewport: Viewport | None) -> DetectorBatch:

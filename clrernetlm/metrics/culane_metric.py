@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from clrernetlm.core.argument_checks import require_sequence, require_size, require_whole_number, shown
+from clrernetlm.core.argument_checks import require_sequence, require_size, require_whole_number, short_repr
 from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 
@@ -85,7 +85,7 @@ def match_lanes(ious: Float64Array, implementation: MetricImplementation = "clre
         return pairs
     except (TypeError, ValueError):
         raise UserError(
-            f"ious: {shown(ious)} is not a table of finite numbers; use the (n_pred, n_gt) array of lane_ious"
+            f"ious: {short_repr(ious)} is not a table of finite numbers; use the (n_pred, n_gt) array of lane_ious"
         ) from None
 
 
@@ -93,7 +93,8 @@ def check_settings(implementation: str, width: int, image_size: tuple[int, int])
     """Raise UserError for settings with which lanes cannot be compared."""
     if not isinstance(implementation, str) or implementation not in get_args(MetricImplementation):
         raise UserError(
-            f"implementation: {shown(implementation)} is unknown; use {' or '.join(get_args(MetricImplementation))}"
+            f"implementation: {short_repr(implementation)} is unknown; "
+            f"use {' or '.join(get_args(MetricImplementation))}"
         )
     require_whole_number(width, "width", 2, MAX_WIDTH)
     require_size(image_size, "image_size", 1, MAX_SIDE)

@@ -21,7 +21,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane import lane_file_path
-from clrernetlm.core.overwrite_rules import begins_with, check_output, read_head
+from clrernetlm.core.overwrite_rules import begins_with, check_output, read_beginning
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.categories import FOLDERS, folder_categories, read_categories
@@ -115,11 +115,11 @@ def evaluate(
     total = Tally(job.counted_thresholds)
     by_category = {name: Tally(job.counted_thresholds) for name in names}
     entries = _entries(list_file, names, gt_dir)
-    chunks = _chunks(entries if shard is None else shard.pick(entries))
+    results = _run(job, _chunks(entries if shard is None else shard.pick(entries)), workers)
     with replacing(per_image) if per_image is not None else nullcontext() as temporary:
         with open(temporary or os.devnull, "w", encoding="utf-8") as lines:
             missing = 0
-            for result in _progress(_run(job, chunks, workers), progress):
+            for result in _with_progress_bar(results) if progress else results:
                 total.add(result.total)
                 missing += result.missing
                 for name, tally in result.categories.items():
@@ -193,23 +193,14 @@ def _run(job: EvaluationJob, chunks: Iterator[list[CategorisedImage]], workers: 
 
 def is_per_image(path: Path) -> bool:
     """Check whether a file is a per-image file of `evaluate`."""
-    return begins_with('{"path": "/')(path) and b'"tp": {' in read_head(path)
+    return begins_with('{"path": "/')(path) and b'"tp": {' in read_beginning(path)
 
 
-def _progress(results: Iterator[ChunkResult], shown: bool) -> Iterator[ChunkResult]:
-    if not shown:
-        yield from results
-        return
-    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
+def _with_progress_bar(results: Iterator[ChunkResult]) -> Iterable[ChunkResult]:
+    # Imported here: rich takes a moment, and most callers want no bar.
     from clrernetlm.core.progress import progress_bar
 
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("images"), TimeElapsedColumn())
-    with progress_bar(*columns) as bar:
-        task = bar.add_task("Evaluating", total=None)
-        for result in results:
-            bar.advance(task, result.total.images)
-            yield result
+    return progress_bar(results, "Evaluating", size=lambda result: result.total.images)
 
 
 def evaluate_chunk(job: EvaluationJob, entries: list[CategorisedImage]) -> ChunkResult:

@@ -19,7 +19,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike, replacing, write_text_atomically
 from clrernetlm.core.lane import format_lines
 from clrernetlm.core.notices import print_once
-from clrernetlm.core.progress import progress as progress_bar
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.synth.camera.sensor import encode_jpeg
 from clrernetlm.synth.randomization import NO_RANDOMIZATION, RANDOMIZATION_GROUPS, Randomization
@@ -222,7 +222,7 @@ def generate_dataset(
         randomization=randomization,
     )
     workers = min(workers, len(images))
-    results = list(progress_bar(_generate_images(job, images, workers), "Roads", len(images), progress))
+    results = list(progress_bar(_generate_images(job, images, workers), "Roads", len(images), enabled=progress))
     _write_lists(root, images, results)
 
 

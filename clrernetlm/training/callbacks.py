@@ -220,32 +220,32 @@ class DataWait(Callback):
             )
 
 
-def shown_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
+def displayed_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
     """What a progress bar of Lightning shows: no number of the logger's run; F1 in percent, as in all tables."""
-    shown = {name: value for name, value in metrics.items() if name != "v_num"}
-    f1 = shown.pop("val/F1@50", None)
-    return shown if f1 is None else shown | {"F1@50": f"{100 * float(f1):.2f} %"}
+    displayed = {name: value for name, value in metrics.items() if name != "v_num"}
+    f1 = displayed.pop("val/F1@50", None)
+    return displayed if f1 is None else displayed | {"F1@50": f"{100 * float(f1):.2f} %"}
 
 
 class LiveProgressBar(RichProgressBar):
     """A bar that a terminal draws anew."""
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
-        return shown_metrics(super().get_metrics(*args))
+        return displayed_metrics(super().get_metrics(*args))
 
 
 class PlainProgressBar(TQDMProgressBar):
     """A bar that ends its line when the training fails, so that the error has a line of its own."""
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
-        return shown_metrics(super().get_metrics(*args))
+        return displayed_metrics(super().get_metrics(*args))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._train_progress_bar is not None:
             self._train_progress_bar.close()
 
 
-def progress_bar() -> Callback:
+def training_progress_bar() -> Callback:
     """A live bar on a terminal; elsewhere (logs, CI) a plain one that prints now and then."""
     return LiveProgressBar(leave=True) if sys.stderr.isatty() else PlainProgressBar(refresh_rate=20)
 
@@ -297,7 +297,7 @@ def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callba
     callbacks: list[Callback] = [EpochSeed(settings.seed), OwnSigterm()]
     if settings.max_steps > 0:
         callbacks.append(StepLimit(settings.max_steps))
-    callbacks += [Divergence(settings), LearningRateMonitor("step"), DataWait(), progress_bar()]
+    callbacks += [Divergence(settings), LearningRateMonitor("step"), DataWait(), training_progress_bar()]
     if settings.ema_momentum:
         callbacks.append(ModelEma(settings.ema_momentum, select_device(settings.device)))
     # The best first: what is saved after every epoch, and resumed from, has to know of it.

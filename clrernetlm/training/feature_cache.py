@@ -25,7 +25,7 @@ from clrernetlm.config import Config
 from clrernetlm.config.serialization import from_dict, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import label_path
-from clrernetlm.core.progress import progress
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.datasets import collate
 from clrernetlm.datasets.culane import CulaneDataset
 from clrernetlm.datasets.loaders import ImageLoader, limit_worker_threads, loader_workers
@@ -262,7 +262,7 @@ def write_features(config: Config, images: CulaneDataset, model: LaneLMDetectorB
     )
     files: dict[str, BinaryIO] = {}
     with ExitStack() as stack:
-        for batch in progress(loader, "Features"):
+        for batch in progress_bar(loader, "Features"):
             tensors = detector_features(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
             arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
             if not files:

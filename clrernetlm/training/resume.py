@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import flatten, from_dict
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.overwrite_rules import ReadFiles, begins_with, check_output, read_head
+from clrernetlm.core.overwrite_rules import ReadFiles, begins_with, check_output, read_beginning
 from clrernetlm.training.checkpoint_io import LAST_PATTERN, epoch_number, last_checkpoint
 
 # Settings, or groups of them, that belong to the weights, the optimiser's state or the random numbers of a run, or that
@@ -162,7 +162,7 @@ def is_metrics(path: Path) -> bool:
 
     A column appears with its first value: of a run that was killed at its first step, only learning rates.
     """
-    text = read_head(path).decode(errors="replace")
+    text = read_beginning(path).decode(errors="replace")
     columns = text.partition("\n")[0].strip().split(",")
     return not text or ("step" in columns and any(OWN_COLUMN.fullmatch(column) for column in columns))
 

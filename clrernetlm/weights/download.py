@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
-from clrernetlm.core.progress import progress_bar
+from clrernetlm.core.progress import progress_display
 
 BLOCK = 1 << 18  # bytes
 LARGEST = 4 << 30  # bytes of a file
@@ -79,4 +79,4 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
 
 
 def _bar() -> Progress:
-    return progress_bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    return progress_display(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())

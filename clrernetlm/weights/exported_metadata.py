@@ -20,7 +20,7 @@ from xml.parsers import expat
 
 from clrernetlm.config import Config, to_dict
 from clrernetlm.config.stored_settings import config_of_file
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike
 from clrernetlm.core.version import __version__
@@ -85,13 +85,16 @@ def parse_metadata(text: str | None, path: PathLike) -> ModelMetadata:
         raise UserError(f"{path}: metadata.{KEY}: not readable; export the model again")
     if tree.get("format") != FORMAT:
         raise UserError(
-            f"{path}: exported in format {shown(tree.get('format'))}, this version reads {FORMAT}; update clrernetlm"
+            f"{path}: exported in format {short_repr(tree.get('format'))}, this version reads {FORMAT}; "
+            "update clrernetlm"
         )
     batch, precision = tree.get("batch"), tree.get("precision")
     if not (batch is None or (type(batch) is int and 0 < batch <= MAX_BATCH)):
-        raise UserError(f"{path}: metadata.{KEY}.batch: {shown(batch)} is no number of images; export the model again")
+        raise UserError(
+            f"{path}: metadata.{KEY}.batch: {short_repr(batch)} is no number of images; export the model again"
+        )
     if precision not in PRECISIONS:
-        raise UserError(f"{path}: metadata.{KEY}.precision: {shown(precision)} is unknown; export the model again")
+        raise UserError(f"{path}: metadata.{KEY}.precision: {short_repr(precision)} is unknown; export the model again")
     return ModelMetadata(
         part=str(tree.get("part")),
         model_class=str(tree.get("model_class")),

@@ -10,7 +10,7 @@ from torch import Tensor
 from clrernetlm.config.old_names import with_current_names
 from clrernetlm.config.schema import ClrernetConfig, Config
 from clrernetlm.config.serialization import flatten, to_dict
-from clrernetlm.core.argument_checks import check_arguments, shown
+from clrernetlm.core.argument_checks import check_arguments, short_repr
 from clrernetlm.core.device import select_device
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
@@ -143,7 +143,7 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
         for part in name.split("."):
             stored = stored.get(part, wanted) if isinstance(stored, Mapping) else wanted
         if (tuple(stored) if isinstance(stored, list) else stored) != wanted:
-            before, now = (shown(value).strip("'") for value in (stored, wanted))
+            before, now = (short_repr(value).strip("'") for value in (stored, wanted))
             return f"trained with {name}={before}, the configuration says {now}; use the configuration it belongs to"
     return None
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from clrernetlm.config import Config, to_dict
-from clrernetlm.core.argument_checks import shown
+from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
-from clrernetlm.core.overwrite_rules import read_head
+from clrernetlm.core.overwrite_rules import read_beginning
 from clrernetlm.core.version import __version__
 
 Precision = Literal["fp16", "fp32"]
@@ -51,7 +51,8 @@ def write_packed(weights: Mapping[str, Tensor], config: Config, path: PathLike, 
 
 def is_packed(path: Path) -> bool:
     """Whether a file is one that `write_packed` wrote."""
-    return read_head(path)[8:].startswith(f'{{"__metadata__":{{"{KEY}":'.encode())  # 8 bytes: length of what follows
+    # 8 bytes: the length of the header that follows.
+    return read_beginning(path)[8:].startswith(f'{{"__metadata__":{{"{KEY}":'.encode())
 
 
 def _stored(name: str, value: Tensor, precision: Precision) -> Tensor:
@@ -120,6 +121,7 @@ def _about(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]
         raise UserError(f"{path}: metadata.{KEY}: not readable; pack the file again with `clrernetlm pack`")
     if metadata.get("format") != FORMAT:
         raise UserError(
-            f"{path}: packed in format {shown(metadata.get('format'))}, this version reads {FORMAT}; update clrernetlm"
+            f"{path}: packed in format {short_repr(metadata.get('format'))}, this version reads {FORMAT}; "
+            "update clrernetlm"
         )
     return metadata

@@ -10,7 +10,7 @@ import pytest
 
 from clrernetlm import Viewport, init_detector, load_config
 from clrernetlm.config import Config
-from clrernetlm.core.argument_checks import require_number, require_path, require_sequence, require_size, shown
+from clrernetlm.core.argument_checks import require_number, require_path, require_sequence, require_size, short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.datasets.check import check_data
 from clrernetlm.metrics import lane_ious
@@ -75,8 +75,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
 
 
 def test_a_value_is_shown_in_few_words() -> None:
-    assert len(shown("x" * 1000)) == 80
-    assert shown(np.zeros((900, 1600, 3))) == "ndarray of shape (900, 1600, 3)"
-    assert shown(10**5000) == "a number of thousands of digits"
-    assert shown((1, 2.5)) == "(1, 2.5)"
-    assert len(shown([[["x" * 500] * 50] * 50] * 50)) < 1000
+    assert len(short_repr("x" * 1000)) == 80
+    assert short_repr(np.zeros((900, 1600, 3))) == "ndarray of shape (900, 1600, 3)"
+    assert short_repr(10**5000) == "a number of thousands of digits"
+    assert short_repr((1, 2.5)) == "(1, 2.5)"
+    assert len(short_repr([[["x" * 500] * 50] * 50] * 50)) < 1000

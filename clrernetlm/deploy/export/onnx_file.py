@@ -38,9 +38,9 @@ def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
         )
     assert exported is not None
     model = exported.model_proto
-    shown = [output for output in model.graph.output if output.name not in hidden]
+    visible = [output for output in model.graph.output if output.name not in hidden]
     del model.graph.output[:]
-    model.graph.output.extend(shown)
+    model.graph.output.extend(visible)
     return model
 
 

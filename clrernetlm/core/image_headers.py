@@ -15,7 +15,8 @@ from clrernetlm.core.viewport import FrameSize
 HEADER_BYTES = 1024  # bytes read at once
 MAX_IMAGE_PIXELS = 200_000_000  # of a decoded image: 600 MB; no camera takes larger images
 MAX_DEEP_IMAGE_PIXELS = MAX_IMAGE_PIXELS // 3  # of an image decoded in its stored depth, up to 8 bytes per pixel
-_MAX_HEADER_PARTS = 200_000  # segments of a JPEG or chunks of a PNG that are read
+_MAX_JPEG_SEGMENTS = 10_000  # that are read; 255 segments hold the largest colour profile, 1600 hold 100 MB
+_MAX_PNG_CHUNKS = 200_000  # that are read; libpng stores pixels in chunks of 8 kB
 _UPRIGHT = 1
 _SIDEWAYS = 5  # EXIF orientations 5 to 8 swap width and height
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 274, 256, 257
@@ -105,7 +106,7 @@ def exif_orientation(exif: bytes) -> int:
 def is_whole_jpeg(data: bytes) -> bool:
     """Check that a JPEG has its end-of-image marker anywhere in the file: some cameras append previews or a film."""
     position = 2
-    for _ in range(_MAX_HEADER_PARTS):
+    for _ in range(_MAX_JPEG_SEGMENTS):
         if data[position : position + 1] != b"\xff":
             return False
         marker = int.from_bytes(data[position + 1 : position + 2], "big")
@@ -130,7 +131,7 @@ _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 def _jpeg(head: bytes, file: BinaryIO) -> ImageHeader:
     """Read a JPEG's segments up to its frame header (SOF0..SOF15 without DHT, JPG and DAC), with the EXIF block."""
     position, orientation = 2, 0
-    for _ in range(_MAX_HEADER_PARTS):
+    for _ in range(_MAX_JPEG_SEGMENTS):
         segment = _part(head, file, position, 10)
         if len(segment) < 9 or segment[0] != 0xFF:
             break
@@ -153,7 +154,7 @@ def _png(head: bytes, file: BinaryIO) -> ImageHeader:
     """Read a PNG's header, the lengths of its chunks, and its EXIF block, which may stand behind the pixels."""
     size, orientation, longest = (_number(head[16:20]), _number(head[20:24])), 0, 0
     position = 8
-    for _ in range(_MAX_HEADER_PARTS):
+    for _ in range(_MAX_PNG_CHUNKS):
         chunk = _part(head, file, position, 8)
         if len(chunk) < 8 or chunk[4:] == b"IEND":
             break

@@ -1,5 +1,6 @@
 """How large an image is, without decoding it where its header says so."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.image_headers import image_size
+from clrernetlm.core.image_headers import HEADER_BYTES, image_size, is_whole_jpeg, read_header
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
 
 # An APP1 segment with one EXIF entry, orientation 6: the camera was held upright.
@@ -58,3 +59,32 @@ def test_a_name_that_is_not_utf8_is_an_error_and_no_crash(tmp_path: Path) -> Non
     ):
         with pytest.raises(UserError, match="this name is not UTF-8"):
             read(path)
+
+
+class CountingFile(io.BytesIO):
+    """A file in memory that counts its reads."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+def test_a_jpeg_of_endless_segments_is_given_up_after_few_reads() -> None:
+    comment = b"\xff\xfe\0\x02"
+    jpeg = cv2.imencode(".jpg", np.zeros((45, 80, 3), np.uint8))[1].tobytes()
+
+    def with_comments(number: int) -> bytes:
+        return jpeg[:2] + comment * number + jpeg[2:]
+
+    header = read_header(with_comments(2000)[:HEADER_BYTES], io.BytesIO(with_comments(2000)))
+    assert header is not None
+    assert header.size == (80, 45)
+    assert is_whole_jpeg(with_comments(2000))
+
+    endless = with_comments(200_000)
+    file = CountingFile(endless)
+    assert read_header(endless[:HEADER_BYTES], file) is None
+    assert file.reads <= 10_000
+    assert not is_whole_jpeg(endless)

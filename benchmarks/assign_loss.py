@@ -24,7 +24,7 @@ WIDTH, STRIPS = 800, ROWS - 1
 
 
 def original_loss(stages: Sequence[StageOutput], targets: Tensor) -> dict[str, Tensor]:
-    """The published loss, step by step: stages of (B, Np, ...), targets (B, G, 78) -> the three lane losses."""
+    """Compute the published three lane losses, step by step, of stages of (B, Np, ...) and targets (B, G, 78)."""
     cls_loss, xytl_loss, iou_loss = (torch.zeros(()) for _ in range(3))
     for stage in stages:
         for image in range(len(targets)):
@@ -64,7 +64,7 @@ def original_loss(stages: Sequence[StageOutput], targets: Tensor) -> dict[str, T
 
 
 def original_focal(logits: Tensor, labels: Tensor) -> Tensor:
-    """(Np, 2), (Np,) -> (Np,) weighted focal loss."""
+    """Compute the weighted focal loss (Np,) of logits (Np, 2) and labels (Np,), 0 or 1."""
     probability = F.softmax(logits, dim=1) + 1e-6
     one_hot = F.one_hot(labels, 2) + 1e-6
     focal = -0.25 * torch.pow(1.0 - probability, 2.0) * torch.log(probability)
@@ -72,7 +72,7 @@ def original_focal(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def original_assign(prediction: StageOutput, lanes: Tensor) -> tuple[Tensor, Tensor]:
-    """One image's predictions (Np, ...) and valid lanes (G, 78) -> matched rows and columns."""
+    """Assign one image's predictions (Np, ...) to its valid lanes (G, 78): indices of both in matched pairs."""
     xs, target_xs = prediction["xs"], lanes[:, 6:] / (WIDTH - 1)
     overlaps = original_iou_matrix(xs, target_xs, 7.5 / WIDTH)
     start = (1 - prediction["anchor_params"][:, 0]).clamp(0, 1)
@@ -102,7 +102,7 @@ def original_assign(prediction: StageOutput, lanes: Tensor) -> tuple[Tensor, Ten
 
 
 def original_widths(xs: Tensor, target_xs: Tensor, half_width: float) -> tuple[Tensor, Tensor]:
-    """(..., 72), (..., 72) relative x -> their half widths."""
+    """Compute the half widths of lanes (..., 72) and targets (..., 72), all in shares of the width."""
     dy = 2 * 320 / STRIPS
     widths = []
     for values, has_gaps in ((xs, False), (target_xs, True)):
@@ -115,7 +115,7 @@ def original_widths(xs: Tensor, target_xs: Tensor, half_width: float) -> tuple[T
 
 
 def original_overlap(xs: Tensor, target_xs: Tensor, width: Tensor, target_width: Tensor) -> tuple[Tensor, Tensor]:
-    """Broadcastable x and half widths -> overlap and union per row."""
+    """Compute overlap and union per row from broadcastable x and half widths."""
     left, right = xs - width, xs + width
     target_left, target_right = target_xs - target_width, target_xs + target_width
     overlap = torch.min(right, target_right) - torch.max(left, target_left)
@@ -126,7 +126,7 @@ def original_overlap(xs: Tensor, target_xs: Tensor, width: Tensor, target_width:
 def original_iou_matrix(
     xs: Tensor, target_xs: Tensor, half_width: float, start: Tensor | None = None, end: Tensor | None = None
 ) -> Tensor:
-    """(Np, 72), (G, 72) -> (Np, G), every pair spelled out."""
+    """Compute the IoU (Np, G) of predictions (Np, 72) and targets (G, 72), every pair in memory of its own."""
     lanes = len(target_xs)
     width, target_width = original_widths(xs, target_xs, half_width)
     xs, width = (value[:, None].repeat(1, lanes, 1) for value in (xs, width))
@@ -149,8 +149,8 @@ def original_iou_matrix(
     return overlap.sum(-1) / (union.sum(-1) + 1e-9)
 
 
-def batch(seed: int = 0) -> tuple[list[StageOutput], Tensor]:
-    """Predictions that scatter around the lanes of each image, closer from stage to stage, and 84 lanes in 96 slots."""
+def draw_batch(seed: int = 0) -> tuple[list[StageOutput], Tensor]:
+    """Draw 84 lanes in 96 slots, and predictions that scatter around those of their image, closer at every stage."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -191,14 +191,14 @@ def batch(seed: int = 0) -> tuple[list[StageOutput], Tensor]:
 def backward(
     loss: Callable[[Sequence[StageOutput], Tensor], dict[str, Tensor]], stages: list[StageOutput], targets: Tensor
 ) -> None:
-    """Loss and the gradients of every prediction."""
+    """Compute a loss and the gradients of every prediction."""
     leaves = [{name: value.detach().requires_grad_() for name, value in stage.items()} for stage in stages]
     torch.stack(list(loss(leaves, targets).values())).sum().backward()
 
 
 def main() -> None:
     options = torch_options("Assignment and loss of a batch against the original algorithm.", rounds=15)
-    stages, targets = batch()
+    stages, targets = draw_batch()
     criterion = CLRerNetCriterion(length_target="official")
     lanes = int((targets[..., 1] == 1).sum())
     print(f"{torch_setting(options)}, {IMAGES} images, {lanes} lanes")

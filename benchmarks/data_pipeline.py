@@ -37,7 +37,7 @@ VANISHING_POINT = (820.0, 260.0)
 
 
 def draw_image(rng: np.random.Generator, lanes: list[np.ndarray]) -> np.ndarray:
-    """A road-like frame: gradients for sky and asphalt, blurred and fine noise, white markings."""
+    """Draw a road-like frame: gradients for sky and asphalt, blurred and fine noise, white markings along `lanes`."""
     rows = np.linspace(0, 1, HEIGHT)[:, None, None]
     base = np.where(rows < 0.45, 210 - 90 * rows, 95 + 30 * rows) * rng.uniform(0.8, 1.1, 3)
     coarse = cv2.GaussianBlur(rng.normal(0, 60, (HEIGHT, WIDTH, 3)).astype(np.float32), (0, 0), 4)
@@ -49,7 +49,7 @@ def draw_image(rng: np.random.Generator, lanes: list[np.ndarray]) -> np.ndarray:
 
 
 def draw_lanes(rng: np.random.Generator) -> list[np.ndarray]:
-    """Four lanes in frame pixels, bottom first."""
+    """Draw four random lanes (N, 2) in frame pixels, bottom first."""
     ys = np.arange(HEIGHT, 275, -10.0)
     feet = np.array([-500.0, 400.0, 1250.0, 2200.0]) + rng.uniform(-80, 80, 4)
     way = (HEIGHT - ys) / (HEIGHT - VANISHING_POINT[1])
@@ -58,7 +58,7 @@ def draw_lanes(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def write_data_set(root: Path, images: int, photos: list[Path]) -> list[str]:
-    """Images, drawn or the given ones, labels of four lanes each, and `list.txt`; returns the images' paths."""
+    """Write drawn images or copies of `photos`, labels of four lanes each and `list.txt`; returns the images' paths."""
     rng = np.random.default_rng(0)
     paths = []
     for number in range(images):
@@ -78,7 +78,7 @@ def write_data_set(root: Path, images: int, photos: list[Path]) -> list[str]:
 def measure(
     runs: dict[str, Callable[[int], object]], images: int, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Seconds per image of every run in every round; the runs take turns."""
+    """Measure seconds per image of every run in every round; the runs take turns."""
 
     def all_images(run: Callable[[int], object]) -> None:
         for i in range(images):
@@ -91,7 +91,7 @@ def measure(
 
 
 def half_size_difference(exact: CulaneDataset, half: CulaneDataset) -> tuple[float, float]:
-    """Mean absolute difference of the network inputs (levels of 255), and PSNR in dB."""
+    """Compare network inputs: mean absolute difference in levels of 255, and PSNR in dB."""
     absolute, square = [], []
     for i in range(len(exact)):
         difference = exact[i]["inputs"].double() - half[i]["inputs"].double()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for newer versions when imported
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import looks for newer versions on the internet
 
 import albumentations
 import cv2
@@ -19,7 +19,7 @@ WIDTH, HEIGHT, ROWS, MAX_LANES = 800, 320, 72, 4
 
 
 class BaselinePipeline:
-    """`pipeline(image_path)` -> (image (3, 320, 800) uint8, targets (4, 78) float32)."""
+    """The original pipeline: turns an image's path into pixels (3, 320, 800) uint8 and targets (4, 78) float32."""
 
     def __init__(self) -> None:
         self.augment = albumentations.Compose(
@@ -57,7 +57,7 @@ class BaselinePipeline:
 
 
 def climbing(lane: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points higher than all before them; the spline needs strictly ordered rows."""
+    """Keep the points that are higher than all before them; the spline needs strictly ordered rows."""
     kept: list[tuple[float, float]] = []
     for point in lane:
         if not kept or point[1] < kept[-1][1]:
@@ -66,7 +66,7 @@ def climbing(lane: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def targets(lanes: list[list[tuple[float, float]]]) -> NDArray[np.float32]:
-    """Lanes in network pixels -> (4, 78), one lane, one angle at a time."""
+    """Compute targets (4, 78) of lanes in network pixels, one lane and one angle at a time."""
     rows = np.arange(HEIGHT, -1, -HEIGHT / (ROWS - 1))
     result = np.ones((MAX_LANES, 6 + ROWS), np.float32) * -1e5
     result[:, 0], result[:, 1] = 1, 0

@@ -33,7 +33,7 @@ WAITING = "waiting for images"
 
 
 class Spans(pl.Callback):
-    """Seconds by what the training did, and the batches they were taken over."""
+    """Measures the seconds of each part of a training step, summed over batches; the first batch is not counted."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -80,7 +80,7 @@ def main() -> None:
             clrernetlm(["synth", roads, "--train", str(options.images), "--val", "0", "--test", "0", "--seed", "1"])
         for name in options.configs:
             with redirect_stdout(sys.stderr):
-                spans = epoch(name, roads, Path(folder) / name, options)
+                spans = run_epoch(name, roads, Path(folder) / name, options)
             total = sum(spans.seconds.values())
             images = (spans.batches - 1) * options.batch
             print(f"{name}: {images / total:.1f} images/s")
@@ -88,8 +88,8 @@ def main() -> None:
                 print(f"  {span:28} {1e3 * seconds / images:7.1f} ms an image  {100 * seconds / total:5.1f} %")
 
 
-def epoch(name: str, roads: str, work_dir: Path, options: argparse.Namespace) -> Spans:
-    """One epoch of a config."""
+def run_epoch(name: str, roads: str, work_dir: Path, options: argparse.Namespace) -> Spans:
+    """Train a config for one epoch, and return the seconds of its parts."""
     config = load_config(
         name,
         (

@@ -26,20 +26,21 @@ from queue import Queue
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from timing import machine
 
 from clrernetlm.cli.exit_codes import exit_code_of
+from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.worker_pool import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
-FAULTS = ("traceback", "words", "hang", "crash", "memory", "code", "outside", "network", "passed")
+FAULTS = ("traceback", "words", "hang", "crash", "memory", "code", "outside", "network", "passed")  # of tests/fuzz
 
 
 @dataclass
 class Row:
-    """What became of the inputs of one kind."""
+    """Outcomes of the inputs of one kind, the largest time and memory of one of them, and the sum of their seconds."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
@@ -54,7 +55,7 @@ class Row:
 
 
 def table(rows: dict[str, Row]) -> Table:
-    """A line per kind: inputs, what became of them, the slowest and the one that took most memory."""
+    """Make the table of results: a row per kind with its inputs, their outcomes, longest time and most memory."""
     shown = Table("kind", *("inputs", "accepted", "refused", *FAULTS, "slowest, s", "MB"))
     for column in shown.columns[1:]:
         column.justify = "right"
@@ -69,16 +70,16 @@ def table(rows: dict[str, Row]) -> Table:
 
 
 def start(share: str, arguments: argparse.Namespace, kept: Path) -> subprocess.Popen[str]:
-    """One process that runs its share of the inputs and prints a JSON line for each."""
-    words = ["--cases"] * (not arguments.no_cases) + ["--total", str(arguments.inputs), "--seed", str(arguments.seed)]
+    """Start a process that reads its share of the inputs and prints a JSON line for each."""
+    more = ["--cases"] * (not arguments.no_cases) + ["--total", str(arguments.inputs), "--seed", str(arguments.seed)]
     if arguments.kinds:
-        words += ["--kind", *arguments.kinds]
-    command = [sys.executable, "-m", "tests.fuzz", "--share", share, "--kept", str(kept), *words]
+        more += ["--kind", *arguments.kinds]
+    command = [sys.executable, "-m", "tests.fuzz", "--share", share, "--kept", str(kept), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def results(processes: Sequence[subprocess.Popen[str]]) -> Queue[dict[str, Any] | None]:
-    """A queue of what all processes print; None whenever one has ended."""
+    """Return a queue of the results that all processes print; None follows the last result of each process."""
     queue: Queue[dict[str, Any] | None] = Queue()
 
     def follow(process: subprocess.Popen[str]) -> None:
@@ -110,7 +111,8 @@ def main() -> None:
     processes = [start(f"{share}/{arguments.workers}", arguments, kept) for share in range(arguments.workers)]
     try:
         queue, running = results(processes), len(processes)
-        with Progress(console=Console(stderr=True)) as bar:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with progress_bar(*columns) as bar:
             task = bar.add_task("Inputs", total=arguments.inputs)
             while running and time.monotonic() < begun + 60 * arguments.minutes:
                 result = queue.get()

@@ -21,7 +21,7 @@ from timing import machine, positive, seconds_in_turns
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-if importlib.util.find_spec("cv2") is None:  # crops need it; no network does
+if importlib.util.find_spec("cv2") is None:  # only crops of images use it, no network
     sys.modules["cv2"] = MagicMock()
 
 from clrernetlm.cli.exit_codes import exit_code_of
@@ -31,13 +31,13 @@ from clrernetlm.models.fusing import fuse
 
 
 def predictions(model: CLRerNet, images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 on the device -> (B, Np, 6 + R) on the host, the one moment that it waits."""
+    """Run the network on images (B, 3, H, W) uint8 on the device, and copy predictions (B, Np, 6 + R) to the host."""
     stage = model(images.float().div_(255))[-1]
     return torch.cat([stage[name].float() for name in ("cls_logits", "anchor_params", "lengths", "xs")], dim=-1).cpu()
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a GPU, else of the processor."""
+    """Return the model of a GPU, else that of the processor with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = f"{machine()}, {torch.get_num_threads()} threads"

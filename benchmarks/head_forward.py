@@ -21,7 +21,7 @@ from clrernetlm.models.clrernet.head import CLRerHead, StageOutput
 
 
 def original_head(head: CLRerHead, features: Sequence[Tensor]) -> list[StageOutput]:
-    """The published forward pass, step by step; same input and output as `CLRerHead.forward`."""
+    """Run the published forward pass, step by step; same input and output as `CLRerHead.forward`."""
     batch = features[0].shape[0]
     anchor_params = head.anchor_generator.prior_embeddings.weight.clone().repeat(batch, 1, 1)
     num_priors, num_points = anchor_params.shape[1], len(head.prior_ys)
@@ -57,7 +57,7 @@ def original_head(head: CLRerHead, features: Sequence[Tensor]) -> list[StageOutp
 
 
 def original_lines(head: CLRerHead, parameters: Tensor) -> Tensor:
-    """(B, Np, 3) -> (B, Np, num_points)."""
+    """Compute x of every row, (B, Np, num_points) as shares of the width, from anchors (B, Np, 3): y0, x0, theta."""
     width, height = head.anchor_generator.image_size
     y0, x0, theta = (parameters[..., i : i + 1].repeat(1, 1, len(head.prior_ys)) for i in range(3))
     ys = head.prior_ys.repeat(*parameters.shape[:2], 1)
@@ -65,7 +65,7 @@ def original_lines(head: CLRerHead, parameters: Tensor) -> Tensor:
 
 
 def original_pool(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """(B, C, h, w), (B, Np, S), (S,) -> (B * Np, C, S, 1)."""
+    """Sample a level (B, C, h, w) at relative x (B, Np, S) and y (S,): (B * Np, C, S, 1)."""
     batch, num_priors, samples = xs.shape
     xs = xs * 2 - 1
     ys = ys.repeat(batch * num_priors).view(batch, num_priors, samples) * 2 - 1
@@ -75,7 +75,7 @@ def original_pool(level: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
 
 
 def original_gather(head: CLRerHead, pooled: list[Tensor], level: Tensor, stage: int) -> Tensor:
-    """(B * Np, C, S, 1) of every stage so far, (B, C, h, w) -> (B, Np, C)."""
+    """Turn the samples (B * Np, C, S, 1) of every stage so far, and a level (B, C, h, w), into features (B, Np, C)."""
     gather, attention = head.attention, head.attention.attention
     batch = level.shape[0]
     points = torch.cat([gather.convs[i](values) for i, values in enumerate(pooled)], dim=1)
@@ -92,7 +92,7 @@ def original_gather(head: CLRerHead, pooled: list[Tensor], level: Tensor, stage:
 
 
 def depthwise(scale: torch.nn.Module, x: Tensor) -> Tensor:
-    """(B, Np, C) -> (B, Np, C): one weight per anchor, as the grouped convolution it is in the original."""
+    """Scale (B, Np, C) by one weight per anchor, by a grouped convolution as in the original."""
     weight, bias = (value.detach() for value in scale.parameters())
     return F.conv1d(x, weight, bias, groups=x.shape[1])
 

@@ -21,16 +21,16 @@ from clrernetlm.synth import CATEGORIES, labelled_lanes, sample_scene
 from clrernetlm.synth.randomization import Randomization, parse_randomization
 
 Table = dict[str, list[float]]
-LOWEST = 710 / 720  # share of the height down to which the real labels go
-# Rows below the vanishing point and lines are compared, so that cameras of any focal length can be.
+LOWEST = 710 / 720  # lowest row of the real labels, as a share of the height
+# Positions are relative to the vanishing point and to the lines, so that any two focal lengths can be compared.
 MEANINGS = {
     "lanes": "labelled lines in an image",
     "vanishing row": "of the ego lines, share of the height",
     "vanishing column": "of the ego lines, share of the width",
     "lane width": "of the ego lane, in camera heights",
     "side lane width": "of the lanes beside it, in camera heights",
-    "place in lane": "of the camera: -1 on the left line, 1 on the right",
-    "width in picture": "of the ego lane, share of the width, 0.3 heights below the vanishing point",
+    "position in lane": "of the camera: -1 on the left line, 1 on the right",
+    "width in image": "of the ego lane, share of the width, 0.3 heights below the vanishing point",
     "slope": "columns per row of all lines, absolute",
     "ends above": "top of the highest line under the vanishing point, share of the height",
     "ends apart": "between the highest and the lowest top, share of the height",
@@ -41,7 +41,7 @@ MEANINGS = {
 
 
 def real_lanes(folder: Path) -> Iterable[tuple[list[Points], tuple[int, int]]]:
-    """Lanes (N, 2), bottom first, and size (width, height) of each labelled frame."""
+    """Read the lanes (N, 2), bottom first, and the size (width, height) of each labelled frame."""
     files = sorted(folder.glob("*.json"))
     if not files:
         raise UserError(f"{folder}: no TuSimple labels (*.json) in it; check the path")
@@ -59,7 +59,7 @@ def real_lanes(folder: Path) -> Iterable[tuple[list[Points], tuple[int, int]]]:
 def generated_lanes(
     count: int, randomization: Randomization, highways: bool
 ) -> Iterable[tuple[list[Points], tuple[int, int]]]:
-    """Lanes and size of generated scenes; `highways` keeps only highways in images of 16:9."""
+    """Generate `count` scenes and yield their lanes and size; `highways` keeps only highways in images of 16:9."""
     kinds = [kind for kind in CATEGORIES if kind != "cross"]
     chances = np.array([CATEGORIES[kind] for kind in kinds], np.float64)
     index = made = 0
@@ -76,7 +76,7 @@ def generated_lanes(
 
 
 def measure(frames: Iterable[tuple[list[Points], tuple[int, int]]]) -> Table:
-    """Statistic -> its values over the frames."""
+    """Measure every statistic of `MEANINGS`: {name: its values over the frames}."""
     table: Table = defaultdict(list)
     for found, (width, height) in frames:
         found = [points for points in found if len(points) >= 6]
@@ -98,8 +98,8 @@ def measure(frames: Iterable[tuple[list[Points], tuple[int, int]]]) -> Table:
         table["vanishing row"].append(row / height)
         table["vanishing column"].append((x0 + s0 * row) / width)
         table["lane width"].append(s1 - s0)
-        table["place in lane"].append(-(s1 + s0) / (s1 - s0))
-        table["width in picture"].append((s1 - s0) * 0.3 * height / width)
+        table["position in lane"].append(-(s1 + s0) / (s1 - s0))
+        table["width in image"].append((s1 - s0) * 0.3 * height / width)
         table["ends above"].append((min(tops) - row) / height)
         table["ends apart"].append((max(tops) - min(tops)) / height)
         lowest = max(found[k][0, 1] for k in (near_left, near_right))
@@ -110,8 +110,8 @@ def measure(frames: Iterable[tuple[list[Points], tuple[int, int]]]) -> Table:
     return table
 
 
-def shared(one: list[float], other: list[float]) -> float:
-    """Share of the values of `one` between the 5 % and 95 % quantiles of `other`."""
+def covered_share(one: list[float], other: list[float]) -> float:
+    """Compute the share of the values of `one` between the 5 % and 95 % quantiles of `other`."""
     low, high = np.quantile(other, [0.05, 0.95])
     values = np.asarray(one)
     return float(((values >= low) & (values <= high)).mean())
@@ -138,7 +138,7 @@ def main() -> None:
         print(f"{name}: {meaning}")
         for source, table in tables.items():
             quantiles = "".join(f"{q:8.3f}" for q in np.quantile(table[name], [0.05, 0.25, 0.5, 0.75, 0.95]))
-            note = "" if source == "real" else f"   covered {shared(real[name], table[name]):4.0%}"
+            note = "" if source == "real" else f"   covered {covered_share(real[name], table[name]):4.0%}"
             print(f"    {source:9s}{quantiles}{note}")
 
 

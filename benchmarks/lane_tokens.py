@@ -15,14 +15,14 @@ from scipy.interpolate import InterpolatedUnivariateSpline
 from timing import machine, medians_in_turns, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
+from clrernetlm.core.arrays import Float64Array
 from clrernetlm.models.lanelm import LaneTokenizer
 
-Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
 
-def spline_per_lane(lanes: list[Floats], tokenizer: LaneTokenizer) -> tuple[Tokens, Tokens]:
-    """L lanes of (N, 2) -> x tokens and y tokens (L, T)."""
+def spline_per_lane(lanes: list[Float64Array], tokenizer: LaneTokenizer) -> tuple[Tokens, Tokens]:
+    """Encode L lanes (N, 2) as x tokens and y tokens (L, T), with one scipy spline per lane."""
     config, rows = tokenizer.config, tokenizer.rows
     x_tokens = np.zeros((len(lanes), config.num_steps), np.int64)
     y_tokens = np.full_like(x_tokens, config.num_steps)
@@ -30,14 +30,14 @@ def spline_per_lane(lanes: list[Floats], tokenizer: LaneTokenizer) -> tuple[Toke
         ys, first = np.unique(lane[:, 1], return_index=True)
         spline = InterpolatedUnivariateSpline(ys, lane[first, 0], k=min(3, len(ys) - 1))
         nearest = np.rint(spline(rows) * config.nbins_x / config.img_w)
-        shown = (rows >= ys[0]) & (rows <= ys[-1]) & (nearest >= 1) & (nearest < config.nbins_x)
-        x_row[shown] = nearest[shown]
-        y_row[shown] = np.flatnonzero(shown)
+        visible = (rows >= ys[0]) & (rows <= ys[-1]) & (nearest >= 1) & (nearest < config.nbins_x)
+        x_row[visible] = nearest[visible]
+        y_row[visible] = np.flatnonzero(visible)
     return x_tokens, y_tokens
 
 
-def random_lanes(count: int) -> list[Floats]:
-    """Wandering lanes of 10 to 39 points in 800x320, bottom first."""
+def random_lanes(count: int) -> list[Float64Array]:
+    """Draw random walks of 10 to 39 points (N, 2) in 800x320, bottom first."""
     rng = np.random.default_rng(0)
     lanes = []
     for points in rng.integers(10, 40, count):

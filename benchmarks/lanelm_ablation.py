@@ -78,23 +78,23 @@ def run(name: str, overrides: tuple[str, ...], detector: Path, seed: int, args: 
 
 
 def score_snap(config: Config) -> dict[str, float]:
-    """The control of `lanelm_snap` on the test list, with the detector's configured confidence."""
+    """Score the control of `lanelm_snap` on the test list, with the detector's configured confidence."""
     model = train_snap(config)
     config.lanelm.decode.lane_threshold = config.model.decode.conf_threshold
     with TemporaryDirectory() as folder:
         predict_modes(config, model, PromptProtocol(), "test", Path(folder))
-        return points("none", score_folder(config, "test", Path(folder) / "none").to_dict())
+        return figures_in_points("none", score_folder(config, "test", Path(folder) / "none").to_dict())
 
 
-def points(mode: str, scored: dict[str, Any]) -> dict[str, float]:
-    """What `evaluate` returns, as figures in points under the columns of the table."""
+def figures_in_points(mode: str, scored: dict[str, Any]) -> dict[str, float]:
+    """Select F1 and mF1 from a result of `evaluate`, in points: {column of the table: figure}."""
     total = scored["total"]
     figures = {"F1@50": total["0.5"]["f1"], "F1@75": total["0.75"]["f1"], "mF1": scored["mf1"]}
     return {f"{mode} {name}": 100 * value for name, value in figures.items()}
 
 
 def score(config: Config, checkpoint: Path) -> dict[str, float]:
-    """F1 on the test list at the threshold that is best on the validation list."""
+    """Score on the test list, at the threshold that is best on the validation list."""
     chosen = score_lanelm(config, str(checkpoint), PromptProtocol(("none",)), run=RunOptions("val", "cpu"))
     sweep = chosen["modes"]["none"]["sweep"]
     config.lanelm.decode.lane_threshold = sweep["best"]["confidence"]
@@ -102,19 +102,19 @@ def score(config: Config, checkpoint: Path) -> dict[str, float]:
     figures: dict[str, float] = {"threshold": config.lanelm.decode.lane_threshold}
     document = score_lanelm(config, str(checkpoint), PromptProtocol(MODES), run=RunOptions("test", "cpu"))
     for mode, scored in {"detector": document["detector"], **document["modes"]}.items():
-        figures |= points(mode, scored)
+        figures |= figures_in_points(mode, scored)
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
     other = score_lanelm(config, str(checkpoint), PromptProtocol(("none", "2")), run=RunOptions("test", "cpu"))["modes"]
-    figures |= points("other HR none", other["none"]) | points("other HR 2", other["2"])
+    figures |= figures_in_points("other HR none", other["none"]) | figures_in_points("other HR 2", other["2"])
     config.lanelm.decode.hallucination_removal = not config.lanelm.decode.hallucination_removal
     bare = PromptProtocol(("2", "4"), ClickSettings(), use_proposals=False)
     for mode, scored in score_lanelm(config, str(checkpoint), bare, run=RunOptions("test", "cpu"))["modes"].items():
-        figures |= points(f"{mode} alone", scored)
+        figures |= figures_in_points(f"{mode} alone", scored)
     return figures
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """Raise UserError now for what would else be missing after hours: settings, detectors, data."""
+    """Raise UserError for wrong settings, missing detectors and missing data, before hours of training."""
     for name, overrides in VARIANTS.items():
         if not args.only or name.startswith(tuple(args.only)):
             load_config(args.config, (f"data.root={args.data}", *args.overrides, *overrides))

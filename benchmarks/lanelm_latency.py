@@ -41,8 +41,8 @@ LANES = 4
 COUNTS = (1, 4, 16, 64)
 
 
-def whole_lanes(config: Config) -> PromptableDetector:
-    """DLA-34 and the LaneLM of a config on random weights: `LANES` proposals, each written on every row."""
+def whole_lanes_model(config: Config) -> PromptableDetector:
+    """Build DLA-34 and the LaneLM of a config with random weights that decode `LANES` proposals on every row."""
     torch.manual_seed(0)
     config.model = load_config("clrernet_culane_dla34").model
     config.lanelm.decode = replace(config.lanelm.decode, max_proposals=LANES)
@@ -58,18 +58,18 @@ def whole_lanes(config: Config) -> PromptableDetector:
 
 
 def peak_of_tensors(run: Callable[[], object]) -> int:
-    """Bytes: the most that tensors made by a function took at once on the CPU."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as noted:
+    """Measure the peak memory in bytes of all tensors that a function makes on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         run()
-    assert noted.profiler is not None
-    events = noted.profiler.kineto_results.events()
+    assert profiled.profiler is not None
+    events = profiled.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     peak: int = max(accumulate(change for _, change in changes))
     return peak
 
 
 def memory_by_lanes(model: LaneLM) -> str:
-    """Peak memory of decoding for some numbers of lanes of one image, and what one more lane takes, in words."""
+    """Describe the peak memory of decoding `COUNTS` lanes of one image, and the memory of one more lane."""
     config = model.config
     levels = tuple(torch.randn(1, CHANNELS, SIZE[1] // stride, SIZE[0] // stride) for stride in (8, 16, 32))
     peaks = []
@@ -99,15 +99,15 @@ def main() -> None:
     clock = time.process_time if options.cpu_time else time.perf_counter
     print(torch_setting(options))
     image = np.random.default_rng(0).integers(0, 256, (590, 1640, 3), np.uint8)
-    models = {name: whole_lanes(load_config(name)) for name in options.configs}
+    models = {name: whole_lanes_model(load_config(name)) for name in options.configs}
     models = {name: fuse(model) for name, model in models.items()}
     for name, model in models.items():
         print(f"{name}: {memory_by_lanes(model.lanelm)}")
     keep_freed_memory()
     for name, model in models.items():
-        runs = [partial(detected, model, image), partial(read, model, image)]
-        assert detected(model, image)
-        assert (shown := model.decode_unprompted(seen(model, image).output).visible).all(), shown.sum(-1)
+        runs = [partial(detector_lanes, model, image), partial(lanelm_lanes, model, image)]
+        assert detector_lanes(model, image)
+        assert (shown := model.decode_unprompted(run_network(model, image).output).visible).all(), shown.sum(-1)
         alone, both = map(min, seconds_in_turns(runs, options.rounds, clock))
         print(
             f"{name}: detector {1e3 * alone:.0f} ms, with LaneLM on {LANES} lanes {1e3 * both:.0f} ms, "
@@ -115,22 +115,22 @@ def main() -> None:
         )
 
 
-def seen(model: PromptableDetector, image: NDArray[np.uint8]) -> DetectorBatch:
-    """The network's look at an image."""
+def run_network(model: PromptableDetector, image: NDArray[np.uint8]) -> DetectorBatch:
+    """Run the detector on an image."""
     return run_detector(model.config.model, model.detector, [image], model.config.model.viewport)
 
 
-def detected(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
-    """The detector's lanes of an image."""
-    config, found = model.config.model, seen(model, image)
+def detector_lanes(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
+    """Detect the lanes of an image with the detector alone."""
+    config, found = model.config.model, run_network(model, image)
     predictions = found.output.predictions
     return decode_lanes(predictions, config.decode, found.viewports, found.frames, config.max_lanes)[0]
 
 
 @torch.inference_mode()
-def read(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
-    """LaneLM's lanes of an image."""
-    config, found = model.config, seen(model, image)
+def lanelm_lanes(model: PromptableDetector, image: NDArray[np.uint8]) -> list[Lane]:
+    """Detect the lanes of an image with the detector and LaneLM."""
+    config, found = model.config, run_network(model, image)
     answers = model.decode_unprompted(found.output)
     return lanes_from_answers(answers, config.lanelm.decode, found.viewports, found.frames, config.model.max_lanes)[0]
 

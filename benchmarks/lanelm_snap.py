@@ -39,7 +39,7 @@ class SnapReader(LaneLMDetectorBase):
         self.rows = torch.arange(network.num_steps) * (self.height / network.num_steps)
 
     def responses(self, levels: tuple[Tensor, ...], xs: Tensor) -> Tensor:
-        """Pyramid levels, x of lanes (B, P, T) -> (B, P, T, offset bins) response at every offset."""
+        """Compute the response (B, P, T, offset bins) of pyramid levels at every offset from lanes of x (B, P, T)."""
         x = (xs[..., None] + self.offsets).flatten(1, 2)
         y = self.rows.repeat(xs.shape[1])[None, :, None].expand_as(x)
         grid = torch.stack([(x + 0.5) * 2 / self.width - 1, (y + 0.5) * 2 / self.height - 1], dim=-1)
@@ -50,28 +50,28 @@ class SnapReader(LaneLMDetectorBase):
 
     @torch.no_grad()
     def decode_unprompted(self, output: DetectorOutput) -> Answers:
-        """The detector's lanes, snapped, with the detector's confidence."""
+        """Snap the detector's lanes; their scores are the detector's confidence."""
         proposals = self.propose(output.predictions)
         moves = self.responses(output.levels, proposals.xs).softmax(-1) @ self.offsets
         return Answers(proposals.xs + moves, proposals.visible, proposals.scores)
 
     def loss(self, levels: tuple[Tensor, ...], proposals: Proposals, labels: Tensor, threshold: float) -> Tensor:
-        """Cross-entropy of the true offsets of proposals that match a label (B, M, T), NaN off the lane."""
-        there, steps = labels.isfinite(), labels.shape[-1]
-        iou = lane_iou(proposals.xs / self.width, proposals.visible, labels.nan_to_num(0) / self.width, there)
+        """Compute the cross-entropy of the true offsets of proposals that match a label (B, M, T), NaN off the lane."""
+        exists, steps = labels.isfinite(), labels.shape[-1]
+        iou = lane_iou(proposals.xs / self.width, proposals.visible, labels.nan_to_num(0) / self.width, exists)
         matched = match_one_to_one(iou, threshold)
         truth = labels.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, steps))
         counted = (matched >= 0)[..., None] & proposals.visible & truth.isfinite()
         last = len(self.offsets) - 1
-        place = (truth.nan_to_num(0) - proposals.xs) / (self.offsets[-1] - self.offsets[0]) * last + last / 2
+        bin_position = (truth.nan_to_num(0) - proposals.xs) / (self.offsets[-1] - self.offsets[0]) * last + last / 2
         losses = spread_cross_entropy(
-            self.responses(levels, proposals.xs), place, self.config.lanelm.training_requests.label_sigma
+            self.responses(levels, proposals.xs), bin_position, self.config.lanelm.training_requests.label_sigma
         )
         return (losses * counted).sum() / counted.sum().clamp(min=1)
 
 
 def train_snap(config: Config) -> SnapReader:
-    """A `SnapReader` trained for `config.training.epochs` epochs on the cached features."""
+    """Train a `SnapReader` for `config.training.epochs` epochs on the cached features."""
     torch.manual_seed(config.training.seed)
     model = SnapReader(config)
     assert config.lanelm.detector is not None

@@ -20,7 +20,7 @@ Points = list[tuple[float, float]]
 
 @torch.inference_mode()
 def original_lanes(model: CLRerNet, image: NDArray[np.uint8]) -> list[tuple[float, Points]]:
-    """(H, W, 3) uint8 BGR -> (score, x, y in pixels of the image) of each lane, best first."""
+    """Detect lanes in an image (H, W, 3) uint8 BGR: (score, x and y in pixels of the image) of each, best first."""
     config = model.config
     frame: FrameSize = (image.shape[1], image.shape[0])
     pixels = config.viewport.apply(image).astype(np.float32) / 255  # scaled on the host
@@ -35,7 +35,7 @@ def original_lanes(model: CLRerNet, image: NDArray[np.uint8]) -> list[tuple[floa
 def original_decode(
     scores: torch.Tensor, rows: torch.Tensor, config: ClrernetConfig, frame: FrameSize
 ) -> list[tuple[float, Points]]:
-    """Scores (N,), y0, x0, theta, length and x of every row (N, 4 + R) -> lanes after NMS, best first."""
+    """Select lanes by NMS, best first, from scores (N,) and (y0, x0, theta, length, x of every row) (N, 4 + R)."""
     strips = rows.shape[1] - 5
     pixels = rows[:, 4:] * (config.viewport.width - 1)
     spans = []
@@ -46,14 +46,14 @@ def original_decode(
     kept: list[int] = []
     for index in scores.argsort(descending=True, stable=True).tolist():
         if len(kept) < config.max_lanes and all(
-            not near(pixels, spans, index, k, config.decode.nms_threshold) for k in kept
+            not are_near(pixels, spans, index, k, config.decode.nms_threshold) for k in kept
         ):
             kept.append(index)
     return [(float(scores[i]), original_points(rows[i], config, frame)) for i in kept]
 
 
-def near(xs: torch.Tensor, spans: list[tuple[int, int]], one: int, other: int, threshold: float) -> bool:
-    """Whether two lanes are closer than the threshold on the rows both have."""
+def are_near(xs: torch.Tensor, spans: list[tuple[int, int]], one: int, other: int, threshold: float) -> bool:
+    """Check whether the mean distance of two lanes on their common rows is below the threshold, in pixels."""
     start, end = max(spans[one][0], spans[other][0]), min(spans[one][1], spans[other][1])
     if end < start:
         return False
@@ -62,7 +62,7 @@ def near(xs: torch.Tensor, spans: list[tuple[int, int]], one: int, other: int, t
 
 
 def original_points(row: torch.Tensor, config: ClrernetConfig, frame: FrameSize) -> Points:
-    """One prediction (4 + R,) -> its points in pixels of the frame."""
+    """Convert one prediction (4 + R,) to points in pixels of the frame."""
     xs = row[4:].tolist()
     strips = len(xs) - 1
     start = min(max(round((1 - float(row[0])) * strips), 0), strips)

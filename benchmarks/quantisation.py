@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("--size", default="820x295", help="of the generated images")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = options.data or generated(Path(folder) / "roads", options)
-        config, checkpoint = settings(options.config, options.checkpoint, root)
+        root = options.data or generate_roads(Path(folder) / "roads", options)
+        config, checkpoint = resolve_detector(options.config, options.checkpoint, root)
         scores = {"torch fp32": (score(config, checkpoint, None), Path(checkpoint).stat().st_size)}
         for to, backend, precision in VARIANTS:
             path = Path(folder) / f"{precision}{SUFFIXES[to]}"
@@ -60,14 +60,14 @@ def main() -> None:
         )
 
 
-def generated(root: Path, options: argparse.Namespace) -> str:
+def generate_roads(root: Path, options: argparse.Namespace) -> str:
     width, height = (int(side) for side in options.size.split("x"))
     generate_dataset(str(root), options.calibrate, 1, options.test, seed=97, size=(width, height), workers=0)
     return str(root)
 
 
-def settings(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
-    """The settings with the data set in place, and the weights file."""
+def resolve_detector(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
+    """Resolve the detector's settings, with the data set at `root`, and its weights file."""
     found, checkpoint = resolve_model(config, None if is_model_name(config) else checkpoint)
     found.task = "clrernet"
     found.data.root = root
@@ -76,7 +76,7 @@ def settings(config: str, checkpoint: str, root: str) -> tuple[Config, str]:
 
 
 def score(config: Config, checkpoint: str, backend: Backend | None) -> tuple[float, float]:
-    """F1 at IoU 0.5 and 0.75."""
+    """Score a detector on the test list: F1 at IoU 0.5 and 0.75."""
     result = score_detector(config, checkpoint, run=RunOptions(device="cpu", backend=backend))
     return result["total"]["0.5"]["f1"], result["total"]["0.75"]["f1"]
 

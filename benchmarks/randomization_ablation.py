@@ -42,7 +42,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     **{f"without {group}": ("all", f"no-{group}") for group in RANDOMIZATION_GROUPS},
     "none (one camera, the plain generator)": ("none",),
 }
-SIZE = (820, 295)  # of a frame; with the piece `cameras` the width of all frames
+SIZE = (820, 295)  # of a frame in pixels; with the group `cameras` the width is that of all frames
 HELD_OUT = 160  # images of the validation and the test split
 
 
@@ -68,8 +68,8 @@ def recipe(
     return load_config("roads_efficientnet_lite0", (*overrides, *(f"--{setting}" for setting in settings)))
 
 
-def generated(folder: Path, images: int, randomization: tuple[str, ...], seed: int, workers: int) -> Path:
-    """Return `folder`, with a generated data set in `data`; made if missing."""
+def ensure_data(folder: Path, images: int, randomization: tuple[str, ...], seed: int, workers: int) -> Path:
+    """Generate a data set in `folder / "data"` if it is missing; returns `folder`."""
     if not (folder / "data" / "list" / "test.txt").exists():  # written last
         generate_dataset(
             folder / "data",
@@ -85,26 +85,26 @@ def generated(folder: Path, images: int, randomization: tuple[str, ...], seed: i
     return folder
 
 
-def trained(config: Config) -> str:
+def train_or_resume(config: Config) -> str:
     """Train, or resume an interrupted run, and return the checkpoint."""
     assert config.training.work_dir is not None
     return str(train(config, resume=(Path(config.training.work_dir) / "checkpoints").exists()))
 
 
-def base(args: argparse.Namespace) -> str:
+def train_base(args: argparse.Namespace) -> str:
     """Return the checkpoint that all variants start from, trained on other roads of the plain generator."""
     folder = Path(args.out) / "base"
     finished = folder / "finished.txt"
     if not finished.exists():
-        generated(folder, args.base_images, ("none",), args.data_seed + 1, args.workers)
-        write_text_atomically(finished, trained(recipe(folder, "run", 0, args.base_epochs)))
+        ensure_data(folder, args.base_images, ("none",), args.data_seed + 1, args.workers)
+        write_text_atomically(finished, train_or_resume(recipe(folder, "run", 0, args.base_epochs)))
     return finished.read_text()
 
 
 def variant_data(name: str, args: argparse.Namespace) -> Path:
     """Return the folder of a variant, with its roads."""
     folder = Path(args.out) / name.split(" (")[0].replace(" ", "_")
-    return generated(folder, args.images, VARIANTS[name], args.data_seed, args.workers)
+    return ensure_data(folder, args.images, VARIANTS[name], args.data_seed, args.workers)
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
@@ -114,8 +114,8 @@ def run(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     result = folder / f"result_{tag}.json"
     if result.exists():
         return cast(dict[str, float], json.loads(result.read_text()))
-    config = recipe(variant_data(name, args), f"run_{tag}", seed, args.epochs, base(args), args.settings)
-    checkpoint = trained(config)
+    config = recipe(variant_data(name, args), f"run_{tag}", seed, args.epochs, train_base(args), args.settings)
+    checkpoint = train_or_resume(config)
 
     def score(split: str) -> dict[str, Any]:
         return score_detector(config, checkpoint, run=RunOptions("val" if split == "val" else "test", "cpu"))

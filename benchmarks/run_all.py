@@ -25,7 +25,7 @@ from clrernetlm.core.worker_pool import available_cores
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "BENCHMARKS.md"
-# What each one measures, and its options for a short run.
+# Script -> title of its section, and its options for a short run.
 SCRIPTS: dict[str, tuple[str, list[str]]] = {
     "runtimes": (
         "Image to lanes in every runtime, against the original algorithm",
@@ -60,32 +60,32 @@ def main() -> int:
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     parts, failed = [header(options.full, busy)], []
     for name in options.only:
-        what, short = SCRIPTS[name]
-        words = [] if options.full else short
+        title, short = SCRIPTS[name]
+        arguments = [] if options.full else short
         print(f"{name} ...", flush=True)
         start = time.perf_counter()
         run = subprocess.run(
-            [sys.executable, str(HERE / f"{name}.py"), *words], capture_output=True, text=True, cwd=HERE.parent
+            [sys.executable, str(HERE / f"{name}.py"), *arguments], capture_output=True, text=True, cwd=HERE.parent
         )
         text = run.stdout.strip()
         if run.returncode:
             failed.append(name)
             text = f"{text}\nfailed: {(run.stderr.strip().splitlines() or ['no message'])[-1]}".strip()
         print(f"{text}\n{time.perf_counter() - start:.0f} s", flush=True)
-        parts.append(section(what, " ".join([f"python benchmarks/{name}.py", *words]), text))
-        options.out.write_text("\n".join(parts), encoding="utf-8")  # what is done stays when the rest is interrupted
+        parts.append(section(title, " ".join([f"python benchmarks/{name}.py", *arguments]), text))
+        options.out.write_text("\n".join(parts), encoding="utf-8")  # finished sections stay if the rest is interrupted
     print(f"{options.out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 
 def header(full: bool, load: float) -> str:
-    """The top of the page: what this is and which machine it was."""
+    """Write the top of the page: how it was made, and a table of the machine. `load`: processes per core, Unix only."""
     rows = {
         "processor": machine(),
         "cores": f"{available_cores()}",
         "fast arithmetic": extensions(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{name} {installed(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
         "load when it began": f"{load:.1f} processes",
         "date": date.today().isoformat(),
     }
@@ -104,14 +104,14 @@ and PyTorch only.
 """
 
 
-def section(what: str, command: str, text: str) -> str:
-    """One script: tables as they are, other lines in a block."""
+def section(title: str, command: str, text: str) -> str:
+    """Write the section of one script; output that is no table becomes a code block."""
     body = text if text.startswith("|") else f"```\n{text}\n```"
-    return f"## {what}\n\n`{command}`\n\n{body}\n"
+    return f"## {title}\n\n`{command}`\n\n{body}\n"
 
 
-def installed(package: str) -> str:
-    """Its version."""
+def version_of(package: str) -> str:
+    """Return the version of an installed package."""
     try:
         return version(package)
     except PackageNotFoundError:

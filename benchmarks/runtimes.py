@@ -69,9 +69,9 @@ def main() -> None:
     print(f"{torch_setting(options)}; {extensions()}")
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
-        detector(config, weights)
-        with redirect_stdout(sys.stderr):  # what the exporters have to say
-            files = exports(config, weights, frame(), Path(folder))
+        write_random_detector(config, weights)
+        with redirect_stdout(sys.stderr):  # messages of the exporters
+            files = export_files(config, weights, frame(), Path(folder))
         builds: dict[str, Build] = {"original, torch fp32": partial(original, config, weights)}
         for precision in ("fp32", "bf16"):
             builds[f"torch {precision}"] = partial(ours, config, weights, "torch", precision)
@@ -87,21 +87,21 @@ def main() -> None:
                 taken.append(in_turns(turns, options.rounds))
                 lanes = {name: one.lanes for name, one in turns.items()}
     against = compare(taken, lanes)
-    allowed(config, against)
+    print_limits(config, against)
 
 
 def frame() -> NDArray[np.uint8]:
-    """A frame of CULane's size, of random pixels."""
+    """Draw a frame of CULane's size, (590, 1640, 3) uint8, of random pixels."""
     return np.random.default_rng(0).integers(0, 256, (590, 1640, 3), np.uint8)
 
 
 class Turns:
-    """A run in a process of its own, one at a time: `seconds()` of the second of two, `lanes` it finds."""
+    """Times a run in a process of its own: `seconds()` runs twice and times the second; `lanes`: number it detects."""
 
     def __init__(self, build: Build, threads: int, cpu_time: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=answer, args=(other, build, threads, cpu_time), daemon=True)
+        self.process = context.Process(target=serve_turns, args=(other, build, threads, cpu_time), daemon=True)
 
     def __enter__(self) -> Turns:
         self.process.start()
@@ -118,8 +118,8 @@ class Turns:
         self.process.join()
 
 
-def answer(connection: Connection, build: Build, threads: int, cpu_time: bool) -> None:
-    """The other side of `Turns`."""
+def serve_turns(connection: Connection, build: Build, threads: int, cpu_time: bool) -> None:
+    """Build a run, send its number of lanes, then time runs on request: the process of a `Turns`."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     run, clock = build(), time.process_time if cpu_time else time.perf_counter
@@ -131,22 +131,22 @@ def answer(connection: Connection, build: Build, threads: int, cpu_time: bool) -
         connection.send(clock() - start)
 
 
-def exports(config: Config, weights: Path, image: NDArray[np.uint8], folder: Path) -> dict[str, Path]:
-    """The detector as files, traced once."""
+def export_files(config: Config, weights: Path, image: NDArray[np.uint8], folder: Path) -> dict[str, Path]:
+    """Export the detector, traced once, to a file per runtime and precision."""
     traced = export_model(config, weights, "onnx", out=folder / "fp32.onnx")
-    about, graph = read_metadata(traced), import_extra("onnx").load(traced)
+    metadata, graph = read_metadata(traced), import_extra("onnx").load(traced)
     files = {"onnxruntime fp32": traced}
     for precision in ("fp32", "bf16", "int8"):
         model = openvino_model(graph)
         if precision == "int8":
             model = quantise(model, [{IMAGES: config.model.viewport.apply(image)[None]}])
         files[f"openvino {precision}"] = folder / f"{precision}.xml"
-        write_openvino(model, folder / f"{precision}.xml", replace(about, precision=precision))
+        write_openvino(model, folder / f"{precision}.xml", replace(metadata, precision=precision))
     return files
 
 
-def detector(config: Config, path: Path) -> CLRerNet:
-    """Random weights under which some anchors are lanes; also written to `path`."""
+def write_random_detector(config: Config, path: Path) -> CLRerNet:
+    """Build a detector with random weights that turn some anchors into lanes; also writes them to `path`."""
     torch.manual_seed(0)
     model = CLRerNet(config.model).eval()
     head = model.bbox_head
@@ -158,12 +158,12 @@ def detector(config: Config, path: Path) -> CLRerNet:
 
 
 def original(config: Config, weights: Path) -> Run:
-    """The original algorithm on these weights."""
+    """Build a run of the original algorithm on these weights."""
     return partial(original_lanes, init_detector(config, weights), frame())
 
 
 def ours(config: Config, weights: Path, backend: Backend | None = None, precision: str = "fp32") -> Run:
-    """Crop, network and decoding, as `Predictor` does them."""
+    """Build a run of `Predictor`: crop, network and decoding."""
     image = frame()
     predictor = Predictor(config, weights, backend=backend, precision=precision)
 
@@ -175,7 +175,7 @@ def ours(config: Config, weights: Path, backend: Backend | None = None, precisio
 
 
 def in_turns(turns: dict[str, Turns], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each in every round."""
+    """Measure the seconds of each run in every round, in turns."""
     taken: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, one in turns.items():
@@ -184,7 +184,7 @@ def in_turns(turns: dict[str, Turns], rounds: int) -> dict[str, list[float]]:
 
 
 def compare(taken: list[dict[str, list[float]]], lanes: dict[str, int]) -> float:
-    """Prints medians and their ratios to the first one, which is returned, in seconds."""
+    """Print the median of each run and its ratio to the first run's median, which is returned, in seconds."""
     medians = {name: statistics.median(chain(*(seconds[name] for seconds in taken))) for name in lanes}
     first = next(iter(medians.values()))
     for name, median in medians.items():
@@ -194,16 +194,16 @@ def compare(taken: list[dict[str, list[float]]], lanes: dict[str, int]) -> float
 
 
 @torch.inference_mode()
-def allowed(config: Config, against: float) -> None:
-    """The shortest time of the network in each precision, and its ratio to `against` seconds."""
+def print_limits(config: Config, against: float) -> None:
+    """Print the shortest possible time of the network in each precision, and its ratio to `against` seconds."""
     size = config.model.viewport
     with FlopCounterMode(display=False) as counted:
         CLRerNet(config.model).eval()(torch.zeros(1, 3, size.height, size.width))
     operations = counted.get_total_flops()
     for precision, rate in {
-        "fp32": convolution(torch.float32),
-        "bf16": convolution(torch.bfloat16),
-        "int8": product(),
+        "fp32": convolution_rate(torch.float32),
+        "bf16": convolution_rate(torch.bfloat16),
+        "int8": product_rate(),
     }.items():
         seconds = operations / rate
         print(
@@ -212,23 +212,23 @@ def allowed(config: Config, against: float) -> None:
         )
 
 
-def convolution(dtype: torch.dtype) -> float:
-    """Operations a second of a large convolution."""
+def convolution_rate(dtype: torch.dtype) -> float:
+    """Measure the operations per second of a large convolution."""
     channels, height, width = 256, 40, 100
     layer = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype, bias=False)
     image = torch.ones(1, channels, height, width, dtype=dtype).to(memory_format=torch.channels_last)
-    return 2 * layer.weight.numel() * height * width / shortest(partial(PackedConv2d(layer), image))
+    return 2 * layer.weight.numel() * height * width / shortest_seconds(partial(PackedConv2d(layer), image))
 
 
-def product() -> float:
-    """Operations a second of a large product of 8-bit numbers."""
+def product_rate() -> float:
+    """Measure the operations per second of a large product of 8-bit matrices."""
     size = 2048
     matrix = torch.ones(size, size, dtype=torch.int8)
-    return 2 * size**3 / shortest(partial(torch._int_mm, matrix, matrix))
+    return 2 * size**3 / shortest_seconds(partial(torch._int_mm, matrix, matrix))
 
 
-def shortest(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of some runs."""
+def shortest_seconds(run: Callable[[], object]) -> float:
+    """Measure the seconds of the fastest of 30 runs."""
     return min(seconds_in_turns([run], 30)[0])
 
 

@@ -25,7 +25,7 @@ EXTENSIONS = (
 def seconds_in_turns(
     functions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[list[float]]:
-    """Seconds of each function in every round; they take turns, so that a busy machine slows all of them alike.
+    """Measure the seconds of each function in every round; they run in turns, so that a busy machine slows all alike.
 
     Each runs once before, untimed.
     """
@@ -43,12 +43,12 @@ def seconds_in_turns(
 def medians_in_turns(
     functions: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
-    """Median seconds of each function."""
+    """Measure the median seconds of each function, run in turns."""
     return [statistics.median(taken) for taken in seconds_in_turns(functions, rounds, clock)]
 
 
 def cpu_facts() -> dict[str, str]:
-    """The fields of /proc/cpuinfo for one core; empty where there is none."""
+    """Read the fields of /proc/cpuinfo of the first core; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -57,7 +57,7 @@ def cpu_facts() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The model of the processor, with family and model number, which tell generations apart."""
+    """Describe the processor: its name with family and model number, which tell generations apart."""
     facts = cpu_facts()
     if "model name" not in facts:
         return platform.processor() or platform.machine()
@@ -65,7 +65,7 @@ def machine() -> str:
 
 
 def extensions() -> str:
-    """Which of the instructions that neural networks gain from there are."""
+    """List the processor's instruction sets that speed up neural networks, and those that it lacks."""
     flags = set(cpu_facts().get("flags", "").split())
     if not flags:
         return "unknown"
@@ -74,7 +74,7 @@ def extensions() -> str:
 
 
 def positive(text: str) -> int:
-    """Read a number of 1 or more from the command line."""
+    """Parse a number of 1 or more from the command line."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
@@ -82,7 +82,7 @@ def positive(text: str) -> int:
 
 
 def torch_options(description: str, rounds: int) -> argparse.Namespace:
-    """`--threads` and `--rounds` from the command line; PyTorch is set to that many threads."""
+    """Parse `--threads` and `--rounds`, and set PyTorch to that many threads."""
     import torch
 
     parser = argparse.ArgumentParser(description=description)
@@ -94,7 +94,7 @@ def torch_options(description: str, rounds: int) -> argparse.Namespace:
 
 
 def torch_setting(options: argparse.Namespace) -> str:
-    """Machine, threads and version, to print first."""
+    """Describe machine, threads and PyTorch's version, for the first line of output."""
     import torch
 
     return f"{machine()}, {options.threads} threads, torch {torch.__version__}"

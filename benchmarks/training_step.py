@@ -30,7 +30,7 @@ SLOTS, ROWS = 4, 72
 
 
 def hand_back_memory() -> None:
-    """glibc's defaults again, after `keep_freed_memory`."""
+    """Restore glibc's defaults of freeing memory, which `keep_freed_memory` changes."""
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         for parameter, value in ((-4, 65536), (-1, 128 * 1024), (-2, 128 * 1024)):
@@ -39,7 +39,7 @@ def hand_back_memory() -> None:
 
 
 def labelled_batch(images: int, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """(B, 3, H, W) uint8 noise and (B, 4, 78) targets of four straight lanes each."""
+    """Draw images (B, 3, H, W) of uint8 noise, and targets (B, 4, 78) of four straight lanes each."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (images, 3, height, width), generator=generator, dtype=torch.uint8)
     bottom = torch.linspace(0.1, 0.9, SLOTS) + 0.1 * torch.rand(images, SLOTS, generator=generator) - 0.05
@@ -51,7 +51,7 @@ def labelled_batch(images: int, width: int, height: int) -> tuple[Tensor, Tensor
 
 
 def steps(args: argparse.Namespace, inputs: Tensor, targets: Tensor) -> tuple[list[str], list[Callable[[], float]]]:
-    """Names and functions: one step of the original, and of ours in both precisions."""
+    """Build names and functions of three training steps: the original, and ours in fp32 and bf16."""
     config = load_config(
         "clrernet_culane_dla34",
         (

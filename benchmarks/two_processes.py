@@ -45,32 +45,32 @@ SMALL_LANELM = [
 RUNS = {"one process": [], "two processes": ["--training.num-devices=2", "--training.strategy=ddp"]}
 
 
-def clrernetlm(*words: str) -> None:
-    """The command line in a process of its own, one thread per process."""
+def clrernetlm(*arguments: str) -> None:
+    """Run `clrernetlm ARGUMENTS` in a process of its own with one thread; exits with its output if it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "clrernetlm", *words],
+        [sys.executable, "-m", "clrernetlm", *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        sys.exit(f"clrernetlm {' '.join(words)}:\n{done.stdout}{done.stderr}")
+        sys.exit(f"clrernetlm {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
 
 
-def losses(metrics: Path) -> list[float]:
-    """The loss of every step of a run."""
+def read_losses(metrics: Path) -> list[float]:
+    """Read the loss of every step of a run."""
     with open(metrics, newline="") as lines:
         return [float(row["loss"]) for row in csv.DictReader(lines) if row["loss"]]
 
 
-def compare(name: str, words: list[str], folder: Path, steps: int) -> float:
-    """Train twice, print both; returns the largest relative difference of a loss."""
+def compare(name: str, arguments: list[str], folder: Path, steps: int) -> float:
+    """Train in one process and in two, and print both losses; returns their largest relative difference."""
     seconds, found = {}, {}
     for run, more in RUNS.items():
         work = folder / name / run.replace(" ", "_")
         start = time.perf_counter()
-        clrernetlm("train", *words, f"--training.work-dir={work}", *more)
-        seconds[run], found[run] = time.perf_counter() - start, losses(work / "metrics.csv")
+        clrernetlm("train", *arguments, f"--training.work-dir={work}", *more)
+        seconds[run], found[run] = time.perf_counter() - start, read_losses(work / "metrics.csv")
     one, two = found.values()
     assert len(one) == len(two) == steps, f"{len(one)} and {len(two)} steps"
     differences = [abs(a - b) / abs(a) for a, b in zip(one, two, strict=True)]
@@ -105,16 +105,16 @@ def main() -> None:
         folder = Path(name)
         roads = folder / "roads"
         clrernetlm("synth", str(roads), "--train", str(images), "--val", "1", "--test", "1", "--size", "410x148")
-        words = [f"--data.root={roads}", *SMALL, *common]
+        arguments = [f"--data.root={roads}", *SMALL, *common]
         if "clrernet" in args.models:
             precision = f"--training.precision={args.precision}"
-            compare("clrernet", ["clrernet_culane_dla46_c", *words, precision], folder, args.steps)
+            compare("clrernet", ["clrernet_culane_dla46_c", *arguments, precision], folder, args.steps)
         if "lanelm" in args.models:
             detector = folder / "detector"
             learned = ["--training.epochs=40", "--training.max-steps=40", "--training.learning-rate=6e-4"]
-            clrernetlm("train", "clrernet_culane_dla46_c", *words, *learned, f"--training.work-dir={detector}")
+            clrernetlm("train", "clrernet_culane_dla46_c", *arguments, *learned, f"--training.work-dir={detector}")
             weights = sorted((detector / "checkpoints").glob("epoch_*.ckpt"))[-1]
-            lanelm = [*words, *SMALL_LANELM, f"--lanelm.detector={weights}"]
+            lanelm = [*arguments, *SMALL_LANELM, f"--lanelm.detector={weights}"]
             compare("lanelm", ["base_lanelm", *lanelm], folder, args.steps)
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def median_ms(way: str, processes: int, frames: int) -> float:
-    """Milliseconds a frame in a process that waits this way, beside others that compute."""
+    """Measure milliseconds per frame in a process whose threads wait in this way, beside `processes` that compute."""
     waiting = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in waiting}
     with ExitStack() as stack:

@@ -1,9 +1,9 @@
-"""Lanes of an image with numpy, opencv and onnxruntime alone.
+"""Detects and draws the lanes of an image with NumPy, OpenCV and ONNX Runtime alone.
 
 clrernetlm export roads_detector --to onnx --out lanes.onnx
 python examples/onnx_lanes.py lanes.onnx road.jpg --out road_lanes.jpg
 
-Everything else that is needed, such as the crop and the thresholds, is in the file's metadata. Copy what you need.
+The file's metadata holds all other settings, such as the crop and the thresholds. Copy what you need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-Rows = NDArray[Any]
+Array = NDArray[Any]
 COLOURS = ((60, 200, 60), (60, 60, 230), (230, 160, 50), (40, 200, 230), (200, 80, 200), (200, 200, 60))
 
 
@@ -35,13 +35,16 @@ class Detector:
         text = self.session.get_modelmeta().custom_metadata_map.get("clrernetlm")
         if text is None:
             raise SystemExit(f"{path}: not exported by clrernetlm")
-        about = json.loads(text)
-        if about["part"] != "detector":
-            raise SystemExit(f"{path}: holds {about['part']}, a part of LaneLM; use the detector's file")
-        self.viewport, self.decode = about["viewport"], about["decode"]
+        metadata = json.loads(text)
+        if metadata["part"] != "detector":
+            raise SystemExit(f"{path}: holds {metadata['part']}, a part of LaneLM; use the detector's file")
+        self.viewport, self.decode = metadata["viewport"], metadata["decode"]
 
-    def __call__(self, image: Rows, conf: float | None = None) -> list[tuple[float, Rows]]:
-        """(H, W, 3) uint8 BGR -> (score, (n, 2) x, y in pixels of the image, bottom first) of each lane, best first."""
+    def __call__(self, image: Array, conf: float | None = None) -> list[tuple[float, Array]]:
+        """Detect the lanes of an image (H, W, 3) uint8 BGR: (score, points (n, 2) x, y in its pixels), best lane first.
+
+        Points begin at the bottom. `conf`: confidence threshold; None: the model's.
+        """
         view, decode = self.viewport, self.decode
         height, width = image.shape[:2]
         left, top = min(round(view["left"] * width), width - 1), min(round(view["top"] * height), height - 1)
@@ -50,17 +53,19 @@ class Detector:
         pixels = cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_LINEAR)
         (lanes,) = self.session.run(["lanes"], {"images": pixels[None]})
         threshold = decode["conf_threshold"] if conf is None else conf
-        kept = pick(lanes[0], threshold, decode["nms_threshold"], decode["max_lanes"])
+        kept = select_lanes(lanes[0], threshold, decode["nms_threshold"], decode["max_lanes"])
         found = [
-            (float(lane[0]), points(lane, (left, top, right, bottom), size, decode["extend_bottom"])) for lane in kept
+            (float(lane[0]), lane_points(lane, (left, top, right, bottom), size, decode["extend_bottom"]))
+            for lane in kept
         ]
         return [(score, lane) for score, lane in found if len(lane)]
 
 
-def pick(lanes: Rows, conf_threshold: float, nms_threshold: float, max_lanes: int) -> Rows:
-    """(N, 3 + R) score, first row, length in rows, x of every row in network pixels -> the lanes' rows, best first.
+def select_lanes(lanes: Array, conf_threshold: float, nms_threshold: float, max_lanes: int) -> Array:
+    """Select lanes, best first, by confidence and NMS.
 
-    Row 0 is the bottom. A lane suppresses a worse one when their mean distance over the rows both have is below
+    `lanes` (N, 3 + R): score, first row, length in rows, x of every row in network pixels; row 0 is the bottom. Returns
+    at most `max_lanes` of them. A lane suppresses a worse one if their mean distance over their common rows is below
     `nms_threshold` pixels.
     """
     lanes = lanes[(lanes[:, 0] >= np.float32(conf_threshold)) & np.isfinite(lanes).all(1)]
@@ -81,13 +86,14 @@ def pick(lanes: Rows, conf_threshold: float, nms_threshold: float, max_lanes: in
     return lanes[np.array(kept, np.int64)]
 
 
-def points(
-    lane: Rows, crop: tuple[float, float, float, float], size: tuple[int, int], extend_bottom: bool = True
-) -> Rows:
-    """One lane of `pick`, the crop (left, top, right, bottom) in frame pixels, the network's size -> (n, 2) x, y.
+def lane_points(
+    lane: Array, crop: tuple[float, float, float, float], size: tuple[int, int], extend_bottom: bool = True
+) -> Array:
+    """Convert a lane of `select_lanes` to points (n, 2): x, y in pixels of the frame, bottom first.
 
-    In pixels of the frame, bottom first; empty where there is no lane after all. With `extend_bottom` it runs on below
-    its start as long as it stays inside the image.
+    `crop`: (left, top, right, bottom) in pixels of the frame; `size`: (width, height) of the network input. Returns no
+    points for a lane of fewer than two. With `extend_bottom` the lane continues below its start as long as it stays
+    inside the image.
     """
     xs = lane[3:].astype(np.float64)
     count, width = len(xs), size[0]
@@ -127,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the lanes of an image with ONNX Runtime.")
     parser.add_argument("model", help=".onnx file of `clrernetlm export`")
     parser.add_argument("image")
-    parser.add_argument("--out", default="lanes.jpg", help="picture to write")
+    parser.add_argument("--out", default="lanes.jpg", help="image to write")
     parser.add_argument("--conf", type=float, help="confidence threshold; default: the model's")
     parser.add_argument("--top", type=float, help="where the road begins, 0 to 1 of the height; default: the model's")
     options = parser.parse_args()

@@ -15,7 +15,10 @@ from clrernetlm.datasets.frame_difference import frame_differences, is_own_diffe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="How much every training image differs from the frame before.")
+    """Run the tool; returns the exit code, as `clrernetlm` does."""
+    parser = argparse.ArgumentParser(
+        description="Compare every training image with the frame before it, and write the differences."
+    )
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument("--list", default="list/train_gt.txt", help="image list, relative to ROOT (%(default)s)")
     parser.add_argument("--out", default="list/train_diffs.npz", help="file to write, relative to ROOT (%(default)s)")

@@ -1,9 +1,9 @@
-"""Train LaneLM on the features of a frozen CLRerNet: the founding prototype's command line, on this project's engine.
+"""Train LaneLM on the features of a frozen CLRerNet, with the command line of the founding prototype.
 
     python tools/train_lanelm_culane.py --config configs/clrernet/culane/clrernet_culane_dla34_ema.py \\
         --checkpoint clrernet_culane_dla34_ema.pth --data-root dataset --epochs 1 --batch-size 16
 
-`clrernetlm train lanelm_512_dla34 --lanelm.detector FILE` does the same with every setting within reach.
+`clrernetlm train lanelm_512_dla34 --lanelm.detector FILE` does the same, with every setting.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def parse(words: list[str] | None) -> argparse.Namespace:
-    """The options; raises UserError."""
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line. Raises UserError for a mistake."""
     first, _, rest = (__doc__ or "").partition("\n\n")
     parser = Parser(description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--config", default="clrernet_culane_dla34_ema", help="config of the detector (%(default)s)")
     add("--checkpoint", required=True, help="weights of the detector")
     add("--data-root", default="dataset", help="folder of the data set (%(default)s)")
-    add("--train-list", default=TRAIN_LIST, help="relative to here or to the data root (%(default)s)")
+    add("--train-list", default=TRAIN_LIST, help="relative to the working directory or the data root (%(default)s)")
     add("--diff-file", help=f"frame differences; default: {DIFF_FILE} under the data root where it exists")
     add("--epochs", type=int, default=5, help="(%(default)s)")
     add("--batch-size", type=int, default=4, help="images a step (%(default)s)")
@@ -55,17 +55,17 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     add("--num-points", type=int, default=40, help="rows a lane can have a keypoint on (%(default)s)")
     add("--nbins-x", type=int, default=800, help="bins of x (%(default)s)")
     add("--plain", action="store_true", help="the prototype's plain model instead of the full one")
-    add("--resume", action="store_true", help="go on from the last checkpoint of the work directory")
-    return parser.parse_args(words)
+    add("--resume", action="store_true", help="continue from the last checkpoint of the work directory")
+    return parser.parse_args(arguments)
 
 
-def here_or_under(root: Path, path: str) -> Path | None:
-    """`path` from the working directory, else from the data root; None where neither exists."""
+def find_file(root: Path, path: str) -> Path | None:
+    """Find `path` relative to the working directory, else to the data root; None if neither exists."""
     return next((found.resolve() for found in (Path(path), root / path) if found.exists()), None)
 
 
 def build_config(options: argparse.Namespace) -> Config:
-    """Options -> the settings of a training; raises UserError."""
+    """Convert the options to the settings of a training. Raises UserError for values out of range."""
     from clrernetlm.config import LaneLMConfig, LaneLMNetworkConfig, TrainingConfig, load_config
     from clrernetlm.config.validation import validate
 
@@ -85,7 +85,7 @@ def build_config(options: argparse.Namespace) -> Config:
         ),
     )
     config.data.root = options.data_root
-    config.data.train_list = str(here_or_under(root, options.train_list) or options.train_list)
+    config.data.train_list = str(find_file(root, options.train_list) or options.train_list)
     config.data.diff_file = difference_file(root, options.diff_file)
     config.data.batch_size, config.data.num_workers = options.batch_size, options.num_workers
     config.training = TrainingConfig(
@@ -96,7 +96,7 @@ def build_config(options: argparse.Namespace) -> Config:
         clip_norm=1.0,
         log_every=1,
         validate_every=int((root / config.data.val_list).exists()),
-        device=available(options.device),
+        device=available_device(options.device),
         work_dir=options.work_dir,
     )
     validate(config)
@@ -104,20 +104,24 @@ def build_config(options: argparse.Namespace) -> Config:
 
 
 def difference_file(root: Path, given: str | None) -> str | None:
-    """The file of frame differences; a missing one is an error only where it was asked for."""
-    found = here_or_under(root, given) if given else root / DIFF_FILE
+    """Find the file of frame differences; None, with a warning, if the default one is missing.
+
+    Raises UserError if `given` is missing.
+    """
+    found = find_file(root, given) if given else root / DIFF_FILE
     if found is not None and found.exists():
         return str(found.resolve())
     if given:
         raise UserError(
-            f"--diff-file: {given} is neither here nor under {root}; leave the option out to use all images"
+            f"--diff-file: {given} is neither in the working directory nor under {root}; leave the option out to use "
+            "all images"
         )
     warn(f"{root / DIFF_FILE} does not exist; training on every image, however little it moved")
     return None
 
 
-def available(device: str) -> str:
-    """The device asked for, or the CPU where PyTorch finds no CUDA."""
+def available_device(device: str) -> str:
+    """Return the device, or `cpu` with a warning if it is a CUDA device and PyTorch finds none."""
     import torch
 
     if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
@@ -127,12 +131,13 @@ def available(device: str) -> str:
 
 
 def warn(message: str) -> None:
+    """Print a warning to standard error."""
     print(f"warning: {message}", file=sys.stderr)
 
 
-def run(words: list[str] | None) -> None:
-    """Train; raises UserError."""
-    options = parse(words)
+def run(arguments: list[str] | None) -> None:
+    """Train with the options of the command line. Raises UserError for mistakes and missing files."""
+    options = parse_options(arguments)
     config = build_config(options)
     from clrernetlm.training.callbacks import SaveLaneLMEachEpoch
     from clrernetlm.training.train import train
@@ -141,10 +146,10 @@ def run(words: list[str] | None) -> None:
     train(config, resume=options.resume, callbacks=[SaveLaneLMEachEpoch(Path(options.work_dir), pattern)])
 
 
-def main(words: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the tool; returns the exit code, as `clrernetlm` does."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `clrernetlm` does, and why, see there
-    return exit_code_of(lambda: run(words))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `clrernetlm.cli` does, which says why
+    return exit_code_of(lambda: run(arguments))
 
 
 if __name__ == "__main__":

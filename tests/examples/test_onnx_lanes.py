@@ -57,8 +57,8 @@ def test_same_lanes_as_decoding(example: ModuleType, extend: bool) -> None:
         expected = decode_lanes(stage, decode, view, [frame] * 2, max_lanes=5)
         rows = DetectorGraph(model).sorted_lanes(*stage.values()).numpy()
         for image, theirs in zip(rows, expected, strict=True):
-            kept = example.pick(image, 0.4, 12, 5)
-            drawn = [(lane[0], example.points(lane, view.crop_box(frame), view.size, extend)) for lane in kept]
+            kept = example.select_lanes(image, 0.4, 12, 5)
+            drawn = [(lane[0], example.lane_points(lane, view.crop_box(frame), view.size, extend)) for lane in kept]
             ours = [(score, points) for score, points in drawn if len(points)]
             assert len(ours) == len(theirs)
             for (score, points), lane in zip(ours, theirs, strict=True):
@@ -70,9 +70,9 @@ def test_same_lanes_as_decoding(example: ModuleType, extend: bool) -> None:
 
 def test_nothing_above_the_threshold_is_no_lanes(example: ModuleType) -> None:
     rows = np.zeros((4, 75), np.float32)
-    assert len(example.pick(rows, 0.4, 12, 4)) == 0
+    assert len(example.select_lanes(rows, 0.4, 12, 4)) == 0
     rows[:, 0] = np.nan
-    assert len(example.pick(rows, 0.0, 12, 4)) == 0
+    assert len(example.select_lanes(rows, 0.0, 12, 4)) == 0
 
 
 def test_the_example_says_in_one_line_what_it_cannot_do(

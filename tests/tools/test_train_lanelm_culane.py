@@ -102,7 +102,10 @@ def failure(tool, capsys, arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--diff-file", "nowhere.npz"], "error: --diff-file: nowhere.npz is neither here nor under dataset"),
+        (
+            ["--diff-file", "nowhere.npz"],
+            "error: --diff-file: nowhere.npz is neither in the working directory nor under dataset",
+        ),
         (["--checkpoint", "nowhere.pth"], "error: nowhere.pth: no such checkpoint"),
         (["--train-list", "nowhere.txt"], "nowhere.txt: the image list cannot be read"),
         (["--num-heads", "5"], "embed_dim: 32 is not a multiple of num_heads (5)"),
@@ -123,16 +126,16 @@ def test_lists_and_differences_are_found_here_or_in_the_data_set(tool, folder):
     for train_list in ("list/train_gt.txt", "dataset/list/train_gt.txt", str(root / "list/train_gt.txt")):
         for differences in ("list/differences.npz", "dataset/list/differences.npz"):
             given = words("run", *options(train_list=train_list, diff_file=differences))
-            data = tool.build_config(tool.parse(given)).data
+            data = tool.build_config(tool.parse_options(given)).data
             assert data.train_list == str(root / "list/train_gt.txt")
             assert data.diff_file == str(root / "list/differences.npz")
 
 
 def test_defaults_are_the_prototypes(tool, capsys):
-    given = tool.parse(["--checkpoint", "clrernet.pth"])
+    given = tool.parse_options(["--checkpoint", "clrernet.pth"])
     assert (given.epochs, given.batch_size, given.num_points, given.nbins_x) == (5, 4, 40, 800)
     with pytest.raises(SystemExit) as ended:
-        tool.parse(["--help"])
+        tool.parse_options(["--help"])
     assert ended.value.code == 0
     help_text = capsys.readouterr().out
     files = ("config", "checkpoint", "data_root", "train_list", "diff_file", "work_dir")

@@ -31,7 +31,7 @@ from rich.table import Table
 from timing import machine
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.core.progress import progress_bar
+from clrernetlm.core.progress import progress_display
 from clrernetlm.core.worker_pool import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +112,7 @@ def main() -> None:
     try:
         queue, running = results(processes), len(processes)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with progress_bar(*columns) as bar:
+        with progress_display(*columns) as bar:
             task = bar.add_task("Inputs", total=arguments.inputs)
             while running and time.monotonic() < begun + 60 * arguments.minutes:
                 result = queue.get()

@@ -33,7 +33,7 @@ from timing import machine, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.progress import progress_bar
+from clrernetlm.core.progress import progress_display
 
 KILLS_PER_ROUND = 3  # of one command before it may run to its end
 
@@ -74,7 +74,7 @@ def kill_in_rounds(cases: Sequence[Case], kills: int, folder: Path, seed: int) -
     killers: dict[Case, Killer] = {}
     counts: dict[str, KillCounts] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with progress_bar(*columns) as bar:
+    with progress_display(*columns) as bar:
         task = bar.add_task("Kills", total=kills)
         try:
             for case, number in plan_rounds(cases, kills):

@@ -75,6 +75,9 @@ class Detect(WithSettings, WithResults):
         False, help="choose one crop for all images of one folder and size, which come from one camera"
     )
     no_tracking: bool = option(False, help="videos: every frame by itself, without identities and smoothing")
+    end_at_bonnet: bool = option(
+        False, help="cut lanes where the bonnet of the own car hides them, with a model that says so"
+    )
     device: str = option("auto", metavar="DEVICE", help=DEVICE_HELP)
     backend: Literal["torch", "onnxruntime", "openvino"] | None = option(None, help=BACKEND_HELP)
     trust_code: bool = option(False, help=TRUST_CODE_HELP)
@@ -101,6 +104,7 @@ class Detect(WithSettings, WithResults):
             device=self.device,
             tracking=not self.no_tracking,
             one_camera=self.one_camera,
+            end_at_bonnet=self.end_at_bonnet,
             backend=self.backend,
             overwrite=self.overwrite,
             trust_code=self.trust_code,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from clrernetlm.core.arrays import BgrImage, BgrPixel, Points
+from clrernetlm.core.arrays import BgrImage, BgrPixel, BoolArray, Points
 from clrernetlm.core.lane import Lane
 
 GREEN: BgrPixel = (60, 200, 60)
@@ -26,6 +26,8 @@ PALETTE: tuple[BgrPixel, ...] = (
 )
 FRACTION_BITS = 4  # sub-pixel positions for OpenCV
 COORDINATE_LIMIT = 1 << 20  # pixels; OpenCV overflows far beyond the image
+DOT_SPACING = 3.5  # line widths between the dots of a hidden part
+MAX_DOTS = 20_000  # of one hidden part, which may reach far beyond the image
 
 
 def draw_lanes(
@@ -38,7 +40,8 @@ def draw_lanes(
     """Draw lanes, points in pixels of the image (H, W, 3) BGR, as anti-aliased lines on a copy of it.
 
     `colours`: one for all, or one per lane, repeated when there are fewer; default: a palette. `width` in pixels,
-    default 1/270 of the image's longer side. `scores`: write each `Lane`'s score at its lower end.
+    default 1/270 of the image's longer side. `scores`: write each `Lane`'s score at its lower end. The hidden points of
+    a `Lane` (`Lane.visible`) are drawn dotted.
     """
     canvas = image.copy()
     height, image_width = canvas.shape[:2]
@@ -46,19 +49,54 @@ def draw_lanes(
     palette: Sequence[BgrPixel] = PALETTE if colours is None else [colours] if _is_colour(colours) else colours  # type: ignore[list-item, assignment]
     for number, lane in enumerate(lanes):
         points = lane.points if isinstance(lane, Lane) else np.asarray(lane, np.float64)
-        points = points[np.isfinite(points).all(axis=1)] if len(points) else points
+        visible = lane.visible if isinstance(lane, Lane) else None
+        finite = np.isfinite(points).all(axis=1) if len(points) else np.zeros(0, bool)
+        points = points[finite] if len(points) else points
         if len(points) == 0:
             continue
         colour = palette[number % len(palette)]
         clipped = np.clip(points, -COORDINATE_LIMIT, COORDINATE_LIMIT)
-        fixed = np.rint(clipped * (1 << FRACTION_BITS)).astype(np.int32)
-        if len(points) == 1:
-            cv2.circle(canvas, fixed[0].tolist(), thickness << FRACTION_BITS, colour, -1, cv2.LINE_AA, FRACTION_BITS)
+        if visible is None or visible[finite].all():
+            _draw_line(canvas, clipped, colour, thickness)
         else:
-            cv2.polylines(canvas, [fixed[:, None]], False, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
+            _draw_partly_hidden(canvas, clipped, visible[finite], colour, thickness)
         if scores and isinstance(lane, Lane):
             _label(canvas, f"{lane.score:.2f}", _lowest_inside(points, image_width, height), colour)
     return canvas
+
+
+def _draw_line(canvas: BgrImage, points: Points, colour: BgrPixel, thickness: int) -> None:
+    """Draw a line through points (N, 2); a single point as a disc."""
+    fixed = np.rint(points * (1 << FRACTION_BITS)).astype(np.int32)
+    if len(points) == 1:
+        cv2.circle(canvas, fixed[0].tolist(), thickness << FRACTION_BITS, colour, -1, cv2.LINE_AA, FRACTION_BITS)
+    else:
+        cv2.polylines(canvas, [fixed[:, None]], False, colour, thickness, cv2.LINE_AA, FRACTION_BITS)
+
+
+def _draw_partly_hidden(canvas: BgrImage, points: Points, visible: BoolArray, colour: BgrPixel, thickness: int) -> None:
+    """Draw a line through points (N, 2), dotted wherever one of two neighbouring points is not `visible` (N,)."""
+    if len(points) == 1:
+        _draw_dots(canvas, points, colour, thickness)
+        return
+    solid = visible[1:] & visible[:-1]  # (N - 1,), one for each segment
+    cuts = np.flatnonzero(np.diff(solid)) + 1
+    for start, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(solid)], strict=True):
+        draw = _draw_line if solid[start] else _draw_dots
+        draw(canvas, points[start : end + 1], colour, thickness)
+
+
+def _draw_dots(canvas: BgrImage, points: Points, colour: BgrPixel, thickness: int) -> None:
+    """Draw dots along points (N, 2), `DOT_SPACING` line widths apart."""
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    spacing = max(DOT_SPACING * thickness, along[-1] / MAX_DOTS)
+    places = np.arange(0.0, along[-1] + 1e-9, spacing)
+    dots = np.stack([np.interp(places, along, points[:, axis]) for axis in (0, 1)], axis=1)
+    height, width = canvas.shape[:2]
+    inside = ((dots > -thickness) & (dots < (width + thickness, height + thickness))).all(axis=1)
+    radius = round(max(0.6 * thickness, 0.75) * (1 << FRACTION_BITS))
+    for dot in np.rint(dots[inside] * (1 << FRACTION_BITS)).astype(np.int32).tolist():
+        cv2.circle(canvas, dot, radius, colour, -1, cv2.LINE_AA, FRACTION_BITS)
 
 
 def _is_colour(colours: Sequence[BgrPixel] | BgrPixel) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import InterpolatedUnivariateSpline
 
 from clrernetlm.core.argument_checks import check_arguments, number_array, short_repr
-from clrernetlm.core.arrays import Float64Array, Points
+from clrernetlm.core.arrays import BoolArray, Float64Array, Points, SignedByteArray
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
+from clrernetlm.core.lane_attributes import HIDDEN_CODES, VISIBLE, HiddenRange, LaneColour, LaneType, hidden_ranges
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.core.text_encoding import read_utf8
 
@@ -27,13 +28,56 @@ class Lane:
 
     `points` is (N, 2) float64 x, y, from the bottom of the frame upwards (y descending); x may leave the frame.
     `score` is the confidence in [0, 1]; 1 for labels.
+
+    The other fields are optional. `position` is relative to the own car: -1 is the line left of it, 1 that on its
+    right, -2 and 2 the next ones; `identity` is the number of the lane in a video. `visible` (N,) says which points are
+    seen, None if that is not known; `hidden_by` (N,) has their codes of `lane_attributes.HIDDEN_CODES`. Each of the two
+    is made from the other if only one is given.
+
+    Raises UserError unless `visible` and `hidden_by` have one value per point and agree.
     """
 
     points: Points
     score: float = 1.0
+    type: LaneType = "unknown"
+    colour: LaneColour = "unknown"
+    position: int | None = None
+    identity: int | None = None
+    visible: BoolArray | None = None
+    hidden_by: SignedByteArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.visible is None and self.hidden_by is None:
+            return
+        name, given = ("visible", self.visible) if self.hidden_by is None else ("hidden_by", self.hidden_by)
+        values = np.asarray(given)
+        if values.shape != (len(self.points),):
+            raise UserError(f"{name}: {short_repr(given)} for {len(self.points)} points; give one value per point")
+        codes = values if name == "hidden_by" else np.where(values.astype(bool), VISIBLE, HIDDEN_CODES["unknown"])
+        if not np.isin(codes, list(HIDDEN_CODES.values())).all():
+            raise UserError(f"hidden_by: {short_repr(codes)} has values that are none of the codes of HIDDEN_CODES")
+        seen = codes == VISIBLE
+        if self.visible is not None and not np.array_equal(np.asarray(self.visible), seen):
+            raise UserError("visible: differs from hidden_by; give one of them, and the other is made from it")
+        object.__setattr__(self, "visible", seen)
+        object.__setattr__(self, "hidden_by", codes.astype(np.int8))
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def hidden(self) -> tuple[HiddenRange, ...] | None:
+        """The ranges of hidden points, ascending; None if visibility is not known."""
+        return None if self.hidden_by is None else hidden_ranges(self.hidden_by)
+
+    def cut_at_bonnet(self) -> Lane:
+        """Return the lane without the points that the bonnet of the own car hides; itself if there are none."""
+        if self.hidden_by is None:
+            return self
+        kept = self.hidden_by != HIDDEN_CODES["bonnet"]
+        if kept.all():
+            return self
+        return replace(self, points=self.points[kept], visible=None, hidden_by=self.hidden_by[kept])
 
     @check_arguments
     def x_at(self, y: Float64Array, margin: float = 0.0) -> Float64Array:

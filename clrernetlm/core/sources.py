@@ -247,7 +247,12 @@ def _holds_results(folder: Path, results: PathLike | None) -> bool:
     if results is not None and os.path.exists(results) and os.path.samefile(folder, results):
         return True
     with os.scandir(folder) as entries:
-        return any(entry.name in (RESULTS_LOG, "lanes.json") or entry.name.endswith(".lanes.json") for entry in entries)
+        names = {entry.name for entry in entries}
+    # Results of videos; with a label file beside it, `<stem>.lanes.json` has the attributes of labelled lanes instead.
+    videos = (name for name in names if name.endswith(".lanes.json"))
+    return bool(names & {RESULTS_LOG, "lanes.json"}) or any(
+        name.removesuffix(".lanes.json") + ".lines.txt" not in names for name in videos
+    )
 
 
 def result_names(paths: Sequence[Path], relative_paths: Mapping[Path, Path] | None = None) -> list[str]:

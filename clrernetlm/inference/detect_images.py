@@ -22,7 +22,14 @@ from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.sources import Source, find_inputs, result_names, source_file_name
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.base import Backend
-from clrernetlm.inference.detect_video import detect_video, lane_json, require_video_results, source_of, viewport_json
+from clrernetlm.inference.detect_video import (
+    BonnetCutter,
+    detect_video,
+    lane_json,
+    require_video_results,
+    source_of,
+    viewport_json,
+)
 from clrernetlm.inference.predictor import Predictor
 from clrernetlm.models.clrernet.decode import prediction_points
 
@@ -43,13 +50,15 @@ def detect(
     backend: Backend | None = None,
     trust_code: bool = False,
     overwrite: bool = False,
+    end_at_bonnet: bool = False,
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
     `inputs` as `find_inputs` has them. `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image
     and one `lanes.json`; of videos what `detect_video` says. Results of a folder lie as its files do, in folders below
     `out`. Ctrl-C ends a video or `lanes.json` properly. With `one_camera` images of one folder and size are seen
-    through one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`.
+    through one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`. With
+    `end_at_bonnet` lanes end where the bonnet of the own car hides them, if the model says so.
 
     Detecting the same input again replaces its results in `out`; results of another input are replaced with
     `overwrite`, and anything else never: see `ResultFolder`.
@@ -73,13 +82,13 @@ def detect(
     for video, name in zip(given.videos, clip_names, strict=True):
         require_video_results(ResultFolder(folder, overwrite=overwrite), video, name)
     predictor = Predictor(config, checkpoint, device, backend, trust_code=trust_code)
-    found = detect_images(predictor, names, results, conf, one_camera) if names else {}
+    found = detect_images(predictor, names, results, conf, one_camera, end_at_bonnet) if names else {}
     failures = [str(path) for path in names if str(path) not in found]
     problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""
     problems = [f"{_listed(failures)}: {problem}"] if failures else []
     for video, name in zip(given.videos, clip_names, strict=True):
         try:
-            problems += report_video(predictor, video, folder, name, conf, tracking, overwrite)
+            problems += report_video(predictor, video, folder, name, conf, tracking, overwrite, end_at_bonnet)
         except UserError as error:
             problems.append(str(error))
     if problems:
@@ -94,6 +103,7 @@ def detect_images(
     results: ResultFolder,
     conf: float | None = None,
     one_camera: bool = False,
+    end_at_bonnet: bool = False,
 ) -> dict[str, list[Lane]]:
     """Lanes of image files, written to a folder under their names; returns {path: lanes} of those that can be read.
 
@@ -104,6 +114,7 @@ def detect_images(
     seen: dict[str, Viewport] = {}
     warned: set[FrameSize] = set()
     views = camera_viewports(predictor, paths) if one_camera else {}
+    cut_lanes = BonnetCutter(end_at_bonnet)
     stop: KeyboardInterrupt | None = None
     try:
         for path in progress_bar(paths, "Detecting"):
@@ -115,7 +126,7 @@ def detect_images(
             if config.evaluation.image_size is not None and config.model.viewport_mode == "fixed":
                 warn_about_shape(frame, config.evaluation.image_size, warned)
             predictor.set_image(image, views.get(path))
-            lanes, view = predictor.lanes(conf), predictor.viewport
+            lanes, view = cut_lanes(predictor.lanes(conf)), predictor.viewport
             text = format_lines([prediction_points(lane, frame) for lane in lanes])
             results.write_bytes(f"{names[path]}.lines.txt", text.encode("ascii"), source_of(path))
             results.write_bytes(f"{names[path]}.jpg", jpeg(draw_lanes(image, lanes)), source_of(path))
@@ -157,13 +168,14 @@ def report_video(
     conf: float | None,
     tracking: bool,
     overwrite: bool = False,
+    end_at_bonnet: bool = False,
 ) -> list[str]:
     """Detect lanes in one video and print a line about it; returns what is wrong with it, if anything.
 
     A camera or stream runs until Ctrl-C, or until it gives no more; during a file Ctrl-C interrupts the whole command,
     after its results are written.
     """
-    result = detect_video(predictor, video, folder, name, conf, tracking, overwrite)
+    result = detect_video(predictor, video, folder, name, conf, tracking, overwrite, end_at_bonnet)
     mean = result.lanes / max(result.frames, 1)
     stopped = ", stopped" if result.interrupted else ", until no more came" if result.ended else ""
     print(f"{result.frames} frames{stopped}, {mean:.1f} lanes in each -> {folder / name}.mp4, {name}.lanes.json")
@@ -196,6 +208,8 @@ def jpeg(image: Any) -> bytes:
 
 def images_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -> list[dict[str, Any]]:
     """[{image, viewport, lanes: [{score, points [[x, y], ...]}]}] with points in frame pixels, bottom first.
+
+    What else is known of a lane follows its points: see `lane_json`.
 
     `viewport`: left, top, right, bottom of what the network saw, in fractions of the frame.
     """

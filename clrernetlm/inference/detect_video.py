@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +14,7 @@ from typing import Any
 
 from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_attribute_files import hidden_entries
 from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.sources import Source
@@ -43,6 +46,7 @@ def detect_video(
     conf: float | None = None,
     tracking: bool = True,
     overwrite: bool = False,
+    end_at_bonnet: bool = False,
 ) -> VideoResult:
     """Detect lanes in a video, stream or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
 
@@ -50,8 +54,10 @@ def detect_video(
     `tracking` every lane has an identity, which is its colour, moves smoothly, and stays for a few frames in which it
     is not detected (`"seen": false`). The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds,
     lanes}]}` with lanes `[{track, seen, score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track
-    without tracking. Width, height and points are those of the frames as players show them (`Video`). `viewport` is the
-    crop of the frames; a model with automatic crops chooses it at the start of a file.
+    without tracking; what else is known of a lane follows (`lane_json`). Width, height and points are those of the
+    frames as players show them (`Video`). `viewport` is the crop of the frames; a model with automatic crops chooses it
+    at the start of a file. With `end_at_bonnet` lanes end where the bonnet of the own car hides them, if the model says
+    so.
 
     Results of the same file are replaced, others with `overwrite`, anything else never: see `ResultFolder`. Raises
     UserError for an unreadable video, and for a file that may not be replaced.
@@ -65,6 +71,7 @@ def detect_video(
         os.replace(temporary, overlay)
 
     state, frames, written, lanes = Tracks(), 0, 0, 0
+    cut_lanes = BonnetCutter(end_at_bonnet)
     interruption: KeyboardInterrupt | None = None
     with ExitStack() as stack:
         video = stack.enter_context(Video(source))
@@ -79,7 +86,7 @@ def detect_video(
             for number, image in enumerate(progress_bar(video, f"Detecting {video.source}", video.count)):
                 frame = (image.shape[1], image.shape[0])
                 predictor.set_image(image, view)
-                found = predictor.lanes(conf)
+                found = cut_lanes(predictor.lanes(conf))
                 if tracking:
                     state = update_tracks(state, found, frame)
                     tracks = visible_lanes(state, frame)
@@ -136,5 +143,40 @@ def viewport_json(viewport: Viewport) -> dict[str, float]:
 
 
 def lane_json(lane: Lane) -> dict[str, Any]:
-    """Convert a lane to its score and points [[x, y], ...] in pixels, bottom first, for JSON."""
-    return {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}
+    """Convert a lane for JSON: its score, its points [[x, y], ...] in pixels, bottom first, and what else is known.
+
+    `type`, `colour`, `position`, `track` (the identity) and `hidden` (as in `.lanes.json` files) are left out where
+    they are unknown.
+    """
+    entry: dict[str, Any] = {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}
+    if lane.type != "unknown":
+        entry["type"] = lane.type
+    if lane.colour != "unknown":
+        entry["colour"] = lane.colour
+    if lane.position is not None:
+        entry["position"] = lane.position
+    if lane.identity is not None:
+        entry["track"] = lane.identity
+    if lane.hidden is not None:
+        entry["hidden"] = hidden_entries(lane.hidden)
+    return entry
+
+
+class BonnetCutter:
+    """Cut lanes at the bonnet of the own car, if `enabled`; warn once if the model does not detect what is hidden."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._warned = False
+
+    def __call__(self, lanes: Sequence[Lane]) -> list[Lane]:
+        """Return the lanes without points under the bonnet; those of which nothing is left are dropped."""
+        if not self.enabled:
+            return list(lanes)
+        if any(lane.visible is None for lane in lanes) and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "end_at_bonnet: this model does not say where lanes are hidden; they are left as they are",
+                stacklevel=2,
+            )
+        return [cut for lane in lanes if len(cut := lane.cut_at_bonnet())]

@@ -29,6 +29,7 @@ class Track:
     xs: Xs  # smoothed
     score: float  # of the last detection
     missed_frames: int = 0  # frames since the last detection
+    detected: Lane | None = None  # the last detection: what else is known of the lane
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,20 @@ def update_tracks(tracks: Tracks, lanes: Sequence[Lane], frame: FrameSize) -> Tr
     was not detected in more than `MAX_MISSED_FRAMES` frames. Lanes on fewer than two of the `ROWS` are ignored.
     """
     limit = MAX_DISTANCE * frame[0]
-    seen = [(x_on_rows(lane, frame[1]), lane.score) for lane in lanes]
-    seen = [(xs, score) for xs, score in seen if np.isfinite(xs).sum() >= 2]
+    seen = [(x_on_rows(lane, frame[1]), lane) for lane in lanes]
+    seen = [(xs, lane) for xs, lane in seen if np.isfinite(xs).sum() >= 2]
     pairs = match(distances([track.xs for track in tracks.active], [xs for xs, _ in seen]), limit)
     active = []
     for index, track in enumerate(tracks.active):
         if index in pairs:
-            xs, score = seen[pairs[index]]
-            active.append(replace(track, xs=smooth(track.xs, xs), score=score, missed_frames=0))
+            xs, lane = seen[pairs[index]]
+            active.append(replace(track, xs=smooth(track.xs, xs), score=lane.score, missed_frames=0, detected=lane))
         elif track.missed_frames < MAX_MISSED_FRAMES:
             active.append(replace(track, missed_frames=track.missed_frames + 1))
     new = [found for number, found in enumerate(seen) if number not in pairs.values()]
-    active += [Track(tracks.next_identity + number, xs, score) for number, (xs, score) in enumerate(new)]
+    active += [
+        Track(tracks.next_identity + number, xs, lane.score, detected=lane) for number, (xs, lane) in enumerate(new)
+    ]
     return Tracks(tuple(active), tracks.next_identity + len(new))
 
 
@@ -86,9 +89,18 @@ def x_on_rows(lane: Lane, height: int) -> Xs:
 
 
 def lane_of_track(track: Track, height: int) -> Lane:
-    """Convert a track to a lane in pixels of a frame of this height."""
+    """Convert a track to a lane in pixels of a frame of this height, with what its last detection says of it."""
     exists = np.isfinite(track.xs)
-    return Lane(np.stack([track.xs[exists], row_positions(height)[exists]], axis=1), track.score)
+    points = np.stack([track.xs[exists], row_positions(height)[exists]], axis=1)
+    detected, hidden_by = track.detected, None
+    if detected is None:
+        return Lane(points, track.score, identity=track.identity)
+    if detected.hidden_by is not None and len(detected):
+        nearest = np.abs(points[:, 1, None] - detected.points[:, 1]).argmin(axis=1)
+        hidden_by = detected.hidden_by[nearest]
+    return Lane(
+        points, track.score, detected.type, detected.colour, detected.position, track.identity, hidden_by=hidden_by
+    )
 
 
 def distances(first: Sequence[Xs], second: Sequence[Xs]) -> NDArray[np.float64]:

@@ -46,3 +46,25 @@ def test_odd_lanes() -> None:
     assert tuple(draw_lanes(IMAGE, [np.array([[50.0, 60.0]])])[60, 50]) == PALETTE[0]
     far = draw_lanes(IMAGE, [np.array([[-1e12, 100.0], [1e12, 100.0]])], GREEN)
     assert (far[100, :, 1] > 120).all()
+
+
+def test_hidden_parts_are_dotted() -> None:
+    upright = np.stack([np.full(10, 100.0), np.linspace(190, 10, 10)], axis=1)
+    hidden_by = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 2])
+    solid = draw_lanes(IMAGE, [upright], GREEN, 4)[:, 100, 1] > 120
+    mixed = draw_lanes(IMAGE, [Lane(upright, hidden_by=hidden_by)], GREEN, 4)[:, 100, 1] > 120
+    below, above, top = slice(112, 190), slice(35, 108), slice(10, 28)
+    assert solid[12:188].all()
+    assert mixed[above].all()
+    for part in (below, top):
+        assert 0.15 < mixed[part].mean() < 0.7
+    assert np.diff(mixed[below]).sum() >= 8  # four dots and more
+    everything_seen = Lane(upright, visible=np.ones(10, bool))
+    assert (draw_lanes(IMAGE, [everything_seen], GREEN, 4) == draw_lanes(IMAGE, [upright], GREEN, 4)).all()
+
+
+def test_odd_hidden_lanes() -> None:
+    far = Lane(np.array([[-1e12, 100.0], [1e12, 100.0], [np.nan, 50.0]]), visible=np.array([False, True, True]))
+    assert (draw_lanes(IMAGE, [far], GREEN) != IMAGE).any()
+    point = Lane(np.array([[50.0, 60.0]]), visible=np.array([False]))
+    assert tuple(draw_lanes(IMAGE, [point], GREEN)[60, 50]) == GREEN

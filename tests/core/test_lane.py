@@ -1,5 +1,8 @@
 """Lanes and their text files."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane, format_lines, read_lines, write_lines
+from clrernetlm.core.lane_attributes import HiddenRange
 
 POINTS = hnp.arrays(np.float64, st.tuples(st.integers(1, 8), st.just(2)), elements=st.floats(-1e4, 1e4, width=32))
 
@@ -58,3 +62,45 @@ def test_short_lanes_and_repeated_rows_are_no_trouble(points):
     lane = Lane(np.array(points).reshape(-1, 2))
     assert lane.x_at(np.array([5.0, 50.0])).shape == (2,)
     assert format_lines([lane]).count("\n") == 1
+
+
+def test_visibility_and_what_hides_a_lane_agree():
+    points = np.stack([np.full(5, 7.0), np.arange(50.0, 0, -10)], axis=1)
+    lane = Lane(points, hidden_by=np.array([1, 1, 0, 2, 0]))
+    assert lane.visible is not None
+    assert lane.visible.tolist() == [False, False, True, False, True]
+    assert lane.hidden == (HiddenRange(0, 1, "bonnet"), HiddenRange(3, 3, "vehicle"))
+    assert Lane(points, visible=lane.visible).hidden == (HiddenRange(0, 1), HiddenRange(3, 3))
+    assert replace(lane, score=0.5).hidden == lane.hidden
+    restored = pickle.loads(pickle.dumps(lane))
+    np.testing.assert_array_equal(restored.hidden_by, lane.hidden_by)
+    with pytest.raises(UserError, match=r"visible: ndarray of shape \(4,\) for 5 points"):
+        Lane(points, visible=np.ones(4, bool))
+    with pytest.raises(UserError, match="visible: differs from hidden_by"):
+        Lane(points, visible=np.ones(5, bool), hidden_by=np.ones(5, np.int8))
+    with pytest.raises(UserError, match="none of the codes of HIDDEN_CODES"):
+        Lane(points, hidden_by=np.full(5, 77))
+
+
+def test_a_lane_is_cut_at_the_bonnet_where_it_says_so():
+    points = np.stack([np.full(5, 7.0), np.arange(50.0, 0, -10)], axis=1)
+    lane = Lane(points, 0.5, "dashed", "white", -1, 3, hidden_by=np.array([1, 1, 0, 2, 0]))
+    cut = lane.cut_at_bonnet()
+    np.testing.assert_array_equal(cut.points, points[2:])
+    assert (cut.score, cut.type, cut.colour, cut.position, cut.identity) == (0.5, "dashed", "white", -1, 3)
+    assert cut.hidden == (HiddenRange(1, 1, "vehicle"),)
+    assert cut.cut_at_bonnet() is cut
+    unknown = Lane(points)
+    assert unknown.cut_at_bonnet() is unknown
+
+
+def test_a_lane_of_which_nothing_else_is_known_is_what_it_was():
+    points = np.ones((2, 2))
+    lane = Lane(points, 0.25)
+    assert lane == Lane(points, 0.25)
+    assert lane != Lane(points, 0.25, "solid")
+    assert (lane.visible, lane.hidden_by, lane.hidden) == (None, None, None)
+    before = object.__new__(Lane)  # as pickles of earlier versions restore it
+    before.__dict__.update(points=points, score=0.25)
+    assert before == lane
+    assert before.type == "unknown"

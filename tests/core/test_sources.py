@@ -70,6 +70,11 @@ def test_results_are_not_inputs(tmp_path: Path) -> None:
     assert names_of([tmp_path / "old"]) == ["x", "sub/y"]  # named, it is meant
 
 
+def test_attributes_of_labels_are_no_results(tmp_path: Path) -> None:
+    touch(tmp_path, "data/0.jpg", "data/0.lines.txt", "data/0.lanes.json", "seen/clip.mp4", "seen/clip.lanes.json")
+    assert names_of([tmp_path]) == ["data/0"]
+
+
 def test_label_masks_are_no_photographs_unless_they_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "driver_1/0.jpg", "laneseg_label_w16/driver_1/0.png", "sub/SEG_LABEL/1.png", "lanes/laneseg.png")
     for word in (tmp_path, tmp_path / "**/*.*g", tmp_path / "*"):

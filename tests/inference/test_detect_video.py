@@ -13,6 +13,7 @@ from clrernetlm import UserError
 from clrernetlm.config import Config
 from clrernetlm.core.drawing import PALETTE
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_attributes import HIDDEN_CODES
 from clrernetlm.core.overwrite_rules import RESULTS_LOG
 from clrernetlm.core.sources import find_inputs, is_input
 from clrernetlm.core.video import USUAL_FPS, Video, video_writer
@@ -105,6 +106,35 @@ def test_without_tracking_every_frame_stands_alone(tmp_path: Path) -> None:
     assert result.lanes == 2 * FRAMES * 3 // 4
     assert [len(frame["lanes"]) for frame in facts["frames"][:4]] == [2, 2, 2, 0]
     assert set(facts["frames"][0]["lanes"][0]) == {"score", "points"}
+
+
+@pytest.mark.parametrize("tracking", [True, False])
+def test_what_else_is_known_of_lanes_is_in_the_json_and_they_end_at_the_bonnet(tmp_path: Path, tracking: bool) -> None:
+    class Informed(Stub):
+        def lanes(self, conf: float | None) -> list[Lane]:
+            lanes = drawn_lanes(np.random.default_rng(1), self.size)[:1]
+            hidden_by = np.where(lanes[0][:, 1] > 150, HIDDEN_CODES["bonnet"], HIDDEN_CODES["none"])
+            hidden_by[-1] = HIDDEN_CODES["vehicle"]
+            return [Lane(lanes[0], 0.75, "dashed", "white", -1, hidden_by=hidden_by)]
+
+    video = write_video(tmp_path / "clip.mp4", frames=3)
+    for end_at_bonnet in (False, True):
+        folder = tmp_path / str(end_at_bonnet)
+        detect_video(Informed(), video, folder, "clip", None, tracking, end_at_bonnet=end_at_bonnet)  # type: ignore[arg-type]
+        for frame in json.loads((folder / "clip.lanes.json").read_text())["frames"]:
+            (lane,) = frame["lanes"]
+            assert (lane["type"], lane["colour"], lane["position"]) == ("dashed", "white", -1)
+            assert lane.get("track") == (1 if tracking else None)
+            reasons = [part["by"] for part in lane["hidden"]]
+            assert reasons == (["vehicle"] if end_at_bonnet else ["bonnet", "vehicle"])
+            assert lane["hidden"][-1]["to"] == len(lane["points"]) - 1
+            assert (lane["points"][0][1] < 152) == end_at_bonnet
+
+
+def test_a_model_that_does_not_know_the_bonnet_is_said_once(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="end_at_bonnet: this model does not say where lanes are hidden") as warned:
+        run(write_video(tmp_path / "clip.mp4"), tmp_path / "out", end_at_bonnet=True)
+    assert len(warned) == 1
 
 
 def test_interrupting_leaves_a_playable_video_and_readable_lanes(

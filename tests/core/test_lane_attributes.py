@@ -1,0 +1,56 @@
+"""What is known of a lane besides its points: names, codes, and the ranges of hidden points."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clrernetlm.core.lane_attributes import (
+    COLOUR_CODES,
+    HIDDEN_BY,
+    HIDDEN_CODES,
+    LANE_TYPES,
+    TYPE_CODES,
+    HiddenRange,
+    LaneAttributes,
+    hidden_ranges,
+    mirrored_type,
+)
+
+
+def test_codes_are_those_that_networks_are_trained_on() -> None:
+    """A changed number would give the words of stored weights another meaning."""
+    assert TYPE_CODES == {
+        "solid": 0,
+        "dashed": 1,
+        "double-solid": 2,
+        "double-dashed": 3,
+        "solid-dashed": 4,
+        "dashed-solid": 5,
+        "dots": 6,
+        "edge": 7,
+        "unknown": -1,
+    }
+    assert COLOUR_CODES == {"white": 0, "yellow": 1, "other": 2, "unknown": -1}
+    assert HIDDEN_CODES == {"none": 0, "bonnet": 1, "vehicle": 2, "crest": 3, "object": 4, "unknown": 5}
+
+
+@given(codes=st.lists(st.integers(0, len(HIDDEN_BY) - 1), max_size=12))
+def test_ranges_and_codes_are_the_same_thing(codes: list[int]) -> None:
+    ranges = hidden_ranges(np.array(codes, np.int8))
+    np.testing.assert_array_equal(LaneAttributes(len(codes), hidden=ranges).hidden_by(), codes)
+    for before, after in pairwise(ranges):
+        assert before.last < after.first
+        assert before.by != after.by or before.last + 1 < after.first  # as few as possible
+
+
+def test_the_mirror_swaps_sides() -> None:
+    lane = LaneAttributes(9, "solid-dashed", "yellow", -2, 7, (HiddenRange(0, 3, "bonnet"),))
+    assert lane.mirrored() == LaneAttributes(9, "dashed-solid", "yellow", 2, 7, (HiddenRange(0, 3, "bonnet"),))
+    assert lane.mirrored().mirrored() == lane
+    assert LaneAttributes(9).mirrored() == LaneAttributes(9)
+    changed = {name for name in LANE_TYPES if mirrored_type(name) != name}
+    assert changed == {"solid-dashed", "dashed-solid"}

@@ -52,7 +52,7 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "onnxruntime", "openvino
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the benchmarks and write docs/BENCHMARKS.md.")
-    parser.add_argument("--full", action="store_true", help="as many rounds as each script has by itself")
+    parser.add_argument("--full", action="store_true", help="with the default rounds of each script")
     parser.add_argument("--only", nargs="+", choices=list(SCRIPTS), default=list(SCRIPTS), metavar="NAME")
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
@@ -86,16 +86,16 @@ def header(full: bool, load: float) -> str:
         "fast arithmetic": extensions(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
-        "load when it began": f"{load:.1f} processes",
+        "load at the start": f"{load:.1f} processes",
         "date": date.today().isoformat(),
     }
     lines = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    rounds = "as many rounds as each script has by itself" if full else "few rounds: ratios are rough"
+    rounds = "with the default rounds of each script" if full else "with few rounds: ratios are rough"
     return f"""# Benchmarks
 
 Written by `python benchmarks/run_all.py{" --full" if full else ""}`, {rounds}.
-What is compared took turns, so ratios hold on a busy machine; milliseconds are this machine's. A row
-from another machine, for instance one with a GPU, comes out of `python benchmarks/gpu_row.py`, which needs a checkout
+Variants that are compared take turns, so ratios hold on a busy machine; milliseconds are those of this machine.
+`python benchmarks/gpu_row.py` measures a row on another machine, for instance one with a GPU; it needs a checkout
 and PyTorch only.
 
 | | |

@@ -1,4 +1,4 @@
-"""The names of `clrernetlm.datasets`, under the name it had before version 0.2."""
+"""The names of `clrernetlm.datasets`, under its former name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of `clrernetlm.models.clrernet.criterion`, under the module's name before version 0.2."""
+"""The names of `clrernetlm.models.clrernet.criterion`, under its former name."""
 
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion, build_assigner
 

@@ -1,4 +1,4 @@
-"""The names of `clrernetlm.models.clrernet.losses`, under the module's name before version 0.2."""
+"""The names of `clrernetlm.models.clrernet.losses`, under its former name."""
 
 from clrernetlm.models.clrernet.losses import CLRNetIoULoss, CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
 

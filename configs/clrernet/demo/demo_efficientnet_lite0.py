@@ -1,4 +1,4 @@
-"""The demo: the detector that ships goes on learning on roads of one camera, for minutes on a plain CPU."""
+"""The demo: training of the shipped detector continued on roads of one camera, for minutes on a plain CPU."""
 
 from clrernetlm.config import load_config
 

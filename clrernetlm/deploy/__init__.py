@@ -1,1 +1,1 @@
-"""Exported models: writing them, and running them without PyTorch."""
+"""Exports models for other runtimes, and runs exported models."""

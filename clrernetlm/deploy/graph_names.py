@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 IMAGES = "images"
-STAGE = ("cls_logits", "anchor_params", "lengths", "xs")
-LANES = "lanes"
+STAGE = ("cls_logits", "anchor_params", "lengths", "xs")  # predictions of the detector's last stage
+LANES = "lanes"  # the same predictions, sorted for lane NMS
 LEVELS = ("level_8", "level_16", "level_32")  # the pyramid, by strides
 
-# LaneLM's graphs. Names in files stay as they were in the first version; the code has better ones.
+# LaneLM's graphs. Files keep the names of the first version; the code has clearer ones.
 ENCODE_IMAGE, PREFILL, STEP = "look", "prefill", "step"
 # Name in the graph -> field of `models.lanelm.requests.Requests`.
 REQUEST = {

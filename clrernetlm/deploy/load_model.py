@@ -41,12 +41,12 @@ def load_model(
 ) -> LoadedModel:
     """Load the model that `config.task` names: a detector, or LaneLM with its detector.
 
-    `config` and `checkpoint` as in `resolve_model`; the checkpoint is weights, or what `clrernetlm export`
+    `config` and `checkpoint` as in `resolve_model`; the checkpoint is weights, or an export that `clrernetlm export`
     wrote: a file, for LaneLM a folder. With the backend onnxruntime or openvino weights are exported first, in
-    `precision`, beside the checkpoint. None means torch, where the model is one of `fuse` (`compiled` on CUDA also
-    records LaneLM's decoding), or for what an exported file needs. No file can run code, except a .pt2 with
-    `trust_code`. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, for a .pt2
-    without `trust_code`, and as `init_detector` and `fuse`.
+    `precision`, beside the checkpoint. None means torch, where `fuse` optimises the model (`compiled` on CUDA also
+    records LaneLM's decoding), or for an exported file the backend of its format. No file can run code, except a .pt2
+    with `trust_code`. Raises UserError for an unknown or unfit backend, for a device that a backend cannot use, for a
+    .pt2 without `trust_code`, and as `init_detector` and `fuse`.
     """
     settings, weights = resolve_model(config, checkpoint)
     return load_resolved_model(settings, weights, device, backend, precision, compiled, trust_code)
@@ -81,7 +81,7 @@ def load_resolved_model(
         assert backend is not None
         if checkpoint != RANDOM:
             return open_exported(config, cached_export(config, checkpoint, backend, precision), backend)
-        with temporary_folder() as folder:  # runtimes hold what they have read
+        with temporary_folder() as folder:  # runtimes keep the file's content in memory
             return open_exported(config, export_into(folder, RANDOM, config, RANDOM, backend, precision), backend)
     own = OWN_BACKEND[suffix]
     if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
@@ -96,7 +96,7 @@ def open_exported(
 
     `trust_code` as in `open_runtime`.
     """
-    with tracing():  # as reading a torch.export program does
+    with tracing():  # reading a torch.export program traces, too
         if config.task == "lanelm":
             from clrernetlm.deploy.runtimes.exported_lanelm import ExportedLaneLM
 
@@ -105,7 +105,7 @@ def open_exported(
 
 
 def detector_of(model: LoadedModel) -> CLRerNet | ExportedDetector:
-    """Return the detector, also that inside LaneLM."""
+    """Return the detector of a model: itself, or the one inside LaneLM."""
     if not isinstance(model, LaneLMDetectorBase):
         return model
     from clrernetlm.deploy.runtimes.exported_lanelm import ExportedLaneLM

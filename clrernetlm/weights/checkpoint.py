@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything in them, written whole or not at all."""
+"""Reads and writes checkpoint files: reading runs no code in them, writing is atomic."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def read_checkpoint(path: PathLike) -> dict[str, Any]:
-    """The dictionary in a `.pth`, `.ckpt` or `.safetensors` file, its tensors on the CPU.
+    """Read the dictionary in a `.pth`, `.ckpt` or `.safetensors` file, its tensors on the CPU.
 
-    Weights come as the file has them, but float32 where a packed file has float16: under `state_dict` in published and
+    Weights keep their type, but float16 of a packed file becomes float32: under `state_dict` in published and
     training checkpoints (and from safetensors), at the top level otherwise. `config`, in training checkpoints and
     packed files, is the tree of settings. No file can run code: objects other than tensors, numbers, strings and plain
-    containers come back as `safe_unpickler.Placeholder`. Raises UserError for anything that is no checkpoint.
+    containers are read as `safe_unpickler.Placeholder`. Raises UserError for anything that is no checkpoint.
     """
     path = Path(path)
     if not path.exists():
@@ -65,7 +65,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def load_weights(model: CLRerNet, path: PathLike, to_train: bool = True) -> dict[str, Any]:
-    """Fill `model` from a published, training or safetensors checkpoint; returns what else the file holds.
+    """Fill `model` from a published, training or safetensors checkpoint; returns the other entries of the file.
 
     `to_train` as in `load_network_weights`.
 
@@ -81,9 +81,10 @@ def load_weights(model: CLRerNet, path: PathLike, to_train: bool = True) -> dict
 
 
 def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:
-    """Fill `model` with what fits of a checkpoint of another configuration; returns the names of what does not.
+    """Fill `model` with the fitting weights of a checkpoint of another configuration.
 
-    The backbone has to fit, the pyramid and the head may. A warning says what starts afresh. Raises UserError that
+    Returns the names of the weights that did not fit; a warning lists them. The backbone must fit, the pyramid and the
+    head may. Raises UserError that
     names the file and the likely reason; the model is then as it was.
     """
     checkpoint = read_checkpoint(path)
@@ -105,12 +106,12 @@ def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:
 
 
 def _shortened(names: Sequence[str]) -> str:
-    """At most eight names in one line."""
+    """Join at most eight names in one line."""
     return ", ".join(name[:60] for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def save_official(model: CLRerNet, path: PathLike, meta: dict[str, Any] | None = None) -> None:
-    """Write the weights under the published names, as `{"state_dict": ..., "meta": ...}`; atomic.
+    """Write the weights under their published names, as `{"state_dict": ..., "meta": ...}`; atomic.
 
     The original implementation reads the file. Raises UserError when it cannot be written.
     """
@@ -119,7 +120,7 @@ def save_official(model: CLRerNet, path: PathLike, meta: dict[str, Any] | None =
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: PathLike) -> None:
-    """Save tensors and plain values; atomic. Raises UserError when the file cannot be written."""
+    """Write tensors and plain values with `torch.save`; atomic. Raises UserError when the file cannot be written."""
     # torch.save straight to a full disk raises an opaque RuntimeError; bytes written here raise OSError.
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)

@@ -1,4 +1,4 @@
-"""Downloads files completely and verified; an interrupted download is continued by the next call."""
+"""Downloads files, and verifies that they are complete; the next call continues an interrupted download."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from clrernetlm.core.progress import progress_display
 
 BLOCK = 1 << 18  # bytes
 LARGEST = 4 << 30  # bytes of a file
-TIMEOUT = 30.0  # seconds without an answer or a byte
+TIMEOUT = 30.0  # seconds without a response or a byte
 
 
 def download(url: str, target: Path, expected: str | None = None, timeout: float = TIMEOUT) -> str:
     """Download `url` to the file `target`, with a progress bar; returns its SHA-256. An existing `target` is replaced.
 
     The part received so far is in `<target>.part`, where the next call continues. `target` appears only when it is
-    complete and its SHA-256 is `expected` (None: unknown, not compared). Raises UserError: no connection, an answer
-    other than the file, cut short, a wrong hash (nothing is kept then), a folder that cannot be written.
+    complete and its SHA-256 is `expected` (None: unknown, not compared). Raises UserError for no connection, a response
+    other than the file, a file cut short, a wrong hash (nothing is kept then), and a folder that cannot be written.
     """
     part = target.with_name(target.name + ".part")
     try:
@@ -51,21 +51,25 @@ def download(url: str, target: Path, expected: str | None = None, timeout: float
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
-    """Append to `part` what it lacks of `url`; raises UserError when the connection ends before the file does."""
+    """Append the missing bytes of `url` to `part`; raises UserError when the connection ends before the file does."""
     have = part.stat().st_size if part.exists() else 0
-    # Ask for the last byte again: a part that is already whole is then no request beyond the end.
+    # Request the last byte again: for a part that is already complete, a request beyond the end would be an error.
     request = Request(url, headers={"Range": f"bytes={have - 1}-"} if have else {})
-    with urlopen(request, timeout=timeout) as answer:
-        if url.startswith("https:") and not answer.geturl().startswith("https:"):
-            raise UserError(f"{url}: sent on to {answer.geturl()}, where anybody on the way could change it; not kept")
-        goes_on = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(f"bytes {have - 1}-")
-        have = have - 1 if goes_on else 0  # 0: the server sends all of it
-        length = answer.headers.get("Content-Length")
+    with urlopen(request, timeout=timeout) as response:
+        if url.startswith("https:") and not response.geturl().startswith("https:"):
+            raise UserError(
+                f"{url}: redirected to {response.geturl()}, where the file could be changed on its way; not kept"
+            )
+        resumes = response.status == 206 and (response.headers.get("Content-Range") or "").startswith(
+            f"bytes {have - 1}-"
+        )
+        have = have - 1 if resumes else 0  # 0: the server sends all of it
+        length = response.headers.get("Content-Length")
         total = have + int(length) if length is not None and length.isdecimal() and len(length) < 20 else None
         with open(part, "r+b" if have else "wb") as file, _bar() as bar:
             file.seek(have)
             task = bar.add_task(part.name.removesuffix(".part"), total=total, completed=have)
-            while block := answer.read(BLOCK):
+            while block := response.read(BLOCK):
                 if file.tell() > LARGEST:
                     raise UserError(f"{url}: more than {LARGEST >> 30} GB, which no model has; check the address")
                 file.write(block)
@@ -75,7 +79,9 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
             file.flush()
             os.fsync(file.fileno())
     if total is not None and arrived != total:
-        raise UserError(f"{url}: cut short after {arrived} of {total} bytes; run the command again to go on from there")
+        raise UserError(
+            f"{url}: cut short after {arrived} of {total} bytes; run the command again to continue from there"
+        )
 
 
 def _bar() -> Progress:

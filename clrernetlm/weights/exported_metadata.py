@@ -1,10 +1,10 @@
-"""What an exported file says about itself: one JSON text under the key `clrernetlm`, in every format.
+"""Reads and writes the metadata of exported files: one JSON text under the key `clrernetlm`, in every format.
 
 `format` (1), `clrernetlm_version`, `model_class`, `part` (detector, look, prefill or step), `precision`, `batch` (null:
 any), `viewport` (left, top, right, bottom as fractions of a frame, width and height of the network input in pixels),
 `decode` (confidence threshold, NMS threshold in network pixels, extend_bottom, max_lanes) and `config`, all settings.
 
-Reading it runs nothing: the text is taken out of the file without the loader of the file's runtime.
+Reading it runs no code: the text is extracted from the file without the loader of the file's runtime.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from clrernetlm.core.files import EXPORTED_SUFFIXES, PathLike
 from clrernetlm.core.version import __version__
 from clrernetlm.weights.graph_limits import ONNX_OPERATORS, OPENVINO_OPERATORS, require_known
 
-KEY = "clrernetlm"
+KEY = "clrernetlm"  # of the metadata, in every format
 FORMAT = 1
 DETECTOR_PART = "detector"
 ONNX, OPENVINO, TORCH = EXPORTED_SUFFIXES
 LOOPS = ("Loop", "Scan", "TensorIterator")  # in ONNX and OpenVINO
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-MAX_TEXT = 1 << 20  # bytes of the JSON text; ours have 4 kB
+MAX_TEXT = 1 << 20  # bytes of the JSON text; usual: 4 kB
 MAX_BATCH = 10_000  # images at a time
-MAX_GRAPH = 1 << 26  # bytes of an OpenVINO graph without its weights; ours have a megabyte
+MAX_GRAPH = 1 << 26  # bytes of an OpenVINO graph without its weights; usual: 1 MB
 MAX_ELEMENTS, MAX_DEPTH = 500_000, 100  # of an OpenVINO graph; a detector has about 10,000, 8 deep
 
 
@@ -50,7 +50,7 @@ class ModelMetadata:
     version: str = __version__
 
     def text(self) -> str:
-        """The JSON text that goes into the file."""
+        """Format the metadata as the JSON text that is stored in the file."""
         model = self.config.model
         decode = asdict(model.decode) | {"max_lanes": model.max_lanes}
         return json.dumps(
@@ -106,10 +106,10 @@ def parse_metadata(text: str | None, path: PathLike) -> ModelMetadata:
 
 
 def read_metadata(path: PathLike) -> ModelMetadata:
-    """What an exported file says about itself, without loading its weights into a runtime.
+    """Read the metadata of an exported file, without loading its weights into a runtime.
 
-    Raises UserError, also for a graph that reaches beyond itself, to weights in other files, or that has operators
-    which no exported model has.
+    Raises UserError for a file that is missing or broken, and for a graph with weights in other files or with operators
+    that no exported model has.
     """
     path = Path(path)
     if not path.is_file():
@@ -124,22 +124,25 @@ def read_metadata(path: PathLike) -> ModelMetadata:
     return parse_metadata(text, path)
 
 
-def broken(path: PathLike, kind: str) -> UserError:
-    """The error for a file that its runtime cannot read."""
+def unreadable_error(path: PathLike, kind: str) -> UserError:
+    """Make the error for a file that its runtime cannot read; `kind`: the kind of file that it should be."""
     return UserError(f"{path}: not {kind}, or cut short; export the model again")
 
 
 def load_onnx(path: Path) -> Any:
-    """The `onnx.ModelProto` in a file that reaches not beyond itself; raises UserError for any other."""
+    """Load the `onnx.ModelProto` of a file.
+
+    Raises UserError for broken files, weights in other files, loops, and operators that no exported model has.
+    """
     onnx = import_extra("onnx")
     try:
         model = onnx.load(path, load_external_data=False)
     except OSError:
         raise
-    except Exception:  # whatever bytes can make protobuf raise
-        raise broken(path, "an ONNX model") from None
+    except Exception:  # broken bytes can make protobuf raise anything
+        raise unreadable_error(path, "an ONNX model") from None
     if any(node.op_type in LOOPS for node in _nodes(model.graph)):
-        raise UserError(f"{path}: has loops, which may never end and no model here needs; export the model again")
+        raise UserError(f"{path}: has loops, which may never end and no exported model needs; export the model again")
     if (
         model.functions
         or model.training_info
@@ -160,7 +163,7 @@ def _onnx_text(path: Path) -> str | None:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of an ONNX graph and of the graphs inside its control flow."""
+    """Yield the nodes of an ONNX graph and of the graphs inside its control flow."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -169,7 +172,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Every constant tensor of an ONNX graph and of the graphs inside it: initialisers, attributes, sparse ones."""
+    """Yield constant tensors of an ONNX graph and of graphs inside it: initialisers, attributes, sparse tensors."""
     yield from graph.initializer
     sparse = [*graph.sparse_initializer]
     for node in graph.node:
@@ -183,7 +186,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _openvino_text(path: Path) -> str | None:
-    """The value of rt_info/clrernetlm, without a tree of all elements; entities, which can unfold, are refused."""
+    """Read rt_info/clrernetlm of a graph's XML without building its tree; entities, which can expand, are refused."""
     above: list[str] = []
     found: list[str | None] = []
     kinds: list[str] = []
@@ -211,12 +214,14 @@ def _openvino_text(path: Path) -> str | None:
         with open(path, "rb") as file:
             text = file.read(MAX_GRAPH + 1)
         if len(text) > MAX_GRAPH:
-            raise broken(path, "an OpenVINO model")
-        parser.Parse(text, True)  # in one piece: begun anew with every piece, a long attribute takes minutes
+            raise unreadable_error(path, "an OpenVINO model")
+        parser.Parse(
+            text, True
+        )  # at once: in pieces, a long attribute is parsed again with every piece, which takes minutes
     except (expat.ExpatError, ValueError, LookupError):
-        raise broken(path, "an OpenVINO model") from None
+        raise unreadable_error(path, "an OpenVINO model") from None
     if any(kind in LOOPS for kind in kinds):
-        raise UserError(f"{path}: has loops, which may never end and no model here needs; export the model again")
+        raise UserError(f"{path}: has loops, which may never end and no exported model needs; export the model again")
     require_known(path, kinds, OPENVINO_OPERATORS)
     return found[0] if found else None
 
@@ -232,15 +237,16 @@ def _torch_text(path: Path) -> str | None:
     except OSError:
         raise
     except Exception:  # zipfile raises half a dozen kinds for damaged, encrypted and unknown members
-        raise broken(path, "a torch.export program") from None
+        raise unreadable_error(path, "a torch.export program") from None
 
 
 def import_extra(module: str) -> Any:
-    """A module of the extra `export`; raises UserError that says how to get it."""
+    """Import a module of the extra `export`. Raises UserError that says how to install it."""
     from importlib import import_module
 
     if module.partition(".")[0] == "openvino":
-        # Its tools report to the maker's server when they are imported, and write to ~/intel; without this they do not.
+        # Its tools would send usage data to their maker when imported, and write to ~/intel; without this module they
+        # do not.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return import_module(module)

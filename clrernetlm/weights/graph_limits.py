@@ -1,6 +1,6 @@
-"""Judges exported graphs before they run: operators that exported models have, and results of bounded size.
+"""Checks exported graphs before they run: only operators that exported models have, and results of bounded size.
 
-A small file can ask for terabytes, or for hours: an operator that fills an array of a given shape, or two that
+A small file can take terabytes, or hours: an operator that fills an array of a given shape, or two that
 broadcast against each other, need nothing but the shape. So the shapes of all results are computed first.
 """
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from clrernetlm.core.errors import UserError
 
-# What our exports contain, and what other versions of the exporters write for the same networks: operators that compute
-# a result of a shape that can be told. No control flow, no sequences, no texts, nothing random, nothing that counts.
+# The operators of our exports, and those that other versions of the exporters write for the same networks. All compute
+# results of predictable shape. No control flow, no sequences, no texts, no randomness, no shapes that depend on values.
 _ONNX = """
     Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape
     Conv Cos DequantizeLinear Div Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm Greater
@@ -38,13 +38,13 @@ _OPENVINO = """
     Sqrt SquaredDifference Squeeze StridedSlice Subtract Swish Tan Tanh Tile TopK Transpose Unsqueeze VariadicSplit
 """
 ONNX_OPERATORS, OPENVINO_OPERATORS = frozenset(_ONNX.split()), frozenset(_OPENVINO.split())
-# What a graph may make of inputs of n numbers. CLRerNet with DLA-34 makes 240 numbers in all of one, and holds some 60
-# bytes of them at a time; small graphs need more of few.
+# Limits for inputs of n numbers. CLRerNet with DLA-34 computes 240 numbers per input number, and holds about 60
+# bytes per input number at a time; graphs with small inputs need more per number.
 MOST_NUMBERS, NUMBERS_PER_INPUT = 1 << 28, 1500
 MOST_BYTES, BYTES_PER_INPUT = 1 << 28, 400
-FOLDED = 64  # numbers of a value that is computed beforehand: shapes, and what becomes of them
-MOST_OPERATORS = 20_000  # of a graph; ours have some 500, 1500 as OpenVINO counts them
-SIZES = (1, 4)  # of axes that may have any size, for which a graph is judged
+MAX_FOLDED = 64  # numbers of a value that is computed beforehand: shapes, and values computed from them
+MOST_OPERATORS = 20_000  # of a graph; usual: about 500, in OpenVINO 1500
+SIZES = (1, 4)  # for which a graph is checked, of axes that may have any size
 FIX = "export the model again"
 
 Values = NDArray[np.int64]
@@ -52,49 +52,49 @@ Values = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operator of a graph: its kind, the results that it takes, and (numbers, bytes) of those that it makes."""
+    """One operator of a graph: its kind, the names of its inputs, and {output: (numbers, bytes)}."""
 
     kind: str
-    takes: Collection[str]
-    makes: Mapping[str, tuple[int, int]]
+    inputs: Collection[str]
+    outputs: Mapping[str, tuple[int, int]]
 
 
 def require_known(path: Path, kinds: Collection[str], known: Collection[str]) -> None:
-    """Raise UserError for an operator that no exported model has, and for far too many of them."""
+    """Raise UserError for an operator that no exported model has, and for more than `MOST_OPERATORS` of them."""
     strange = next((kind for kind in kinds if kind not in known), None)
     if strange is not None:
         raise UserError(
-            f"{path}: has the operator {strange[:80] or '(without a name)'}, which no model here needs; {FIX}"
+            f"{path}: has the operator {strange[:80] or '(without a name)'}, which no exported model has; {FIX}"
         )
     if len(kinds) > MOST_OPERATORS:
         raise UserError(f"{path}: has {len(kinds)} operators; {MOST_OPERATORS} are allowed; {FIX}")
 
 
 def require_bounded(path: Path, operations: Sequence[Operation], given: int, results: Collection[str]) -> None:
-    """Raise UserError for a graph that makes too many numbers, or holds too many of them at a time.
+    """Raise UserError for a graph that computes too many numbers, or holds too many bytes at a time.
 
-    `operations` in the order in which they run; `given`: numbers of the inputs; `results`: what is kept to the end.
+    `operations` in the order in which they run; `given`: numbers of the inputs; `results`: names kept to the end.
     """
-    last = {name: index for index, operation in enumerate(operations) for name in operation.takes}
+    last = {name: index for index, operation in enumerate(operations) for name in operation.inputs}
     held: dict[str, int] = {}
     numbers = taken = 0
     for index, operation in enumerate(operations):
-        for name, (count, size) in operation.makes.items():
+        for name, (count, size) in operation.outputs.items():
             numbers += count
             taken += size - held.get(name, 0)
             held[name] = size
         if numbers > MOST_NUMBERS + NUMBERS_PER_INPUT * given or taken > MOST_BYTES + BYTES_PER_INPUT * given:
-            largest = max(count for count, _ in operation.makes.values())
+            largest = max(count for count, _ in operation.outputs.values())
             raise UserError(
-                f"{path}: takes too much memory or time: the operator {operation.kind} makes {largest} numbers; {FIX}"
+                f"{path}: takes too much memory or time: operator {operation.kind} computes {largest} numbers; {FIX}"
             )
-        for name in (*operation.takes, *operation.makes):
+        for name in (*operation.inputs, *operation.outputs):
             if last.get(name, index) <= index and name not in results:
                 taken -= held.pop(name, 0)
 
 
 def check_onnx(path: Path, model: Any) -> None:
-    """Raise UserError for an `onnx.ModelProto` out of `path` whose results are too large for inputs of the SIZES."""
+    """Raise UserError for the `onnx.ModelProto` of `path` if its results are too large for inputs of the `SIZES`."""
     free = any(not axis.HasField("dim_value") for entry in model.graph.input for axis in _axes(entry))
     for size in SIZES if free else SIZES[:1]:
         operations, given = OnnxShapes(path, model, size).operations()
@@ -109,7 +109,7 @@ def _axes(entry: Any) -> Sequence[Any]:
 class OnnxShapes:
     """Computes the shapes of all results of an ONNX graph, operator by operator, for inputs of given sizes.
 
-    `size` stands for every axis of the inputs that may have any; one called `a*b` has the product of two.
+    `size`: of every input axis of variable size; an axis named `a*b` has the product of two.
     """
 
     def __init__(self, path: Path, model: Any, size: int) -> None:
@@ -135,9 +135,9 @@ class OnnxShapes:
             self._keep(tensor.name, tensor)
 
     def operations(self) -> tuple[list[Operation], int]:
-        """All operators with the sizes of their results, and the numbers of the inputs.
+        """List all operators with the sizes of their results; also returns the numbers of the inputs.
 
-        Raises UserError for an operator whose results have no size that can be told.
+        Raises UserError for an operator whose results have no predictable size.
         """
         return [self._operation(node) for node in self.graph.node], self.given
 
@@ -148,22 +148,20 @@ class OnnxShapes:
         else:
             for name, found in self._inferred(node, known).items():
                 self.types[name] = found
-        makes = {}
+        outputs = {}
         for name in node.output:
             if not name:
                 continue
             found = self.types.get(name)
             count = None if found is None else self._count(found)
             if count is None:
-                raise UserError(
-                    f"{self.path}: the operator {node.op_type} makes a result of a size that cannot be told; {FIX}"
-                )
-            makes[name] = count, count * self._item_size(found)
-        if len(node.output) == 1 and all(count <= FOLDED for count, _ in makes.values()):
-            # Of a value that cannot be told: what needs it makes a result of a size that cannot be told.
+                raise UserError(f"{self.path}: the operator {node.op_type} has a result of unpredictable size; {FIX}")
+            outputs[name] = count, count * self._item_size(found)
+        if len(node.output) == 1 and all(count <= MAX_FOLDED for count, _ in outputs.values()):
+            # A value that is not known here makes the size of a later result unpredictable, which is refused there.
             with suppress(ValueError, IndexError, KeyError, TypeError, ArithmeticError):
                 self._fold(node)
-        return Operation(node.op_type, list(node.input), makes)
+        return Operation(node.op_type, list(node.input), outputs)
 
     def _inferred(self, node: Any, known: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -174,7 +172,7 @@ class OnnxShapes:
             }
             schema = self.onnx.defs.get_schema(node.op_type, self.version, "")
             found = self.onnx.shape_inference.infer_node_outputs(schema, node, dict(known), data, None, self.imports)
-        except Exception:  # what onnx raises for operators that fit nothing has no class of its own
+        except Exception:  # onnx raises many classes for operators that do not fit their inputs
             found = {}
         if not found and node.op_type in _LIKE_ITS_INPUT and node.output and node.input and node.input[0] in known:
             found = {node.output[0]: known[node.input[0]]}
@@ -197,9 +195,9 @@ class OnnxShapes:
             self._keep(name, tensor)
 
     def _keep(self, name: str, tensor: Any) -> None:
-        """Remember the numbers of a small tensor of integers: shapes are made of them."""
+        """Keep the numbers of a small tensor of integers, from which shapes are computed."""
         kinds = self.onnx.TensorProto
-        if tensor.data_type in (kinds.INT64, kinds.INT32, kinds.BOOL) and abs(math.prod(tensor.dims)) <= FOLDED:
+        if tensor.data_type in (kinds.INT64, kinds.INT32, kinds.BOOL) and abs(math.prod(tensor.dims)) <= MAX_FOLDED:
             with suppress(Exception):  # fewer bytes than its shape says: left to the runtime
                 self.values[name] = self.onnx.numpy_helper.to_array(tensor).astype(np.int64)
 
@@ -220,7 +218,7 @@ class OnnxShapes:
             self.values[name] = np.asarray(folded).astype(np.int64).reshape(shape)
 
     def _count(self, found: Any) -> int | None:
-        """Numbers of a tensor; None where its shape is not known."""
+        """Count the numbers of a tensor; None if its shape is not known."""
         kind = found.tensor_type
         if not kind.HasField("shape") or not all(axis.HasField("dim_value") for axis in kind.shape.dim):
             return None
@@ -244,10 +242,10 @@ def _slice(values: list[Values], shape: list[int], attributes: dict[str, Any]) -
     array, starts, ends, *rest = values
     axes = rest[0] if rest else np.arange(len(starts))
     steps = rest[1] if len(rest) > 1 else np.ones(len(starts), np.int64)
-    places = [slice(None)] * array.ndim
+    index = [slice(None)] * array.ndim
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True):
-        places[axis] = slice(start, end if end > -array.shape[axis] - 1 else None, step)
-    return array[tuple(places)]
+        index[axis] = slice(start, end if end > -array.shape[axis] - 1 else None, step)
+    return array[tuple(index)]
 
 
 # How operators compute integers that become shapes: from the inputs, the shape of the result and the attributes.
@@ -272,24 +270,24 @@ _FOLDS: dict[str, Fold] = {
     "Range": lambda values, shape, attributes: np.arange(*(int(value) for value in values)),
     "Expand": lambda values, shape, attributes: np.broadcast_to(values[0], shape),
 }
-_LIKE_ITS_INPUT = ("Gelu", "Identity", "Relu", "Sigmoid", "Tanh", "Clip")  # where onnx itself knows no shape
+_LIKE_ITS_INPUT = ("Gelu", "Identity", "Relu", "Sigmoid", "Tanh", "Clip")  # results of the first input's shape
 
 
 def check_openvino(path: Path, model: Any, given: int) -> None:
-    """Raise UserError for an `openvino.Model` of fixed sizes that makes too much of inputs of `given` numbers."""
+    """Raise UserError for an `openvino.Model` of fixed sizes whose results are too large for `given` input numbers."""
     operations = []
     for operation in model.get_ordered_ops():
         kind = operation.get_type_name()
-        makes = {}
+        outputs = {}
         for port in operation.outputs():
             shape = port.get_partial_shape()
             if shape.is_dynamic:
-                raise UserError(f"{path}: the operator {kind} makes a result of a size that cannot be told; {FIX}")
+                raise UserError(f"{path}: the operator {kind} has a result of unpredictable size; {FIX}")
             count = math.prod(shape.to_shape())
-            makes[_port_name(port)] = count, count * max(1, port.get_element_type().bitwidth // 8)
-        takes = [_port_name(port.get_source_output()) for port in operation.inputs()]
+            outputs[_port_name(port)] = count, count * max(1, port.get_element_type().bitwidth // 8)
+        inputs = [_port_name(port.get_source_output()) for port in operation.inputs()]
         if kind not in ("Constant", "Result", "Parameter"):
-            operations.append(Operation(kind, takes, makes))
+            operations.append(Operation(kind, inputs, outputs))
     results = {_port_name(result.input_value(0)) for result in model.get_results()}
     require_bounded(path, operations, given, results)
 

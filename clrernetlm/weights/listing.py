@@ -19,7 +19,7 @@ def print_models() -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "here", "MB"):
         table.add_column(title, no_wrap=True)
-    for title in ("licence", "what it is"):
+    for title in ("licence", "description"):
         table.add_column(title)
     models: list[BundledModel | RemoteModel] = [*BUNDLED.values(), *REMOTE.values()]
     for model in models:

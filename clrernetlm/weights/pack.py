@@ -1,4 +1,4 @@
-"""Packs a training checkpoint into the one file that is used alone: `clrernetlm pack`."""
+"""Packs a training checkpoint into one file of weights and settings: `clrernetlm pack`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def pack_weights(
     overrides: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write the network and settings of a training checkpoint to `out`, ready to be used alone; prints what it wrote.
+    """Write the weights and settings of a training checkpoint to one file, `out`; prints its name, size and SHA-256.
 
     A checkpoint of LaneLM includes its detector. `config`, a name or file, replaces the settings in the checkpoint and
-    is needed where it has none (released .pth files). `overrides` are words such as `model.decode.conf_threshold=0.38`.
+    is needed where it has none (released .pth files). `overrides` are texts such as `model.decode.conf_threshold=0.38`.
     Paths of the training machine are left out. Raises UserError for a checkpoint that does not fit, and for an `out` of
     another suffix or one that cannot be written. An `out` that exists is replaced only if it is a packed model and
     `overwrite` allows it.

@@ -1,4 +1,4 @@
-"""The models bundled with the package, and remote ones that can be downloaded. Importing this reads no file.
+"""Lists the models bundled with the package, and remote ones that can be downloaded. Importing this reads no file.
 
 To bundle a model: `clrernetlm pack CHECKPOINT clrernetlm/weights/NAME.safetensors`, then an entry in `BUNDLED` with the
 SHA-256 that the command prints, and a card in docs/MODELS.md.
@@ -35,7 +35,7 @@ class BundledModel:
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A checkpoint that others publish."""
+    """A checkpoint published by others, which can be downloaded."""
 
     name: str  # also that of its config
     url: str
@@ -49,7 +49,7 @@ class RemoteModel:
 
     @property
     def path(self) -> Path:
-        """Where `clrernetlm models get` puts it."""
+        """The file that `clrernetlm models get` writes."""
         return cache_folder() / self.file
 
 
@@ -82,23 +82,23 @@ REMOTE = {
 }
 
 
-RANDOM = "random"  # instead of a checkpoint: weights that have learned nothing, for measuring and testing
+RANDOM = "random"  # instead of a checkpoint: random weights, for measuring and testing
 
 
 @check_arguments
 def weights_path(name_or_file: PathLike) -> Path:
-    """Return the file of a model's name, any other text as a path; raises UserError for a model not yet downloaded."""
+    """Return the weights file of a model's name; other texts are paths. Raises UserError for a model not downloaded."""
     name_or_file = os.fspath(name_or_file)
-    shipped = BUNDLED.get(name_or_file)
-    if shipped is not None:
-        return shipped.path
+    bundled = BUNDLED.get(name_or_file)
+    if bundled is not None:
+        return bundled.path
     path = Path(name_or_file)
-    released = next((model for model in REMOTE.values() if name_or_file in (model.name, model.file)), None)
-    if released is None or path.exists():
+    remote = next((model for model in REMOTE.values() if name_or_file in (model.name, model.file)), None)
+    if remote is None or path.exists():
         return path
-    if not released.path.is_file():
-        raise UserError(f"{name_or_file}: not on this machine; get it with `clrernetlm models get {released.name}`")
-    return released.path
+    if not remote.path.is_file():
+        raise UserError(f"{name_or_file}: not on this machine; get it with `clrernetlm models get {remote.name}`")
+    return remote.path
 
 
 def model_cards() -> Path:

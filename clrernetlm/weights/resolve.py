@@ -73,23 +73,23 @@ def find_model(name_or_file: PathLike = DEFAULT, overrides: Sequence[str] = ()) 
     """Find the settings and the weights file of a model.
 
     `name_or_file`: a bundled model, a downloaded remote one, a packed file, a training checkpoint, or a
-    released .pth under its own name. `overrides` are words such as `model.viewport.top=0.5`. Downloads nothing.
+    released .pth under its own name. `overrides` are texts such as `model.viewport.top=0.5`. Downloads nothing.
 
     Raises UserError for an unknown name, for weights that are not on this machine (saying how to get them), and for a
     file without settings.
     """
     text = os.fspath(name_or_file)
-    bundled, released = BUNDLED.get(text), REMOTE.get(text) or REMOTE.get(Path(text).stem)
+    bundled, remote = BUNDLED.get(text), REMOTE.get(text) or REMOTE.get(Path(text).stem)
     if bundled is not None:
         config, path = _bundled_config(bundled), bundled.path
     elif Path(text).exists():
         path = Path(text)
-        stored = stored_config(path) or (_remote_config(released) if released else None)
+        stored = stored_config(path) or (_remote_config(remote) if remote else None)
         if stored is None:
             raise UserError(f"{text}: weights without settings; name the config too: CONFIG {text}")
         config = stored
-    elif released is not None and text in (released.name, released.file):
-        config, path = _remote_config(released), weights_path(text)
+    elif remote is not None and text in (remote.name, remote.file):
+        config, path = _remote_config(remote), weights_path(text)
     elif Path(text).suffix in WEIGHT_SUFFIXES:
         raise UserError(f"{text}: no such checkpoint; check the path, or use one of {_names()}")
     else:
@@ -147,7 +147,7 @@ def _bundled_config(model: BundledModel) -> Config:
 
 
 def _remote_config(model: RemoteModel) -> Config:
-    """Load this project's config; one of the same name beside downloaded weights could be anybody's program."""
+    """Load this project's config; a file of the same name beside downloaded weights could hold foreign code."""
     return load_config(project_configs()[model.name])
 
 

@@ -1,8 +1,8 @@
-"""Unpickling that builds tensors and plain containers, and turns everything else into inert objects.
+"""Unpickles tensors and plain containers, and turns everything else into inert objects.
 
-A pickle is a program that names the functions it wants called. Here only the few that rebuild tensors exist; every
+A pickle is a program that names functions to call. Here only the few that rebuild tensors exist; every
 other name, `os.system` as well as a harmless class of a training engine, becomes `Placeholder`: nothing is imported,
-nothing is run, and the rest of the file can be read. Time and memory are bounded: instructions are counted, keys
+no code runs, and the rest of the file can be read. Time and memory are bounded: instructions are counted, keys
 of dictionaries are plain values (others are left out), and a value that repeats itself until it is huge is refused.
 """
 
@@ -24,12 +24,12 @@ UnpicklingError = pickle.UnpicklingError
 MAX_INSTRUCTIONS = 300_000  # a training checkpoint of LaneLM has 40,000
 MAX_VALUES = 5_000_000  # values in the result, those that stand in several places counted in each
 MAX_DEPTH = 100  # containers inside containers
-MAX_KEY = 1 << 60  # beyond it integers can be chosen so that a dictionary takes for ever
-MAX_VIEW = 1 << 20  # values that a tensor may show of a storage with fewer (an expanded one)
+MAX_KEY = 1 << 60  # larger integers can be chosen with equal hashes, which make a dictionary very slow
+MAX_VIEW = 1 << 20  # values of a tensor that may exceed those of its storage (an expanded tensor)
 
 
 class Placeholder:
-    """Stands for any object of a class that is not read; takes whatever a pickle does to an object, and forgets it."""
+    """Replaces any object of a class that is not read; accepts every operation of a pickle on it, and ignores it."""
 
     __slots__ = ("__weakref__",)
 
@@ -48,14 +48,14 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class StorageKind:
-    """The type of a storage that a pickle names: how its bytes are numbers."""
+    """The type of a storage that a pickle names: the type of the numbers in its bytes."""
 
     dtype: torch.dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Bytes on the CPU that tensors are views of."""
+    """Bytes on the CPU that hold the values of tensors."""
 
     bytes: torch.UntypedStorage
     dtype: torch.dtype
@@ -78,7 +78,7 @@ class _Builder:
 
 
 def _tensor(storage: Storage, offset: int, size: Any, stride: Any, *unused: Any, dtype: Any = None) -> Tensor:
-    """A view of a storage, inside its bounds; gradient flags and hooks of the file are left behind."""
+    """Build a tensor as a view of a storage, inside its bounds; gradient flags and hooks in the file are left out."""
     dtype = dtype or storage.dtype
     size, stride = tuple(size), tuple(stride)
     if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
@@ -102,13 +102,13 @@ def _parameter(data: Tensor, *unused: Any) -> Tensor:
     return data
 
 
-def _of_type(build: Any, kind: Any, arguments: tuple[Any, ...], *unused: Any) -> Any:
-    """A tensor of another class, or with attributes: as a bare one."""
+def _tensor_of_class(build: Any, kind: Any, arguments: tuple[Any, ...], *unused: Any) -> Any:
+    """Build a plain tensor for one of another class or with attributes."""
     return build(*arguments) if isinstance(build, _Builder) else Placeholder()
 
 
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    """How pickles of older protocols write bytes."""
+def _decode_bytes(text: str, encoding: str = "latin1") -> bytes:
+    """Decode bytes as pickles of older protocols store them."""
     if encoding != "latin1":
         raise UnpicklingError(f"bytes encoded in {encoding}")
     return text.encode(encoding)
@@ -121,10 +121,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v3"): _Builder(_tensor_of_dtype),
     ("torch._utils", "_rebuild_parameter"): _Builder(_parameter),
     ("torch._utils", "_rebuild_parameter_with_state"): _Builder(_parameter),
-    ("torch._tensor", "_rebuild_from_type_v2"): _Builder(_of_type),
+    ("torch._tensor", "_rebuild_from_type_v2"): _Builder(_tensor_of_class),
     ("torch", "Size"): _Builder(torch.Size),
     ("torch", "device"): _Builder(torch.device),
-    ("_codecs", "encode"): _Builder(_encoded),
+    ("_codecs", "encode"): _Builder(_decode_bytes),
 }
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -144,7 +144,7 @@ _STORAGES = {
 
 
 class _Counted(dict[int, Callable[[Any], None]]):
-    """The instructions by their byte; looking up one too many raises UnpicklingError."""
+    """The instructions by their byte; raises UnpicklingError after `MAX_INSTRUCTIONS` look-ups."""
 
     left = MAX_INSTRUCTIONS
 
@@ -156,9 +156,9 @@ class _Counted(dict[int, Callable[[Any], None]]):
 
 
 class Unpickler(pickle._Unpickler):
-    """`pickle.Unpickler` that looks names up in a fixed list, never imports, and counts what it does.
+    """A `pickle.Unpickler` that takes names from a fixed list, never imports, and counts its instructions.
 
-    The one in Python: the one in C takes memory for any number of memory slots that a pickle names.
+    Derived from the one in Python, because the one in C allocates as many memo slots as a pickle names.
     """
 
     def __init__(self, file: BinaryIO, persistent_load: Callable[[Any], Any] | None = None) -> None:
@@ -168,7 +168,7 @@ class Unpickler(pickle._Unpickler):
             self.persistent_load = persistent_load  # type: ignore[assignment, method-assign]
 
     def load(self) -> Any:
-        """The object, of bounded size; raises UnpicklingError or whatever broken bytes lead to."""
+        """Read the object, of bounded size; raises UnpicklingError, or any other exception for broken bytes."""
         value = super().load()
         check_nesting(value, MAX_VALUES, MAX_DEPTH)
         return value
@@ -204,7 +204,7 @@ def _load_newobj_ex(unpickler: Any) -> None:
 
 
 def _load_build(unpickler: Any) -> None:
-    unpickler.stack.pop()  # attributes, which nothing that is read has
+    unpickler.stack.pop()  # attributes, which no object that is read has
     if not isinstance(unpickler.stack[-1], Placeholder | Tensor | dict):
         raise UnpicklingError(f"sets attributes of a {type(unpickler.stack[-1]).__name__}")
 
@@ -233,12 +233,12 @@ def _fill(target: Any, items: list[Any]) -> None:
 
 
 def _entries(items: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Keys and values in turn -> pairs; those whose key is no plain value are left out."""
+    """Pair alternating keys and values; pairs whose key is no plain value are left out."""
     return ((key, value) for key, value in zip(items[::2], items[1::2], strict=True) if _is_plain(key))
 
 
 def _is_plain(key: Any) -> bool:
-    """Whether it can be looked up in no time, whoever chose it: tuples in tuples can take for ever."""
+    """Check that hashing a key is fast whatever its value: nested tuples can take very long."""
     return isinstance(key, str | bytes | None) or (isinstance(key, int) and abs(key) < MAX_KEY)
 
 
@@ -273,5 +273,5 @@ _INSTRUCTIONS: dict[int, Callable[[Any], None]] = {
 
 
 def load(file: BinaryIO, persistent_load: Callable[[Any], Any] | None = None) -> Any:
-    """The object in `file`, read by `Unpickler`; `persistent_load` turns what stands for a storage into one."""
+    """Read the object in `file` with `Unpickler`; `persistent_load` returns the storage of a persistent id."""
     return Unpickler(file, persistent_load).load()

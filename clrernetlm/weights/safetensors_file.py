@@ -1,4 +1,4 @@
-"""Packed weights: one safetensors file that holds a model's weights and every setting, so that it is enough alone.
+"""Reads and writes packed models: one safetensors file with a model's weights and all its settings.
 
 The settings are in the file's metadata, under the key `clrernetlm`, as JSON: `format` (1), `clrernetlm_version` and
 `config`, the tree of `config.serialization.to_dict`; the confidence thresholds are among them.
@@ -50,7 +50,7 @@ def write_packed(weights: Mapping[str, Tensor], config: Config, path: PathLike, 
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is one that `write_packed` wrote."""
+    """Check whether `write_packed` wrote a file."""
     # 8 bytes: the length of the header that follows.
     return read_beginning(path)[8:].startswith(f'{{"__metadata__":{{"{KEY}":'.encode())
 
@@ -66,16 +66,16 @@ def _stored(name: str, value: Tensor, precision: Precision) -> Tensor:
 
 
 def read_packed(path: PathLike) -> dict[str, Any]:
-    """`{"state_dict": ...}` of a safetensors file; of a packed one also `config` and `clrernetlm_version`.
+    """Read a safetensors file as `{"state_dict": ...}`, a packed one also with `config` and `clrernetlm_version`.
 
-    float16 comes back as float32. Nothing in the file can run. Raises UserError for a broken file.
+    float16 becomes float32. No code in the file can run. Raises UserError for a broken file.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
-            metadata = _about(path, file.metadata())
+            metadata = _parse_metadata(path, file.metadata())
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError:
         raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
@@ -86,13 +86,16 @@ def read_packed(path: PathLike) -> dict[str, Any]:
 
 
 def read_settings(path: PathLike) -> dict[str, Any] | None:
-    """The tree of settings in a packed file, None in any other safetensors file; reads no weights."""
+    """Read the tree of settings in a packed file, without its weights; None for any other safetensors file.
+
+    Raises UserError for a broken file.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as file:
-            return _about(path, file.metadata()).get("config")
+            return _parse_metadata(path, file.metadata()).get("config")
     except SafetensorError:
         raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
     except OSError as error:
@@ -100,7 +103,7 @@ def read_settings(path: PathLike) -> dict[str, Any] | None:
 
 
 def _check_header(path: PathLike) -> None:
-    """Raise UserError for a list of tensors and settings that is larger than any model's; ours have 0.1 MB."""
+    """Raise UserError for a header (tensors' names and settings) of more than `MAX_HEADER` bytes; usual: 0.1 MB."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path}: a folder, pipe or device, not a checkpoint; check the path")
     with open(path, "rb") as file:
@@ -108,8 +111,8 @@ def _check_header(path: PathLike) -> None:
             raise UserError(f"{path}: {NOT_A_CHECKPOINT}")
 
 
-def _about(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """What the metadata says about a packed file; empty for a foreign one."""
+def _parse_metadata(path: PathLike, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Parse the metadata of a packed file; empty for a foreign one. Raises UserError if it cannot be read."""
     text = (metadata or {}).get(KEY)
     if text is None:
         return {}

@@ -1,7 +1,7 @@
-"""Files of `torch.save`, of either form, read without running anything in them and no further than they reach.
+"""Reads files of `torch.save`, of the zip and the legacy format, without running code in them.
 
-Sizes that a file states are compared with its own before memory is taken. Not read: the tar archives of 2016, and zip
-archives that are compressed (PyTorch writes neither).
+Sizes stated in a file are compared with the file's own before memory is allocated. Not read: tar archives of 2016, and
+compressed zip archives (PyTorch writes neither).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from clrernetlm.weights.safe_unpickler import Storage, StorageKind, UnpicklingEr
 ZIP = b"PK\x03\x04"
 MAX_DIRECTORY = 1 << 24  # bytes of a zip archive's table of contents; 2,500 tensors take 0.3 MB
 MAX_STORAGES = 100_000
-# What stands in front of a file of the older form: a number, its version, and the machine that wrote it.
+# A file of the legacy format begins with this number and this version.
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 
 
 class TorchScriptError(UnpicklingError):
-    """A program, not weights."""
+    """Raised for a TorchScript program, which is no checkpoint."""
 
 
 def read_torch_file(path: Path) -> Any:
-    """The object that `torch.save` wrote, tensors on the CPU; what else than plain values it holds is `Placeholder`.
+    """Read the object that `torch.save` wrote: tensors on the CPU, plain values, and `Placeholder` for all others.
 
-    Raises OSError, TorchScriptError, UnpicklingError, or whatever else broken bytes lead to.
+    Raises OSError, TorchScriptError, UnpicklingError, or any other exception for broken bytes.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -59,13 +59,13 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
         storages: dict[str, Storage] = {}
 
         def storage(identity: Any) -> Any:
-            kind, key, _, count = _storage_words(identity, 4)
+            kind, key, _, count = _storage_reference(identity, 4)
             if key not in storages:
                 member = members[f"{root}data/{key}"]
                 if count * kind.dtype.itemsize > member.file_size:
                     raise UnpicklingError("a storage larger than its member")
                 with archive.open(member) as content:
-                    held = _filled(torch.UntypedStorage(member.file_size), content)
+                    held = _fill(torch.UntypedStorage(member.file_size), content)
                 if order != sys.byteorder:
                     held.byteswap(kind.dtype)
                 storages[key] = Storage(held, kind.dtype)
@@ -76,7 +76,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
 
 
 def _directory_size(file: BinaryIO, size: int) -> int:
-    """Bytes of a zip archive's table of contents, as its last record says, or the one for large archives before it."""
+    """Read the size in bytes of a zip archive's table of contents from its last record, for large archives Zip64's."""
     file.seek(max(size - 98, 0))
     end = file.read().rjust(98, b"\0")
     if end[76:80] != b"PK\x05\x06":
@@ -97,7 +97,7 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         nonlocal left
         if isinstance(identity, tuple) and identity[:1] == ("module",):
             return identity[1]
-        kind, key, _, count, view = _storage_words(identity, 5)
+        kind, key, _, count, view = _storage_reference(identity, 5)
         if key not in storages:
             left -= count * kind.dtype.itemsize
             if left < 0 or len(storages) == MAX_STORAGES:
@@ -121,14 +121,14 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
         (count,) = struct.unpack("<q", file.read(8))
         if count * held.dtype.itemsize != held.bytes.nbytes():
             raise UnpicklingError("a storage of another size")
-        _filled(held.bytes, file)
+        _fill(held.bytes, file)
         if isinstance(order, dict) and order.get("little_endian", True) != (sys.byteorder == "little"):
             held.bytes.byteswap(held.dtype)
     return value
 
 
-def _storage_words(identity: Any, count: int) -> tuple[Any, ...]:
-    """What a pickle says about a storage: its kind, key, device and number of values, ..."""
+def _storage_reference(identity: Any, count: int) -> tuple[Any, ...]:
+    """Check a pickle's reference to a storage; returns its kind, key, device, number of values, ..."""
     if not isinstance(identity, tuple) or len(identity) != count + 1 or identity[0] != "storage":
         raise UnpicklingError("a reference to something else than a storage")
     kind, key, _, values, *_ = identity[1:]
@@ -137,8 +137,8 @@ def _storage_words(identity: Any, count: int) -> tuple[Any, ...]:
     return identity[1:]
 
 
-def _filled(storage: torch.UntypedStorage, content: Any) -> torch.UntypedStorage:
-    """The same storage with bytes read from a file; raises UnpicklingError when they end too early."""
+def _fill(storage: torch.UntypedStorage, content: Any) -> torch.UntypedStorage:
+    """Fill a storage with bytes read from a file, and return it; raises UnpicklingError when they end too early."""
     values: Any = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
     target = memoryview(values)
     read: Callable[[memoryview], int] = content.readinto

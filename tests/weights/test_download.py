@@ -96,7 +96,9 @@ def test_a_wrong_hash_leaves_nothing_and_keeps_the_old_file(server: Server, targ
 
 def test_a_download_that_was_cut_short_goes_on(server: Server, target: Path) -> None:
     message = refusal(server.url("cut.pth"), target, SHA256)
-    assert message.endswith(f"cut short after {CUT} of {len(CONTENT)} bytes; run the command again to go on from there")
+    assert message.endswith(
+        f"cut short after {CUT} of {len(CONTENT)} bytes; run the command again to continue from there"
+    )
     assert not target.exists()
     assert download(server.url("cut.pth"), target, SHA256) == SHA256
     assert target.read_bytes() == CONTENT

@@ -1,4 +1,4 @@
-"""The detector as one graph: pixels in, predictions out, with fixed names."""
+"""Builds the detector's graph for export: pixels in, predictions out, with fixed names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Graph:
 
 
 class DetectorGraph(nn.Module):
-    """Images (B, H, W, 3) uint8 BGR, cropped and resized, as OpenCV has them -> predictions of the last stage.
+    """Computes predictions of the last stage from images (B, H, W, 3) uint8 BGR, cropped and resized.
 
     `cls_logits` (B, Np, 2), `anchor_params` (B, Np, 3), `lengths` (B, Np, 1), `xs` (B, Np, R) as `CLRerHead` describes
     them; `lanes` (B, Np, 3 + R), the same for lane NMS, best first: score, first row and length in rows, x of every row
@@ -56,6 +56,7 @@ class DetectorGraph(nn.Module):
         return (*results, *levels) if self.levels else tuple(results)
 
     def sorted_lanes(self, cls_logits: Tensor, anchor_params: Tensor, lengths: Tensor, xs: Tensor) -> Tensor:
+        """Sort predictions by score: `lanes` (B, Np, 3 + R)."""
         strips, width = xs.shape[2] - 1, self.model.config.viewport.width
         scores, order = cls_logits.softmax(-1)[..., 1].topk(xs.shape[1], dim=1)  # (B, Np)
         rows = torch.cat([(1 - anchor_params[..., :1]) * strips, lengths * strips, xs * (width - 1)], dim=-1)
@@ -66,9 +67,9 @@ class DetectorGraph(nn.Module):
 def detector_graph(
     model: CLRerNet, levels: bool = False, dynamic: bool = True, autocast: torch.dtype | None = None
 ) -> Graph:
-    """The detector; with `dynamic` for any number of images, else for one at a time."""
+    """Build the detector's graph; with `dynamic` for any number of images, else for one at a time."""
     width, height = model.config.viewport.size
-    # A batch of one would become a fixed size, also where the size is said to vary.
+    # torch.export would fix a batch of one, even in an axis declared dynamic.
     example = torch.zeros(2 if dynamic else 1, height, width, 3, dtype=torch.uint8)
     outputs = (*STAGE, LANES, *(LEVELS if levels else ()))
     sizes: dict[str, dict[int, str]] = {IMAGES: {0: "batch"}} if dynamic else {}
@@ -77,7 +78,7 @@ def detector_graph(
 
 @torch.no_grad()
 def program_of(graph: Graph) -> torch.export.ExportedProgram:
-    """A graph traced by torch.export."""
+    """Trace a graph with torch.export."""
     named: dict[str, torch.export.Dim] = {}
     shapes: list[Any] = []
     for name in graph.inputs:
@@ -89,7 +90,7 @@ def program_of(graph: Graph) -> torch.export.ExportedProgram:
 
 
 def _shape_tree(module: nn.Module, shapes: list[Any]) -> Any:
-    """Shapes in the structure of `forward`'s arguments: one after the other, or all in one `*args`."""
+    """Arrange shapes as the arguments of `forward`: one after the other, or all in one `*args`."""
     import inspect
 
     parameters = list(inspect.signature(module.forward).parameters.values())

@@ -12,7 +12,14 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, temporary_beside
 from clrernetlm.deploy.export.detector_graph import detector_graph
 from clrernetlm.deploy.export.lanelm_graphs import lanelm_graphs
-from clrernetlm.deploy.export.write_graph import SUFFIXES, Precision, Target, described, require_writable, write_graph
+from clrernetlm.deploy.export.write_graph import (
+    SUFFIXES,
+    Precision,
+    Target,
+    describe_file,
+    require_writable,
+    write_graph,
+)
 from clrernetlm.deploy.graph_names import ENCODE_IMAGE, PREFILL, STEP
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
 from clrernetlm.weights.init_models import init_lanelm
@@ -37,7 +44,7 @@ def export_lanelm(
     if out.is_file():
         raise UserError(f"{out}: a file; LaneLM is exported to a folder, so name another folder")
     suffix = SUFFIXES[to]
-    # Without the detector an export was interrupted: its files may be replaced.
+    # A folder without the detector is of an interrupted export, whose files may be replaced.
     is_complete = (out / f"{DETECTOR_PART}{suffix}").exists()
     files = [out / f"{part}{suffix}" for part in (DETECTOR_PART, ENCODE_IMAGE, PREFILL, STEP)]
     require_writable(files, checkpoint, overwrite or not is_complete)
@@ -78,5 +85,5 @@ def export_lanelm(
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another folder") from None
     for path, metadata in exported.items():
-        print(described(path, metadata))
+        print(describe_file(path, metadata))
     return out

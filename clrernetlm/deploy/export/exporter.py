@@ -18,7 +18,7 @@ from clrernetlm.deploy.export.write_graph import (
     SUFFIXES,
     Precision,
     Target,
-    described,
+    describe_file,
     require_writable,
     write_graph,
 )
@@ -79,7 +79,8 @@ def export_model(
     require_writable([target], checkpoint, overwrite)
     model = init_detector(config, checkpoint)
     autocast = torch.bfloat16 if to == "torch" and precision == "bf16" else None
-    # The OpenVINO runtime computes up to the pyramid in one precision and the rest in another: it finds it by name.
+    # The OpenVINO runtime computes the graph up to the pyramid in one precision and the rest in another; it finds the
+    # pyramid by its names.
     hidden = () if to == "torch" else LEVELS
     graph = detector_graph(model, levels=bool(hidden), dynamic=dynamic_batch, autocast=autocast)
     metadata = ModelMetadata(
@@ -91,5 +92,5 @@ def export_model(
 
         batches = calibration_inputs(calibration, config.model.viewport)
     write_graph(graph, target, metadata, to, batches, hidden)
-    print(described(target, metadata))
+    print(describe_file(target, metadata))
     return target

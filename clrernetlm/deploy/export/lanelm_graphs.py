@@ -1,10 +1,10 @@
-"""LaneLM as three graphs to export: image encoder (`look`), request encoder (`prefill`), next keypoint (`step`).
+"""Builds LaneLM's three graphs for export: image encoder (`look`), request encoder (`prefill`), next keypoint (`step`).
 
 Tensors passed between them: the image context (`maps_*`, `visual_*`), the row priors of the requests, and the KV cache:
 `keys` and `values` (layers, N, heads, P + T, d) with `visible` (N, P + T), for P prefix tokens and T keypoints; N = B *
 L requests. Outputs whose first axis is not the batch have it as their second (`keys`, `values`).
 
-Graphs and tensors keep the names of earlier exports; `graph_io` lists them beside the names in the code.
+Graphs and tensors keep the names of earlier exports; `graph_names` lists them beside the names in the code.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class StepGraph(nn.Module):
     """Computes the next keypoint: image context, row priors, KV cache and the newest keypoint -> `STEP_RESULTS`.
 
     `x`, `previous_x` (B, L): network pixels, NaN before the first; `row` (B, L) int64: its row in decoding order;
-    `place` (1,) int64: its index in the answer. `go_on` (B, L): the lane continues on the next row.
+    `place` (1,) int64: its index in the answer. `go_on` (B, L): whether the lane continues on the next row.
     """
 
     def __init__(self, model: LaneLM, prefix_length: int) -> None:
@@ -115,7 +115,7 @@ class StepGraph(nn.Module):
         image = unflatten_image_context(model, rest[: -1 - len(ROW_PRIORS)])
         fields = dict(zip(ROW_PRIORS.values(), priors, strict=True))
         fields["has_reference"] = fields["has_reference"] > 0
-        # The cache takes the place of the prefix tokens.
+        # The cache replaces the prefix tokens.
         context = PromptContext(RowPriors(**fields), has_proposal, keys, visible)
 
         rows = row.clamp(max=steps - 1)[..., None]

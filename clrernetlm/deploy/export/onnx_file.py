@@ -1,4 +1,4 @@
-"""Graphs as ONNX files."""
+"""Writes graphs as ONNX files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ OPSET = 20
 
 
 def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
-    """The graph as an `onnx.ModelProto` in fp32, its inputs and outputs under their names.
+    """Convert a graph to an `onnx.ModelProto` in fp32, with the names of its inputs and outputs.
 
-    Outputs in `hidden` are none in the end, but what they were is known by these names inside the graph.
+    Outputs in `hidden` are removed from the outputs, but keep their names inside the graph.
     """
     import_extra("onnxscript")
     with quiet_exporter():
@@ -45,7 +45,7 @@ def onnx_model(graph: Graph, hidden: Collection[str] = ()) -> Any:
 
 
 def write_onnx(model: Any, path: Path, metadata: ModelMetadata) -> None:
-    """Write a model with its description; fp16 halves the weights, which runtimes widen again when they load them."""
+    """Write a model with its metadata; fp16 halves the weights' size, and runtimes load them as float32."""
     onnx = import_extra("onnx")
     stored = onnx.ModelProto()
     stored.CopyFrom(model)
@@ -76,7 +76,7 @@ def narrow_weights(model: Any) -> None:
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Without the exporter's remarks about packages that it could use and how it traces."""
+    """Silence the exporter's messages about optional packages and tracing."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

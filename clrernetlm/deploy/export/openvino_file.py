@@ -1,4 +1,4 @@
-"""Graphs as OpenVINO files: NAME.xml and NAME.bin."""
+"""Writes graphs as OpenVINO files: NAME.xml and NAME.bin."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from clrernetlm.weights.exported_metadata import KEY, ModelMetadata, import_extr
 
 
 def openvino_model(onnx_model: Any) -> Any:
-    """An `onnx.ModelProto` as an `openvino.Model`, under the same names; what is constant is computed here."""
+    """Convert an `onnx.ModelProto` to an `openvino.Model` with the same names and folded constants."""
     openvino, passes = import_extra("openvino"), import_extra("openvino.passes")
     model = openvino.Core().read_model(io.BytesIO(onnx_model.SerializeToString()))
-    # A weight times the scale of a norm becomes one weight: quantisation sees only those that are constants.
+    # A weight times the scale of a norm becomes one constant: quantisation takes constant weights only.
     manager = passes.Manager()
     manager.register_pass(passes.ConstantFolding())
     manager.run_passes(model)
@@ -26,9 +26,10 @@ def openvino_model(onnx_model: Any) -> Any:
 
 
 def write_openvino(model: Any, path: Path, metadata: ModelMetadata) -> None:
-    """Write a model with its description; fp16 and int8 store weights in halves where they are not integers.
+    """Write a model with its metadata; fp16 and int8 store weights that are not integers as float16.
 
-    The pair of files is written beside `path` and moved there, the weights first. Raises UserError when it cannot be.
+    Both files are written beside `path` and then moved, the weights first. Raises UserError when they cannot be
+    written.
     """
     openvino = import_extra("openvino")
     model.set_rt_info(metadata.text(), [KEY])
@@ -49,6 +50,6 @@ def write_openvino(model: Any, path: Path, metadata: ModelMetadata) -> None:
 
 
 def pyramid_ports(model: Any) -> list[Any]:
-    """The outputs inside a detector's graph that carry the pyramid; empty where they have lost their names."""
+    """Find the outputs inside a detector's graph that are the pyramid; empty if they have lost their names."""
     ports = {name: port for operation in model.get_ops() for port in operation.outputs() for name in port.get_names()}
     return [ports[name] for name in LEVELS if name in ports]

@@ -1,4 +1,4 @@
-"""Post-training int8: convolutions on 8-bit integers, scaled to what a few hundred images show."""
+"""Quantises detectors after training: convolutions on 8-bit integers, scaled to the values of a few hundred images."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_names import IMAGES
 from clrernetlm.weights.exported_metadata import import_extra
 
-ENOUGH = 300  # images to calibrate on; more change nothing
+MAX_IMAGES = 300  # to calibrate on; more change nothing
 
 
 def calibration_inputs(source: str, viewport: Viewport) -> list[dict[str, Any]]:
-    """Images of a folder or list, evenly spread, as inputs of the detector's graph, one image each.
+    """Read images of a folder or list, evenly spread, as inputs of the detector's graph, one image each.
 
-    A list has an image a line, its first word, relative to the list or to the folder above it, as CULane's are. Raises
+    A list has one image per line, its first field, relative to the list or to the folder above it, as in CULane. Raises
     UserError when there is none, and for one that is missing or broken.
     """
     paths = list(_paths(Path(source)))
     if not paths:
         raise UserError(f"{source}: no images to calibrate on; name a folder of images or a list of their paths")
-    chosen = [paths[i * len(paths) // min(ENOUGH, len(paths))] for i in range(min(ENOUGH, len(paths)))]
+    chosen = [paths[i * len(paths) // min(MAX_IMAGES, len(paths))] for i in range(min(MAX_IMAGES, len(paths)))]
     return [{IMAGES: viewport.apply(read_image(str(path)))[None]} for path in chosen]
 
 
@@ -52,13 +52,14 @@ def _find(source: Path, name: str, number: int) -> Path:
         with suppress(OSError):  # a name longer than the system takes
             if path.is_file():
                 return path
-    raise UserError(f"{source}, line {number}: {name} is not there, neither beside the list nor in the folder above it")
+    raise UserError(f"{source}, line {number}: {name} is neither beside the list nor in the folder above it")
 
 
 def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
-    """A detector as `openvino.Model` -> the same with 8-bit convolutions.
+    """Quantise the convolutions of a detector, an `openvino.Model`, to 8 bits; returns the new model.
 
-    What else the head does stays as it is: it computes positions, where a step of 1/255 of the range is several pixels.
+    `inputs`: images to calibrate on. The head's other operations keep their precision: they compute positions, where a
+    step of 1/255 of the range is several pixels.
     """
     nncf = import_extra("nncf")
     nncf.set_log_level(logging.ERROR)
@@ -74,7 +75,7 @@ def quantise(model: Any, inputs: Sequence[dict[str, Any]]) -> Any:
 
 
 def exact_operations(model: Any) -> list[str]:
-    """Names of the operations that the pyramid does not need and that are no convolutions."""
+    """List the operations that must not be quantised: all behind the pyramid, except convolutions."""
     needed_for_pyramid: set[str] = set()
     left = [port.get_node() for port in pyramid_ports(model)]
     while left:

@@ -1,4 +1,4 @@
-"""Graphs as torch.export programs, .pt2."""
+"""Writes graphs as torch.export programs, .pt2, and loads them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NAMES = "names"  # extra file: inputs | outputs
 
 
 def write_program(graph: Graph, path: Path, metadata: ModelMetadata) -> None:
-    """Trace and write a graph with its description and the names of its inputs and outputs."""
+    """Trace and write a graph with its metadata and the names of its inputs and outputs."""
     names = f"{' '.join(graph.inputs)}|{' '.join(graph.outputs)}"
-    # Into memory first: PyTorch's own writer ends the whole process when a disk is full.
+    # To memory first: PyTorch's own writer aborts the process when a disk is full.
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -29,7 +29,7 @@ def write_program(graph: Graph, path: Path, metadata: ModelMetadata) -> None:
 
 
 def load_program(path: Path) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
-    """A program and its extra files."""
+    """Load a program and its extra files. Can run code in the file."""
     extra = {KEY: "", NAMES: ""}
     with warnings.catch_warnings(), open(path, "rb") as file:
         warnings.simplefilter("ignore")

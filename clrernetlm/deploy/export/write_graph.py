@@ -1,4 +1,4 @@
-"""Writes one graph as a file of a runtime."""
+"""Writes one graph as a file for a runtime."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_graph(
     batches: Sequence[dict[str, Any]] | None = None,
     hidden: Collection[str] = (),
 ) -> None:
-    """Write one graph; `batches`, inputs to calibrate on, make it int8. `hidden`: see `onnx_model`."""
+    """Write one graph to `path`. `batches`: inputs to calibrate on, for int8. `hidden`: see `onnx_model`."""
     if to == "torch":
         from clrernetlm.deploy.export.torch_file import write_program
 
@@ -55,8 +55,8 @@ def write_graph(
     write_openvino(converted, path, metadata)
 
 
-def described(path: Path, metadata: ModelMetadata) -> str:
-    """A line about a file just written."""
+def describe_file(path: Path, metadata: ModelMetadata) -> str:
+    """Describe a file just written in one line."""
     size = sum(file.stat().st_size for file in written_files(path)) / 1e6
     batch = "any number of images" if metadata.batch is None else f"{metadata.batch} image at a time"
     trust = "; it can run code, so opening it needs trust_code" if path.suffix == TORCH else ""
@@ -65,26 +65,26 @@ def described(path: Path, metadata: ModelMetadata) -> str:
 
 
 def written_files(path: Path) -> list[Path]:
-    """The files of an exported graph: OpenVINO's weights are in a second one."""
+    """List the files of an exported graph: OpenVINO's weights are in a second one."""
     return [path, path.with_suffix(".bin")] if path.suffix == OPENVINO else [path]
 
 
 def require_writable(targets: Sequence[Path], checkpoint: str | os.PathLike[str] | None, overwrite: bool) -> None:
-    """Raise UserError for an exported file that would replace a file and may not."""
+    """Raise UserError if an exported file would replace a file that must not be replaced."""
     reads = ReadFiles([checkpoint] if checkpoint is not None else [])
     for target in targets:
-        # OpenVINO's weights say nothing about themselves; they belong to the file beside them.
-        own = is_exported(target)
+        # OpenVINO's weights have no metadata; they belong to the file beside them.
+        ours = is_exported(target)
 
-        def known(path: Path, own: bool = own) -> bool:
-            return own
+        def is_ours(path: Path, ours: bool = ours) -> bool:
+            return ours
 
         for path in written_files(target):
-            check_output(path, "an exported model", known, parameter="out", overwrite=overwrite, reads=reads)
+            check_output(path, "an exported model", is_ours, parameter="out", overwrite=overwrite, reads=reads)
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a file is a model that was exported by this program."""
+    """Check whether a file is a model that clrernetlm exported."""
     try:
         read_metadata(path)
     except UserError:

@@ -1,4 +1,4 @@
-"""Exported models at work: ONNX Runtime, OpenVINO and torch.export programs behind one small interface."""
+"""Runs exported models: ONNX Runtime, OpenVINO and torch.export programs behind one small interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every runtime can do: arrays in, arrays out, by name."""
+"""Defines the interface of all runtimes: named arrays in, named arrays out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKENDS: tuple[Backend, ...] = ("torch", "onnxruntime", "openvino")
 
 
 class Runtime(ABC):
-    """One exported graph of the file `path`. `inputs` and `outputs` are tensor names in order."""
+    """Runs the exported graph of the file `path`. `inputs` and `outputs` are tensor names in order."""
 
     name: Backend
     path: Path
@@ -29,13 +29,13 @@ class Runtime(ABC):
 
     @abstractmethod
     def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """One pass over inputs of exactly the shapes the graph takes; results in the order of `outputs`."""
+        """Run the graph once on inputs of exactly its shapes; results in the order of `outputs`."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named arrays -> named arrays; the first axis of every one is the batch.
+        """Run the graph on named arrays; returns named arrays. The first axis of all is the batch.
 
-        A graph made for a fixed number of images goes over a larger batch in pieces. Raises UserError for an input
-        that is missing, for a batch that is not a multiple of the graph's, and for a graph that cannot compute them.
+        A graph for a fixed number of images runs several times for a larger batch. Raises UserError for an input
+        that is missing, for a batch that is not a multiple of the graph's, and for a graph that cannot compute it.
         """
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
@@ -43,23 +43,23 @@ class Runtime(ABC):
         given = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
         size, total = self.metadata.batch, len(next(iter(given.values())))
         if size is None or size == total:
-            return dict(zip(self.outputs, self._computed(given), strict=True))
+            return dict(zip(self.outputs, self._compute_checked(given), strict=True))
         if total % size:
             raise UserError(
                 f"images: {total}, but this file takes {size} at a time; export it with `dynamic_batch=True`"
             )
         pieces = [
-            self._computed({name: value[at : at + size] for name, value in given.items()})
+            self._compute_checked({name: value[at : at + size] for name, value in given.items()})
             for at in range(0, total, size)
         ]
         return {name: np.concatenate(parts) for name, *parts in zip(self.outputs, *pieces, strict=True)}
 
-    def _computed(self, inputs: Mapping[str, Array]) -> list[Array]:
+    def _compute_checked(self, inputs: Mapping[str, Array]) -> list[Array]:
         try:
             return self.compute(inputs)
         except UserError:
             raise
-        except Exception as error:  # the runtimes' errors share no class
+        except Exception as error:  # the runtimes' errors have no common class
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in inputs.items())
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
@@ -81,7 +81,7 @@ class Runtime(ABC):
     ) -> None:
         """Raise UserError for results of other shapes than these, and for values that are not finite.
 
-        `used`: a bool array of these shapes, which values count; None: all.
+        `used`: a bool array of these shapes, which values must be finite; None: all.
         """
         for name, shape in shapes.items():
             value = found[name]

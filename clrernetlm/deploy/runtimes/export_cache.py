@@ -1,4 +1,4 @@
-"""Exports that are made when a backend is asked for, and kept."""
+"""Exports checkpoints for a backend when they are first used there, and keeps the exports."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from clrernetlm.weights.registry import FOLDER
 if TYPE_CHECKING:
     from clrernetlm.deploy.export import Target
 
-GRAPHS = 2  # raised whenever exported graphs change, so that older ones are made anew
+GRAPHS_VERSION = 2  # raised whenever exported graphs change, so that older exports are not used
 TARGETS: dict[Backend, Target] = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
 
 
 def cached_export(config: Config, checkpoint: PathLike, backend: Backend, precision: str = "fp32") -> Path:
-    """The export of a checkpoint for a backend: a file, for LaneLM a folder; made now if it is not there yet.
+    """Return the export of a checkpoint for a backend: a file, for LaneLM a folder; exports if it is missing.
 
-    It lies in `<checkpoint>.exported/`; for weights inside the package, and where that folder cannot be written, in the
+    It is in `<checkpoint>.exported/`; for weights inside the package, and where that folder cannot be written, in the
     cache. Its name follows from weights, settings and version, so that a change of any of them exports again. Raises
     UserError for a checkpoint that is missing or does not fit.
     """
@@ -36,8 +36,8 @@ def cached_export(config: Config, checkpoint: PathLike, backend: Backend, precis
     if not source.is_file():
         raise UserError(f"{source}: no such checkpoint; check the path")
     model = {key: to_dict(config)[key] for key in ("task", "model", "lanelm")}
-    facts = json.dumps([__version__, GRAPHS, sha256(source), model], sort_keys=True)
-    key = hashlib.sha256(facts.encode()).hexdigest()[:12]
+    identity = json.dumps([__version__, GRAPHS_VERSION, sha256(source), model], sort_keys=True)
+    key = hashlib.sha256(identity.encode()).hexdigest()[:12]
     folder = source.with_name(f"{source.name}.exported")
     if source.resolve().is_relative_to(FOLDER) or not os.access(source.parent, os.W_OK):
         folder = cache_folder() / "exported"
@@ -47,15 +47,15 @@ def cached_export(config: Config, checkpoint: PathLike, backend: Backend, precis
 def export_into(
     folder: Path, stem: str, config: Config, checkpoint: PathLike, backend: Backend, precision: str
 ) -> Path:
-    """The export called `stem` in `folder`, made now unless all of it is there."""
+    """Return the export called `stem` in `folder`; exports unless it is complete."""
     from clrernetlm.deploy.export.exporter import export_model
     from clrernetlm.deploy.export.write_graph import SUFFIXES
 
     target = TARGETS[backend]
     path = folder / f"{stem}{'_' + target if config.task == 'lanelm' else SUFFIXES[target]}"
-    # Of LaneLM's files the detector's is written last: a folder without it was interrupted.
+    # Of LaneLM's files the detector's is written last: a folder without it is of an interrupted export.
     last = path / f"{DETECTOR_PART}{SUFFIXES[target]}" if config.task == "lanelm" else path
-    with tracing():  # of threads that ask for the same export the first one makes it
+    with tracing():  # of several threads that need the same export, the first makes it
         if not last.exists():
             print_once(
                 f"exporting {config.name or 'the model'} for {backend}, which takes up to a minute; kept in {folder}"

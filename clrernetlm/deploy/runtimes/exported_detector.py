@@ -26,7 +26,7 @@ class ExportedDetector:
 
     @property
     def config(self) -> Config:
-        """The settings of the exported model."""
+        """Return the settings of the exported model."""
         return self.runtime.metadata.config
 
     def run(self, images: Tensor) -> DetectorOutput:

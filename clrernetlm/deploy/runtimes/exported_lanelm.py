@@ -1,4 +1,4 @@
-"""Runs an exported LaneLM in place of a `PromptableDetector`: the same requests, answered by graphs in a runtime."""
+"""Runs an exported LaneLM in place of a `PromptableDetector`: decodes the same requests with graphs in a runtime."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ class ExportedLaneLM(PromptableDetector):
             target = TARGETS[backend]
             raise UserError(f"{folder}: holds no LaneLM for {backend}; export it with `to={target}`")
 
-        def opened(part: str) -> Runtime:
+        def open_part(part: str) -> Runtime:
             return open_runtime(folder / f"{part}{suffix}", torch.get_num_threads(), backend, trust_code)
 
-        self.exported = ExportedDetector(opened(DETECTOR_PART), str(folder))
-        self.encode_image, self.prefill, self.step = (opened(part) for part in (ENCODE_IMAGE, PREFILL, STEP))
+        self.exported = ExportedDetector(open_part(DETECTOR_PART), str(folder))
+        self.encode_image, self.prefill, self.step = (open_part(part) for part in (ENCODE_IMAGE, PREFILL, STEP))
         self._check_parts()
-        # For its rows and sizes; the weights that count are in the graphs.
+        # Only its rows and sizes are used; the weights are in the graphs.
         self.lanelm = LaneLM(config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size)
         self.eval()
 
     def _check_parts(self) -> None:
-        """Raise UserError unless the four graphs are those of their names, and fit each other and the settings."""
+        """Raise UserError unless each graph is the part of its name, and all fit each other and the settings."""
         self.exported.runtime.require((IMAGES,), (*STAGE, *LEVELS))
         self.encode_image.require(LEVELS, ())
         image = self.encode_image.outputs
@@ -129,7 +129,7 @@ class ExportedStepDecoder:
         self.cache = {name: results[name] for name in CACHE}
 
     def decode_next(self, index: int, last: Keypoint, previous_x: Tensor) -> Keypoint:
-        """As `StepDecoder.decode_next`."""
+        """Decode the next keypoint, as `StepDecoder.decode_next`."""
         newest = {"x": last.x.numpy(), "previous_x": previous_x.numpy(), "row": last.row.numpy()}
         results = self.step.run({**self.context, **self.cache, **newest, "place": np.array([index])})
         shapes = dict.fromkeys(("go_on", "x_next", "sure_next"), self.shape)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""Runs ONNX files in ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import ModelMetadata, broken, import_extra, load_onnx
+from clrernetlm.weights.exported_metadata import ModelMetadata, import_extra, load_onnx, unreadable_error
 from clrernetlm.weights.graph_limits import check_onnx
 
 
 class OnnxRuntime(Runtime):
-    """An .onnx file in ONNX Runtime. Raises UserError for one that it cannot load, or that asks for too much memory."""
+    """Runs an .onnx file in ONNX Runtime. Raises UserError for one that cannot be loaded or needs too much memory."""
 
     def __init__(self, path: Path, metadata: ModelMetadata, threads: int | None = None) -> None:
         onnxruntime = import_extra("onnxruntime")
-        check_onnx(path, load_onnx(path))  # when it loads a graph ONNX Runtime computes what depends on no input
+        check_onnx(path, load_onnx(path))  # loading a graph already computes its constant parts
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Threads that wait by spinning take the core from those that work.
+        # Threads that spin while they wait slow down threads that compute on the same core.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception:  # its errors share no class
-            raise broken(path, "an ONNX model that ONNX Runtime can load") from None
+        except Exception:  # its errors have no common class
+            raise unreadable_error(path, "an ONNX model that ONNX Runtime can load") from None
         self.name = "onnxruntime"
         self.path = path
         self.metadata = metadata

@@ -1,4 +1,4 @@
-"""An exported file -> the runtime for it."""
+"""Opens exported files in their runtimes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUFFIX_OF: dict[Backend, str] = {"onnxruntime": ONNX, "openvino": OPENVINO, "tor
 def open_runtime(
     path: PathLike, threads: int | None = None, backend: Backend | None = None, trust_code: bool = False
 ) -> Runtime:
-    """Load an exported file for the CPU.
+    """Open an exported file in its runtime, on the CPU.
 
     The suffix chooses the runtime, unless `backend` does: OpenVINO also runs .onnx files. `threads`: None leaves it to
-    the runtime. `trust_code` says that whoever made the file may run code here: a .pt2 can, and is refused without it.
-    Raises UserError for such a file, for one that is missing, broken or not exported by clrernetlm, and for a runtime
-    that is not installed.
+    the runtime. `trust_code` allows code in the file to run: a .pt2 can contain some, and is refused without it. Raises
+    UserError for a refused file, for one that is missing, broken or not exported by clrernetlm, and for a runtime that
+    is not installed.
     """
     path = Path(path)
     metadata = read_metadata(path)

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""Runs OpenVINO and ONNX files in OpenVINO on the CPU."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from typing import Any
 from clrernetlm.deploy.export.openvino_file import pyramid_ports
 from clrernetlm.deploy.graph_names import LEVELS
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import DETECTOR_PART, ONNX, ModelMetadata, broken, import_extra, load_onnx
+from clrernetlm.weights.exported_metadata import (
+    DETECTOR_PART,
+    ONNX,
+    ModelMetadata,
+    import_extra,
+    load_onnx,
+    unreadable_error,
+)
 from clrernetlm.weights.graph_limits import check_onnx, check_openvino
 
-# Left to itself OpenVINO computes in bf16 wherever the processor can. What was exported as fp32 stays fp32. Between its
-# 8-bit convolutions an int8 file may use bf16: that is still the finer of the two.
-HINTS = {"fp32": ("f32",), "fp16": ("f16", "f32"), "bf16": ("bf16",), "int8": ("bf16", "f32")}
+# By default OpenVINO computes in bf16 wherever the processor can. A file exported as fp32 stays fp32. Between its
+# 8-bit convolutions an int8 file may use bf16, which is more exact than they are.
+PRECISION_HINTS = {"fp32": ("f32",), "fp16": ("f16", "f32"), "bf16": ("bf16",), "int8": ("bf16", "f32")}
 CAPABILITY = {"f16": "FP16", "bf16": "BF16"}
-KEPT_SHAPES = 2  # compiled graphs that are kept: a whole batch, and the last, smaller one
+KEPT_SHAPES = 2  # compiled graphs that are kept: for a full batch, and for the last, smaller one
 
 
 class OpenvinoRuntime(Runtime):
-    """An .xml (or .onnx) file in OpenVINO, compiled for every batch size it meets.
+    """Runs an .xml (or .onnx) file in OpenVINO, compiled for each batch size when it first occurs.
 
-    Compiling for the sizes at hand is faster than a graph of free sizes. A detector in less than fp32 computes its
-    backbone and pyramid so, and its head, whose positions would move by pixels, in fp32. Raises UserError for a file
-    it cannot read.
+    A graph compiled for fixed sizes is faster than one of free sizes. A detector in less than fp32 computes its
+    backbone and pyramid in that precision, and its head, whose positions would move by pixels, in fp32. Raises
+    UserError for a file that OpenVINO cannot read.
     """
 
     def __init__(self, path: Path, metadata: ModelMetadata, threads: int | None = None) -> None:
@@ -37,21 +44,21 @@ class OpenvinoRuntime(Runtime):
             model = self._core.read_model(path)
             self.inputs = tuple(port.any_name for port in model.inputs)  # fails where a port has no name
             self.outputs = tuple(port.any_name for port in model.outputs)
-        except (RuntimeError, UnicodeDecodeError):  # the latter for names in it that are no text
-            raise broken(path, "an OpenVINO model") from None
+        except (RuntimeError, UnicodeDecodeError):  # the latter for names that are not UTF-8
+            raise unreadable_error(path, "an OpenVINO model") from None
         self.name = "openvino"
         self.path = path
         self.metadata = metadata
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        hints = HINTS[metadata.precision]
-        hint = next((name for name in hints if CAPABILITY.get(name, "FP32") in able), hints[-1])
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hints = PRECISION_HINTS[metadata.precision]
+        hint = next((name for name in hints if CAPABILITY.get(name, "FP32") in capabilities), hints[-1])
         self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._model = model
         self._hints = (hint, "f32") if metadata.part == DETECTOR_PART and hint != "f32" else (hint,)
         self._requests: dict[tuple[Any, ...], list[Any]] = {}
-        self._lock = threading.Lock()  # a request takes one input at a time
+        self._lock = threading.Lock()  # a request can run once at a time
 
     def compute(self, inputs: Mapping[str, Array]) -> list[Array]:
         shapes = tuple(inputs[name].shape for name in self.inputs)
@@ -59,7 +66,7 @@ class OpenvinoRuntime(Runtime):
             if shapes not in self._requests:
                 if len(self._requests) == KEPT_SHAPES:
                     del self._requests[next(iter(self._requests))]
-                self._requests[shapes] = self._compiled(dict(inputs))
+                self._requests[shapes] = self._compile(dict(inputs))
             values = dict(inputs)
             for request in self._requests[shapes]:
                 wanted = {port.any_name for port in request.model_inputs}
@@ -67,8 +74,8 @@ class OpenvinoRuntime(Runtime):
                 values |= {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
             return [values[name].copy() for name in self.outputs]
 
-    def _compiled(self, inputs: dict[str, Array]) -> list[Any]:
-        """A request for every part of the graph, for inputs of these shapes."""
+    def _compile(self, inputs: dict[str, Array]) -> list[Any]:
+        """Compile every part of the graph for inputs of these shapes; returns a request for each."""
         model = self._model.clone()
         if model.is_dynamic():
             model.reshape({name: list(inputs[name].shape) for name in self.inputs})
@@ -82,15 +89,17 @@ class OpenvinoRuntime(Runtime):
 
 
 def split_at_pyramid(model: Any) -> list[Any]:
-    """A detector's graph of fixed sizes -> one from pixels to the pyramid and one from there to the results.
+    """Split a detector's graph of fixed sizes into one from pixels to the pyramid and one from there to the results.
 
-    Takes the graph apart. Where the pyramid has lost its names the graph stays whole.
+    Changes the given graph. If the pyramid has lost its names, the graph stays whole.
     """
     openvino = import_extra("openvino")
     ports = pyramid_ports(model)
     if len(ports) < len(LEVELS):
         return [model]
-    for operation in model.get_ops():  # the head reads the number of images off the pixels, which it has no more
+    for (
+        operation
+    ) in model.get_ops():  # the head takes the number of images from the pixels, which are no input of it now
         if operation.get_type_name() == "ShapeOf":
             size = openvino.opset8.constant(list(operation.input_value(0).get_shape()), operation.get_element_type())
             for target in operation.output(0).get_target_inputs():

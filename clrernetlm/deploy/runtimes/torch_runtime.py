@@ -1,4 +1,4 @@
-"""torch.export programs. Loading one can run whatever code its maker put into it."""
+"""Runs torch.export programs in PyTorch on the CPU. Loading one can run any code in its file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.deploy.runtimes.base import Array, Runtime
-from clrernetlm.weights.exported_metadata import ModelMetadata, broken
+from clrernetlm.weights.exported_metadata import ModelMetadata, unreadable_error
 
 
 class TorchRuntime(Runtime):
-    """A .pt2 file, run by PyTorch on the CPU.
+    """Runs a .pt2 file in PyTorch on the CPU.
 
-    torch.export's loader evaluates expressions that stand in the file and unpickles parts of it, so that opening a file
-    means running its maker's code. Raises UserError without `trust_code`, and for a file that it cannot load.
+    torch.export's loader evaluates expressions in the file and unpickles parts of it, so that opening a file can run
+    the code of its author. Raises UserError without `trust_code`, and for a file that it cannot load.
     """
 
     def __init__(self, path: Path, metadata: ModelMetadata, trust_code: bool = False) -> None:
         if not trust_code:
             raise UserError(
-                f"{path}: a torch.export program, which can run code of whoever made it; if you trust its maker say so "
+                f"{path}: a torch.export program, which can run code of its author; if you trust the author, say so "
                 "(`trust_code=True`), else use an .onnx, .xml or .safetensors file"
             )
         from clrernetlm.deploy.export.torch_file import NAMES, load_program
@@ -31,8 +31,8 @@ class TorchRuntime(Runtime):
             program, extra = load_program(path)
             self.inputs, self.outputs = (tuple(names.split()) for names in extra[NAMES].split("|"))
             self._module = program.module()
-        except Exception:  # whatever bytes can make a reader raise
-            raise broken(path, "a torch.export program") from None
+        except Exception:  # broken bytes can make the loader raise anything
+            raise unreadable_error(path, "a torch.export program") from None
         self.name = "torch"
         self.path = path
         self.metadata = metadata

@@ -1,4 +1,4 @@
-"""Alaug: the augmentations of CLRNet and CLRerNet."""
+"""Augments training samples as CLRNet and CLRerNet do."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Alaug:
         return ColourChange(**drawn) if drawn else None
 
     def _warp(self, sample: Sample, geometry: Matrix, colours: ColourChange | None) -> tuple[Sample, PackedImage]:
-        """Viewport, then `geometry` (a map of network pixels), in one interpolation: the labels, and the new image."""
+        """Crop, resize and apply `geometry` (a map of network pixels) in one interpolation; return labels and image."""
         size, frame = self.viewport.size, _frame_size(sample)
         left, top, right, bottom = box = self.viewport.crop_box(frame)
         matrix = image_ops.compose(geometry, image_ops.resize_matrix((right - left, bottom - top), size))
@@ -104,7 +104,7 @@ class Alaug:
             view, to_crop = _half_size_crop(box)
             matrix = image_ops.compose(matrix, to_crop)
         bordered = image_ops.pack_with_border(sample["image"][view], self._scratch)
-        # Colours are changed on the smaller image. Changed after the warp, the black around the crop changes, too.
+        # Colours are changed on the smaller image. After the warp, this changes the black around the crop, too.
         colours_first = bordered.size < size[0] * size[1]
         if colours is not None and colours_first:
             colours.apply_with_border(bordered)

@@ -1,4 +1,4 @@
-"""Differences of consecutive frames: `train_diffs.npz`, by which nearly identical training frames are left out."""
+"""Computes differences of consecutive frames, by which training leaves out nearly identical ones: `train_diffs.npz`."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _compare(task: ComparisonTask) -> list[tuple[int, float]]:
 
 MAX_HEADER_BYTES, MAX_ITEM_BYTES = 10_000, 16  # bytes of an .npy file before its numbers, and of a number
 
-MAX_OTHER_BYTES = 1 << 20  # bytes of whatever else an .npz file holds; listing millions of members takes long
+MAX_OTHER_BYTES = 1 << 20  # bytes of all else in an .npz file; listing millions of members takes long
 
 
 def load_differences(path: PathLike, *, expected: int, list_file: PathLike) -> Float64Array:

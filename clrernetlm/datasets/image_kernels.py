@@ -1,4 +1,4 @@
-"""Compiled loops of the augmentation: warp and colours of images packed as one 32-bit integer per pixel.
+"""Warps images and changes their colours in compiled loops, on images packed as one 32-bit integer per pixel.
 
 A packed pixel is B | G << 8 | R << 16. Kernels process row by row, with row buffers that stay in the L1 cache, and are
 split into loops that are short and simple enough for the compiler to vectorise. The arithmetic is the same on every
@@ -53,7 +53,7 @@ def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: Pa
     columns = target.shape[1]
     upper, lower = np.empty(columns, np.uint64), np.empty(columns, np.uint64)
     taps = np.empty((4, columns), np.uint32)
-    where, fx, fy = np.empty(columns, np.uint32), np.empty(columns, np.uint32), np.empty(columns, np.uint32)
+    index, fx, fy = np.empty(columns, np.uint32), np.empty(columns, np.uint32), np.empty(columns, np.uint32)
     step_x, step_y = round(inverse[0, 0] * _ONE), round(inverse[1, 0] * _ONE)
     for y in range(target.shape[0]):
         start_x = round((inverse[0, 1] * y + inverse[0, 2]) * _ONE) + _HALF_WEIGHT
@@ -64,9 +64,9 @@ def _warp(pairs: Any, height: int, width: int, inverse: Float64Array, target: Pa
         target[y, end:] = 0
         _coordinates(
             _U32(start_x + first * step_x), _U32(start_y + first * step_y), _U32(step_x), _U32(step_y), _U32(width),
-            where, fx, fy, end - first,
+            index, fx, fy, end - first,
         )  # fmt: skip
-        _gather(pairs, where, np.uint64(width), upper, lower, end - first)
+        _gather(pairs, index, np.uint64(width), upper, lower, end - first)
         _split(upper.view(np.uint32), taps[0], taps[1], end - first)
         _split(lower.view(np.uint32), taps[2], taps[3], end - first)
         _blend(taps[0], taps[1], taps[2], taps[3], fx, fy, target[y, first:end])
@@ -112,20 +112,20 @@ def _span(start: int, step: int, limit: int, first: int, end: int) -> tuple[int,
 
 
 @kernel
-def _coordinates(x: Any, y: Any, step_x: Any, step_y: Any, width: Any, where: Any, fx: Any, fy: Any, n: int) -> None:
+def _coordinates(x: Any, y: Any, step_x: Any, step_y: Any, width: Any, index: Any, fx: Any, fy: Any, n: int) -> None:
     """Compute the index of each upper left source pixel, and the weights of its neighbours in 1/16."""
     for i in range(n):
-        at_x, at_y = _U32(x + _U32(_U32(i) * step_x)), _U32(y + _U32(_U32(i) * step_y))
-        where[i] = _U32(_U32(at_y >> _U32(16)) * width) + _U32(at_x >> _U32(16))
-        fx[i] = _U32(at_x >> _U32(12)) & _U32(15)
-        fy[i] = _U32(at_y >> _U32(12)) & _U32(15)
+        source_x, source_y = _U32(x + _U32(_U32(i) * step_x)), _U32(y + _U32(_U32(i) * step_y))
+        index[i] = _U32(_U32(source_y >> _U32(16)) * width) + _U32(source_x >> _U32(16))
+        fx[i] = _U32(source_x >> _U32(12)) & _U32(15)
+        fy[i] = _U32(source_y >> _U32(12)) & _U32(15)
 
 
 @kernel
-def _gather(pairs: Any, where: Any, width: Any, upper: Any, lower: Any, n: int) -> None:
+def _gather(pairs: Any, index: Any, width: Any, upper: Any, lower: Any, n: int) -> None:
     """Load the four source pixels around each point. With unsigned indices there is no test for negative ones."""
     for i in range(n):
-        k = np.uint64(where[i])
+        k = np.uint64(index[i])
         upper[i], lower[i] = pairs[k], pairs[k + width]
 
 

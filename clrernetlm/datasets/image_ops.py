@@ -1,4 +1,4 @@
-"""Image operations of the augmentation: geometric maps, colour changes and blurs.
+"""Applies the image operations of the augmentation: geometric maps, colour changes and blurs.
 
 albumentations has the same operations as separate steps; here crop, resize, flip and affine map are one warp, and all
 colour changes one pass, which makes the loader fast (`benchmarks/data_pipeline.py` measures both).

@@ -23,7 +23,7 @@ OffImage = Literal["official", "geometry"]
 
 @dataclass(frozen=True)
 class PackCLRNetInputs:
-    """Pack samples of network pixels to `inputs`, `lanes`, `masks`, `metainfo`, as the last step of a pipeline.
+    """Packs samples of network pixels to `inputs`, `lanes`, `masks`, `metainfo`, as the last step of a pipeline.
 
     `width, height` are the network input in pixels; `num_points` rows run from the bottom edge to the top edge.
 

@@ -1,4 +1,4 @@
-"""Data loaders: batches, worker processes, shards."""
+"""Builds data loaders: batches, worker processes, shards."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def limit_worker_threads(worker: int) -> None:
 
 
 def collate_shard(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Collate samples; none give a batch with empty `metainfo`."""
+    """Collate samples; an empty list becomes a batch with empty `metainfo`."""
     return collate(samples) if samples else {"metainfo": []}
 
 
@@ -104,10 +104,10 @@ def build_culane_lanelm_dataloader(config: Config) -> DataLoader[Any]:
 
 
 class ImageLoader(DataLoader[Any]):
-    """DataLoader that starts to load at the request for the first batch, and that works with little shared memory.
+    """A DataLoader that starts to load when the first batch is requested, and works with little shared memory.
 
-    Lightning creates an epoch's iterator before it has read the number of the next epoch from a checkpoint. As workers
-    start to load immediately, a resumed run would train on the images of another epoch.
+    Lightning creates an epoch's iterator before it reads the number of the next epoch from a checkpoint. As workers
+    would start to load immediately, a resumed run would train on the images of another epoch.
 
     Workers pass tensors in shared memory, of which a container may have 64 MB; if it is too small they are killed.
     Then batches are passed as arrays through pipes instead: the same values, with a copy or two more.
@@ -120,8 +120,8 @@ class ImageLoader(DataLoader[Any]):
                 self.collate_fn = CollateToArrays(self.collate_fn)
                 warnings.warn(
                     f"{SHARED_MEMORY} has {free / 1e6:.3g} MB free, and loader processes would need "
-                    f"{needed / 1e6:.3g} MB for their batches; they take a slower way (a container gets more with "
-                    "--shm-size)",
+                    f"{needed / 1e6:.3g} MB for their batches; they use pipes, which are slower (a container "
+                    "gets more with --shm-size)",
                     stacklevel=1,
                 )
         for batch in super().__iter__():
@@ -140,7 +140,7 @@ class ImageLoader(DataLoader[Any]):
 
 
 class CollateToArrays:
-    """Collate function that returns arrays, which are passed through pipes; only tensors use shared memory."""
+    """Collates samples to arrays, which workers pass through pipes; only tensors use shared memory."""
 
     def __init__(self, collate: Callable[..., dict[str, Any]]) -> None:
         self.collate = collate

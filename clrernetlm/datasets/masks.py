@@ -63,13 +63,13 @@ def _one_channel(image: NDArray[Any], path: str) -> NDArray[Any]:
         if not ((alpha == opaque) | ((alpha == 0) & (colours == 0).all(axis=2))).all():
             raise UserError(f"{path}: the mask is partly transparent; {_FIX}")
     used = [i for i in range(colours.shape[2]) if colours[..., i].any()]
-    if len(used) < 2:  # such as the red channel of simulators; colours to look at are brighter
+    if len(used) < 2:  # such as the red channel of simulators; colours for display are brighter
         numbers = np.ascontiguousarray(colours[..., used[0] if used else 0])
         if numbers.max(initial=0) <= MAX_LANE_NUMBER:
             return numbers
     elif all(np.array_equal(colours[..., 0], colours[..., i]) for i in used[1:]) and len(used) == colours.shape[2]:
         return np.ascontiguousarray(colours[..., 0])
-    raise UserError(f"{path}: the mask is in colours, which do not say the lanes' numbers; {_FIX}")
+    raise UserError(f"{path}: the mask is in colours, which do not tell the lanes' numbers; {_FIX}")
 
 
 def _eight_bits(mask: NDArray[Any], path: str) -> ByteMask:
@@ -91,7 +91,7 @@ def _require_numbers(mask: ByteMask, path: str, labelled: bool) -> None:
     if len(levels):
         raise UserError(f"{path}: the mask holds the value {levels[0]}, which is no lane number; {_FIX}")
     if labelled and values.tolist() == [0, IGNORED_LABEL]:
-        raise UserError(f"{path}: the mask holds 0 and 255 alone, which do not say the lanes' numbers; {_FIX}")
+        raise UserError(f"{path}: the mask holds 0 and 255 alone, which do not tell the lanes' numbers; {_FIX}")
 
 
 def _palette(data: bytes) -> ByteArray | None:

@@ -1,4 +1,4 @@
-"""Samplers: the images of each process, and their order."""
+"""Defines samplers: the images of each process, and their order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clrernetlm.distributed.sharding import Shard
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) for training, the same whatever the number of processes.
+    """Yields batches of (epoch, index) for training, independent of the number of processes.
 
     The order is a function of (seed, epoch) alone. Global batch k is rows k*G..(k+1)*G of the epoch's permutation, and
     each of `world` processes takes an equal, contiguous share of it, so that the batches of N processes together are
@@ -62,7 +62,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 class ShardBatches(Sampler[list[int]]):
-    """The chunks of a shard as batches: each image exactly once over all processes, none repeated.
+    """Yields the chunks of a shard as batches: each image exactly once over all processes.
 
     `equal`: every process takes equally many batches, the last of which may be empty. DDP needs that, because its
     forward pass is synchronised in validation, too.

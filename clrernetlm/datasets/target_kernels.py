@@ -1,4 +1,4 @@
-"""Compiled encoding of a lane as a training target."""
+"""Encodes lanes as training targets, compiled."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Transform = Callable[[Sample, np.random.Generator], Sample | None]
 
 @dataclass(frozen=True)
 class Compose:
-    """Apply transforms one after another; the result is None as soon as one of them returns None."""
+    """Applies transforms one after another; returns None as soon as one of them does."""
 
     transforms: Sequence[Transform]
 
@@ -51,7 +51,7 @@ class Compose:
 
 @dataclass(frozen=True)
 class CropResize:
-    """Crop and resize by the viewport, without augmentation, for validation, test and prediction."""
+    """Crops and resizes samples by the viewport, without augmentation, for validation, test and prediction."""
 
     viewport: Viewport = field(default_factory=Viewport)
 

@@ -1,1 +1,1 @@
-"""Training and evaluation in several processes: the process group, shards, reductions, batch norm."""
+"""Runs training and evaluation in several processes: the process group, shards, reductions, batch norm."""

@@ -1,4 +1,4 @@
-"""Batch normalisation over all processes, on any device."""
+"""Normalises batches over all processes, on any device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class SumOverProcesses(torch.autograd.Function):
-    """Sum a tensor of any shape over all processes; its gradient is summed over them, too."""
+    """Sums a tensor of any shape over all processes; its gradient is summed over them, too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def _sum_over_processes(value: Tensor) -> Tensor:
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Normalise (B, C, H, W) with the statistics of the global batch in training, as BatchNorm2d otherwise.
+    """Normalises (B, C, H, W): in training with the statistics of the global batch, otherwise as BatchNorm2d.
 
     Every process must hold the same number of images. The sums are computed by a differentiable all-reduce, so that
     gradients equal those of one process with the whole batch. PyTorch's own SyncBatchNorm refuses CPU tensors; on CUDA

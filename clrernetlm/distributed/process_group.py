@@ -1,4 +1,4 @@
-"""Process groups of shared evaluations: launching, gathering results, and errors that end all processes."""
+"""Launches the processes of a shared evaluation, gathers their results, and ends them all on an error."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class ProcessGroup:
 
     @contextmanager
     def _collective_errors(self) -> Iterator[None]:
-        """Turn the RuntimeError of a collective operation, of which a process has died, into one line or an exit."""
+        """Turn the RuntimeError of a collective operation, raised when another process has ended, into a UserError."""
         try:
             yield
         except RuntimeError:  # the other end of a connection is gone, and has printed why
@@ -146,7 +146,7 @@ def launched_processes() -> tuple[int, int] | None:
 
 
 def cluster_environment() -> ClusterEnvironment:
-    """Choose Lightning's environment, by which processes find one another. Raises UserError for unusable Slurm jobs."""
+    """Choose Lightning's cluster environment, which connects the processes. Raises UserError for unfit Slurm jobs."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if launched_processes() is None:

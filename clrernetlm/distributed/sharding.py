@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of a list that process `rank` of `world` takes: every `world`-th chunk of `chunk_size` neighbours.
+    """The part of a list of process `rank` of `world`: every `world`-th chunk of `chunk_size` consecutive items.
 
     Every item is in one shard. The last chunk of a list may be shorter, and a shard may be empty. With chunks of the
     size of a batch, the batches of all processes together are those of a single process.

@@ -110,7 +110,7 @@ def close(gpu: PretendedGpu, there: object, here: object, atol: float = 1e-5) ->
     ],
     ids=["sum", "list", "index", "number", "layer left behind"],
 )
-def test_mixing_devices_is_noticed(mixes: Callable[[Tensor], Tensor], without_values: bool) -> None:
+def test_mixing_devices_is_detected(mixes: Callable[[Tensor], Tensor], without_values: bool) -> None:
     with PretendedGpu(without_values=without_values):
         x = torch.ones(3, device="cuda")
         with pytest.raises(DeviceMix):
@@ -132,7 +132,7 @@ def test_mixing_devices_is_noticed(mixes: Callable[[Tensor], Tensor], without_va
     ],
     ids=["item", "bool", "float", "list", "mask", "nonzero", "cpu", "to", "copy"],
 )
-def test_waiting_for_the_gpu_is_noticed(waits: Callable[[Tensor], object]) -> None:
+def test_waiting_for_the_gpu_is_detected(waits: Callable[[Tensor], object]) -> None:
     with PretendedGpu() as gpu:
         waits(torch.ones(3, device="cuda"))
         assert len(gpu.waits) == 1
@@ -140,7 +140,7 @@ def test_waiting_for_the_gpu_is_noticed(waits: Callable[[Tensor], object]) -> No
         waits(torch.ones(3, device="cuda"))
 
 
-def test_waiting_for_a_copy_to_the_gpu_is_noticed(gpu: PretendedGpu) -> None:
+def test_waiting_for_a_copy_to_the_gpu_is_detected(gpu: PretendedGpu) -> None:
     x = torch.ones(3).to("cuda:0")
     y = torch.tensor([1.0], device=x.device)
     x.copy_(torch.zeros(3))
@@ -155,7 +155,7 @@ def test_waiting_for_a_copy_to_the_gpu_is_noticed(gpu: PretendedGpu) -> None:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_detector_keeps_its_work_on_the_gpu(backbone: str, shapes: PretendedGpu) -> None:
+def test_the_detector_computes_on_the_gpu_only(backbone: str, shapes: PretendedGpu) -> None:
     model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone))).to("cuda").eval()
     images = torch.zeros(2, 3, 320, 800, dtype=torch.uint8, device="cuda")
     shapes.waits.clear()
@@ -179,14 +179,14 @@ def test_a_fused_detector_predicts_on_the_gpu_what_the_plain_one_does_on_the_cpu
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_keeps_its_work_on_the_gpu(precision: str, gpu: PretendedGpu) -> None:
+def test_half_precision_computes_on_the_gpu_only(precision: str, gpu: PretendedGpu) -> None:
     fast, images = fuse(worn("dla46_c").to("cuda"), precision), torch.rand(1, 3, 96, 160).to("cuda")
     gpu.waits.clear()
     with torch.inference_mode():
         on_gpu_alone(gpu, fast(images))
 
 
-def test_predictions_travel_to_the_host_once(gpu: PretendedGpu) -> None:
+def test_predictions_are_copied_to_the_host_once(gpu: PretendedGpu) -> None:
     model, images = worn("dla46_c"), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
     decode = replace(model.config.decode, conf_threshold=0.0)
     torch.nn.init.constant_(model.bbox_head.reg_layers.bias[3:4], 0.75)  # of the rows a lane is long
@@ -206,7 +206,7 @@ def test_predictions_travel_to_the_host_once(gpu: PretendedGpu) -> None:
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
-def test_the_average_of_the_weights_is_where_they_are(gpu: PretendedGpu) -> None:
+def test_averaged_weights_are_on_the_gpu(gpu: PretendedGpu) -> None:
     model, trainer = LightningModule(), Mock(global_step=0)
     model.layer = torch.nn.Linear(3, 3)
     average = ModelEma(0.1, torch.device("cuda"))
@@ -300,7 +300,7 @@ def test_a_training_step_of_lanelm_never_waits(module: type[LaneLMModule], shape
     on_gpu_alone(shapes, losses, [parameter.grad for parameter in trained.model.lanelm.parameters()])
 
 
-def test_looking_asking_and_answering_never_wait(shapes: PretendedGpu) -> None:
+def test_image_encoding_and_decoding_never_wait(shapes: PretendedGpu) -> None:
     reader = LaneLMModule(lanelm_config()).model.to("cuda").eval()
     assert isinstance(reader.lanelm, LaneLM)
     images = torch.zeros(2, 3, 320, 800, device="cuda")
@@ -320,7 +320,7 @@ def test_looking_asking_and_answering_never_wait(shapes: PretendedGpu) -> None:
             on_gpu_alone(shapes, levels, requests, answers, remove_hallucinations(answers, True))
 
 
-def test_lanes_are_read_with_one_wait(gpu: PretendedGpu, files: tuple[Config, str]) -> None:
+def test_lanes_are_decoded_with_one_wait(gpu: PretendedGpu, files: tuple[Config, str]) -> None:
     """For the detector's predictions, of which the host makes proposals."""
     here = init_lanelm_detector(*files)
     there, images = deepcopy(here).to("cuda"), torch.rand(2, 3, 64, 160, generator=torch.Generator().manual_seed(1))
@@ -333,7 +333,7 @@ def test_lanes_are_read_with_one_wait(gpu: PretendedGpu, files: tuple[Config, st
     same_lanes(answers, plain)
 
 
-def test_the_plain_reading_never_waits(shapes: PretendedGpu) -> None:
+def test_the_plain_variant_never_waits(shapes: PretendedGpu) -> None:
     reader = PlainLaneLMDetector(lanelm_config("plain")).to("cuda").eval()
     images = torch.zeros(2, 3, 320, 800, device="cuda")
     shapes.waits.clear()
@@ -356,7 +356,7 @@ def same_lanes(there: Answers, here: Answers) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"local_sampling": False}, {"offset_tokens": False}], ids=str)
-def test_lanes_written_on_the_gpu_are_those_of_the_cpu(settings: dict[str, object], gpu: PretendedGpu) -> None:
+def test_lanes_decoded_on_the_gpu_are_those_of_the_cpu(settings: dict[str, object], gpu: PretendedGpu) -> None:
     """There all rows are written and every case is provided for, since looking would mean waiting."""
     model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 6)
     here = generate(model, levels, requests)
@@ -368,9 +368,7 @@ def test_lanes_written_on_the_gpu_are_those_of_the_cpu(settings: dict[str, objec
 
 
 @pytest.mark.parametrize("name", ["cuda:0", "cuda:1"])
-def test_recorded_writing_writes_the_same_lanes_for_whatever_is_asked_next(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recorded_decoding_gives_the_same_lanes_for_later_requests(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_lanelm()
     with PretendedGpu(name) as gpu:
         pretend_graphs(monkeypatch, gpu)
@@ -388,7 +386,7 @@ def test_recorded_writing_writes_the_same_lanes_for_whatever_is_asked_next(
             same_lanes(there, here)
 
 
-def test_old_recordings_make_room(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_recordings_are_dropped(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_graphs(monkeypatch, gpu)
     monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 2)
     write, levels = cuda_graph.CudaGraphDecoder(), random_levels(1)
@@ -401,7 +399,7 @@ def test_old_recordings_make_room(gpu: PretendedGpu, monkeypatch: pytest.MonkeyP
     assert not deepcopy(write)._recorded
 
 
-def test_what_a_recording_reads_stays_where_it_was(gpu: PretendedGpu) -> None:
+def test_inputs_of_a_recording_keep_their_memory(gpu: PretendedGpu) -> None:
     places = grid_sinusoids(4, 6, 8, gpu.device)
     for rows in range(1, 50):
         grid_sinusoids(rows, 2, 8, gpu.device)

@@ -33,7 +33,7 @@ def shell(command: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("output", "reason"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")]
 )
-def test_a_standard_output_that_takes_no_text_is_one_line(words: str, output: str, reason: str) -> None:
+def test_an_unwritable_standard_output_is_a_one_line_error(words: str, output: str, reason: str) -> None:
     done = shell(f"clrernetlm {words} {output}")
     assert (done.returncode, done.stderr) == (
         2,
@@ -51,7 +51,7 @@ SYNTH = "synth roads --train 0 --val 0 --test 1 --size 200x72 --workers 1"
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
-def test_without_a_standard_error_the_exit_code_remains(closed: str) -> None:
+def test_a_closed_standard_error_keeps_the_exit_code(closed: str) -> None:
     done = shell(f"clrernetlm train nope.py {closed}")
     assert (done.returncode, done.stdout) == (2, "")
 
@@ -78,7 +78,7 @@ def process(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
         (signal.SIGINT, 130, "interrupted\n"),
     ],
 )
-def test_signals_clean_up_and_have_their_codes(number: int, code: int, said: str, tmp_path: Path) -> None:
+def test_signals_clean_up_and_give_their_exit_codes(number: int, code: int, said: str, tmp_path: Path) -> None:
     body = f"""
         from clrernetlm.core.files import replacing
         with replacing("result.txt") as temporary:
@@ -92,7 +92,7 @@ def test_signals_clean_up_and_have_their_codes(number: int, code: int, said: str
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_that_a_callback_swallowed_comes_again(number: int, code: int, tmp_path: Path) -> None:
+def test_a_signal_swallowed_by_a_callback_is_raised_again(number: int, code: int, tmp_path: Path) -> None:
     body = f"""
         class Callback:
             def __del__(self):
@@ -107,7 +107,9 @@ def test_a_signal_that_a_callback_swallowed_comes_again(number: int, code: int, 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_library_that_fails_after_it_swallowed_a_signal_is_no_error(number: int, code: int, tmp_path: Path) -> None:
+def test_a_library_error_after_a_swallowed_signal_is_reported_as_the_signal(
+    number: int, code: int, tmp_path: Path
+) -> None:
     body = f"""
         class Callback:
             def __del__(self):
@@ -122,7 +124,7 @@ def test_a_library_that_fails_after_it_swallowed_a_signal_is_no_error(number: in
     assert "compiled" not in done.stderr
 
 
-def test_a_signal_that_was_handled_as_the_end_of_a_camera_still_has_its_code(tmp_path: Path) -> None:
+def test_a_signal_that_ended_a_camera_still_gives_its_exit_code(tmp_path: Path) -> None:
     body = """
         try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -163,19 +165,21 @@ def raising(error: Exception) -> int:
         (PermissionError(13, "Permission denied", "a/b"), "a/b: Permission denied; check"),
     ],
 )
-def test_what_the_machine_refuses_is_one_line(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_operating_system_are_one_line(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert raising(error) == 2
     line = capsys.readouterr().err
     assert line.startswith(f"error: {said}")
     assert line.count("\n") == 1
 
 
-def test_too_little_memory_in_pytorch_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory_in_pytorch_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(lambda: torch.empty(1 << 46).fill_(1)[0]) == 2  # type: ignore[return-value, arg-type]
     assert capsys.readouterr().err.startswith("error: not enough memory (")
 
 
-def test_a_library_that_found_no_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_of_memory_in_a_library_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def load() -> None:
         try:
             raise OSError("libllvmlite.so: failed to map segment from shared object")
@@ -186,6 +190,6 @@ def test_a_library_that_found_no_memory_is_one_line(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("error: not enough memory (Could not find/load")
 
 
-def test_an_error_of_the_program_itself_is_not_hidden() -> None:
+def test_a_bug_in_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         raising(ZeroDivisionError())

@@ -36,21 +36,21 @@ def test_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: clrernetlm {name} ")
     assert all(f"  {label}" in text for label in options_of(COMMANDS[name]).values())
 
 
-def test_help_fits_the_terminal_and_says_what_is_missing_and_what_is_default() -> None:
+def test_help_fits_the_terminal_and_shows_required_options_and_defaults() -> None:
     lines = help_text("synth", width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert "  --train N             training images (required)" in lines
     assert "  --size WxH            image size (default: 1640x590)" in lines
 
 
-def test_help_is_light() -> None:
+def test_help_imports_no_heavy_library() -> None:
     code = "import sys; from clrernetlm.cli import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"torch", "lightning", "scipy", "numba"} & set(done.stdout.split())
@@ -109,7 +109,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
     assert expected in error_of(words.split(), capsys)
 
 
-def test_choices_are_those_that_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_choices_in_help_are_accepted_values(capsys: pytest.CaptureFixture[str]) -> None:
     said = error_of(["detect", "x.jpg", "--backend", "y"], capsys)
     assert all(name in said for name in ("torch", "onnxruntime", "openvino"))
     assert "None" not in said
@@ -125,34 +125,34 @@ def test_options_settings_and_positional_words_mix() -> None:
     )
 
 
-def test_inputs_may_stand_behind_options_and_after_two_hyphens() -> None:
+def test_inputs_may_follow_options_and_two_hyphens() -> None:
     command = parse("detect", ["--conf", "-1e-3", "a.jpg", "--out", "x", "b.jpg", "--", "-c.jpg", "--out"])
     assert isinstance(command, Detect)
     assert (command.inputs, command.out, command.conf) == (("a.jpg", "b.jpg", "-c.jpg", "--out"), "x", -0.001)
 
 
-def test_a_list_of_numbers_ends_before_the_first_word_that_is_none() -> None:
+def test_a_list_of_numbers_ends_before_the_first_word_that_is_no_number() -> None:
     command = parse("speed", ["--batch", "1", "2", "cfg", "weights.pth", "--precision", "fp32", "bf16"])
     assert isinstance(command, Speed)
     assert (command.config, command.checkpoint, command.batches) == ("cfg", "weights.pth", (1, 2))
     assert command.precision == ("fp32", "bf16")
 
 
-def test_underscores_and_hyphens_are_the_same() -> None:
+def test_underscores_and_hyphens_in_options_are_equivalent() -> None:
     for option in ("--resume-from", "--resume_from"):
         command = parse("train", ["cfg", option, "a.ckpt"])
         assert isinstance(command, Train)
         assert command.resume_from == "a.ckpt"
 
 
-def test_config_prints_every_setting_ready_for_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_prints_every_setting_as_a_command_line_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "clrernet_culane_dla34_ema", "training.epochs=7"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "training.epochs = 7" in lines
     assert "training.ema_momentum = 0.0001" in lines
 
 
-def test_config_saves_what_it_translated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_saves_a_translated_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs = tmp_path / "theirs.py"
     theirs.write_text("model = dict(type='CLRerNet', odd=1)\ntrain_dataloader = dict(batch_size=12)")
     saved = tmp_path / "saved.py"
@@ -193,7 +193,7 @@ def test_generated_data_passes_the_check_and_damage_is_found(
     assert ".lines.txt, line 1: " in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_exit_code_reaches_the_shell() -> None:
+def test_the_exit_code_reaches_the_shell() -> None:
     done = run("train", "nope.py")
     assert done.returncode == 2
     assert done.stderr.startswith("error: nope.py: no such config")
@@ -220,7 +220,7 @@ def test_reader_that_leaves_early_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_interrupt_is_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
@@ -233,7 +233,7 @@ def test_interrupt_is_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ("given", "expected"),
     [({}, "PASSIVE None"), ({"OMP_WAIT_POLICY": "active"}, "active None"), ({"GOMP_SPINCOUNT": "9"}, "None 9")],
 )
-def test_threads_sleep_while_they_wait_unless_told_otherwise(given: dict[str, str], expected: str) -> None:
+def test_threads_wait_passively_by_default(given: dict[str, str], expected: str) -> None:
     """Before PyTorch is loaded, which is when it is read."""
     code = (
         "import os, sys\n"
@@ -262,7 +262,7 @@ def test_threads_sleep_while_they_wait_unless_told_otherwise(given: dict[str, st
         ("train clrernet_culane_dla34 --xyz 4", "--xyz: train has no such option; see clrernetlm train --help"),
     ],
 )
-def test_the_names_of_other_programs_are_translated(
+def test_option_names_of_other_programs_get_a_suggestion(
     words: str, suggested: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is suggested that only sounds alike, such as --name for --amp."""
@@ -270,7 +270,7 @@ def test_the_names_of_other_programs_are_translated(
     assert suggested in capsys.readouterr().err
 
 
-def test_processes_and_devices_that_are_not_there_are_refused_before_anything_large_is_loaded() -> None:
+def test_missing_processes_and_devices_are_refused_before_large_imports() -> None:
     code = (
         "import sys; from clrernetlm.cli import main; "
         "print(main(['train', 'clrernet_culane_dla34', '--training.num-devices', '1024']), 'torch' in sys.modules); "
@@ -283,7 +283,7 @@ def test_processes_and_devices_that_are_not_there_are_refused_before_anything_la
     assert second.startswith("error: --device: PyTorch finds no cuda:9999")
 
 
-def test_the_former_name_of_an_option_works_and_names_the_present_one_once(capsys, monkeypatch):
+def test_the_former_name_of_an_option_works_and_prints_the_present_name_once(capsys, monkeypatch):
     monkeypatch.setattr(notices, "_printed", set())
     words = ["out", "--train", "1", "--val", "0", "--test", "0"]
     renamed = parse("synth", [*words, "--realism", "all", "no-paint"])

@@ -26,11 +26,11 @@ ALL = {**OWN, "dynamic_batch": "--dynamic-batch"}
         ("trained with precision=fp16", "trained with precision=fp16"),
     ],
 )
-def test_parameters_become_options(message: str, expected: str) -> None:
+def test_parameters_in_messages_become_options(message: str, expected: str) -> None:
     assert with_options(message, OWN, ALL, ["detect", "a.jpg"]) == expected
 
 
-def test_a_file_that_is_called_like_a_parameter_keeps_its_name() -> None:
+def test_a_file_named_like_a_parameter_keeps_its_name() -> None:
     message = "precision: no such image"
     assert with_options(message, OWN, ALL, ["detect", "precision"]) == message
 
@@ -46,6 +46,6 @@ def test_a_file_that_is_called_like_a_parameter_keeps_its_name() -> None:
         ("detect conf", "error: conf: no such image, folder, video or config"),
     ],
 )
-def test_commands_print_options(words: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_commands_name_options(words: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words.split()) == 2
     assert capsys.readouterr().err.startswith(expected)

@@ -48,7 +48,7 @@ def refused(words: Sequence[object], capsys: pytest.CaptureFixture[str], data: P
 
 
 @pytest.mark.parametrize("model", ["roads_detector", "roads"])
-def test_test_keeps_labels(data: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_never_replaces_labels(data: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "link").symlink_to(data)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/clip").symlink_to(data / "clip")
@@ -68,7 +68,7 @@ def test_a_prediction_never_becomes_the_missing_label(data: Path, capsys: pytest
     assert "clip/a.lines.txt: this run reads" in error
 
 
-def test_hard_links_and_copies_of_labels_stay(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hard_links_and_copies_of_labels_are_not_replaced(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = data / "linked"
     (other / "clip").mkdir(parents=True)
     os.link(data / "clip/b.lines.txt", other / "clip/b.lines.txt")
@@ -78,7 +78,9 @@ def test_hard_links_and_copies_of_labels_stay(data: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("option", ["--json", "--report"])
 @pytest.mark.parametrize("name", ["list/test.txt", "clip/a.jpg", "clip/a.lines.txt"])
-def test_scores_and_reports_keep_files(data: Path, option: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_and_reports_replace_no_other_file(
+    data: Path, option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = refused(["test", "roads_detector", f"--data.root={data}", option, data / name], capsys, data)
     assert f"{data / name}: " in error
 
@@ -90,7 +92,7 @@ def test_two_images_of_one_stem_are_refused(data: Path, capsys: pytest.CaptureFi
     assert "/clip/a.png: its predictions would overwrite those of /clip/a.jpg, clip/a.lines.txt" in error
 
 
-def test_evaluate(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_replaces_no_label_or_list(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "--pred", data, "--gt", data, "--list", data / "list/test.txt", "--image-size", "410x148"]
     scores, per_image = data.parent / "scores.json", data.parent / "images.jsonl"
     for name in ("list/test.txt", "clip/a.jpg", "clip/a.lines.txt"):
@@ -105,7 +107,7 @@ def test_evaluate(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--overwrite"]) == 0
 
 
-def test_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_save_replaces_no_other_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "saved.py"
     assert main(["config", "roads_dla34", "--save", str(saved)]) == 0
     assert main(["config", "roads_dla34", "--save", str(saved)]) == 2
@@ -126,7 +128,9 @@ def test_config(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
 
 
-def test_check_data_replaces_sheets_of_the_same_data_only(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_data_replaces_contact_sheets_of_the_same_data_only(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("list/test.txt", "clip/a.jpg", "clip/a.lines.txt"):
         error = refused(["check-data", data, "--contact-sheet", data / name], capsys, data)
         assert f"{data / name}: would be overwritten, and is not a contact sheet" in error
@@ -137,7 +141,7 @@ def test_check_data_replaces_sheets_of_the_same_data_only(data: Path, capsys: py
     assert cv2.imread(sheet) is not None
 
 
-def test_synth_keeps_what_was_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synth_keeps_changed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "roads"
     words = ["synth", str(root), "--train=1", "--val=0", "--test=0", "--size=128x64", "--workers=1"]
     assert main(words) == 0
@@ -153,7 +157,7 @@ def test_synth_keeps_what_was_changed(tmp_path: Path, capsys: pytest.CaptureFixt
         assert contents(root) == whole
 
 
-def test_demo_wants_a_folder_of_its_own(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_refuses_a_folder_with_other_files(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(data)
     assert main(["demo", "--out", str(data)]) == 2
     assert "was not made by `demo`; name a new folder" in capsys.readouterr().err

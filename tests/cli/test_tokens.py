@@ -30,7 +30,7 @@ def output(capsys: pytest.CaptureFixture[str], *words: object) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_letters_stand_where_the_lanes_are(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_letters_are_drawn_at_the_positions_of_the_lanes(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = labels.with_name("whole.py")
     out = output(capsys, labels, "--config", config, "--steps", 8, "--bins", 40)
     assert "frame 800x320 -> input 800x320, 8 rows, 40 bins of 20 px" in out[0]
@@ -47,7 +47,7 @@ def test_letters_stand_where_the_lanes_are(labels: Path, capsys: pytest.CaptureF
     assert out[10:] == ["A 4 rows, t 4..7", "  x 5 5 5 5", "B 6 rows, t 0..5", "  x 5 11 17 23 29 35"]
 
 
-def test_small_letters_are_below_the_label_and_stars_are_crossings(
+def test_small_letters_mark_rows_below_the_label_and_stars_mark_crossings(
     labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels.write_text("300 200 300 0\n700 320 100 0\n")
@@ -56,7 +56,7 @@ def test_small_letters_are_below_the_label_and_stars_are_crossings(
     assert ["".join(row.split()) for row in grid] == ["BA", "BA", "*", "AB", "aB", "aB"]
 
 
-def test_one_lane_and_its_numbers(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_lane_can_be_selected(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = output(capsys, labels, "--config", labels.with_name("whole.py"), "--lane", 2)
     assert not any("A" in line for line in out[1:])
     tokens = " ".join(out[out.index("B 30 rows, t 0..29") + 1 :]).replace("x", "").split()
@@ -94,7 +94,7 @@ def test_the_frame_can_be_given_and_an_empty_road_has_no_lane(
         ("", "tokens: FILE missing"),
     ],
 )
-def test_mistakes_are_one_line(labels: Path, words: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_are_one_line(labels: Path, words: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     labels.with_name("alone.lines.txt").write_text("1 2 3 4\n")
     labels.with_name("odd.lines.txt").write_text("1 2 3\n")
     assert main(["tokens", *words.format(labels.parent).split()]) == 2
@@ -105,7 +105,7 @@ def test_mistakes_are_one_line(labels: Path, words: str, expected: str, capsys: 
     assert expected in captured.err
 
 
-def test_a_lane_that_turns_back_is_shown_as_it_is_trained_on(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lane_that_turns_back_is_shown_as_in_training(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels.write_text("100 320 100 160 400 161 400 250\n")
     assert main(["tokens", str(labels), "--config", str(labels.with_name("whole.py")), "--steps", "8"]) == 0
     captured = capsys.readouterr()

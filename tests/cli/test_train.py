@@ -11,7 +11,7 @@ from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.small_detector import small_config
 
 
-def test_training_names_its_result_and_how_to_test_it(tmp_path, capfd):
+def test_training_prints_its_checkpoint_and_the_command_to_test_it(tmp_path, capfd):
     roads = write_drawn_roads(tmp_path / "roads", 2)
     config = small_config(roads, tmp_path / "run", epochs=1)
     config.training.work_dir = None
@@ -33,7 +33,7 @@ def test_training_names_its_result_and_how_to_test_it(tmp_path, capfd):
     assert "epoch_0000.ckpt: this training is finished (1 epochs, 1 steps); raise training.epochs to go on" in warned
 
 
-def test_training_without_validation_says_so(tmp_path, capfd):
+def test_training_without_validation_prints_not_validated(tmp_path, capfd):
     roads = write_drawn_roads(tmp_path / "roads", 2)
     (tmp_path / "small.py").write_text(to_source(small_config(roads, tmp_path / "run", epochs=1, validate_every=0)))
     assert main(["train", str(tmp_path / "small.py")]) == 0
@@ -41,7 +41,7 @@ def test_training_without_validation_says_so(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_lanes_that_the_network_cannot_see_are_explained(workers, tmp_path, capfd):
+def test_lanes_outside_the_crop_are_explained(workers, tmp_path, capfd):
     roads = write_drawn_roads(tmp_path / "roads", 2)
     for labels in roads.glob("driver_1/*/*.lines.txt"):
         labels.write_text("100 20 110 10\n")  # above the crop

@@ -51,14 +51,14 @@ def test_training_and_detection_warn_in_one_line(tmp_path, capsys):
     assert told.startswith("90x90 frames have another shape than the 410x148 ones")
 
 
-def test_in_python_they_are_warnings(tmp_path):
+def test_in_python_warnings_are_python_warnings(tmp_path):
     theirs = tmp_path / "theirs.py"
     theirs.write_text("model = dict(type='CLRerNet', odd=1)")
     with pytest.warns(UserWarning, match=r"^theirs\.py: model\.odd: 1 has no counterpart here$"):
         load_config(theirs)
 
 
-def test_warnings_of_others_and_the_settings_after_a_command_stay(capsys):
+def test_warnings_of_other_libraries_and_filters_stay_unchanged(capsys):
     shown = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")

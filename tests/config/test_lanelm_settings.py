@@ -22,7 +22,7 @@ def test_every_config_of_the_folder_is_tested_here():
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_it_builds_on_the_detector_of_its_name(name):
+def test_a_lanelm_config_uses_the_detector_in_its_name(name):
     config, detector = load_config(name), load_config(DETECTORS[name])
     assert config.model == detector.model
     assert config.task == "lanelm"
@@ -36,7 +36,7 @@ def test_it_builds_on_the_detector_of_its_name(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(DETECTORS) - {"lanelm_plain_dla34"}))
-def test_it_is_as_large_as_the_papers(name):
+def test_trainable_sizes_match_the_paper(name):
     config = load_config(name)
     width = config.lanelm.network.embed_dim
     assert f"_{width}_" in name

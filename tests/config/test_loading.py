@@ -27,7 +27,7 @@ def test_every_config_of_the_project_loads(name: str) -> None:
     assert load_config(name).name == name
 
 
-def test_published_recipe() -> None:
+def test_the_culane_config_is_the_published_recipe() -> None:
     config = load_config("clrernet_culane_dla34")
     assert (config.training.epochs, config.training.learning_rate, config.data.batch_size) == (15, 6e-4, 24)
     assert (config.model.decode.conf_threshold, config.training.ema_momentum) == (0.41, None)
@@ -35,7 +35,7 @@ def test_published_recipe() -> None:
     assert config.model.viewport.crop_box((1640, 590)) == (0, 270, 1640, 590)
 
 
-def test_published_recipe_with_averaged_weights_differs_in_three_settings() -> None:
+def test_the_ema_config_differs_in_three_settings() -> None:
     config = load_config("clrernet_culane_dla34_ema")
     assert (config.training.epochs, config.training.ema_momentum) == (50, 1e-4)
     assert config.model.decode.conf_threshold == 0.43
@@ -53,12 +53,12 @@ def test_published_recipe_with_averaged_weights_differs_in_three_settings() -> N
         "configs/clrernet/culane/clrernet_culane_dla34.py",
     ],
 )
-def test_names_work_from_any_folder(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_names_work_from_any_folder(spelling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_config(spelling).name == "clrernet_culane_dla34"
 
 
-def test_file_in_the_working_directory_comes_before_the_projects(
+def test_a_file_in_the_working_directory_takes_precedence_over_project_configs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(
@@ -69,7 +69,7 @@ def test_file_in_the_working_directory_comes_before_the_projects(
     assert load_config("clrernet_culane_dla34").training.epochs == 2
 
 
-def test_config_builds_on_files_beside_it_and_keeps_its_own_name(tmp_path: Path) -> None:
+def test_a_config_loads_files_beside_it_and_keeps_its_own_name(tmp_path: Path) -> None:
     write(
         tmp_path / "base" / "a.py",
         "from clrernetlm.config import load_config\n"
@@ -83,22 +83,22 @@ def test_config_builds_on_files_beside_it_and_keeps_its_own_name(tmp_path: Path)
     assert (config.training.epochs, config.data.root, config.name) == (4, "here", "b")
 
 
-def test_overrides_come_last(tmp_path: Path) -> None:
+def test_overrides_are_applied_last(tmp_path: Path) -> None:
     assert load_config("clrernet_culane_dla34", ["training.epochs=4", "--training.epochs", "5"]).training.epochs == 5
 
 
-def test_configs_share_nothing() -> None:
+def test_loaded_configs_share_no_objects() -> None:
     first = load_config("clrernet_culane_dla34")
     first.model.head.num_points = 5
     assert load_config("clrernet_culane_dla34").model.head.num_points == 72
 
 
-def test_unknown_name_suggests_close_ones() -> None:
+def test_an_unknown_name_suggests_similar_ones() -> None:
     assert "did you mean clrernet_culane_dla34" in message("clrernet_culane_dla3")
     assert "clrernet_culane_dla34" in message("zzz")
 
 
-def test_wrong_kind_of_file(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert "a config is a Python file" in message(write(tmp_path / "weights.pth", ""))
 
 
@@ -131,7 +131,7 @@ def test_wrong_kind_of_file(tmp_path: Path) -> None:
         ("raise SystemExit(1)", "line 1: SystemExit: 1"),
     ],
 )
-def test_broken_files_name_file_and_line(text: str, expected: str, tmp_path: Path) -> None:
+def test_errors_in_config_files_name_file_and_line(text: str, expected: str, tmp_path: Path) -> None:
     path = write(tmp_path / "broken.py", text)
     found = message(path)
     assert expected in found
@@ -139,12 +139,12 @@ def test_broken_files_name_file_and_line(text: str, expected: str, tmp_path: Pat
         assert str(path) in found
 
 
-def test_circle_is_an_error(tmp_path: Path) -> None:
+def test_configs_that_load_each_other_are_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "c.py", "from clrernetlm.config import load_config\nconfig = load_config('c.py')")
     assert "builds on itself" in message(path)
 
 
-def test_lists_become_tuples_and_ints_floats(tmp_path: Path) -> None:
+def test_lists_become_tuples_and_integers_become_floats(tmp_path: Path) -> None:
     path = write(
         tmp_path / "lists.py",
         "from clrernetlm.config import Config\nconfig = Config()\nconfig.evaluation.image_size = [1280, 720]\n"
@@ -155,6 +155,6 @@ def test_lists_become_tuples_and_ints_floats(tmp_path: Path) -> None:
     assert isinstance(config.training.learning_rate, float)
 
 
-def test_default_config_is_valid(tmp_path: Path) -> None:
+def test_the_default_config_is_valid(tmp_path: Path) -> None:
     path = write(tmp_path / "plain.py", "from clrernetlm.config import Config\nconfig = Config()")
     assert load_config(path) == Config(name="plain")

@@ -19,7 +19,7 @@ def translate(tmp_path: Path, text: str, header: str = HEADER) -> MmdetectionImp
 
 
 @pytest.mark.parametrize("name", ["clrernet_culane_dla34", "clrernet_culane_dla34_ema"])
-def test_original_configs_become_exactly_ours(name: str) -> None:
+def test_original_configs_translate_to_the_project_configs(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config = load_config(FILES / "culane" / f"{name}.py")
@@ -27,11 +27,11 @@ def test_original_configs_become_exactly_ours(name: str) -> None:
     assert import_mmdetection(FILES / "culane" / f"{name}.py").not_understood == []
 
 
-def test_architecture_alone_is_ours_too() -> None:
+def test_the_architecture_of_a_base_config_translates() -> None:
     assert import_mmdetection(FILES / "base_clrernet.py").config.model == load_config("base_clrernet").model
 
 
-def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
+def test_nothing_in_an_mmdetection_file_is_run(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     touch = f"open({str(marker)!r}, 'w')"
     (tmp_path / "base.py").write_text(f"{touch}\nmodel = dict(type='CLRerNet', x={touch})\n")
@@ -135,7 +135,9 @@ def test_signature_wins_over_a_variable_called_config(tmp_path: Path) -> None:
         ("train_dataloader = dict(dataset=dict(type='CulaneDataset', data_root='a'))", "data.diff_file", None),
     ],
 )
-def test_forms_of_writing(text: str, ours: str, value: object, tmp_path: Path) -> None:
+def test_all_supported_ways_of_writing_a_config_are_understood(
+    text: str, ours: str, value: object, tmp_path: Path
+) -> None:
     result = translate(tmp_path, text)
     found: object = result.config
     for part in ours.split("."):
@@ -198,12 +200,12 @@ def test_pipeline_without_an_augmentation_switches_it_off(tmp_path: Path) -> Non
         ("model['test_cfg'] = dict(ori_img_h=590, cut_height=600)", "model.viewport", "CULane's is used"),
     ],
 )
-def test_what_is_not_understood_is_named(text: str, name: str, reason: str, tmp_path: Path) -> None:
+def test_settings_that_are_not_understood_are_named(text: str, name: str, reason: str, tmp_path: Path) -> None:
     found = dict(translate(tmp_path, text).not_understood)
     assert reason in found[name]
 
 
-def test_choice_of_other_augmentations_is_not_blur(tmp_path: Path) -> None:
+def test_a_choice_of_other_augmentations_is_not_translated_to_blur(tmp_path: Path) -> None:
     choice = "dict(type='OneOf', transforms=[dict(type='RGBShift', p=1.0)], p=0.7)"
     pipeline = f"[dict(type='albumentation', pipelines=[{choice}])]"
     result = translate(tmp_path, f"train_dataloader = dict(dataset=dict(pipeline={pipeline}))")
@@ -211,7 +213,7 @@ def test_choice_of_other_augmentations_is_not_blur(tmp_path: Path) -> None:
     assert any("OneOf(RGBShift).p" in name for name, _ in result.not_understood)
 
 
-def test_validation_that_sees_other_images_is_named(tmp_path: Path) -> None:
+def test_other_image_sizes_in_validation_are_named(tmp_path: Path) -> None:
     def loader(width: int) -> str:
         steps = f"[dict(type='albumentation', pipelines=[dict(type='Resize', width={width}, height=320)])]"
         return f"dict(dataset=dict(pipeline={steps}))"
@@ -220,7 +222,7 @@ def test_validation_that_sees_other_images_is_named(tmp_path: Path) -> None:
     assert [name for name, _ in result.not_understood] == ["val_dataloader.dataset.pipeline.albumentation.Resize.width"]
 
 
-def test_inheritance(tmp_path: Path) -> None:
+def test_base_files_and_deletions_are_applied(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(
         HEADER + "size = (640, 256)\nmodel['test_cfg'] = dict(conf_threshold=0.3, nms_thres=40)\n"
         "optimizer = dict(type='AdamW', lr=1e-3, weight_decay=0.2)\nrate = 2e-3"
@@ -259,7 +261,7 @@ def test_files_that_cannot_be_imported(text: str, expected: str, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_our_configs_can_build_on_theirs(tmp_path: Path) -> None:
+def test_project_configs_can_load_mmdetection_configs(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(HEADER + "train_dataloader = dict(batch_size=12)")
     ours = tmp_path / "ours.py"
     ours.write_text(
@@ -282,7 +284,7 @@ def test_our_configs_can_build_on_theirs(tmp_path: Path) -> None:
         ("#" * (1 << 20), "larger than 1 MB"),
     ],
 )
-def test_files_that_build_too_much_are_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_files_with_too_many_values_are_refused(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"theirs\.py: .*{message}"):
         translate(tmp_path, text)
 
@@ -300,7 +302,7 @@ def test_files_that_build_too_much_are_refused(text: str, message: str, tmp_path
         "test_dataloader = dict(dataset=dict(pipeline=[dict(type='A')] * 10000))\n",
     ],
 )
-def test_what_would_grow_without_end_is_not_understood(text: str, tmp_path: Path) -> None:
+def test_expressions_of_huge_results_are_not_understood(text: str, tmp_path: Path) -> None:
     translated = translate(tmp_path, text)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -308,13 +310,13 @@ def test_what_would_grow_without_end_is_not_understood(text: str, tmp_path: Path
     assert len(caught) <= 201
 
 
-def test_filling_in_is_bounded(tmp_path: Path) -> None:
+def test_substitution_of_base_values_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text("a = 'x' * 9000\n")
     translated = translate(tmp_path, "_base_ = 'base.py'\nwork_dir = '" + "{{_base_.a}}" * 1000 + "'\n")
     assert ("work_dir", "line 3: filling in builds something too long") in translated.not_understood
 
 
-def test_the_files_of_a_config_are_counted(tmp_path: Path) -> None:
+def test_the_number_of_base_files_is_limited(tmp_path: Path) -> None:
     for number in range(12):
         (tmp_path / f"base{number}.py").write_text(f"_base_ = ['base{number + 1}.py'] * 10\n")
     (tmp_path / "base12.py").write_text("a = 1\n")

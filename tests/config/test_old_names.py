@@ -54,7 +54,7 @@ OLD_TREE = nested(VALUES | OTHERS)
 NEW = {current_name(name): value for name, value in (VALUES | OTHERS).items()}
 
 
-def test_every_old_name_is_tried_and_leads_to_a_setting() -> None:
+def test_every_old_name_leads_to_a_setting() -> None:
     assert VALUES.keys() == RENAMED.keys() - {"lanelm.lessons"}
     assert RENAMED.keys().isdisjoint(setting_types())
     assert NEW.keys() <= setting_types().keys()
@@ -64,7 +64,7 @@ def test_every_old_name_is_tried_and_leads_to_a_setting() -> None:
 
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("spelling", ["--{}={}", "{}={}"])
-def test_on_the_command_line_it_says_its_new_name(name: str, spelling: str) -> None:
+def test_an_old_name_on_the_command_line_warns_with_the_new_name(name: str, spelling: str) -> None:
     word = spelling.format(name.replace("_", "-") if spelling.startswith("--") else name, VALUES[name])
     with pytest.warns(UserWarning, match=f"^{re.escape(name)}: old name; use {re.escape(current_name(name))}$"):
         config = load_config("lanelm_512_dla34", [word])
@@ -72,7 +72,7 @@ def test_on_the_command_line_it_says_its_new_name(name: str, spelling: str) -> N
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_in_a_config_file_it_says_its_new_name(name: str, tmp_path: Path) -> None:
+def test_an_old_name_in_a_config_file_warns_with_the_new_name(name: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from clrernetlm.config import load_config\n"
@@ -112,7 +112,7 @@ def test_the_old_and_the_new_name_together_are_refused() -> None:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_stored_settings_are_converted_without_a_word(packed: bool, tmp_path: Path) -> None:
+def test_stored_settings_are_converted_without_a_warning(packed: bool, tmp_path: Path) -> None:
     path = tmp_path / ("model.safetensors" if packed else "model.pth")
     if packed:
         about = json.dumps({"format": 1, "clrernetlm_version": "0", "config": OLD_TREE})
@@ -136,7 +136,7 @@ def test_weights_are_compared_with_the_settings_under_old_names() -> None:
     assert told.startswith("trained with lanelm.network.autoregressive=False")
 
 
-def test_a_strangers_tree_is_only_followed_where_groups_are() -> None:
+def test_only_groups_of_an_untrusted_tree_are_converted() -> None:
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"lanelm": deep}
@@ -145,7 +145,7 @@ def test_a_strangers_tree_is_only_followed_where_groups_are() -> None:
 
 
 @pytest.mark.parametrize("name", project_configs())
-def test_configs_of_the_project_have_new_names(name: str) -> None:
+def test_project_configs_use_only_new_names(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_config(name)

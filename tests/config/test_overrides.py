@@ -47,14 +47,14 @@ def test_every_setting_can_be_overridden_in_each_spelling(name: str) -> None:
         assert {key for key, new in flatten(changed).items() if new != DEFAULTS[key]} == {name}
 
 
-def test_settings_that_may_be_none() -> None:
+def test_optional_settings_accept_none() -> None:
     config = apply_overrides(Config(), ["--data.diff-file", "none", "--training.clip-norm", "0.5"])
     assert (config.data.diff_file, config.training.clip_norm) == (None, 0.5)
     assert apply_overrides(config, ["training.clip_norm=None"]).training.clip_norm is None
 
 
 @pytest.mark.parametrize("word", ["true", "True", "TRUE"])
-def test_truth_in_any_case(word: str) -> None:
+def test_booleans_are_accepted_in_upper_and_lower_case(word: str) -> None:
     assert apply_overrides(Config(), ["--training.deterministic", word]).training.deterministic
 
 
@@ -69,7 +69,7 @@ def test_values_that_look_like_options() -> None:
     ("words", "size"),
     [(["1280", "720"], (1280, 720)), (["1280,720"], (1280, 720)), (["none"], None), (["None"], None)],
 )
-def test_several_numbers_or_none(words: list[str], size: tuple[int, int] | None) -> None:
+def test_tuples_and_none_of_numbers(words: list[str], size: tuple[int, int] | None) -> None:
     given = ["--evaluation.image-size", *words, "training.epochs=3"]
     overrides, others = split_overrides(["a.jpg", *given, "b.jpg"])
     assert others == ["a.jpg", "b.jpg"]
@@ -82,7 +82,7 @@ def test_texts_keep_spaces_and_equal_signs() -> None:
     assert apply_overrides(Config(), ["--data.root", "a, (b)"]).data.root == "a, (b)"
 
 
-def test_the_original_is_untouched() -> None:
+def test_overrides_leave_the_original_config_unchanged() -> None:
     config = Config()
     apply_overrides(config, ["model.viewport.width=640"])
     assert config == Config()
@@ -118,7 +118,7 @@ def test_errors_are_one_line_and_helpful(words: list[str], expected: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_settings_stand_anywhere_between_other_words() -> None:
+def test_settings_may_be_mixed_with_other_words() -> None:
     words = "a --model.head.attention-size 4 5 b.jpg training.epochs=3 --out=c.d --evaluation.thresholds .5 --x y=z"
     overrides, others = split_overrides(words.split())
     assert others == ["a", "b.jpg", "--out=c.d", "--x", "y=z"]

@@ -57,7 +57,7 @@ def test_round_trip_through_a_config_file(name: str, tmp_path: Any) -> None:
     assert load_config(path) == config
 
 
-def test_only_plain_values_are_left() -> None:
+def test_serialized_settings_are_plain_values() -> None:
     def kinds(value: Any) -> set[type]:
         if isinstance(value, dict | list):
             inner = value.values() if isinstance(value, dict) else value

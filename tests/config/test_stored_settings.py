@@ -72,7 +72,7 @@ def refusal(path: Path) -> str:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_sizes_that_nobody_builds_are_refused(write, name: str, value: object, tmp_path: Path) -> None:
+def test_absurd_sizes_are_refused(write, name: str, value: object, tmp_path: Path) -> None:
     path = tmp_path / ("a.safetensors" if write is packed else "a.ckpt")
     write(path, changed(to_dict(Config()), name, value))
     if name == "name":  # shortened
@@ -90,7 +90,7 @@ def test_sizes_that_nobody_builds_are_refused(write, name: str, value: object, t
         {"lanelm.network.embed_dim": 8192, "lanelm.network.nbins_x": 65_536},
     ],
 )
-def test_sizes_that_are_too_large_together_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_sizes_with_too_large_a_product_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     tree = to_dict(Config())
     for name, value in settings.items():
         changed(tree, name, value)
@@ -112,7 +112,7 @@ def config_value(name: str) -> Any:
     return value
 
 
-def test_what_is_used_is_far_from_the_bounds() -> None:
+def test_project_configs_are_far_below_the_bounds() -> None:
     for config in ("clrernet_culane_dla34", "clrernet_culane_resnet50", "lanelm_512_dla34", "roads_lanelm"):
         validate(load_config(config))
 
@@ -130,11 +130,11 @@ def test_what_is_used_is_far_from_the_bounds() -> None:
         ("Straße_道路", "Straße_道路"),
     ],
 )
-def test_names_choose_no_folder(name: str, plain: str) -> None:
+def test_a_stored_name_contains_no_folder(name: str, plain: str) -> None:
     assert plain_name(name) == plain
 
 
-def test_nothing_in_a_file_chooses_where_to_read_or_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_paths_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     tree = to_dict(Config(name="../../escaped/evil"))
@@ -148,7 +148,7 @@ def test_nothing_in_a_file_chooses_where_to_read_or_write(tmp_path: Path, monkey
         assert (config.training, config.data, config.lanelm) == (defaults.training, defaults.data, defaults.lanelm)
 
 
-def test_settings_that_repeat_themselves_are_refused(tmp_path: Path) -> None:
+def test_recursively_repeated_settings_are_refused(tmp_path: Path) -> None:
     laughs: Any = ["ha"] * 10
     for _ in range(30):
         laughs = [laughs] * 10

@@ -47,12 +47,12 @@ def test_no_number_may_be_nan_or_hugely_negative(name: str) -> None:
         ("training.device=gpu", "training.device: 'gpu' is unknown; use auto, cpu, cuda, cuda:N or mps"),
     ],
 )
-def test_messages(word: str, expected: str) -> None:
+def test_messages_name_the_setting_and_its_range(word: str, expected: str) -> None:
     with pytest.raises(UserError) as caught:
         validate(apply_overrides(Config(), [word]))
     assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["training.max_steps=-1", "training.clip_norm=None", "training.validate_every=0"])
-def test_values_at_the_edge(word: str) -> None:
+def test_values_at_the_limits_are_accepted(word: str) -> None:
     validate(apply_overrides(Config(), [word]))

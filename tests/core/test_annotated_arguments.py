@@ -64,7 +64,7 @@ ARGUMENTS = ["count", "share", "name", "path", "flag", "kind", "size", "weights"
 
 
 @given(name=st.sampled_from(ARGUMENTS), value=ANYTHING)
-def test_any_value_is_used_or_refused_by_name(name: str, value: object) -> None:
+def test_any_value_is_accepted_or_refused_by_its_parameter_name(name: str, value: object) -> None:
     message = f"{name}: "
     try:
         function(**{name: value})  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_any_value_is_used_or_refused_by_name(name: str, value: object) -> None:
     assert len(message) < 200
 
 
-def test_scalars_of_numpy_are_numbers() -> None:
+def test_numpy_scalars_are_numbers() -> None:
     found = function(np.int64(3), np.float32(0.5), flag=np.bool_(True), size=[np.int32(4), 5], weights=np.ones(2))  # type: ignore[arg-type]
     assert found[:2] == (3, 0.5)
     assert [type(value) for value in (*found[:2], found[4], *found[6])] == [int, float, bool, int, int]
@@ -102,7 +102,7 @@ def test_scalars_of_numpy_are_numbers() -> None:
         ({"config": Config}, "config: the class Config is not a Config or None"),
     ],
 )
-def test_refusals_say_what_is_wanted(arguments: dict[str, Any], message: str) -> None:
+def test_errors_describe_the_expected_type(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as refused:
         function(**arguments)
     assert str(refused.value) == message
@@ -164,14 +164,14 @@ CALLS: list[tuple[str, Callable[[Predictor], object]]] = [
 
 
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(CALLS)])
-def test_every_function_names_the_argument(name: str, call: Any, predictor: Predictor) -> None:
+def test_errors_of_every_function_name_the_parameter(name: str, call: Any, predictor: Predictor) -> None:
     with pytest.raises(UserError) as refused:
         call(predictor)
     assert str(refused.value).startswith(f"{name}: ")
     assert "\n" not in str(refused.value)
 
 
-def test_images_may_be_read_only_or_seen_from_behind(predictor: Predictor) -> None:
+def test_images_may_be_read_only_or_reversed_views(predictor: Predictor) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, FRAME.shape, np.uint8)
     expected = [lane.score for lane in predictor.detect(image[::-1, ::-1].copy(), conf=0)]
@@ -179,7 +179,7 @@ def test_images_may_be_read_only_or_seen_from_behind(predictor: Predictor) -> No
     assert [lane.score for lane in predictor.detect(image[::-1, ::-1], conf=0)] == expected
 
 
-def test_numbers_of_numpy_and_paths_are_as_good(predictor: Predictor) -> None:
+def test_numpy_numbers_and_path_objects_are_accepted(predictor: Predictor) -> None:
     assert len(predictor.detect(FRAME, conf=np.float32(0.0))) == len(predictor.detect(FRAME, conf=0))
     assert predictor.complete_many(np.array([[[200, 120]]]), image=np.int64(0))
 
@@ -212,7 +212,7 @@ def test_numbers_of_numpy_and_paths_are_as_good(predictor: Predictor) -> None:
         ("logits_x", lambda wrong: lanelm.lane_lm_loss(wrong, *[torch.zeros(1)] * 3)),
     ],
 )
-def test_wrong_values_are_named_by_every_door(name, call, wrong):
+def test_every_public_function_names_a_wrong_argument(name, call, wrong):
     with pytest.raises(UserError, match=rf"^{name}: ") as error:
         call(wrong)
     assert "\n" not in str(error.value)

@@ -22,7 +22,7 @@ ODD: list[Any] = [None, "x", b"x", [None], {}, object(), 1j, np.zeros((2, 2)), f
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
-def test_odd_arguments_are_one_line_that_names_them(odd: Any, tmp_path: Path) -> None:
+def test_odd_arguments_are_one_line_errors_that_name_the_parameter(odd: Any, tmp_path: Path) -> None:
     calls: dict[str, Any] = {
         "viewport.width": lambda: Viewport(width=odd),
         "viewport.top": lambda: Viewport(top=odd),
@@ -43,7 +43,7 @@ def test_odd_arguments_are_one_line_that_names_them(odd: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("odd", [None, 5, b"x", ["a"], object(), "a\0b"], ids=lambda odd: type(odd).__name__)
-def test_what_is_no_path_is_said(odd: Any, tmp_path: Path) -> None:
+def test_an_argument_that_is_no_path_is_named(odd: Any, tmp_path: Path) -> None:
     calls: dict[str, Any] = {
         "config": lambda: load_config(odd),
         "root": lambda: check_data(odd),
@@ -56,7 +56,7 @@ def test_what_is_no_path_is_said(odd: Any, tmp_path: Path) -> None:
         assert str(error.value).startswith(f"{name}: "), name
 
 
-def test_lists_are_said() -> None:
+def test_wrong_items_of_lists_are_named() -> None:
     for odd in (None, 5, "ab", object(), np.float64(3)):
         with pytest.raises(UserError, match=r"^confidences: "):
             sweep_confidence([], confidences=odd)
@@ -66,7 +66,7 @@ def test_lists_are_said() -> None:
             load_config("clrernet_culane_dla34", odd)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_numbers_are_accepted_as_numbers() -> None:
     require_number(np.float32(0.5), "conf", 0, 1)
     require_size((np.int64(5), 7), "size", 1, 10)
     require_sequence(np.zeros((3, 2)), "points", "points")
@@ -74,7 +74,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert Viewport(width=np.int32(64), top=np.float32(0.5)).width == 64  # type: ignore[arg-type]
 
 
-def test_a_value_is_shown_in_few_words() -> None:
+def test_values_in_messages_are_shortened() -> None:
     assert len(short_repr("x" * 1000)) == 80
     assert short_repr(np.zeros((900, 1600, 3))) == "ndarray of shape (900, 1600, 3)"
     assert short_repr(10**5000) == "a number of thousands of digits"

@@ -40,7 +40,7 @@ def test_scores_are_written_inside_the_image() -> None:
     assert (draw_lanes(IMAGE, [off_image], scores=True) != IMAGE).any()
 
 
-def test_odd_lanes() -> None:
+def test_lanes_of_few_points_or_outside_the_image_draw_nothing_wrong() -> None:
     for lanes in ([], [np.zeros((0, 2))], [np.array([[np.nan, 5.0], [np.inf, 7.0]])]):
         assert (draw_lanes(IMAGE, lanes) == IMAGE).all()
     assert tuple(draw_lanes(IMAGE, [np.array([[50.0, 60.0]])])[60, 50]) == PALETTE[0]
@@ -63,7 +63,7 @@ def test_hidden_parts_are_dotted() -> None:
     assert (draw_lanes(IMAGE, [everything_seen], GREEN, 4) == draw_lanes(IMAGE, [upright], GREEN, 4)).all()
 
 
-def test_odd_hidden_lanes() -> None:
+def test_hidden_parts_of_odd_lanes_are_drawn_without_errors() -> None:
     far = Lane(np.array([[-1e12, 100.0], [1e12, 100.0], [np.nan, 50.0]]), visible=np.array([False, True, True]))
     assert (draw_lanes(IMAGE, [far], GREEN) != IMAGE).any()
     point = Lane(np.array([[50.0, 60.0]]), visible=np.array([False]))

@@ -15,11 +15,11 @@ class Broken:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_message_survives_a_worker(workers):
+def test_an_error_message_survives_pickling_by_a_worker_process(workers):
     with pytest.raises(UserError) as caught:
         list(DataLoader(Broken(), num_workers=workers))
     assert str(caught.value) == "a.jpg: no such image; restore the file"
 
 
-def test_a_name_out_of_a_file_cannot_reach_the_terminal() -> None:
+def test_control_characters_in_a_message_are_escaped() -> None:
     assert str(UserError("a\x1b[31m\udcff.jpg: broken\nsecond\tline")) == r"a\x1b[31m\udcff.jpg: broken second line"

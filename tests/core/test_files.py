@@ -20,7 +20,7 @@ from clrernetlm.core.files import (
 from clrernetlm.core.overwrite_rules import check_output
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text_atomically(path, "old")
 
@@ -35,14 +35,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folders_are_made_and_refusals_named(tmp_path):
+def test_missing_folders_are_created_and_errors_name_the_path(tmp_path):
     write_text_atomically(tmp_path / "new/folder/a.txt", "x")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"b\.txt: cannot be written"):
         write_text_atomically(tmp_path / "file/b.txt", "x")
 
 
-def test_a_device_or_pipe_is_written_to_and_stays(tmp_path):
+def test_devices_and_pipes_are_written_to_directly(tmp_path):
     pipe, link = tmp_path / "pipe", tmp_path / "null"
     os.mkfifo(pipe)
     link.symlink_to(os.devnull)
@@ -74,7 +74,7 @@ def begin_and_die(path, folder=False):
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_what_a_killed_process_left_is_swept(tmp_path, folder):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path, folder):
     begin_and_die(tmp_path / "a.txt", folder)
     (left,) = tmp_path.iterdir()
     assert left.is_dir() == folder
@@ -82,13 +82,13 @@ def test_what_a_killed_process_left_is_swept(tmp_path, folder):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_write_to_a_folder_sweeps_it(tmp_path):
+def test_the_first_write_to_a_folder_removes_old_temporary_files(tmp_path):
     begin_and_die(tmp_path / "a.txt")
     write_text_atomically(tmp_path / "b.txt", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
-def test_a_sweep_spares_what_is_being_written_and_what_is_no_temporary_file(tmp_path):
+def test_files_in_use_and_other_files_are_not_removed(tmp_path):
     others = {".a.tmp", "a.txt", ".hidden", ".a.123.tmp"}
     for name in others:
         (tmp_path / name).write_text("")
@@ -107,7 +107,7 @@ def test_a_sweep_spares_what_is_being_written_and_what_is_no_temporary_file(tmp_
     assert not mine.exists()
 
 
-def test_temporary_files_of_another_machine_are_swept_after_a_day(tmp_path):
+def test_temporary_files_of_another_machine_are_removed_after_a_day(tmp_path):
     with temporary_beside(tmp_path / "a.txt") as mine:
         place = TEMPORARY_NAME.match(mine.name)["place"]
     fresh, old = (mine.with_name(mine.name.replace(place, other)) for other in ("0" * 6, "1" * 6))
@@ -119,7 +119,7 @@ def test_temporary_files_of_another_machine_are_swept_after_a_day(tmp_path):
     assert list(tmp_path.iterdir()) == [fresh]
 
 
-def test_temporary_names_fit_beside_the_longest_names_and_differ_between_threads(tmp_path):
+def test_temporary_names_fit_the_length_limit_and_differ_between_threads(tmp_path):
     longest = tmp_path / ("ä" * 127)
     with replacing(longest) as one, replacing(longest) as other:
         assert one != other
@@ -134,7 +134,7 @@ def test_a_temporary_name_keeps_the_suffix_where_a_library_needs_it(tmp_path):
         assert TEMPORARY_NAME.match(temporary.name)
 
 
-def test_temporary_folders_of_killed_processes_are_swept(tmp_path, monkeypatch):
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     begin_and_die(tmp_path / "clrernetlm", folder=True)

@@ -18,13 +18,13 @@ UPRIGHT = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x0
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
-def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, suffix: str) -> None:
+def test_the_header_gives_the_size_of_the_decoded_image(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), np.zeros((45, 80, 3), np.uint8))
     assert image_size(path) == (80, 45)
 
 
-def test_headers_of_jpeg_and_png_are_enough(tmp_path: Path) -> None:
+def test_jpeg_and_png_are_not_decoded_for_their_size(tmp_path: Path) -> None:
     for suffix in (".jpg", ".png"):
         path = tmp_path / f"a{suffix}"
         cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
@@ -32,7 +32,7 @@ def test_headers_of_jpeg_and_png_are_enough(tmp_path: Path) -> None:
         assert image_size(path) == (500, 300)
 
 
-def test_an_image_that_exif_turns_has_the_size_that_is_seen(tmp_path: Path) -> None:
+def test_exif_rotation_swaps_width_and_height(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), np.zeros((45, 80, 3), np.uint8))
     plain = path.read_bytes()
@@ -41,7 +41,7 @@ def test_an_image_that_exif_turns_has_the_size_that_is_seen(tmp_path: Path) -> N
     assert image_size(path) == (45, 80)
 
 
-def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("hello")
     for name in ("a.jpg", "b.jpg"):
         with pytest.raises(UserError, match=name):
@@ -49,7 +49,7 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
-def test_a_name_that_is_not_utf8_is_an_error_and_no_crash(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_a_user_error(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xe4.bmp")
     path.write_bytes(cv2.imencode(".bmp", np.zeros((45, 80, 3), np.uint8))[1].tobytes())
     for read in (

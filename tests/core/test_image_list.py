@@ -91,13 +91,13 @@ def test_unicode_encodings_are_read_everywhere(tmp_path: Path, encoding: str) ->
         ("/no/suffix", ["/no/suffix"]),
     ],
 )
-def test_names_are_read_as_they_are_meant(tmp_path: Path, line: str, row: list[str]) -> None:
+def test_odd_file_names_are_read_correctly(tmp_path: Path, line: str, row: list[str]) -> None:
     path = tmp_path / "list.txt"
     path.write_text(line.replace("ROOT", str(tmp_path)) + "\n")
     assert list(list_rows(path, tmp_path)) == [(1, [column.encode() for column in row])]
 
 
-def test_absolute_and_odd_names_mean_the_same_images_everywhere(tmp_path: Path) -> None:
+def test_absolute_and_odd_names_give_the_same_images_in_every_reader(tmp_path: Path) -> None:
     root = tmp_path / "my data"
     names = write_culane(root, images=3, masks=False, flags=False, size=(328, 118))
     written = [f"{root}{names[0]}", f".{names[1]}", names[2].replace("/", "\\")]
@@ -113,7 +113,7 @@ def test_absolute_and_odd_names_mean_the_same_images_everywhere(tmp_path: Path) 
         assert evaluate(folder, folder, folder / "list/test.txt", workers=1).total.at(0.5)["tp"] == 12
 
 
-def test_files_that_macs_leave_are_no_images_and_no_lists(tmp_path: Path) -> None:
+def test_hidden_files_of_macos_are_no_images_and_no_lists(tmp_path: Path) -> None:
     names = write_culane(tmp_path, images=2, masks=False, flags=False, size=(328, 118))
     ghost = names[0].replace("00000", "._00000")
     (tmp_path / ghost[1:]).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
@@ -139,13 +139,13 @@ def test_files_that_macs_leave_are_no_images_and_no_lists(tmp_path: Path) -> Non
         (b"/a.jpg\n/" + b"x" * 20_000 + b"\n", "line 2: 20001 bytes; write one image a line"),
     ],
 )
-def test_lists_that_are_none_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_no_lists_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(UserError, match=rf"list\.txt.*{message}"):
         list(list_rows(tmp_path / "list.txt"))
 
 
-def test_names_of_thousands_of_suffixes_take_no_time(tmp_path: Path) -> None:
+def test_names_with_thousands_of_suffixes_are_parsed_fast(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"a a.jpg {'x.jpg ' * 1600}!\n" * 20)
     assert len(list(list_rows(tmp_path / "list.txt"))) == 20
     # A pattern that tries every suffix as the end of a name takes thousands of times as long.
@@ -183,7 +183,7 @@ def test_absurd_label_files_are_refused_at_once(tmp_path: Path) -> None:
         assert message in str(check_data(tmp_path, contact_sheet=None, workers=1).problems)
 
 
-def test_the_form_of_a_list_of_many_columns_stays_short(tmp_path: Path) -> None:
+def test_the_message_about_a_list_of_many_columns_stays_short(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("/a.jpg /a.png" + " 1" * 4000 + "\n/b.jpg\n")
     with pytest.raises(UserError, match=r"list\.txt, line 2: expected `/image /mask 0\|1 \(4000 times\)`") as caught:

@@ -39,7 +39,7 @@ def shown(path: Path, suffix: str, orientation: int) -> np.ndarray:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_reader_shows_the_same_picture(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_every_reader_gives_the_same_image(tmp_path: Path, suffix: str, orientation: int) -> None:
     name = f"a{suffix}"
     path = tmp_path / name
     path.write_bytes(encode(suffix, PICTURE, orientation))
@@ -77,14 +77,14 @@ def test_every_reader_shows_the_same_picture(tmp_path: Path, suffix: str, orient
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_masks_turn_as_images_do(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_masks_are_rotated_like_images(tmp_path: Path, suffix: str, orientation: int) -> None:
     numbers = (np.arange(90 * 50).reshape(50, 90) // 90 % 5).astype(np.uint8)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encode(suffix, cv2.merge([numbers] * 3), orientation))
     np.testing.assert_array_equal(read_mask(str(path)), turn(numbers, orientation))
 
 
-def test_palette_masks_turn_too(tmp_path: Path) -> None:
+def test_palette_masks_are_rotated_too(tmp_path: Path) -> None:
     numbers = (np.arange(90 * 50).reshape(50, 90) % 5).astype(np.uint8)
     grey = cv2.imencode(".png", numbers)[1].tobytes()
     header = b"IHDR" + grey[16:25] + b"\3" + grey[26:29]
@@ -94,7 +94,7 @@ def test_palette_masks_turn_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(str(path)), turn(numbers, 6))
 
 
-def test_odd_exif_blocks_turn_nothing(tmp_path: Path) -> None:
+def test_invalid_exif_blocks_rotate_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     whole = encode(".jpg", PICTURE, 6)
     at = whole.index(b"Exif\0\0") + 6
@@ -118,7 +118,7 @@ READERS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("appended", [b"x" * 5000, b"\0" * 3000, b"\xff\xe0" * 2000, b"\xff" * 3000])
-def test_a_whole_jpeg_with_data_behind_it_is_whole_everywhere(tmp_path: Path, appended: bytes) -> None:
+def test_data_after_the_end_of_a_jpeg_is_ignored_by_every_reader(tmp_path: Path, appended: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encode(".jpg", PICTURE, 1) + appended)
     expected = cv2.imdecode(np.fromfile(path, np.uint8), 1)
@@ -134,7 +134,7 @@ def test_a_whole_jpeg_with_data_behind_it_is_whole_everywhere(tmp_path: Path, ap
 
 @pytest.mark.parametrize("progressive", [0, 1])
 @pytest.mark.parametrize("appended", [b"", b"x" * 5000])
-def test_a_jpeg_that_is_cut_off_is_so_everywhere(tmp_path: Path, appended: bytes, progressive: int) -> None:
+def test_a_truncated_jpeg_is_an_error_in_every_reader(tmp_path: Path, appended: bytes, progressive: int) -> None:
     path = tmp_path / "a.jpg"
     data = cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])[1].tobytes()
     for cut in (len(data) * 2 // 3, len(data) - 2):
@@ -151,7 +151,7 @@ ENCODED = [".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".p
 
 
 @pytest.mark.parametrize("suffix", ENCODED)
-def test_headers_of_all_formats_say_the_size(tmp_path: Path, suffix: str) -> None:
+def test_headers_of_all_formats_give_the_size(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     picture = np.float32(PICTURE) if suffix in (".pfm", ".hdr") else PICTURE
     path.write_bytes(cv2.imencode(suffix, picture if suffix not in (".pgm", ".pbm") else PICTURE[..., 0])[1].tobytes())
@@ -192,7 +192,7 @@ def test_a_png_chunk_longer_than_its_file_takes_no_memory(tmp_path: Path, reader
     assert (peak_memory(torch.device("cpu")) or 0) - before < 200e6
 
 
-def test_sizes_that_overflow_are_refused_too(tmp_path: Path) -> None:
+def test_overflowing_sizes_are_refused(tmp_path: Path) -> None:
     for suffix in (".png", ".bmp", ".ras"):
         path = tmp_path / f"a{suffix}"
         path.write_bytes(huge(suffix, 2**31 - 1, 2**31 - 1))
@@ -220,7 +220,7 @@ def test_sizes_that_overflow_are_refused_too(tmp_path: Path) -> None:
         b"hello",
     ],
 )
-def test_stumps_of_images_are_named(tmp_path: Path, content: bytes, reader: str) -> None:
+def test_truncated_images_are_named(tmp_path: Path, content: bytes, reader: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.jpg: (not a readable image|the JPEG is cut off)"):

@@ -58,13 +58,13 @@ def test_x_at_follows_the_points_and_ends_with_them():
 
 
 @pytest.mark.parametrize("points", [np.zeros((0, 2)), [[5.0, 5.0]], [[5.0, 5.0], [7.0, 5.0]], [[1.0, 9.0], [2.0, 5.0]]])
-def test_short_lanes_and_repeated_rows_are_no_trouble(points):
+def test_short_lanes_and_repeated_rows_are_handled(points):
     lane = Lane(np.array(points).reshape(-1, 2))
     assert lane.x_at(np.array([5.0, 50.0])).shape == (2,)
     assert format_lines([lane]).count("\n") == 1
 
 
-def test_visibility_and_what_hides_a_lane_agree():
+def test_visible_and_hidden_by_agree():
     points = np.stack([np.full(5, 7.0), np.arange(50.0, 0, -10)], axis=1)
     lane = Lane(points, hidden_by=np.array([1, 1, 0, 2, 0]))
     assert lane.visible is not None
@@ -82,7 +82,7 @@ def test_visibility_and_what_hides_a_lane_agree():
         Lane(points, hidden_by=np.full(5, 77))
 
 
-def test_a_lane_is_cut_at_the_bonnet_where_it_says_so():
+def test_a_lane_is_cut_at_the_bonnet():
     points = np.stack([np.full(5, 7.0), np.arange(50.0, 0, -10)], axis=1)
     lane = Lane(points, 0.5, "dashed", "white", -1, 3, hidden_by=np.array([1, 1, 0, 2, 0]))
     cut = lane.cut_at_bonnet()
@@ -94,7 +94,7 @@ def test_a_lane_is_cut_at_the_bonnet_where_it_says_so():
     assert unknown.cut_at_bonnet() is unknown
 
 
-def test_a_lane_of_which_nothing_else_is_known_is_what_it_was():
+def test_a_lane_without_attributes_is_unchanged():
     points = np.ones((2, 2))
     lane = Lane(points, 0.25)
     assert lane == Lane(points, 0.25)

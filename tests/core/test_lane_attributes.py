@@ -21,7 +21,7 @@ from clrernetlm.core.lane_attributes import (
 )
 
 
-def test_codes_are_those_that_networks_are_trained_on() -> None:
+def test_codes_are_fixed_numbers() -> None:
     """A changed number would give the words of stored weights another meaning."""
     assert TYPE_CODES == {
         "solid": 0,
@@ -39,7 +39,7 @@ def test_codes_are_those_that_networks_are_trained_on() -> None:
 
 
 @given(codes=st.lists(st.integers(0, len(HIDDEN_BY) - 1), max_size=12))
-def test_ranges_and_codes_are_the_same_thing(codes: list[int]) -> None:
+def test_ranges_and_codes_convert_to_each_other(codes: list[int]) -> None:
     ranges = hidden_ranges(np.array(codes, np.int8))
     np.testing.assert_array_equal(LaneAttributes(len(codes), hidden=ranges).hidden_by(), codes)
     for before, after in pairwise(ranges):
@@ -47,7 +47,7 @@ def test_ranges_and_codes_are_the_same_thing(codes: list[int]) -> None:
         assert before.by != after.by or before.last + 1 < after.first  # as few as possible
 
 
-def test_the_mirror_swaps_sides() -> None:
+def test_mirroring_swaps_sides() -> None:
     lane = LaneAttributes(9, "solid-dashed", "yellow", -2, 7, (HiddenRange(0, 3, "bonnet"),))
     assert lane.mirrored() == LaneAttributes(9, "dashed-solid", "yellow", 2, 7, (HiddenRange(0, 3, "bonnet"),))
     assert lane.mirrored().mirrored() == lane

@@ -20,7 +20,7 @@ def ordered(points: list[tuple[float, float]]) -> tuple[list[tuple[float, float]
 
 
 @pytest.mark.parametrize("back", [0, 5, -5])
-def test_a_hairpin_leaves_its_longest_branch(back: int) -> None:
+def test_the_longest_branch_of_a_hairpin_is_kept(back: int) -> None:
     """Also where both branches have points on the same rows (`back` 0)."""
     down = [(400, 405 + back), (450, 500 + back), (500, 550 + back)]
     assert ordered(UP + down) == (UP, True)
@@ -32,7 +32,7 @@ def test_a_lane_that_runs_sideways_along_one_row_is_cut_there() -> None:
     assert ordered([(10, 590), (20, 400), (600, 400), (610, 390)]) == ([(10, 590), (20, 400)], True)
 
 
-def test_a_hook_at_the_end_costs_the_hook_only() -> None:
+def test_only_a_hook_at_the_end_is_removed() -> None:
     ys = np.arange(590.0, 299, -5)
     lane = np.stack([(590 - ys) * 2, ys], axis=1)
     hook = np.array([[620.0, 310], [650, 330], [700, 350]])
@@ -41,7 +41,7 @@ def test_a_hook_at_the_end_costs_the_hook_only() -> None:
     np.testing.assert_array_equal(found, lane)
 
 
-def test_points_that_lost_their_order_are_sorted() -> None:
+def test_unordered_points_are_sorted() -> None:
     ys = np.arange(590.0, 250, -10)
     lane = np.stack([100 + (590 - ys) * 2, ys], axis=1)
     for seed in range(5):
@@ -50,14 +50,14 @@ def test_points_that_lost_their_order_are_sorted() -> None:
         np.testing.assert_array_equal(found, lane)
 
 
-def test_of_several_points_on_one_row_the_first_counts() -> None:
+def test_the_first_of_several_points_on_one_row_is_kept() -> None:
     assert ordered([(10, 500), (7, 500), (9, 400)]) == ([(10, 500), (9, 400)], False)
     spike = [UP[0], UP[1], (200, 500), UP[2]]
     assert ordered(spike) == (UP, False)
 
 
 @pytest.mark.parametrize("step", [(0.5, 0.5), (3, 2), (20, 0.3)], ids=["dense", "steep", "flat"])
-def test_steps_back_from_rounding_cost_no_lane(step: tuple[float, float]) -> None:
+def test_small_backward_steps_from_rounding_are_kept(step: tuple[float, float]) -> None:
     steps = np.arange(120)
     noise = np.random.default_rng(1).uniform(-1, 1, len(steps))
     lane = np.stack([steps * step[0], np.rint(590 - steps * step[1] + noise)], axis=1)
@@ -85,7 +85,7 @@ wild = st.lists(st.tuples(st.integers(-900, 900), st.integers(-30, 600)), min_si
 
 
 @given(wild)
-def test_whatever_the_label_y_descends(points: list[tuple[float, float]]) -> None:
+def test_y_of_the_result_always_descends(points: list[tuple[float, float]]) -> None:
     found, _ = bottom_first(np.array(points, float))
     assert len(found)
     assert (np.diff(found[:, 1]) < 0).all()
@@ -93,7 +93,7 @@ def test_whatever_the_label_y_descends(points: list[tuple[float, float]]) -> Non
     np.testing.assert_array_equal(concatenate_lanes([np.array(points, float)])[0], found)
 
 
-def test_a_huge_lane_takes_a_look_at_each_point() -> None:
+def test_the_time_grows_linearly_with_the_points() -> None:
     """Comparing every point with every other takes thousands of times as long."""
     points = np.random.default_rng(0).uniform(0, 590, (30_000, 2))
     assert times_as_long(lambda: bottom_first(points), lambda: sorted(points.tolist())) < 30

@@ -89,7 +89,7 @@ def test_a_playlist_at_an_address_reads_no_file_of_this_machine(served: Callable
             Video(Stream(served({"/x.m3u8": playlist}) + "/x.m3u8"))
 
 
-def test_addresses_that_do_not_answer_are_one_line_without_their_password() -> None:
+def test_unreachable_addresses_are_one_line_without_their_password() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -144,7 +144,7 @@ def test_a_slow_reader_gets_the_newest_frame(monkeypatch: pytest.MonkeyPatch) ->
     assert [first, *rest] in ([first, 39], [39])
 
 
-def test_a_lost_stream_is_opened_again_and_ends_when_it_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_stream_is_reopened_and_ends_if_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [None, Camera(101, 5, 0.001), None, None]
     tries: list[float] = []
 
@@ -168,7 +168,7 @@ def test_a_lost_stream_is_opened_again_and_ends_when_it_does_not_answer(monkeypa
     assert (len(tries), first.released, answers) == (4, True, [])
 
 
-def test_a_released_stream_reads_no_more() -> None:
+def test_a_released_stream_stops_reading() -> None:
     camera = Camera(0, 10**6, 0.001)
     stream = LatestFrameReader(Stream("rtsp://x"), camera)  # type: ignore[arg-type]
     assert stream.read()[0]
@@ -178,7 +178,7 @@ def test_a_released_stream_reads_no_more() -> None:
         pass
 
 
-def test_a_live_stream_over_the_network_is_shown_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_stream_over_the_network_is_read_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_stream, "RECONNECT_DELAYS", ())
     monkeypatch.setattr("clrernetlm.core.video_opening.TIMEOUTS", [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2000])
     content = write_clip(tmp_path / "clip.ts", frames=60, size=(352, 288)).read_bytes()

@@ -21,13 +21,15 @@ def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notices, "_printed", set())
 
 
-def test_a_notice_is_one_line_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_notice_is_printed_once_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_once("this takes a minute")
     print_once("this takes a minute")
     assert capsys.readouterr() == ("", "clrernetlm: this takes a minute\n")
 
 
-def test_compiling_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compiling_prints_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(jit, "kernel_folder", lambda: tmp_path)
 
     @jit.kernel
@@ -40,7 +42,9 @@ def test_compiling_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     )
 
 
-def test_exporting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exporting_prints_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("clrernetlm.deploy.export.exporter.export_model", lambda *_, **named: named["out"].touch())
     for _ in range(2):
         cache.export_into(tmp_path, "small", small_config(tmp_path, tmp_path), "random", "onnxruntime", "fp32")
@@ -48,7 +52,7 @@ def test_exporting_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().err == told
 
 
-def test_the_segmentation_decoder_is_only_spoken_of_before_training(tmp_path: Path) -> None:
+def test_a_missing_segmentation_decoder_is_mentioned_only_for_training(tmp_path: Path) -> None:
     config = small_config(tmp_path, tmp_path)
     torch.manual_seed(0)
     state = CLRerNet(config.model).official_state_dict()

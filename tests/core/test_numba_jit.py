@@ -42,14 +42,14 @@ def test_every_kernel_is_compiled_by_the_same_decorator() -> None:
     assert {path.name for path in package.rglob("*.py") if numbas.search(path.read_text())} == {"numba_jit.py"}
 
 
-def test_the_users_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numba_cache_dir_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernel(add)(2, 3) == 5
     assert list((tmp_path / "clrernetlm").rglob("*.nbc"))
     assert kernel(fastmath=True)(add)(2, 3) == 5
 
 
-def test_works_without_a_place_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_run_without_a_writable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert kernel_folder() is None
@@ -73,7 +73,7 @@ def test_a_folder_that_others_can_fill_is_not_used(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("damage", ["nothing", "cut short", "overwritten"])
-def test_kernels_that_cannot_be_read_are_compiled_again_and_kept(
+def test_damaged_cached_kernels_are_compiled_again_and_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -87,7 +87,7 @@ def test_kernels_that_cannot_be_read_are_compiled_again_and_kept(
     assert sum(again.stats.cache_hits.values()) == 1
 
 
-def test_a_full_disk_costs_no_more_than_the_next_compilation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

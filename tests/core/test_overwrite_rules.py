@@ -19,7 +19,7 @@ from clrernetlm.core.overwrite_rules import (
 )
 
 
-def test_a_read_file_is_known_however_it_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_file_is_recognised_under_any_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     label = tmp_path / "data" / "A.lines.txt"
     label.parent.mkdir()
     label.touch()
@@ -36,7 +36,7 @@ def test_a_read_file_is_known_however_it_is_spelt(tmp_path: Path, monkeypatch: p
     assert "file" in ReadFiles(["file"])
 
 
-def test_a_missing_file_keeps_its_place(tmp_path: Path) -> None:
+def test_a_missing_label_is_never_created(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("data")
     (tmp_path / "data").mkdir()
     assert tmp_path / "link/new.lines.txt" in ReadFiles([tmp_path / "data/new.lines.txt"])
@@ -60,7 +60,7 @@ def test_other_results_need_overwrite(tmp_path: Path, source: str) -> None:
     assert (tmp_path / "x").read_bytes() == b"2"
 
 
-def test_anything_else_is_never_replaced(tmp_path: Path) -> None:
+def test_other_files_are_never_replaced(tmp_path: Path) -> None:
     label = tmp_path / "label.lines.txt"
     label.write_text("1 2 3 4\n")
     ResultFolder(tmp_path).write_bytes("changed", b"1", "source")
@@ -81,14 +81,14 @@ def test_anything_else_is_never_replaced(tmp_path: Path) -> None:
     assert label.read_text() == "5 6 7 8\n"
 
 
-def test_a_result_that_the_run_reads_stays(tmp_path: Path) -> None:
+def test_a_result_that_is_also_an_input_is_not_replaced(tmp_path: Path) -> None:
     ResultFolder(tmp_path).write_bytes("photo.jpg", b"1", "source")
     results = ResultFolder(tmp_path, overwrite=True, reads=ReadFiles([tmp_path / "photo.jpg"]))
     with pytest.raises(UserError, match=r"photo.jpg: this run reads that file"):
         results.check("photo.jpg", "source")
 
 
-def test_results_of_a_killed_run_are_known(tmp_path: Path) -> None:
+def test_results_of_a_killed_run_are_recognised(tmp_path: Path) -> None:
     ResultFolder(tmp_path).write_bytes("x", b"1", "source")
     log = tmp_path / RESULTS_LOG
     killed_before_renaming = log.read_text() + log.read_text().replace('"x"', '"y"') + '{"file": "z", "sha'
@@ -99,7 +99,7 @@ def test_results_of_a_killed_run_are_known(tmp_path: Path) -> None:
     ResultFolder(tmp_path).check("y", "source")
 
 
-def test_an_error_leaves_the_old_result(tmp_path: Path) -> None:
+def test_an_error_keeps_the_old_result(tmp_path: Path) -> None:
     ResultFolder(tmp_path).write_bytes("x", b"1", "source")
     with suppress(ValueError), ResultFolder(tmp_path).replacing("x", "source") as temporary:
         temporary.write_bytes(b"2")
@@ -108,7 +108,7 @@ def test_an_error_leaves_the_old_result(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [RESULTS_LOG, "x"]
 
 
-def test_single_outputs_are_told_by_their_content(tmp_path: Path) -> None:
+def test_single_outputs_are_recognised_by_their_content(tmp_path: Path) -> None:
     path, is_own = tmp_path / "scores.json", begins_with('{"thresholds": [')
 
     def check(overwrite: bool, reads: ReadFiles | None = None) -> None:
@@ -126,7 +126,7 @@ def test_single_outputs_are_told_by_their_content(tmp_path: Path) -> None:
         check(overwrite=True)
 
 
-def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+def test_two_outputs_must_be_different_files(tmp_path: Path) -> None:
     check_distinct(json=tmp_path / "a", report=None, per_image=tmp_path / "b")
     with pytest.raises(UserError, match="json and per_image name the same file"):
         check_distinct(json=tmp_path / "a", report=None, per_image=tmp_path / "." / "a")

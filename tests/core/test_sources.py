@@ -32,7 +32,7 @@ def refusal(*words: object) -> str:
     return str(caught.value)
 
 
-def test_folders_in_folders_are_searched_and_their_results_lie_as_they_do(tmp_path: Path) -> None:
+def test_nested_folders_are_searched_and_results_keep_their_structure(tmp_path: Path) -> None:
     touch(
         tmp_path, "b.jpg", "day/a.jpg", "day/b.jpg", "day/late/a.PNG", "night/a.jpg", "night/clip.ts", "night/note.txt"
     )
@@ -45,7 +45,7 @@ def test_folders_in_folders_are_searched_and_their_results_lie_as_they_do(tmp_pa
     assert result_names(found.videos, found.relative_paths) == ["night/clip"]  # type: ignore[arg-type]
 
 
-def test_names_that_repeat_in_two_folders_have_the_folder_in_front(tmp_path: Path) -> None:
+def test_repeated_names_get_their_folder_as_prefix(tmp_path: Path) -> None:
     touch(tmp_path, "a/sub/x.jpg", "b/sub/x.jpg", "b/y.jpg")
     assert names_of([tmp_path / "a", tmp_path / "b"]) == ["a-sub/x", "y", "b-sub/x"]
     assert names_of([tmp_path / "a/sub/x.jpg", tmp_path / "b/y.jpg"]) == ["x", "y"]
@@ -54,7 +54,7 @@ def test_names_that_repeat_in_two_folders_have_the_folder_in_front(tmp_path: Pat
         names_of([tmp_path / "b"])
 
 
-def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "x.jpg", "._x.jpg", ".x.png", ".hidden/y.jpg", "__MACOSX/._z.jpg", "sub/._clip.mp4")
     assert names_of([tmp_path]) == ["x"]
     assert names_of([tmp_path / "._x.jpg"]) == ["._x"]  # named, it is meant
@@ -70,12 +70,12 @@ def test_results_are_not_inputs(tmp_path: Path) -> None:
     assert names_of([tmp_path / "old"]) == ["x", "sub/y"]  # named, it is meant
 
 
-def test_attributes_of_labels_are_no_results(tmp_path: Path) -> None:
+def test_lane_attribute_files_are_no_results(tmp_path: Path) -> None:
     touch(tmp_path, "data/0.jpg", "data/0.lines.txt", "data/0.lanes.json", "seen/clip.mp4", "seen/clip.lanes.json")
     assert names_of([tmp_path]) == ["data/0"]
 
 
-def test_label_masks_are_no_photographs_unless_they_are_named(tmp_path: Path) -> None:
+def test_label_masks_are_skipped_unless_named(tmp_path: Path) -> None:
     touch(tmp_path, "driver_1/0.jpg", "laneseg_label_w16/driver_1/0.png", "sub/SEG_LABEL/1.png", "lanes/laneseg.png")
     for word in (tmp_path, tmp_path / "**/*.*g", tmp_path / "*"):
         with pytest.warns(UserWarning, match="label masks by its name, left out; name the folder") as said:
@@ -88,7 +88,7 @@ def test_label_masks_are_no_photographs_unless_they_are_named(tmp_path: Path) ->
         assert names_of([tmp_path / "laneseg_label_w16/driver_1"]) == ["0"]
 
 
-def test_names_that_differ_in_case_alone_are_kept_apart_on_every_file_system(tmp_path: Path) -> None:
+def test_names_that_differ_only_in_case_get_different_results(tmp_path: Path) -> None:
     images = [tmp_path / name for name in ("a/X.jpg", "b/x.jpg", "b/x-2.jpg", "c/ß.jpg", "d/SS.jpg", "e/y.jpg")]
     assert result_names(images) == ["X", "x-3", "x-2", "ß", "SS-2", "y"]
     below = {path: path.relative_to(tmp_path) for path in (tmp_path / "day/x.jpg", tmp_path / "Day/x.jpg")}
@@ -104,7 +104,7 @@ def test_links_are_followed_once_and_broken_ones_are_named(tmp_path: Path) -> No
     assert names_of([tmp_path / "photos"]) == ["b", "lost", "disk/a"]
 
 
-def test_patterns_in_quotes_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glob_patterns_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "p/a.jpg", "p/b.jpg", "p/c.txt", "p/sub/d.jpg", "p/sub/e.mp4", "p/.f.jpg", "[1].jpg", "1.jpg")
     monkeypatch.chdir(tmp_path)
     assert names_of(["p/*.jpg"]) == ["a", "b"]
@@ -121,7 +121,7 @@ def test_patterns_in_quotes_are_understood(tmp_path: Path, monkeypatch: pytest.M
     assert is_input("photos/*")
 
 
-def test_files_are_what_they_contain(tmp_path: Path) -> None:
+def test_files_are_classified_by_content(tmp_path: Path) -> None:
     image = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     clip = write_clip(tmp_path / "real.ts").read_bytes()
     contents = {"a.mp4": image, "b.jpg": clip, "c.dat": clip, "d.dat": image, "e.mp4": b"", "f.jpg": b"", "g": b"x"}
@@ -146,7 +146,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_addresses_are_streams_with_sensible_names(address: str) -> None:
+def test_addresses_are_streams_with_safe_result_names(address: str) -> None:
     found = find_inputs([address, address])
     assert found.videos == [Stream(address)]
     assert is_input(address)
@@ -155,7 +155,7 @@ def test_addresses_are_streams_with_sensible_names(address: str) -> None:
     assert found.videos[0].is_device == address.startswith("/dev")  # type: ignore[union-attr]
 
 
-def test_cameras_have_names_of_their_own() -> None:
+def test_camera_results_have_their_own_names() -> None:
     found = find_inputs(["0", "rtsp://a/1", "rtsp://a/2"])
     assert result_names([source_file_name(video) for video in found.videos]) == ["camera0", "a-1", "a-2"]
 
@@ -173,12 +173,12 @@ def test_cameras_have_names_of_their_own() -> None:
         ("a\0b.jpg", "no such file or folder"),
     ],
 )
-def test_what_is_nothing_is_one_line(word: str, said: str) -> None:
+def test_an_unknown_input_is_a_one_line_error(word: str, said: str) -> None:
     assert said in refusal(word)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")
-def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_are_refused_at_once(tmp_path: Path) -> None:
     for name in ("pipe.jpg", "pipe.mp4"):
         os.mkfifo(tmp_path / name)
         assert "a pipe or device, not a file" in refusal(tmp_path / name)
@@ -196,7 +196,7 @@ def test_folders_that_cannot_be_listed_are_named(tmp_path: Path) -> None:
     assert "closed: cannot be listed" in refusal(tmp_path / "closed")
 
 
-def test_large_folders_take_no_time(tmp_path: Path) -> None:
+def test_large_folders_are_searched_fast(tmp_path: Path) -> None:
     """4,000 are enough to notice a second look at each for every other, which takes a thousand times as long."""
     for number in range(4_000):
         os.close(os.open(tmp_path / f"{number:05d}.jpg", os.O_CREAT))

@@ -9,7 +9,7 @@ from clrernetlm.core.lane_files import read_lane_points
 from clrernetlm.core.text_encoding import read_utf8
 
 
-def test_pipes_and_devices_keep_nobody_waiting(tmp_path: Path) -> None:
+def test_pipes_and_devices_do_not_block(tmp_path: Path) -> None:
     pipe = tmp_path / "list.txt"
     os.mkfifo(pipe)
     assert read_utf8(pipe, 1000) == b""  # nobody writes

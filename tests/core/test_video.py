@@ -54,7 +54,7 @@ SHOWN = {
 
 @pytest.mark.parametrize("turn", SHOWN)
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_frames_are_turned_as_their_file_asks_for(turn: str, suffix: str, tmp_path: Path) -> None:
+def test_frames_are_rotated_by_the_metadata_of_their_file(turn: str, suffix: str, tmp_path: Path) -> None:
     matrix, expected = SHOWN[turn]
     path = set_matrix(write_clip(tmp_path / f"phone{suffix}"), *matrix)
     with Video(path) as video:
@@ -66,12 +66,12 @@ def test_frames_are_turned_as_their_file_asks_for(turn: str, suffix: str, tmp_pa
         assert corners(image) == expected
 
 
-def test_the_turns_of_track_and_movie_add_up(tmp_path: Path) -> None:
+def test_rotations_of_track_and_movie_add_up(tmp_path: Path) -> None:
     path = set_matrix(write_clip(tmp_path / "phone.mp4"), 0, 1, -1, 0)
     assert corners(frames_of(set_matrix(path, 0, 1, -1, 0, b"mvhd"))[0]) == SHOWN["half"][1]
 
 
-def test_turns_between_quarters_are_left_out(tmp_path: Path) -> None:
+def test_rotations_between_quarter_turns_are_ignored(tmp_path: Path) -> None:
     path = set_matrix(write_clip(tmp_path / "phone.mp4"), 0.7, 0.7, -0.7, 0.7)
     assert corners(frames_of(path)[0]) == SHOWN["upright"][1]
 
@@ -87,7 +87,7 @@ def test_pixels_that_are_not_square_are_stretched(turned: bool, tmp_path: Path) 
         assert corners(image) == SHOWN["quarter" if turned else "upright"][1]
 
 
-def test_pixels_of_absurd_shapes_are_left_alone(tmp_path: Path) -> None:
+def test_absurd_pixel_aspect_ratios_are_ignored(tmp_path: Path) -> None:
     with Video(set_pixel_shape(write_clip(tmp_path / "wide.mp4"), 5000, 1)) as video:
         assert video.size == SIZE
 
@@ -162,7 +162,7 @@ def test_playlists_fetch_nothing_and_read_no_other_file(
 
 
 @pytest.mark.parametrize("kind", ["hls", "concat", "dash"])
-def test_playlists_behind_a_containers_mark_read_no_other_file(kind: str, tmp_path: Path) -> None:
+def test_playlists_disguised_as_containers_read_no_other_file(kind: str, tmp_path: Path) -> None:
     text = playlists(str(write_clip(tmp_path / "secret.ts")), 9)[kind].encode()
     for front in (
         b"    ftypisom",
@@ -182,7 +182,7 @@ def test_playlists_behind_a_containers_mark_read_no_other_file(kind: str, tmp_pa
 @pytest.mark.parametrize(
     "name", ["concat:secret.ts|secret.ts", "subfile,,start,0,end,0,,:secret.ts", "data:text,#EXTM3U", "x%04d.mp4"]
 )
-def test_names_that_ffmpeg_would_read_as_addresses_are_names(
+def test_names_that_resemble_ffmpeg_addresses_are_file_names(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_clip(tmp_path / "secret.ts", frames=9)
@@ -191,7 +191,7 @@ def test_names_that_ffmpeg_would_read_as_addresses_are_names(
     assert len(frames_of(Path(name))) == 3
 
 
-def test_a_video_named_like_a_series_of_pictures_is_not_one(tmp_path: Path) -> None:
+def test_a_video_named_like_an_image_sequence_is_a_video(tmp_path: Path) -> None:
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"x{number:04d}.jpg"), corner_marked(number))
     write_clip(tmp_path / "clip.mpg", size=(352, 288)).rename(tmp_path / "x%04d.jpg")
@@ -199,9 +199,7 @@ def test_a_video_named_like_a_series_of_pictures_is_not_one(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("reference", [b"url ", b"alis"])
-def test_media_outside_of_the_file_is_not_read(
-    reference: bytes, tmp_path: Path, requests: tuple[str, list[str]]
-) -> None:
+def test_media_outside_the_file_is_not_read(reference: bytes, tmp_path: Path, requests: tuple[str, list[str]]) -> None:
     """A QuickTime file whose frames lie elsewhere: FFmpeg follows such references only when asked to."""
     address, asked = requests
     (tmp_path / "secret.mov").write_bytes(write_clip(tmp_path / "clip.mov").read_bytes())
@@ -281,13 +279,13 @@ def test_absurd_sizes_are_refused_before_a_frame_is_decoded(tmp_path: Path, monk
 @pytest.mark.parametrize(
     "content", [b"", b"\0", b"ftyp", b"RIFF\0\0\0\0WAVE", b"G" * 400 + b"x" * 9000, b"PK\3\4" * 99]
 )
-def test_what_is_no_video_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_video_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     assert refusal(path) == f"{path}: not a video, or cut short; no frame can be read"
 
 
-def test_images_are_called_images(tmp_path: Path) -> None:
+def test_an_image_given_as_video_is_called_an_image(tmp_path: Path) -> None:
     for suffix in (".jpg", ".png", ".bmp", ".tif"):
         path = tmp_path / "clip.mp4"
         path.write_bytes(cv2.imencode(suffix, corner_marked())[1].tobytes())
@@ -314,7 +312,7 @@ def test_damaged_headers_do_not_hang_or_crash(tmp_path: Path) -> None:
             assert all(image.ndim == 3 for image in frames_of(path))
 
 
-def test_videos_opened_in_threads_leave_settings_as_they_were(tmp_path: Path) -> None:
+def test_opening_videos_in_threads_restores_ffmpeg_settings(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4")
     before, level = dict(os.environ), cv2.getLogLevel()
     errors: list[BaseException] = []

@@ -21,7 +21,7 @@ def test_the_default_is_culanes_crop():
     left=st.floats(0, 0.4), top=st.floats(0, 0.4), right=st.floats(0.6, 1), bottom=st.floats(0.6, 1),
     width=st.integers(1, 4000), height=st.integers(1, 3000), x=st.floats(-5e3, 5e3), y=st.floats(-5e3, 5e3),
 )  # fmt: skip
-def test_points_return_to_the_frame(left, top, right, bottom, width, height, x, y):
+def test_points_map_to_the_network_and_back(left, top, right, bottom, width, height, x, y):
     viewport = Viewport(left=left, top=top, right=right, bottom=bottom)
     there = viewport.to_network(np.array([x, y]), (width, height))
     np.testing.assert_allclose(viewport.to_frame(there, (width, height)), [x, y], atol=1e-6)
@@ -39,6 +39,6 @@ def test_a_crop_is_never_empty_and_an_image_always_fits(width, height):
 @pytest.mark.parametrize(
     "settings", [{"top": 1.0}, {"left": 0.5, "right": 0.5}, {"bottom": 1.2}, {"top": float("nan")}, {"width": 8}]
 )
-def test_a_crop_that_is_none_is_refused(settings):
+def test_an_empty_crop_is_refused(settings):
     with pytest.raises(UserError, match="viewport"):
         Viewport(**settings)

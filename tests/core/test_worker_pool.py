@@ -46,7 +46,7 @@ def test_results_come_in_the_order_of_the_items(start):
     assert list(map_in_processes(square, numbers, 2, chunk=3, start=start)) == [n * n for n in numbers]
 
 
-def test_items_are_taken_as_results_are_used():
+def test_items_are_read_only_as_results_are_used():
     taken = []
 
     def numbers():
@@ -61,18 +61,18 @@ def test_items_are_taken_as_results_are_used():
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_killed_worker_ends_the_work_with_one_line(start):
+def test_a_killed_worker_is_a_one_line_error(start):
     with pytest.raises(UserError, match="workers: a worker process was killed, often because memory ran out; use few"):
         list(map_in_processes(die, range(40), 2, start=start))
 
 
-def test_an_error_of_a_worker_arrives():
+def test_an_error_of_a_worker_is_raised():
     with pytest.raises(UserError, match="item 0: refused"):
         list(map_in_processes(refuse, range(9), 2))
 
 
 @pytest.mark.parametrize("spare", range(1, 12))
-def test_too_few_file_descriptors_end_the_work_with_one_line(spare):
+def test_too_few_file_descriptors_are_a_one_line_error(spare):
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -98,7 +98,7 @@ def test_forked_workers_do_not_wait_for_threads_of_opencv():
         cv2.setNumThreads(before)
 
 
-def test_worker_counts():
+def test_the_number_of_workers_is_bounded():
     assert worker_count(3) == 3
     assert worker_count(0) == available_cores() >= 1
     for wrong in ("x", 1.5, None):

@@ -66,7 +66,7 @@ def test_a_broken_label_line_is_named(root: Path, line: str, message: str) -> No
     assert found[0].startswith(f"{CLIP}/00001.lines.txt, line 2: {message}")
 
 
-def test_lanes_that_start_at_the_top_are_counted_but_no_problem(root: Path) -> None:
+def test_lanes_that_start_at_the_top_are_counted_without_a_problem(root: Path) -> None:
     (root / CLIP / "00001.lines.txt").write_text("10 400 20 500 30 590\n" + f"{GOOD}\n" * 3)
     report = check_data(root, contact_sheet=None)
     assert (report.problems, report.top_first) == ([], 1)
@@ -104,7 +104,7 @@ def test_broken_images(root: Path) -> None:
     assert len(found) == 2
 
 
-def test_damage_inside_a_jpeg_needs_decoding(root: Path) -> None:
+def test_damage_inside_a_jpeg_is_found_by_decoding(root: Path) -> None:
     path = root / CLIP / "00001.jpg"
     data = path.read_bytes()
     path.write_bytes(data.replace(b"\xff\xda", b"\xff\xd9\xff\xda", 1))  # ends before its first pixel
@@ -137,12 +137,12 @@ def test_broken_lists(root: Path) -> None:
     assert len(found) == 4
 
 
-def test_differences_must_belong_to_the_list(root: Path) -> None:
+def test_frame_differences_must_match_the_list(root: Path) -> None:
     np.savez(root / "list/train_diffs.npz", data=np.zeros(9))
     assert problems(root)[0].startswith("list/train_diffs.npz: 9 differences for the 4 images")
 
 
-def test_a_list_without_any_label_is_taken_as_unlabelled(root: Path) -> None:
+def test_a_list_without_any_label_counts_as_unlabelled(root: Path) -> None:
     (root / "extra").mkdir()
     cv2.imwrite(str(root / "extra/0.jpg"), frame(0, (320, 180)))
     (root / "list/test_split").mkdir()
@@ -150,7 +150,7 @@ def test_a_list_without_any_label_is_taken_as_unlabelled(root: Path) -> None:
     assert problems(root) == []
 
 
-def test_processes_find_the_same(tmp_path: Path) -> None:
+def test_several_processes_find_the_same_problems(tmp_path: Path) -> None:
     names = write_culane(tmp_path, images=70, masks=False, size=(328, 118))
     (tmp_path / names[66][1:]).with_suffix(".lines.txt").write_text("1\n")
     reports = [check_data(tmp_path, contact_sheet=None, workers=workers) for workers in (1, 2)]
@@ -165,14 +165,14 @@ def test_the_report_prints_problems_and_a_summary(root: Path) -> None:
     assert "1640x590" in out.getvalue()
 
 
-def test_a_folder_that_is_no_data_set(tmp_path: Path) -> None:
+def test_a_folder_without_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         check_data(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no image list"):
         check_data(tmp_path)
 
 
-def test_the_generators_small_data_sets_are_fine(tmp_path: Path) -> None:
+def test_small_generated_data_sets_have_no_problems(tmp_path: Path) -> None:
     generate_dataset(tmp_path / "roads", 2, 0, 1, size=(128, 64), workers=1, progress=False)
     report = check_data(tmp_path / "roads", contact_sheet=None)
     assert report.problems == []
@@ -181,7 +181,7 @@ def test_the_generators_small_data_sets_are_fine(tmp_path: Path) -> None:
     assert report.lists["list/val.txt"] == 0
 
 
-def test_an_empty_list_is_a_problem_elsewhere(tmp_path: Path) -> None:
+def test_an_empty_list_is_a_problem_in_other_data_sets(tmp_path: Path) -> None:
     (tmp_path / "list/test_split").mkdir(parents=True)
     for name in ("list/test.txt", "list/test_split/test0_normal.txt"):
         (tmp_path / name).write_text("\n")

@@ -48,7 +48,7 @@ def test_lists_of_every_form(tmp_path: Path, masks: bool, flags: bool) -> None:
     assert sample["metainfo"] == {"path": names[1], "frame_size": (1640, 590), "index": 1}
 
 
-def test_masks_can_be_left_alone(tmp_path: Path) -> None:
+def test_masks_are_read_only_when_used(tmp_path: Path) -> None:
     write_culane(tmp_path, images=1)
     (tmp_path / "laneseg/driver_1/clip_0.MP4/00000.png").unlink()
     assert "masks" not in CulaneDataset(tmp_path, "list/train_gt.txt", PLAIN, use_masks=False)[0]
@@ -105,7 +105,7 @@ def test_a_lane_that_turns_back_gives_its_longest_part_and_a_warning(tmp_path: P
 # Randomness
 
 
-def test_items_depend_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
+def test_samples_depend_only_on_seed_epoch_and_index(tmp_path: Path) -> None:
     write_culane(tmp_path, images=6)
     dataset = CulaneDataset(tmp_path, "list/train_gt.txt", TRAIN, seed=3)
 
@@ -128,7 +128,7 @@ def test_items_depend_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
     assert not torch.equal(other[0]["inputs"], dataset[0]["inputs"])
 
 
-def test_data_sets_travel_to_spawned_workers(tmp_path: Path) -> None:
+def test_data_sets_can_be_pickled_to_spawned_workers(tmp_path: Path) -> None:
     write_culane(tmp_path, images=1)
     dataset = CulaneDataset(tmp_path, "list/train_gt.txt", TRAIN)
     expected = dataset[0]
@@ -142,7 +142,7 @@ def test_data_sets_travel_to_spawned_workers(tmp_path: Path) -> None:
 # Decoding at half size
 
 
-def test_training_can_decode_at_half_size_and_validation_never_does(tmp_path: Path) -> None:
+def test_only_training_decodes_at_half_size(tmp_path: Path) -> None:
     write_culane(tmp_path, images=3)
     cv2.imwrite(str(tmp_path / "driver_1/clip_0.MP4/00001.jpg"), frame(1, (1280, 464)))  # too small to be halved
     config = Config()
@@ -168,7 +168,7 @@ def test_training_can_decode_at_half_size_and_validation_never_does(tmp_path: Pa
 
 
 @pytest.mark.parametrize("key", ["data", "arr_0"])
-def test_similar_frames_are_left_out(tmp_path: Path, key: str) -> None:
+def test_nearly_identical_frames_are_left_out(tmp_path: Path, key: str) -> None:
     names = write_culane(tmp_path)
     np.savez(tmp_path / "list/diffs.npz", **{key: np.array([255, 3.0, 15.0, 14.9])})
     dataset = CulaneDataset(tmp_path, "list/train_gt.txt", PLAIN, diff_file="list/diffs.npz")
@@ -227,7 +227,7 @@ def test_a_broken_image_is_replaced_in_training_and_an_error_in_tests(tmp_path: 
 # Errors
 
 
-def test_missing_files_are_named_with_their_fix(tmp_path: Path) -> None:
+def test_errors_about_missing_files_give_the_fix(tmp_path: Path) -> None:
     names = write_culane(tmp_path)
     with pytest.raises(UserError, match=r"nolist\.txt: the image list cannot be read .*check data\.root"):
         CulaneDataset(tmp_path, "nolist.txt", PLAIN)
@@ -247,13 +247,13 @@ def test_missing_files_are_named_with_their_fix(tmp_path: Path) -> None:
         ("/a.jpg\n/\udce4.jpg\n", "line 2: not UTF-8"),
     ],
 )
-def test_malformed_lists_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+def test_errors_in_lists_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "list.txt").write_bytes(os.fsencode(text))
     with pytest.raises(UserError, match=message):
         read_image_list(tmp_path / "list.txt")
 
 
-def test_a_list_of_culanes_length_reads_quickly(tmp_path: Path) -> None:
+def test_a_list_of_culanes_length_is_read_fast(tmp_path: Path) -> None:
     row = "/driver_23_30frame/05151640_0419.MP4/{0:05d}.jpg /laneseg_label_w16/driver_23/0419.MP4/{0:05d}.png 1 1 1 0\n"
     (tmp_path / "list.txt").write_text("".join(row.format(i) for i in range(88_880)))
     # Against the least that any reader has to do.
@@ -279,7 +279,7 @@ def test_reused_buffers_hold_the_same_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_frame(str(tmp_path / "a.png"), scratch)[0], frame(9, (64, 48)))
 
 
-def test_a_frame_ending_in_the_sentinel_is_still_read(tmp_path: Path) -> None:
+def test_a_frame_that_ends_in_the_sentinel_value_is_read(tmp_path: Path) -> None:
     path = str(tmp_path / "uniform.jpg")
     cv2.imwrite(path, np.full((64, 64, 3), (83, 19, 211), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])
     np.testing.assert_array_equal(read_frame(path, ThreadLocalBuffers())[0], read_image(path, cv2.IMREAD_COLOR))

@@ -85,7 +85,7 @@ def npy_head(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
 @pytest.mark.parametrize(
     "kind", ["stated", "unfolded", "unnamed", "crowded", "broken", "pickled", "encrypted", "text", "method"]
 )
-def test_files_that_lie_about_their_size_are_refused(kind: str, tmp_path: Path) -> None:
+def test_files_with_wrong_sizes_in_their_header_are_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "train_diffs.npz"
     if kind == "stated":
         write_npz(path, npy_head((10**14,)))  # 728 TiB

@@ -31,12 +31,12 @@ def test_targets_equal_the_golden_ones(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "topexit"])
-def test_both_readings_agree_while_lanes_only_leave_at_the_bottom(case: str) -> None:
+def test_both_off_image_modes_agree_for_lanes_that_leave_at_the_bottom(case: str) -> None:
     targets = PackCLRNetInputs(off_image="geometry").lane_targets(golden_points(case))
     np.testing.assert_array_equal(targets, TARGETS[f"{case}_lanes"])
 
 
-def test_geometry_keeps_the_rows_of_a_lane_that_leaves_to_the_side_higher_up() -> None:
+def test_geometry_keeps_the_rows_of_a_lane_that_leaves_at_the_side() -> None:
     points = np.array([[600.0, 320.0], [700.0, 160.0], [800.0, 0.0], [900.0, -160.0]])  # off the image above y = 0
     points[:, 0] += 100  # ... now above y = 160
     target = PackCLRNetInputs(off_image="geometry").lane_targets([points])[0]
@@ -78,7 +78,7 @@ def test_one_point_lanes_use_no_slot_but_invisible_lanes_do() -> None:
     assert targets[:, 1].tolist() == [0, 1, 0, 0]
 
 
-def test_of_too_many_lanes_the_longest_stay_in_their_order() -> None:
+def test_of_too_many_lanes_the_longest_are_kept_in_order() -> None:
     lanes = [np.array([[100.0 * i, 320.0], [100.0 * i, top]]) for i, top in enumerate([200, 10, 300, 20, 30, 40], 1)]
     targets = PackCLRNetInputs().lane_targets(lanes)
     np.testing.assert_allclose(targets[:, 3], [200, 400, 500, 600])
@@ -87,7 +87,7 @@ def test_of_too_many_lanes_the_longest_stay_in_their_order() -> None:
     assert sixteen[:, 1].all()
 
 
-def test_other_sizes() -> None:
+def test_other_image_sizes_scale_the_targets() -> None:
     pack = PackCLRNetInputs(max_lanes=2, width=400, height=160, num_points=36)
     target = pack.lane_targets([np.array([[200.0, 160.0], [200.0, 1.0]])])
     assert target.shape == (2, 42)
@@ -100,7 +100,7 @@ wild_lane = st.lists(st.tuples(wild, wild), max_size=12).map(lambda points: np.a
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(wild_lane, max_size=8), st.sampled_from(["official", "geometry"]))
-def test_wild_labels_never_break_a_target(lanes: list[np.ndarray], off_image: str) -> None:
+def test_random_labels_give_finite_targets(lanes: list[np.ndarray], off_image: str) -> None:
     targets = PackCLRNetInputs(off_image=off_image).lane_targets(lanes)
     assert targets.shape == (4, 78)
     assert targets.dtype == np.float32
@@ -146,7 +146,7 @@ def test_pixels_to_ignore_are_no_lane_numbers() -> None:
         assert np.array_equal(PackCLRNetInputs().mask_targets(mask), mask)
 
 
-def test_a_sample_that_lost_its_lanes_is_given_up_but_an_empty_road_is_not() -> None:
+def test_a_sample_that_lost_its_lanes_is_dropped_but_an_empty_road_is_kept() -> None:
     image = np.zeros((320, 800, 3), np.uint8)
     outside = np.array([[900.0, 320.0], [950.0, 0.0]])
     assert PackCLRNetInputs()({"image": image, "lanes": [outside], "metainfo": {}}, RNG) is None

@@ -56,7 +56,7 @@ def test_lanes_reach_the_bottom_like_the_detectors_targets() -> None:
     assert np.isnan(ours[:2]).all()
 
 
-def test_only_the_longest_part_in_the_image_stays() -> None:
+def test_only_the_longest_part_inside_the_image_is_kept() -> None:
     ys = np.linspace(319, 1, 60)
     wave = np.stack([790 + 40 * np.cos(ys / 320 * 4 * np.pi) * (ys / 320), ys], axis=1)
     xs = PackLaneLMInputs().lane_targets([wave])[0]
@@ -68,7 +68,7 @@ def test_only_the_longest_part_in_the_image_stays() -> None:
     assert shown.tolist() == max(runs, key=len).tolist()
 
 
-def test_of_equal_parts_the_lower_one_stays_and_one_row_is_no_lane() -> None:
+def test_of_equal_parts_the_lower_one_is_kept_and_one_row_is_no_lane() -> None:
     pack = PackLaneLMInputs(num_points=8)
     for xs, expected in (
         ([900, 400, 400, 900, 900, 400, 400, 900], [5, 6]),
@@ -79,19 +79,19 @@ def test_of_equal_parts_the_lower_one_stays_and_one_row_is_no_lane() -> None:
         assert np.flatnonzero(np.isfinite(pack.lane_targets([lane])[0])).tolist() == expected
 
 
-def test_of_too_many_lanes_those_on_most_rows_stay_in_their_order() -> None:
+def test_of_too_many_lanes_those_on_most_rows_are_kept_in_order() -> None:
     lanes = [np.array([[100.0 * i, 320.0], [100.0 * i, top]]) for i, top in enumerate([200, 10, 300, 20, 30, 40], 1)]
     xs = PackLaneLMInputs().lane_targets(lanes)
     np.testing.assert_array_equal(xs[:, -1], [200, 400, 500, 600])
 
 
-def test_lanes_that_do_not_show_take_no_slot() -> None:
+def test_invisible_lanes_take_no_slot() -> None:
     outside = np.array([[900.0, 320.0], [950.0, 0.0]])
     xs = PackLaneLMInputs().lane_targets([outside, LANE[:1], np.empty((0, 2)), LANE])
     assert np.isfinite(xs).any(axis=1).tolist() == [True, False, False, False]
 
 
-def test_a_sample_that_lost_its_lanes_is_given_up_but_an_empty_road_is_not() -> None:
+def test_a_sample_that_lost_its_lanes_is_dropped_but_an_empty_road_is_kept() -> None:
     assert PackLaneLMInputs()(sample(LANE + np.array([900, 0])), RNG) is None
     empty = PackLaneLMInputs()(sample(), RNG)
     assert empty is not None
@@ -105,7 +105,7 @@ def test_without_labels_there_is_only_the_image() -> None:
     assert set(packed) == {"inputs", "metainfo"}
 
 
-def test_bytes_are_the_same_image_and_no_view_of_it() -> None:
+def test_as_bytes_gives_the_same_image_in_memory_of_its_own() -> None:
     image = IMAGE.copy()
     packed = PackLaneLMInputs(as_bytes=True)({"image": image, "metainfo": {}}, RNG)
     image[:] = 0
@@ -120,7 +120,7 @@ wild_lane = st.lists(st.tuples(wild, wild), max_size=12).map(lambda points: np.a
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(wild_lane, max_size=8))
-def test_wild_labels_give_sequences_without_gaps(lanes: list[np.ndarray]) -> None:
+def test_random_labels_give_sequences_without_gaps(lanes: list[np.ndarray]) -> None:
     pack = PackLaneLMInputs()
     xs = pack.lane_targets(lanes)
     assert xs.shape == (4, 40)
@@ -131,7 +131,7 @@ def test_wild_labels_give_sequences_without_gaps(lanes: list[np.ndarray]) -> Non
     assert (shown.sum(axis=1) != 1).all()
 
 
-def test_a_data_set_of_any_packing_has_the_same_images(tmp_path: Path) -> None:
+def test_images_do_not_depend_on_the_packing(tmp_path: Path) -> None:
     write_culane(tmp_path, 3, size=(820, 295))
     config = Config()
     config.data.root = str(tmp_path)

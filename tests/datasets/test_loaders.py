@@ -45,7 +45,7 @@ def test_batches_are_the_same_with_little_shared_memory(free, warns, roads, monk
         assert one["metainfo"] == other["metainfo"]
 
 
-def test_no_image_is_read_to_measure_where_shared_memory_is_plenty(monkeypatch):
+def test_ample_shared_memory_is_not_measured_with_an_image(monkeypatch):
     class Unread(torch.utils.data.Dataset):
         def __len__(self):
             return 1

@@ -61,7 +61,7 @@ def png(path: Path, numbers: NDArray[np.uint8], bits: int, palette: list[tuple[i
     ],
     ids=["grey", "16 bits", "stretched", "bgr", "bgr, 16 bits", "opaque", "lanes opaque", "red channel"],
 )
-def test_numbers_are_read_from_images_that_hold_them(tmp_path: Path, image: NDArray[np.generic]) -> None:
+def test_lane_numbers_are_read_from_all_supported_formats(tmp_path: Path, image: NDArray[np.generic]) -> None:
     mask = read_mask(write(tmp_path / "a.png", image))
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, NUMBERS)
@@ -69,11 +69,11 @@ def test_numbers_are_read_from_images_that_hold_them(tmp_path: Path, image: NDAr
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("palette", [VOC, [(i, i, i) for i in range(5)], [(i * 60,) * 3 for i in range(5)]])
-def test_numbers_of_a_palette_are_its_indices(tmp_path: Path, bits: int, palette: list[tuple[int, int, int]]) -> None:
+def test_palette_masks_give_their_indices(tmp_path: Path, bits: int, palette: list[tuple[int, int, int]]) -> None:
     np.testing.assert_array_equal(read_mask(png(tmp_path / "a.png", NUMBERS, bits, palette)), NUMBERS)
 
 
-def test_an_optimised_grey_mask_means_its_greys(tmp_path: Path) -> None:
+def test_an_optimised_grey_mask_gives_its_grey_values(tmp_path: Path) -> None:
     greys = [4, 0, 2, 255, 1, 3]
     indices = np.array([greys.index(grey) for grey in range(5)], np.uint8)[NUMBERS]
     palette = [(grey, grey, grey) for grey in greys]
@@ -81,7 +81,7 @@ def test_an_optimised_grey_mask_means_its_greys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_numbers_of_few_bits_are_not_stretched(tmp_path: Path, bits: int) -> None:
+def test_values_of_few_bits_are_not_rescaled(tmp_path: Path, bits: int) -> None:
     numbers = np.minimum(NUMBERS, 2**bits - 1)
     np.testing.assert_array_equal(read_mask(png(tmp_path / "a.png", numbers, bits, None)), numbers)
 
@@ -98,9 +98,7 @@ def test_numbers_of_few_bits_are_not_stretched(tmp_path: Path, bits: int) -> Non
         (cv2.merge([*[NUMBERS] * 3, np.full_like(NUMBERS, 99)]), "partly transparent"),
     ],
 )
-def test_numbers_that_could_mean_several_things_are_refused(
-    tmp_path: Path, image: NDArray[np.generic], message: str
-) -> None:
+def test_ambiguous_masks_are_refused(tmp_path: Path, image: NDArray[np.generic], message: str) -> None:
     with pytest.raises(UserError, match=rf"a\.png: the mask .*{message}.*; write a grey PNG"):
         read_mask(write(tmp_path / "a.png", image))
 
@@ -116,7 +114,7 @@ def test_black_and_white_is_refused_in_one_bit_too(tmp_path: Path, palette: list
     )
 
 
-def test_jpeg_is_refused_and_pixels_to_ignore_are_not(tmp_path: Path) -> None:
+def test_jpeg_masks_are_refused_and_ignored_pixels_are_accepted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.jpg: a mask stored as JPEG"):
         read_mask(write(tmp_path / "a.jpg", NUMBERS))
     ignored = np.where(NUMBERS == 2, 255, NUMBERS).astype(np.uint8)
@@ -134,7 +132,7 @@ def test_broken_palettes_are_named(tmp_path: Path, cut: int) -> None:
         read_mask(png(tmp_path / "b.png", NUMBERS, 8, VOC[:3]))
 
 
-def test_training_and_check_data_say_the_same(tmp_path: Path) -> None:
+def test_training_and_check_data_give_the_same_error(tmp_path: Path) -> None:
     names = write_culane(tmp_path, images=2, size=(328, 118))
     masks = [tmp_path / f"laneseg{name[:-4]}.png" for name in names]
     numbers = cv2.imread(str(masks[0]), cv2.IMREAD_UNCHANGED)

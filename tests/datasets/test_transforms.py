@@ -85,7 +85,7 @@ def test_one_warp_equals_resizing_when_nothing_moves() -> None:
     assert difference[1:-1, 1:-1].max() <= 2  # positions are rounded to 1/16 pixel
 
 
-def test_points_that_turn_down_after_a_rotation_are_left_out() -> None:
+def test_points_that_descend_after_a_rotation_are_removed() -> None:
     lane = np.array([[200.0, 580.0], [400.0, 420.0], [700.0, 400.0], [1200.0, 395.0]])  # nearly horizontal at its end
     tilt = replace(NOTHING, affine=1, affine_scale=(1, 1), affine_rotate=(10, 10), affine_shift=0)
     moved = Alaug(tilt)({"image": np.zeros((590, 1640, 3), np.uint8), "lanes": [lane]}, np.random.default_rng(0))
@@ -93,14 +93,14 @@ def test_points_that_turn_down_after_a_rotation_are_left_out() -> None:
     assert (np.diff(moved["lanes"][0][:, 1]) < 0).all()
 
 
-def test_everything_is_drawn_from_the_given_generator() -> None:
+def test_all_randomness_comes_from_the_given_generator() -> None:
     transform, frame = Alaug(EVERYTHING), golden_frame()
     images = [transform({"image": frame}, np.random.default_rng(seed))["image"].copy() for seed in (1, 1, 2)]
     np.testing.assert_array_equal(images[0], images[1])
     assert (images[0] != images[2]).any()
 
 
-def test_any_camera() -> None:
+def test_crops_of_any_camera_are_resized() -> None:
     viewport = Viewport(width=640, height=256, left=0.1, top=0.4, right=0.9, bottom=0.95)
     sample = {"image": np.full((1080, 1920, 3), 90, np.uint8), "lanes": [np.array([[960.0, 1000.0], [960.0, 500.0]])]}
     result = Alaug(replace(NOTHING, affine=1), viewport)(sample, np.random.default_rng(0))
@@ -142,7 +142,7 @@ def test_contrast_and_brightness_round_and_clip() -> None:
     assert recoloured(image, ColourChange(factor=1.1, offset=-5.0)).tolist() == [[[0, 105, 255]]]
 
 
-def test_channels_change_places_before_the_colours_shift() -> None:
+def test_channels_are_swapped_before_the_colour_shift() -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     np.testing.assert_array_equal(recoloured(image, ColourChange(order=(2, 0, 1))), image[..., [2, 0, 1]])
     both = recoloured(image, ColourChange(order=(2, 0, 1), hsv=(4, 3, 2)))
@@ -150,7 +150,7 @@ def test_channels_change_places_before_the_colours_shift() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_warp_is_the_one_of_opencv(seed: int) -> None:
+def test_the_warp_equals_that_of_opencv(seed: int) -> None:
     rng = np.random.default_rng(seed)
     image = cv2.GaussianBlur(rng.integers(0, 256, (90, 210, 3), dtype=np.uint8), (0, 0), 2)
     matrix = image_ops.affine_matrix(
@@ -166,7 +166,7 @@ def test_the_warp_is_the_one_of_opencv(seed: int) -> None:
 
 
 @pytest.mark.parametrize("step", [(0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (1e-7, -1e-7), (4e4, 0.0)])
-def test_warps_without_a_slope_or_far_away(step: tuple[float, float]) -> None:
+def test_extreme_warps_are_handled(step: tuple[float, float]) -> None:
     source = np.random.default_rng(0).integers(0, 1 << 24, (20, 30), dtype=np.uint32)
     inverse = np.array([[step[0], 0.0, 15.0], [step[1], 0.0, 7.0]])
     target = np.ones((4, 50), np.uint32)
@@ -179,7 +179,7 @@ def test_warps_without_a_slope_or_far_away(step: tuple[float, float]) -> None:
     assert (target == target[0]).all()
 
 
-def test_unpacking_to_planes_is_unpacking() -> None:
+def test_the_planar_tensor_equals_a_transposed_image() -> None:
     scratch = ThreadLocalBuffers()
     packed = image_ops.pack_pixels(np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8), scratch)
     image = image_ops.unpack_planes(packed)
@@ -188,7 +188,7 @@ def test_unpacking_to_planes_is_unpacking() -> None:
     assert to_planar_tensor(image).data_ptr() == image.ctypes.data  # handed on, not copied
 
 
-def test_what_two_samples_hold_is_their_own() -> None:
+def test_samples_share_no_memory() -> None:
     pipeline = Compose([Alaug(EVERYTHING), PackCLRNetInputs()]), Compose([Alaug(), PackCLRNetInputs()])
     frame = golden_frame()
     for run in pipeline:
@@ -200,7 +200,7 @@ def test_what_two_samples_hold_is_their_own() -> None:
         assert all(other is not None and not torch.equal(first["inputs"], other["inputs"]) for other in others)
 
 
-def test_colours_before_the_warp_are_colours_after_it() -> None:
+def test_colour_changes_and_the_warp_commute() -> None:
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8), (0, 0), 3)
     change, scratch = ColourChange(order=(1, 0, 2), factor=1.1, offset=9, hsv=(3, -8, 5)), ThreadLocalBuffers()
     matrix = image_ops.affine_matrix((90, 60), 1.1, 7, (0.3, 0.1))
@@ -248,14 +248,14 @@ def test_a_frame_decoded_at_half_size_shows_the_same_scene(
             assert np.square(images[0] - images[1]).mean() < np.square(images[0] - moved).mean()
 
 
-def test_validation_does_not_take_half_a_frame() -> None:
+def test_validation_never_decodes_at_half_size() -> None:
     with pytest.raises(ValueError, match="full size"):
         CropResize()({"image": golden_frame()[::2, ::2], "frame_size": (1640, 590)}, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("degrees", [0, 45, 90, 135])
 @pytest.mark.parametrize("size", [3, 5])
-def test_motion_blur_smears_along_its_direction_and_keeps_the_light(size: int, degrees: float) -> None:
+def test_motion_blur_acts_along_its_direction_and_keeps_the_brightness(size: int, degrees: float) -> None:
     image = np.zeros((31, 31, 3), np.uint8)
     image[15, 15] = 250
     blurred = image_ops.motion_blur(image, size, degrees)[..., 0]

@@ -36,7 +36,7 @@ def run_half(rank, folder):
     dist.destroy_process_group()
 
 
-def test_two_halves_equal_one_whole(tmp_path):
+def test_two_processes_with_half_a_batch_equal_one_with_the_whole_batch(tmp_path):
     network, batch, weight = network_and_batch()
     expected = step(network, batch, weight)
     mp.start_processes(run_half, args=(str(tmp_path),), nprocs=2, start_method="fork")
@@ -49,7 +49,7 @@ def test_two_halves_equal_one_whole(tmp_path):
             torch.testing.assert_close(got, buffer)
 
 
-def test_alone_it_is_batch_norm():
+def test_in_one_process_it_equals_batch_norm():
     network, batch, _ = network_and_batch()
     expected = network(batch)
     assert [type(m) for m in synchronise_batch_norm(network)][1] is SyncedBatchNorm2d

@@ -162,7 +162,7 @@ def test_two_processes_score_as_one(runs, name):
     assert files_of(shared / f"{name} 1") == {}
 
 
-def test_there_was_something_to_count(runs):
+def test_the_scored_data_contains_matches_and_errors(runs):
     _, expected, _, _ = runs
     for name, images in (("detector", IMAGES), ("one image", 1)):
         total = expected[name]["result"]["total"]["0.1"]
@@ -173,7 +173,7 @@ def test_there_was_something_to_count(runs):
     assert document["calibration"]["lanelm"]["lanes"] > IMAGES
 
 
-def test_an_error_of_one_process_is_that_of_the_test(runs):
+def test_an_error_of_one_process_ends_all_with_that_error(runs):
     _, expected, _, (first, second) = runs
     assert BROKEN in expected["error"]["result"]
     assert first["error"] == expected["error"]
@@ -192,7 +192,7 @@ def command(root, folder, *words):
     )
 
 
-def test_processes_of_this_machine_start_by_an_option(runs, roads, tmp_path):
+def test_the_option_processes_starts_processes(runs, roads, tmp_path):
     _, expected, _, _ = runs
     done = command(roads, tmp_path, "--processes", "2", "--json", "scores.json", "--model.viewport_mode", "auto")
     assert done.returncode == 0, done.stderr
@@ -211,7 +211,7 @@ def test_processes_of_this_machine_start_by_an_option(runs, roads, tmp_path):
         (1, {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}, "3 processes were started on 1 machines"),
     ],
 )
-def test_numbers_of_processes_that_do_not_fit(monkeypatch, processes, environment, message):
+def test_mismatched_numbers_of_processes_are_refused(monkeypatch, processes, environment, message):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
@@ -219,7 +219,7 @@ def test_numbers_of_processes_that_do_not_fit(monkeypatch, processes, environmen
         pass
 
 
-def test_one_process_of_a_launcher_needs_no_other(monkeypatch):
+def test_a_launcher_with_one_process_needs_no_process_group(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     with process_group(1, 4) as group:
         assert group.is_single
@@ -227,7 +227,7 @@ def test_one_process_of_a_launcher_needs_no_other(monkeypatch):
         assert list(group.in_list_order("abc")) == ["a", "b", "c"]
 
 
-def test_slurm_says_how_many_processes_there_are(monkeypatch):
+def test_the_number_of_processes_is_read_from_slurm(monkeypatch):
     for name, value in {"STEP_NUM_TASKS": 8, "STEP_NUM_NODES": 2, "NTASKS": 8}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     assert launched_processes() == (4, 2)

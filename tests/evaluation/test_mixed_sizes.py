@@ -45,7 +45,7 @@ def trained(roads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Conf
     return config, str(train(config))
 
 
-def test_training_validates_as_the_test_scores(roads: Path, tmp_path: Path) -> None:
+def test_validation_in_training_gives_the_scores_of_test(roads: Path, tmp_path: Path) -> None:
     """Goes on from the shipped weights: a fresh model would not find lanes within seconds."""
     config = load_config("roads_efficientnet_lite0")
     config.data = replace(config.data, root=str(roads), num_workers=0)
@@ -91,7 +91,7 @@ def test_clicks_miss_by_pixels_of_the_canvas(roads: Path, tmp_path: Path) -> Non
     assert 8 < min(spread) <= max(spread) <= 16 + 1e-9
 
 
-def test_lanelm_trains_on_them_and_answers_in_every_mode(trained: tuple[Config, str], tmp_path: Path) -> None:
+def test_lanelm_trains_on_mixed_sizes_and_decodes_in_every_mode(trained: tuple[Config, str], tmp_path: Path) -> None:
     detector, checkpoint = trained
     config = any_size(small_lanelm(Path(detector.data.root), tmp_path, checkpoint, epochs=2, validate_every=2))
     config.lanelm.cached_augmentations, config.lanelm.cache = 1, str(tmp_path / "cache")
@@ -101,7 +101,7 @@ def test_lanelm_trains_on_them_and_answers_in_every_mode(trained: tuple[Config, 
     assert len(document["detector"]["categories"]) == len(SIZES)
 
 
-def test_a_crop_per_image_scores_as_the_configured_one_where_that_is_right(
+def test_automatic_crops_score_like_the_configured_crop_where_that_fits(
     trained: tuple[Config, str], tmp_path: Path
 ) -> None:
     config, checkpoint = trained
@@ -117,7 +117,7 @@ def test_a_crop_per_image_scores_as_the_configured_one_where_that_is_right(
         assert after["total"] == before["total"]
 
 
-def test_lanelm_is_asked_through_the_crop_of_each_image(trained: tuple[Config, str], tmp_path: Path) -> None:
+def test_lanelm_uses_the_crop_of_each_image(trained: tuple[Config, str], tmp_path: Path) -> None:
     detector, checkpoint = trained
     config = any_size(small_lanelm(Path(detector.data.root), tmp_path, Path(checkpoint), epochs=1, validate_every=0))
     config.model.viewport_mode = "auto"
@@ -136,7 +136,9 @@ def test_lanelm_is_asked_through_the_crop_of_each_image(trained: tuple[Config, s
     assert (tmp_path / "out/viewports.jsonl").exists()
 
 
-def test_a_list_alone_is_enough(trained: tuple[Config, str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_test_list_without_categories_is_enough(
+    trained: tuple[Config, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     config, checkpoint = trained
     (tmp_path / "small.py").write_text(to_source(config))
     options = ["--data.test-list", "list/val.txt", "--data.categories", "folders", "--json", str(tmp_path / "a.json")]
@@ -146,7 +148,7 @@ def test_a_list_alone_is_enough(trained: tuple[Config, str], tmp_path: Path, cap
     assert "camera_2" in capsys.readouterr().out
 
 
-def test_checked_data_lists_the_sizes(roads: Path, tmp_path: Path) -> None:
+def test_check_data_lists_the_sizes(roads: Path, tmp_path: Path) -> None:
     report = check_data(roads, contact_sheet=tmp_path / "sheet.jpg", workers=1)
     assert not report.problems
     assert report.frame_sizes == dict.fromkeys(SIZES, 2)

@@ -109,7 +109,7 @@ def copied(config: Config, model: LaneLMDetectorBase) -> LaneLMDetectorBase:
     return other
 
 
-def test_document_holds_the_detector_every_mode_and_what_was_asked(reference, config, checkpoint):
+def test_the_json_holds_the_detector_every_mode_and_the_protocol(reference, config, checkpoint):
     folder, document = reference
     assert [*document["modes"]] == [*PAPER_MODES]
     assert document["lanelm"] == document["modes"]["none"]
@@ -129,7 +129,7 @@ def test_document_holds_the_detector_every_mode_and_what_was_asked(reference, co
     json.dumps(document, allow_nan=False)
 
 
-def test_modes_together_are_each_alone(reference, config, model, tmp_path):
+def test_modes_scored_together_equal_modes_scored_alone(reference, config, model, tmp_path):
     folder, _ = reference
     for mode in PAPER_MODES:
         log = predict_modes(config, model, PromptProtocol((mode,)), "test", tmp_path, overwrite=True)
@@ -138,7 +138,7 @@ def test_modes_together_are_each_alone(reference, config, model, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_batches_change_nothing(reference, config, model, tmp_path, batch_size):
+def test_results_do_not_depend_on_the_batch_size(reference, config, model, tmp_path, batch_size):
     folder, document = reference
     config.data.batch_size = batch_size
     log = predict_modes(config, model, ALL, "test", tmp_path)
@@ -148,7 +148,7 @@ def test_batches_change_nothing(reference, config, model, tmp_path, batch_size):
     assert counts["lanelm"]["configured"] == document["verification"]["lanelm"]["configured"]
 
 
-def test_every_labelled_lane_is_answered_however_unsure(config, model, roads, tmp_path):
+def test_clicked_lanes_are_kept_at_any_confidence(config, model, roads, tmp_path):
     config.model.decode.conf_threshold = config.lanelm.decode.proposal_threshold = 1.0
     config.lanelm.decode.lane_threshold = 1.0
     model = copied(config, model)
@@ -168,13 +168,13 @@ def test_every_labelled_lane_is_answered_however_unsure(config, model, roads, tm
     assert same_lanes(tmp_path / "4", tmp_path / "bare/4")
 
 
-def test_questions_count(reference, config, model, tmp_path):
+def test_proposals_change_the_lanes_of_clicks(reference, config, model, tmp_path):
     folder, _ = reference
     predict_modes(config, model, PromptProtocol(("4",), use_proposals=False), "test", tmp_path)
     assert not same_lanes(folder / "4", tmp_path / "4")
 
 
-def test_images_without_labels_only(config, checkpoint, tmp_path):
+def test_a_split_without_labels_is_scored(config, checkpoint, tmp_path):
     config.data.test_list = "list/bare.txt"
     document = score_lanelm(config, checkpoint, ALL, ScoreOutputs(out=str(tmp_path)), RunOptions(device="cpu"))
     for mode in ("1", "2", "4"):
@@ -197,7 +197,7 @@ def test_start_points_are_those_of_the_detectors_lanes(reference, config, model,
     assert not any(read_lines(path) for path in (tmp_path / "start").rglob("*.lines.txt"))
 
 
-def test_noise_moves_what_is_written_and_the_seed_decides_how(config, model, tmp_path):
+def test_click_noise_and_seed_change_the_lanes(config, model, tmp_path):
     def written(name: str, **settings: float) -> Path:
         protocol = PromptProtocol(("2",), ClickSettings(**settings), use_proposals=False)
         predict_modes(config, model, protocol, "test", tmp_path / name)
@@ -209,7 +209,7 @@ def test_noise_moves_what_is_written_and_the_seed_decides_how(config, model, tmp
     assert not same_lanes(noisy, written("other", noise=8, seed=1))
 
 
-def test_features_of_another_image_change_the_answers_only(reference, config, model, tmp_path):
+def test_shuffled_features_change_only_the_lanes_of_lanelm(reference, config, model, tmp_path):
     folder, _ = reference
     protocol = replace(ALL, shuffle_images=True)
     config.data.batch_size = 4  # the fifth image is alone in its batch
@@ -222,7 +222,7 @@ def test_features_of_another_image_change_the_answers_only(reference, config, mo
         predict_modes(config, model, protocol, "test", tmp_path, overwrite=True)
 
 
-def test_the_plain_reading_gives_its_lane_and_takes_no_prompts(config, tmp_path):
+def test_the_plain_variant_decodes_a_lane_and_takes_no_prompts(config, tmp_path):
     config.lanelm.variant = "plain"
     torch.manual_seed(0)
     model = build_lanelm(config).eval()
@@ -233,7 +233,7 @@ def test_the_plain_reading_gives_its_lane_and_takes_no_prompts(config, tmp_path)
         predict_modes(config, model, PromptProtocol(("2",)), "test", tmp_path, overwrite=True)
 
 
-def test_command_writes_scores_predictions_and_a_report_with_pictures(config, checkpoint, tmp_path, capsys):
+def test_the_command_writes_scores_predictions_and_a_report(config, checkpoint, tmp_path, capsys):
     settings = tmp_path / "small.py"
     settings.write_text(to_source(config))
     scores, report = tmp_path / "scores.json", tmp_path / "report.html"

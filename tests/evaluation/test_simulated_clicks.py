@@ -35,7 +35,7 @@ def test_without_noise_clicks_are_on_the_lowest_rows_of_the_lane():
         np.testing.assert_allclose(found[:, 0], np.interp(found[:, 1], lane[::-1, 1], lane[::-1, 0]), atol=1e-6)
 
 
-def test_noise_is_uniform_up_to_its_limit_and_bounded_by_what_the_network_sees():
+def test_noise_is_uniform_and_clicks_stay_inside_the_crop():
     exact = clicks(4, noise=0)[0]
     missed = np.stack([clicks(4, image=f"{i}.jpg", noise=6)[0] for i in range(300)]) - exact
     assert np.abs(missed).max() <= 6
@@ -48,7 +48,7 @@ def test_noise_is_uniform_up_to_its_limit_and_bounded_by_what_the_network_sees()
     assert (points <= (820, 296)).all()
 
 
-def test_seed_and_path_decide_and_nothing_else():
+def test_clicks_depend_only_on_seed_and_path():
     points, _ = clicks(4)
     np.testing.assert_array_equal(clicks(4, image="a/b.jpg")[0], points)
     np.testing.assert_array_equal(clicks(2)[0], points[:, :2])  # more clicks add to fewer

@@ -47,7 +47,7 @@ def random_stage(batch: int, anchors: int, seed: int) -> dict[str, torch.Tensor]
 
 
 @pytest.mark.parametrize("extend", [True, False])
-def test_same_lanes_as_decoding(example: ModuleType, extend: bool) -> None:
+def test_the_example_finds_the_lanes_of_the_package(example: ModuleType, extend: bool) -> None:
     _, model = small_detector()
     view, frame = Viewport(width=160, height=64, left=0.1, top=0.4, right=0.9), (1000, 500)
     decode = DecodeConfig(conf_threshold=0.4, nms_threshold=12, extend_bottom=extend)
@@ -68,14 +68,14 @@ def test_same_lanes_as_decoding(example: ModuleType, extend: bool) -> None:
     assert found > 20
 
 
-def test_nothing_above_the_threshold_is_no_lanes(example: ModuleType) -> None:
+def test_no_score_above_the_threshold_gives_no_lanes(example: ModuleType) -> None:
     rows = np.zeros((4, 75), np.float32)
     assert len(example.select_lanes(rows, 0.4, 12, 4)) == 0
     rows[:, 0] = np.nan
     assert len(example.select_lanes(rows, 0.0, 12, 4)) == 0
 
 
-def test_the_example_says_in_one_line_what_it_cannot_do(
+def test_user_errors_of_the_example_are_one_line(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = tmp_path / "road.png"

@@ -35,7 +35,7 @@ def test_every_kind_is_in_a_group() -> None:
 
 @pytest.mark.skipif("CLRERNETLM_FUZZ" not in os.environ, reason="takes a minute: CLRERNETLM_FUZZ=1 asks for it")
 @pytest.mark.parametrize("group", GROUPS)
-def test_no_input_is_at_fault(group: str, tmp_path: Path) -> None:
+def test_no_input_causes_a_fault(group: str, tmp_path: Path) -> None:
     kinds = GROUPS[group]
     command = [sys.executable, "-m", "tests.fuzz", "--short", "--kind", *kinds, "--inputs", str(INPUTS)]
     options = ["--seconds", str(SECONDS), "--kept", str(tmp_path)]
@@ -76,7 +76,7 @@ def test_local_sockets_and_the_process_itself_are_no_faults(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system says nothing about it")
-def test_a_process_of_its_own_is_watched_from_its_first_line_on(tmp_path: Path) -> None:
+def test_a_started_command_is_audited_from_its_first_line_on(tmp_path: Path) -> None:
     auditor = Auditor(tmp_path, tmp_path / "violations")
     allow(auditor, (str(tmp_path / "allowed"),), [], runs=True)
     write_settings(auditor, [], tmp_path / "audit.json")

@@ -68,7 +68,7 @@ def lanes_of(config: ClrernetConfig, seen: DetectorBatch) -> list:
 
 @pytest.mark.parametrize("frame", [(1280, 720), (960, 540), (2560, 1440), (512, 288), (1640, 590), (720, 1280)])
 @pytest.mark.parametrize("share", [0.22, 0.42, 0.7])
-def test_every_camera_is_seen_with_its_horizon_in_place(frame: FrameSize, share: float) -> None:
+def test_the_crop_of_every_camera_puts_the_horizon_in_place(frame: FrameSize, share: float) -> None:
     detector = SeesColours()
     seen = run_detector(AUTO, detector, [road(frame, share)])
     (view,) = seen.viewports
@@ -85,7 +85,7 @@ def test_every_camera_is_seen_with_its_horizon_in_place(frame: FrameSize, share:
         assert drawn[y, max(0, x - reach) : x + reach].any()
 
 
-def test_one_image_of_a_batch_is_seen_again_and_no_other_changes() -> None:
+def test_the_second_pass_changes_only_the_image_that_needs_it() -> None:
     images = [road((1280, 720), 0.45), road((1280, 720), 0.15), road((640, 360), 0.5)]
     detector = SeesColours()
     seen = run_detector(AUTO, detector, images)
@@ -108,7 +108,7 @@ def test_a_fixed_or_a_given_crop_is_used_as_it_is() -> None:
         assert detector.runs == 1
 
 
-def test_a_second_look_that_sees_less_does_not_count() -> None:
+def test_a_second_pass_with_lower_confidence_is_discarded() -> None:
     detector = SeesColours()
     detector.bbox_head = lambda levels: worse(SeesColours.bbox_head(SeesColours(), levels), detector.runs)  # type: ignore
     assert run_detector(AUTO, detector, [road((1280, 720), 0.15)]).viewports == [AUTO.viewport]
@@ -122,7 +122,7 @@ def worse(stages: list[dict[str, Tensor]], runs: int) -> list[dict[str, Tensor]]
     return stages
 
 
-def test_an_image_without_lanes_is_seen_once_through_the_configured_crop() -> None:
+def test_an_image_without_lanes_uses_the_configured_crop_once() -> None:
     detector = SeesColours()
     assert run_detector(AUTO, detector, [np.zeros((720, 1280, 3), np.uint8)]).viewports == [AUTO.viewport]
     assert detector.runs == 1

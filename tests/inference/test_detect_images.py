@@ -44,7 +44,7 @@ def test_a_folder_becomes_text_json_and_overlays(trained, tmp_path):
             assert np.diff([y for _, y in lane["points"]]).max() < 0  # bottom first
 
 
-def test_what_was_seen_is_recorded_and_one_camera_has_one_crop(trained, tmp_path):
+def test_crops_are_recorded_and_one_camera_has_one_crop(trained, tmp_path):
     config, checkpoint, images = trained
     auto = deepcopy(config)
     auto.model.viewport_mode = "auto"
@@ -92,7 +92,7 @@ def test_a_batch_equals_its_images_one_by_one(trained):
             np.testing.assert_allclose(a.points, b.points, atol=0.05)
 
 
-def test_thresholds_cost_no_second_run_and_keep_the_best(trained):
+def test_thresholds_need_no_second_run_and_keep_the_best_lanes(trained):
     config, checkpoint, images = trained
     predictor = Predictor(config, checkpoint)
     predictor.set_image(cv2.imread(str(images / "00000.jpg")))
@@ -103,19 +103,19 @@ def test_thresholds_cost_no_second_run_and_keep_the_best(trained):
 @pytest.mark.parametrize(
     "image", [None, np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)]
 )
-def test_what_is_no_image_is_refused(trained, image):
+def test_arrays_that_are_no_images_are_refused(trained, image):
     config, checkpoint, _ = trained
     with pytest.raises(UserError, match="image"):
         Predictor(config, checkpoint).set_image(image)
 
 
-def test_lanes_before_an_image_is_a_clear_error(trained):
+def test_lanes_before_set_image_is_a_clear_error(trained):
     config, checkpoint, _ = trained
     with pytest.raises(UserError, match="call set_image"):
         Predictor(config, checkpoint).lanes()
 
 
-def test_a_truncated_image_is_named_and_the_others_are_done(trained, tmp_path):
+def test_a_truncated_image_is_named_and_the_others_are_processed(trained, tmp_path):
     config, checkpoint, images = trained
     good = tmp_path / "good.jpg"
     good.write_bytes((images / "00000.jpg").read_bytes())
@@ -134,7 +134,7 @@ def test_an_image_without_lanes_still_gets_its_files(trained, tmp_path, conf):
     assert written == {"black.lines.txt", "black.jpg", "lanes.json", RESULTS_LOG}
 
 
-def test_again_replaces_its_own_results_and_never_a_label(trained, tmp_path):
+def test_a_second_run_replaces_its_own_results_and_never_a_label(trained, tmp_path):
     config, checkpoint, images = trained
     (tmp_path / "other").mkdir()
     for folder in (tmp_path, tmp_path / "other"):
@@ -154,7 +154,7 @@ def test_again_replaces_its_own_results_and_never_a_label(trained, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_inputs_and_labels_beside_them_stay(trained, tmp_path, overwrite):
+def test_inputs_and_labels_beside_them_are_not_replaced(trained, tmp_path, overwrite):
     config, checkpoint, images = trained
     before = {path: path.read_bytes() for path in images.iterdir()}
     with pytest.raises(UserError, match=r"00000\.(jpg|lines\.txt): "):
@@ -184,7 +184,7 @@ def test_inputs_are_checked_before_any_work(tmp_path):
         find_inputs([])
 
 
-def test_interrupting_keeps_the_lanes_of_the_images_that_are_done(tmp_path, capsys):
+def test_interrupting_keeps_the_lanes_of_finished_images(tmp_path, capsys):
     class Stopping:
         config, viewport, number = Config(), Config().model.viewport, 0
 

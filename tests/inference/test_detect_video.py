@@ -101,7 +101,7 @@ def test_lanes_keep_their_identity_and_colour(tmp_path: Path) -> None:
             assert ((patch[..., 0] - patch[..., 2]).mean() > 5) == (blue > red)
 
 
-def test_without_tracking_every_frame_stands_alone(tmp_path: Path) -> None:
+def test_without_tracking_frames_are_independent(tmp_path: Path) -> None:
     result, facts = run(write_video(tmp_path / "clip.mp4"), tmp_path / "out", tracking=False)
     assert result.lanes == 2 * FRAMES * 3 // 4
     assert [len(frame["lanes"]) for frame in facts["frames"][:4]] == [2, 2, 2, 0]
@@ -109,7 +109,7 @@ def test_without_tracking_every_frame_stands_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tracking", [True, False])
-def test_what_else_is_known_of_lanes_is_in_the_json_and_they_end_at_the_bonnet(tmp_path: Path, tracking: bool) -> None:
+def test_lane_attributes_are_in_the_json_and_lanes_end_at_the_bonnet(tmp_path: Path, tracking: bool) -> None:
     class Informed(Stub):
         def lanes(self, conf: float | None) -> list[Lane]:
             lanes = drawn_lanes(np.random.default_rng(1), self.size)[:1]
@@ -131,7 +131,7 @@ def test_what_else_is_known_of_lanes_is_in_the_json_and_they_end_at_the_bonnet(t
             assert (lane["points"][0][1] < 152) == end_at_bonnet
 
 
-def test_a_model_that_does_not_know_the_bonnet_is_said_once(tmp_path: Path) -> None:
+def test_a_model_without_visibility_prints_one_notice(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="end_at_bonnet: this model does not say where lanes are hidden") as warned:
         run(write_video(tmp_path / "clip.mp4"), tmp_path / "out", end_at_bonnet=True)
     assert len(warned) == 1
@@ -149,7 +149,7 @@ def test_interrupting_leaves_a_playable_video_and_readable_lanes(
     assert len(list(out.iterdir())) == 3
 
 
-def test_an_error_in_between_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_leaves_no_partial_results(tmp_path: Path) -> None:
     class Broken(Stub):
         def lanes(self, conf: float | None) -> list[Lane]:
             raise UserError("broken")
@@ -176,7 +176,7 @@ def test_unreadable_videos_are_one_line(tmp_path: Path, capfd: pytest.CaptureFix
     assert capfd.readouterr().err == ""
 
 
-def test_a_video_that_ends_too_early_is_done_and_named(tmp_path: Path) -> None:
+def test_a_truncated_video_is_processed_and_named(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "clip.avi", frames=60).read_bytes()
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
     problems = report_video(Stub(), tmp_path / "cut.avi", tmp_path / "out", "cut", 0.25, True)  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ def test_a_video_is_not_written_over_itself(tmp_path: Path) -> None:
     assert video.read_bytes() == before
 
 
-def test_again_replaces_own_results_of_the_same_video(tmp_path: Path) -> None:
+def test_a_second_run_replaces_results_of_the_same_video(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     first, second = write_video(tmp_path / "clip.avi"), write_video(tmp_path / "other" / "clip.avi")
     for _ in range(2):
@@ -207,13 +207,13 @@ def test_again_replaces_own_results_of_the_same_video(tmp_path: Path) -> None:
         detect_video(Stub(), second, tmp_path / "out", "clip", 0.25, overwrite=True)  # type: ignore[arg-type]
 
 
-def test_no_room_is_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert "cannot be written" in refusal(write_video(tmp_path / "clip.mp4"), tmp_path / "file")
 
 
 @pytest.mark.parametrize("size", [(321, 181), (64, 48)])
-def test_odd_and_changing_sizes_are_written(size: tuple[int, int], tmp_path: Path) -> None:
+def test_odd_and_changing_frame_sizes_are_written(size: tuple[int, int], tmp_path: Path) -> None:
     with video_writer(tmp_path / "a.mp4", size, USUAL_FPS) as append:
         append(picture(0, size))
         append(picture(1, (100, 80)))
@@ -241,7 +241,7 @@ class SlowCamera:
         pass
 
 
-def test_what_a_camera_saw_is_played_at_the_speed_it_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overlay_of_a_camera_plays_in_real_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(cv2, "VideoCapture", SlowCamera)
         video = Video(0)
@@ -260,12 +260,12 @@ def test_interrupting_before_the_first_frame_leaves_no_video(tmp_path: Path) -> 
     assert not (tmp_path / "out" / "clip.mp4").exists()
 
 
-def test_absent_cameras_are_one_line() -> None:
+def test_missing_cameras_are_a_one_line_error() -> None:
     with pytest.raises(UserError, match="77: no camera of this number"):
         Video(77)
 
 
-def test_words_become_images_videos_and_cameras(tmp_path: Path) -> None:
+def test_arguments_are_sorted_into_images_videos_and_cameras(tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
     for name in ("b.JPG", "a.png", "z.MP4", "note.txt"):
         (tmp_path / "mixed" / name).write_bytes(b"")
@@ -320,7 +320,7 @@ def test_results_of_a_clip_in_a_folder_lie_below_and_are_replaced(tmp_path: Path
         assert {path.name for path in (tmp_path / "out/day").iterdir()} == {"clip.mp4", "clip.lanes.json"}
 
 
-def test_being_asked_to_end_ends_the_video_properly_and_goes_on(tmp_path: Path) -> None:
+def test_sigterm_completes_the_video_and_its_json(tmp_path: Path) -> None:
     class Terminated(KeyboardInterrupt):
         pass
 

@@ -33,13 +33,13 @@ def seen_lane(
 
 @pytest.mark.parametrize("horizon", [-40.0, 150.0, 260.0, 400.0])
 @pytest.mark.parametrize("bend", [0.0, 1.5, -3.0])
-def test_straight_and_bent_roads_tell_the_row_exactly(horizon: float, bend: float) -> None:
+def test_the_horizon_of_straight_and_curved_roads_is_exact(horizon: float, bend: float) -> None:
     lanes = [seen_lane(offset, horizon, bend) for offset in (-3.5, -1.2, 1.3, 3.6)]
     assert horizon_row(lanes, FRAME) == pytest.approx(horizon, abs=0.5)
     assert horizon_row(lanes[1:3], FRAME) == pytest.approx(horizon, abs=0.5)
 
 
-def test_noise_and_ends_at_different_rows_move_it_little() -> None:
+def test_noise_and_different_ends_move_the_horizon_little() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         lanes = []
@@ -57,12 +57,12 @@ def test_noise_and_ends_at_different_rows_move_it_little() -> None:
         seen_lane(-0.9, 420, score=0.4),  # a kerb that rises
     ],
 )
-def test_one_lane_that_is_none_does_not_count(outlier: Lane) -> None:
+def test_one_outlier_lane_is_ignored(outlier: Lane) -> None:
     lanes = [seen_lane(offset, 260) for offset in (-3.5, -1.2, 1.3)]
     assert horizon_row([*lanes, outlier], FRAME) == pytest.approx(260, abs=8)
 
 
-def test_scores_decide_between_two_opinions() -> None:
+def test_scores_decide_between_two_horizons() -> None:
     low = [seen_lane(offset, 400, far=60, score=0.1) for offset in (-1.0, 1.4)]
     high = [seen_lane(offset, 260, score=0.9) for offset in (-1.2, 1.3)]
     assert horizon_row([*low, *high], FRAME) == pytest.approx(260, abs=10)
@@ -80,11 +80,11 @@ def test_scores_decide_between_two_opinions() -> None:
         [seen_lane(1.3, 260), seen_lane(1.3, 260)],
     ],
 )
-def test_lanes_that_do_not_say_are_not_asked(lanes: list[Lane]) -> None:
+def test_lanes_without_information_on_the_horizon_are_ignored(lanes: list[Lane]) -> None:
     assert horizon_row(lanes, FRAME) is None
 
 
-def test_a_horizon_inside_the_band_moves_nothing() -> None:
+def test_a_horizon_inside_the_range_keeps_the_crop() -> None:
     for row in (0.34 * 720, 0.45 * 720, 0.55 * 720):
         assert viewport_for_horizon(BASE, BASE, FRAME, row) == BASE
     assert viewport_for_horizon(BASE, BASE, FRAME, None) == BASE
@@ -92,7 +92,7 @@ def test_a_horizon_inside_the_band_moves_nothing() -> None:
 
 @pytest.mark.parametrize("frame", [(1280, 720), (2560, 1440), (512, 288), (1640, 590), (960, 540), (640, 480)])
 @pytest.mark.parametrize("share", [0.25, 0.3, 0.68, 0.75])
-def test_a_horizon_outside_is_brought_to_the_wanted_place(frame: tuple[int, int], share: float) -> None:
+def test_a_horizon_outside_the_range_moves_the_crop(frame: tuple[int, int], share: float) -> None:
     moved = viewport_for_horizon(BASE, BASE, frame, share * frame[1])
     assert (moved.width, moved.height, moved.left, moved.right) == (512, 192, 0, 1)
     assert horizon_in_crop(share * frame[1], moved, frame) == pytest.approx(TARGET_HORIZON, abs=0.01)
@@ -108,7 +108,7 @@ def test_absurd_horizons_still_give_a_crop(base: Viewport, row: float) -> None:
     assert 0 <= moved.top < moved.bottom <= base.bottom
 
 
-def test_a_phone_held_upright_sees_the_middle_and_the_lower_part() -> None:
+def test_a_portrait_frame_uses_its_middle_and_lower_part() -> None:
     first = initial_viewport(BASE, (1080, 1920))
     assert first.bottom < 1
     assert HORIZON_RANGE[0] < horizon_in_crop(0.5 * 1920, first, (1080, 1920)) < HORIZON_RANGE[1]

@@ -106,7 +106,7 @@ def test_the_order_of_the_clicks_does_not_matter(predictor: Predictor) -> None:
     same(predictor.complete(clicks), predictor.complete(clicks[[2, 0, 1]].tolist()))
 
 
-def test_clicks_where_the_network_does_not_look_are_left_out(predictor: Predictor) -> None:
+def test_clicks_outside_the_crop_are_ignored(predictor: Predictor) -> None:
     clicks = labels(0)[0][[3, 12]]
     above, beside = [200.0, 10.0], [-50.0, 120.0]
     same(predictor.complete(clicks), predictor.complete([above, *clicks, beside, [np.nan, 90.0]]))
@@ -127,7 +127,7 @@ def test_clicks_in_images_of_a_batch(trained: tuple[Config, str, Path]) -> None:
         predictor.complete_many([clicks], image=1)
 
 
-def test_nothing_to_complete(predictor: Predictor) -> None:
+def test_complete_without_clicks_is_an_error(predictor: Predictor) -> None:
     assert predictor.complete_many([]) == []
     with pytest.raises(UserError, match="images: none"):
         predictor.set_images([])
@@ -147,7 +147,7 @@ def test_nothing_to_complete(predictor: Predictor) -> None:
         ([[100.0, 149.0], [411.0, 120.0]], "none of 2"),
     ],
 )
-def test_clicks_that_say_nothing_are_refused_in_one_line(predictor: Predictor, points: object, message: str) -> None:
+def test_invalid_clicks_are_a_one_line_error(predictor: Predictor, points: object, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         predictor.complete(points)  # type: ignore[arg-type]
     assert str(refused.value).startswith("points: ")
@@ -164,7 +164,7 @@ def test_clicks_on_the_border_of_the_image_count(trained: tuple[Config, str, Pat
     assert prompts[1, 0].tolist() == [80, 64]
 
 
-def test_a_detector_says_which_config_takes_clicks(trained: tuple[Config, str, Path]) -> None:
+def test_a_detector_names_the_model_that_takes_clicks(trained: tuple[Config, str, Path]) -> None:
     config, checkpoint, _ = trained
     detector = Predictor(Config(model=config.model, name="my_detector"), checkpoint)
     detector.set_image(picture(trained, 0))
@@ -177,7 +177,7 @@ def test_a_click_before_an_image_is_a_clear_error(trained: tuple[Config, str, Pa
         Predictor(*trained[:2]).complete([[100.0, 120.0]])
 
 
-def test_the_plain_reading_has_lanes_but_takes_no_clicks(trained: tuple[Config, str, Path]) -> None:
+def test_the_plain_variant_has_lanes_but_takes_no_clicks(trained: tuple[Config, str, Path]) -> None:
     config = small_lanelm(Path(), Path(), Path())
     config.lanelm.variant = "plain"
     predictor = Predictor(config, "random")

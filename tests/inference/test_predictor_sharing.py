@@ -63,7 +63,7 @@ def values(lanes: list[Lane]) -> list[tuple[float, bytes]]:
     return [(lane.score, lane.points.tobytes()) for lane in lanes]
 
 
-def test_detect_is_set_image_and_lanes_in_one_and_keeps_nothing(saved, images) -> None:
+def test_detect_equals_set_image_and_lanes_and_keeps_no_state(saved, images) -> None:
     predictor = made(saved)
     predictor.set_image(images[0])
     first = values(predictor.lanes())
@@ -176,7 +176,7 @@ def test_copies_find_the_same_lanes(saved, images, copied) -> None:
     assert len(predictor.viewports) == 2
 
 
-def test_a_pickled_predictor_is_of_the_very_same_weights(saved, images, tmp_path: Path, monkeypatch) -> None:
+def test_a_pickled_predictor_requires_the_same_weights_file(saved, images, tmp_path: Path, monkeypatch) -> None:
     moved = tmp_path / "lanelm.pth"
     moved.write_bytes(saved[1].read_bytes())
     monkeypatch.chdir(tmp_path)

@@ -39,7 +39,7 @@ def identities(frames: list[list[tuple[Track, Lane]]]) -> list[list[int]]:
     return [[track.identity for track, _ in frame] for frame in frames]
 
 
-def test_identities_stay_whatever_the_order_of_the_lanes() -> None:
+def test_identities_do_not_depend_on_the_order_of_lanes() -> None:
     first, second = [lane(300), lane(900), lane(1400)], [lane(1410), lane(290), lane(905)]
     frames = follow(first, second)
     assert identities(frames) == [[1, 2, 3], [1, 2, 3]]
@@ -47,7 +47,7 @@ def test_identities_stay_whatever_the_order_of_the_lanes() -> None:
     assert bottoms == pytest.approx([295, 902.5, 1405], abs=1)
 
 
-def test_a_lone_lane_comes_out_as_it_went_in() -> None:
+def test_a_lane_in_a_single_frame_is_unchanged() -> None:
     ((_, found),) = follow([lane(300)])[0]
     np.testing.assert_allclose(
         found.x_at(np.arange(300.0, 590, 7)), lane(300).x_at(np.arange(300.0, 590, 7)), atol=1e-6
@@ -56,7 +56,7 @@ def test_a_lone_lane_comes_out_as_it_went_in() -> None:
     assert found.score == 0.9
 
 
-def test_a_missed_lane_stays_for_a_while_and_comes_back_as_itself() -> None:
+def test_a_missed_lane_is_kept_for_some_frames_and_keeps_its_identity() -> None:
     blink = follow([lane(300)], *[[]] * MAX_MISSED_FRAMES, [lane(302)])
     assert identities(blink) == [[1]] * (MAX_MISSED_FRAMES + 2)
     assert [frame[0][0].missed_frames for frame in blink] == [*range(MAX_MISSED_FRAMES + 1), 0]
@@ -64,7 +64,7 @@ def test_a_missed_lane_stays_for_a_while_and_comes_back_as_itself() -> None:
     assert identities(gone) == [*[[1]] * (MAX_MISSED_FRAMES + 1), [], [2]]
 
 
-def test_a_jump_is_another_lane_and_hides_nobody() -> None:
+def test_a_jump_starts_another_lane_and_hides_no_lane() -> None:
     frames = follow([lane(300)], [lane(300 + 3 * MAX_DISTANCE * FRAME[0], 820 + 3 * MAX_DISTANCE * FRAME[0])])
     assert identities(frames)[1] == [1, 2]
     assert [track.missed_frames for track, _ in frames[1]] == [1, 0]
@@ -86,14 +86,14 @@ def test_noise_is_halved_and_a_steady_drift_is_followed() -> None:
     assert drifting[-1][0][1].points[0, 0] == pytest.approx(300 + 6 * 59, abs=7)
 
 
-def test_the_ends_of_a_lane_are_those_it_has_now() -> None:
+def test_lane_ends_are_those_of_the_newest_frame() -> None:
     frames = follow([lane(300, high=300)], [lane(300, high=450)], [lane(300, high=320)])
     tops = [frame[0][1].points[-1, 1] for frame in frames]
     assert tops == pytest.approx([300, 450, 320], abs=7)
     assert identities(frames) == [[1]] * 3
 
 
-def test_lanes_without_common_rows_are_different_ones() -> None:
+def test_lanes_without_common_rows_get_different_identities() -> None:
     low, high = x_on_rows(lane(300, low=590, high=500), 590), x_on_rows(lane(300, low=400, high=300), 590)
     assert distances([low], [low, high]).tolist() == [[0, np.inf]]
     assert distances([], [low]).shape == (0, 1)

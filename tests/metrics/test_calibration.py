@@ -19,20 +19,20 @@ def test_bins_counted_by_hand():
     assert figures["lanes"] == 4
 
 
-def test_probabilities_are_calibrated_and_sure_lies_are_not():
+def test_true_probabilities_are_calibrated_and_overconfident_scores_are_not():
     rng = np.random.default_rng(0)
     scores = rng.random(20000)
     assert reliability(scores, rng.random(20000) < scores)["expected_calibration_error"] < 0.02
     assert reliability(np.full(100, 0.9), np.zeros(100))["expected_calibration_error"] == pytest.approx(0.9)
 
 
-def test_nothing_to_count():
+def test_an_empty_log_has_no_calibration():
     figures = reliability([], [])
     assert figures["expected_calibration_error"] is None
     assert sum(row["count"] for row in figures["bins"]) == 0
 
 
-def test_log_passes_images_on_and_takes_the_nearest_label():
+def test_the_log_yields_its_images_and_uses_the_nearest_label():
     images = [
         (np.array([0.9, 0.3]), np.array([[0.2, 0.7], [0.5, 0.1]])),
         (np.zeros(0), np.zeros((0, 2))),

@@ -23,7 +23,7 @@ OPENCV_DRAWS_ALIKE = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13)
 
 
 @pytest.mark.parametrize(("implementation", "file"), [("clrernet", "g_iou_python.npz"), ("official", "g_iou_cpp.npz")])
-def test_golden_matrices(tree: Path, golden: dict, implementation: str, file: str) -> None:
+def test_ious_equal_the_golden_matrices(tree: Path, golden: dict, implementation: str, file: str) -> None:
     expected = np.load(GOLDEN / file)
     for i, entry in enumerate(golden["per_image"]):
         name = entry["image"].lstrip("/").replace(".jpg", ".lines.txt")
@@ -80,7 +80,7 @@ def wild_lane(seed: int, size: tuple[int, int]) -> np.ndarray:
     st.sampled_from([30, 2, 7, 16, 61]),
     st.sampled_from([(1640, 590), (200, 150), (37, 41)]),
 )
-def test_equals_plain_drawing_on_wild_lanes(
+def test_ious_of_random_lanes_equal_plain_drawing(
     pred_seeds: list[int], gt_seeds: list[int], width: int, size: tuple[int, int]
 ) -> None:
     pred = [wild_lane(seed, size) for seed in pred_seeds]
@@ -104,7 +104,7 @@ def test_any_finite_lanes_give_ious(pred: list, gt: list, implementation: str) -
 
 
 @pytest.mark.parametrize("implementation", ["clrernet", "official"])
-def test_a_lane_is_itself_and_pairs_are_symmetric(implementation: str) -> None:
+def test_iou_with_itself_is_one_and_pairs_are_symmetric(implementation: str) -> None:
     lanes = [wild_lane(seed, (1640, 590)) for seed in range(6)]
     ious = lane_ious(lanes, lanes, implementation)
     visible = np.diag(ious) > 0
@@ -120,7 +120,7 @@ def test_repeated_points_change_nothing(implementation: str) -> None:
     assert lane_ious([repeated], [lane], implementation)[0, 0] == 1
 
 
-def test_one_place_repeated_is_a_disc() -> None:
+def test_a_repeated_point_is_drawn_as_a_disc() -> None:
     mask = np.zeros((590, 1640), np.uint8)
     cv2.line(mask, (500, 300), (500, 300), (255,), 30)
     line = cv2.line(np.zeros_like(mask), (500, 300), (500, 200), (255,), 30)
@@ -154,7 +154,7 @@ def test_lanes_off_the_image_never_match() -> None:
         ([[1.0, 2.0], [3.0]], "pred lane 0: not an array of numbers"),
     ],
 )
-def test_malformed_lanes(lane: list, message: str) -> None:
+def test_malformed_lanes_are_refused(lane: list, message: str) -> None:
     with pytest.raises(UserError) as error:
         lane_ious([lane], [STRAIGHT])
     assert str(error.value).startswith(message)
@@ -164,12 +164,12 @@ def test_malformed_lanes(lane: list, message: str) -> None:
     "wrong",
     [{"implementation": "python"}, {"width": 1}, {"width": 0}, {"image_size": (0, 590)}, {"image_size": (1640,)}],
 )
-def test_wrong_settings(wrong: dict) -> None:
+def test_wrong_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match="; use "):
         lane_ious([STRAIGHT], [STRAIGHT], **wrong)
 
 
-def test_matching_takes_the_largest_sum() -> None:
+def test_matching_maximises_the_sum_of_ious() -> None:
     ious = np.array([[0.9, 0.8], [0.85, 0.1]])  # greedy would take 0.9 + 0.1
     for implementation in ("clrernet", "official"):
         rows, columns = match_lanes(ious, implementation)

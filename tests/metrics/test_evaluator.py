@@ -60,7 +60,7 @@ def test_golden_counts_and_hits_per_image(tree: Path, golden: dict, tmp_path: Pa
             assert np.shape(line["ious"])[:1] == (len(line["hits"]["0.5"]),)
 
 
-def test_document_has_the_promised_keys(tree: Path) -> None:
+def test_the_json_has_the_documented_keys(tree: Path) -> None:
     document = run(tree, "test", categories=tree / "gt/list/test_split", thresholds=(0.5, 0.75))
     assert {"thresholds", "total", "categories", "mf1", "images"} <= set(document)
     assert document["thresholds"] == [0.5, 0.75]
@@ -117,7 +117,7 @@ def test_two_processes_give_the_same_as_one(small: Path) -> None:
     assert document["category_images"] == {"normal": document["images"] // 2, "crowd": 10}
 
 
-def test_a_label_less_category_counts_false_positives(tmp_path: Path) -> None:
+def test_a_category_without_labels_counts_false_positives(tmp_path: Path) -> None:
     for folder, text in (("gt", ""), ("pred", LANES)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.lines.txt").write_text(text)
@@ -167,7 +167,7 @@ def test_a_folder_without_predictions_is_refused(small: Path, capsys: pytest.Cap
     assert document["missing_predictions"] == document["total"]["0.5"]["tp"] == 0
 
 
-def test_missing_labels_folders_lists_and_categories(small: Path) -> None:
+def test_missing_labels_folders_lists_and_categories_are_named(small: Path) -> None:
     (small / "gt/a/0003.lines.txt").unlink()
     (small / "empty.txt").write_text("\n")
     (small / "nothing").mkdir()
@@ -205,7 +205,7 @@ def test_command_writes_the_document_and_prints_the_table(
         assert text in shown
 
 
-def test_tally_of_nothing_is_zero() -> None:
+def test_counts_of_no_images_are_zero() -> None:
     tally = Tally((0.5,))
     tally.count([], 0, 0)
     assert tally.at(0.5) == {"tp": 0, "fp": 0, "fn": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}

@@ -50,7 +50,7 @@ def test_the_canvas_is_1640_wide_and_keeps_the_shape() -> None:
     assert (canvas_size((1640, 590), (1280, 720)), frame_scale((1640, 590), (1280, 720))) == ((1640, 590), 1)
 
 
-def test_a_miss_weighs_the_same_on_every_frame(mixed: Path) -> None:
+def test_an_error_weighs_the_same_on_every_frame_size(mixed: Path) -> None:
     lines = mixed / "lines.jsonl"
     document = run(mixed, image_size=None, per_image=lines)
     expected = lane_ious([LABEL + OFF], [LABEL], image_size=(1640, 922))[0, 0]
@@ -73,7 +73,7 @@ def test_the_sweep_compares_on_the_same_canvas(mixed: Path) -> None:
         assert ious.tolist() == json.loads(line)["ious"]
 
 
-def test_an_image_that_is_not_there_is_one_line(mixed: Path) -> None:
+def test_a_missing_image_is_a_one_line_error(mixed: Path) -> None:
     (mixed / "gt/w1280/a.jpg").unlink()
     with pytest.raises(UserError, match=r"w1280/a\.jpg: no such image; .* set one size") as error:
         run(mixed, image_size=None)
@@ -92,7 +92,7 @@ def test_frames_larger_than_the_canvas_are_refused(mixed: Path) -> None:
         run(mixed)
 
 
-def test_lanes_that_leave_a_fitting_frame_are_no_larger_frame(tmp_path: Path) -> None:
+def test_lanes_outside_a_fitting_frame_do_not_enlarge_it(tmp_path: Path) -> None:
     for folder in ("gt", "pred"):
         write_lines(tmp_path / folder / "a.lines.txt", [np.array([[1400.0, 590], [1900, 640]]), LABEL * [1, 0.5]])
     (tmp_path / "list.txt").write_text("a.jpg\n")
@@ -105,7 +105,7 @@ def test_lanes_that_leave_a_fitting_frame_are_no_larger_frame(tmp_path: Path) ->
     assert run(tmp_path)["total"]["0.5"]["fn"] <= 1
 
 
-def test_folders_are_categories(mixed: Path) -> None:
+def test_top_level_folders_become_categories(mixed: Path) -> None:
     (mixed / "list.txt").write_text((mixed / "list.txt").read_text() + "loose.jpg\n")
     (mixed / "gt/loose.lines.txt").write_text("")
     document = run(mixed, categories="folders", image_size=(2560, 1440))

@@ -48,7 +48,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     ]
 
 
-def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
+def test_paths_outside_the_folder_are_refused(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path / "out") as writer, pytest.raises(UserError, match=r"\.\."):
         writer.write("/../x.jpg", LANES)
     assert not (tmp_path / "x.lines.txt").exists()

@@ -31,7 +31,7 @@ point = st.tuples(coordinate, coordinate)
 @pytest.mark.skipif(not OPENCV_DRAWS_ALIKE, reason="this OpenCV draws off-image lines differently")
 @settings(max_examples=400, deadline=None)
 @given(point, point, st.integers(2, 70), st.sampled_from([(100, 60), (37, 41), (1, 1)]))
-def test_same_pixels_as_opencv(start: tuple, end: tuple, width: int, size: tuple[int, int]) -> None:
+def test_segments_have_the_pixels_of_opencv(start: tuple, end: tuple, width: int, size: tuple[int, int]) -> None:
     expected = cv2.line(np.zeros(size[::-1], np.uint8), start, end, (255,), width) > 0
     np.testing.assert_array_equal(drawn(start, end, width, size), expected)
 
@@ -44,7 +44,7 @@ def test_a_long_line_that_ends_off_the_image() -> None:
     assert (int(rows.sum()), int(columns.sum())) == EXPECTED_LONG[1:]
 
 
-def test_far_away_points_take_no_time_and_no_pixels() -> None:
+def test_distant_points_are_fast_and_draw_no_pixels() -> None:
     far = 1 << 30
     assert not drawn((-far, -far), (-far, far), 30, (1640, 590)).any()
     assert drawn((800, -far), (800, far), 30, (1640, 590)).any(axis=1).all()

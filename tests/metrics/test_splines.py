@@ -11,7 +11,7 @@ from clrernetlm.metrics.splines import distinct_points, natural_curve, parametri
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 8, 31, 160])
 @pytest.mark.parametrize("kind", ["wild", "vertical", "smooth", "straight"])
-def test_parametric_curve_has_the_bits_of_splprep(count: int, kind: str) -> None:
+def test_the_parametric_curve_equals_splprep_bit_for_bit(count: int, kind: str) -> None:
     rng = np.random.default_rng(count)
     rows = 590 - 10.0 * np.arange(count)
     x = {
@@ -37,7 +37,7 @@ def test_natural_curve_is_the_natural_cubic_over_chord_length() -> None:
     np.testing.assert_allclose(natural_curve(points, 50), expected, atol=1e-3)
 
 
-def test_distinct_points() -> None:
+def test_repeated_points_are_removed() -> None:
     assert distinct_points(np.array([[1.0, 2], [1, 2], [3, 4], [3, 4], [1, 2]])).tolist() == [[1, 2], [3, 4], [1, 2]]
     assert distinct_points(np.array([[1.0, 2]] * 3)).tolist() == [[1, 2], [1, 2]]
     assert distinct_points(np.array([[1e300, -1e300], [5, 5]])).max() == 2.0**30

@@ -22,7 +22,7 @@ def random_images(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("implementation", ["clrernet", "official"])
-def test_equals_matching_every_subset(implementation: str) -> None:
+def test_the_sweep_equals_matching_every_subset(implementation: str) -> None:
     images = random_images(200)
     sweep = sweep_confidence(iter(images), 0.5, implementation=implementation)
     for i, confidence in enumerate(sweep.confidences):

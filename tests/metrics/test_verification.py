@@ -35,7 +35,7 @@ def test_shares_counted_by_hand():
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30))
-def test_no_threshold_beats_the_curve(proposals):
+def test_the_curve_is_optimal_over_all_thresholds(proposals):
     scores = np.array([score / 6 for score, _ in proposals])
     true = np.array([flag for _, flag in proposals])
     figures = rejection_curve(scores, true)
@@ -49,7 +49,7 @@ def test_no_threshold_beats_the_curve(proposals):
         assert point == {"allowed": point["allowed"], **rejection_rates(scores, true, point["threshold"])}
 
 
-def test_both_judges_side_by_side():
+def test_detector_and_lanelm_are_compared():
     figures = verification([0.5, 0.5, 0.2], [0.9, 0.1, 0.1], [True, False, False], 0.4, 0.5)
     assert (figures["true"], figures["false"]) == (1, 2)
     assert figures["detector"]["configured"]["false_rejected"] == 0.5

@@ -21,7 +21,7 @@ def images():
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_outputs_are_those_of_the_plain_model(backbone, images):
+def test_a_fused_model_gives_the_outputs_of_the_plain_model(backbone, images):
     model = worn(backbone)
     before = deepcopy(model.state_dict())
     fast = fuse(model)
@@ -44,14 +44,14 @@ def test_half_precision_moves_predictions_a_little_and_leaves_them_float32(image
     assert 0 < (low["xs"] - plain["xs"]).abs().max() < 0.01  # of the width
 
 
-def test_precisions_that_cannot_be_had_say_what_can():
+def test_unsupported_precisions_name_the_supported_ones():
     with pytest.raises(UserError, match="use fp32, bf16, fp16"):
         fuse(worn("dla46_c"), "int4")
     with pytest.raises(UserError, match="use bf16"):
         fuse(worn("dla46_c"), "fp16")
 
 
-def test_a_fused_lanelm_writes_the_same_lanes():
+def test_a_fused_lanelm_decodes_the_same_lanes():
     torch.manual_seed(0)
     plain = build_lanelm(config_of()).eval()
     assert isinstance(plain, PromptableDetector)

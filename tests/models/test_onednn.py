@@ -18,7 +18,7 @@ from tests.helpers.small_detector import worn
 
 
 @pytest.mark.parametrize(("rows", "inside", "outside"), [(1, 8, 5), (3, 64, 64), (4, 512, 512), (700, 64, 96)])
-def test_packed_products_are_the_plain_ones(rows, inside, outside):
+def test_packed_linears_equal_plain_linears(rows, inside, outside):
     plain = nn.Linear(inside, outside)
     packed = PackedLinear(plain)
     x = torch.rand(rows, 2 * inside)[:, ::2][:, None]  # strided
@@ -28,7 +28,7 @@ def test_packed_products_are_the_plain_ones(rows, inside, outside):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("settings", [{"padding": 1}, {"stride": 2, "padding": 3}, {"groups": 4, "bias": False}])
-def test_packed_convolutions_are_the_plain_ones_for_any_size_of_batch(settings, dtype):
+def test_packed_convolutions_equal_plain_ones_for_any_batch_size(settings, dtype):
     plain = nn.Conv2d(8, 12, 3, **settings).to(dtype)
     packed = PackedConv2d(plain)
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def test_packed_convolutions_pad_as_tensorflow_does(kernel, stride):
         (RELU, F.relu, True),
     ],
 )
-def test_residual_and_activation_follow_the_convolution(activation, function, adds):
+def test_fused_residual_and_activation_equal_separate_ones(activation, function, adds):
     plain = nn.Conv2d(4, 4, 3, padding=1)
     nn.init.normal_(plain.weight, std=2.0)
     images = torch.randn(2, 4, 6, 8)
@@ -77,7 +77,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_backbones_have_nothing_left_between_their_convolutions(backbone):
+def test_backbones_run_no_operation_between_their_convolutions(backbone):
     network = fuse(worn(backbone)).backbone
     with torch.no_grad(), Operations() as seen:
         network(torch.rand(1, 3, 96, 160))
@@ -87,7 +87,7 @@ def test_backbones_have_nothing_left_between_their_convolutions(backbone):
 
 
 @pytest.mark.parametrize("backbone", ["dla46_c", "efficientnet_lite0"])
-def test_fusing_patches_nothing_that_other_threads_use(backbone, monkeypatch):
+def test_fusing_does_not_patch_module_calls_of_other_threads(backbone, monkeypatch):
     """torch.fx replaces `nn.Module.__call__` while it traces, for the whole process."""
     calls = []
     monkeypatch.setattr(torch.fx.Tracer, "trace", lambda *_, **__: calls.append(1))

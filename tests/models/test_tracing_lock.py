@@ -40,7 +40,7 @@ def test_tracing_waits_for_networks_and_networks_for_tracing() -> None:
     assert events == ["alive", "first", "traced", "later"]
 
 
-def test_networks_run_side_by_side_and_inside_each_other() -> None:
+def test_networks_run_in_parallel_and_nested() -> None:
     use, together = TracingLock(), threading.Barrier(3)
 
     def run() -> None:
@@ -58,7 +58,7 @@ def test_networks_run_side_by_side_and_inside_each_other() -> None:
         thread.join(60)
 
 
-def test_an_error_leaves_nothing_locked() -> None:
+def test_an_error_releases_the_lock() -> None:
     use = TracingLock()
     for context in (use.running, use.tracing):
         try:

@@ -30,7 +30,9 @@ def boxes(svg: str) -> list[tuple[float, float, float, float]]:
 @pytest.mark.parametrize(
     ("lines", "marked"), [([FALLING], [3]), ([STEEP], [2]), ([RISING], [1]), ([HIGH], [1]), ([FALLING, STEEP], [3, 2])]
 )
-def test_labels_cover_nothing(lines: list[list[tuple[float, float]]], marked: list[int]) -> None:
+def test_labels_overlap_neither_curves_nor_each_other(
+    lines: list[list[tuple[float, float]]], marked: list[int]
+) -> None:
     series = [Series("ours", line, line[index], LABEL) for line, index in zip(lines, marked, strict=True)]
     svg = line_chart(series, "title", "x", "y")
     labels = boxes(svg)

@@ -27,7 +27,7 @@ def per_image(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_report_is_one_file_with_everything(tree: Path, per_image: Path, tmp_path: Path) -> None:
+def test_the_report_is_one_file_without_external_references(tree: Path, per_image: Path, tmp_path: Path) -> None:
     result = evaluate(
         tree / "pred", tree / "gt", tree / "gt/list/test.txt", categories=tree / "gt/list/test_split", workers=1
     )
@@ -80,7 +80,7 @@ def test_worst_images_come_first(per_image: Path, golden: dict) -> None:
         worst_images(per_image, threshold=0.6)
 
 
-def test_report_without_extras(tree: Path, tmp_path: Path) -> None:
+def test_the_report_works_without_optional_parts(tree: Path, tmp_path: Path) -> None:
     result = evaluate(tree / "pred", tree / "gt", tree / "gt/list/nan.txt", workers=1)
     write_report(tmp_path / "r.html", result.to_dict(), title="Empty")
     assert "<svg" not in (tmp_path / "r.html").read_text()
@@ -92,7 +92,7 @@ def test_report_without_extras(tree: Path, tmp_path: Path) -> None:
      '{"path": "a.jpg", "tp": {"0.5": 1}, "fp": {"0.5": "x"}, "fn": {"0.5": 1}, "hits": {"0.5": []}}'],
     ids=range(10),
 )  # fmt: skip
-def test_other_lines_than_those_of_a_per_image_file_are_one_line(text: str, tmp_path: Path) -> None:
+def test_invalid_per_image_files_are_a_one_line_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "images.jsonl"
     path.write_text(text + "\n", encoding="utf-8")
     for read in (lambda: worst_images(path), lambda: image_lines(path, {"a.jpg"})):

@@ -86,7 +86,7 @@ def generate_if_loaded(spec, **settings):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems start new interpreters")
-def test_processes_load_nothing_anew(tmp_path, monkeypatch):
+def test_worker_processes_import_nothing_again(tmp_path, monkeypatch):
     """A new interpreter that finds no memory for the libraries prints a traceback of its own."""
     monkeypatch.setattr(synth_dataset, "generate_image", generate_if_loaded)
     monkeypatch.setitem(globals(), "loaded", ["all"])
@@ -135,7 +135,7 @@ def test_categories_follow_culane_and_none_is_left_out():
     assert set(synth_dataset.sample_categories(2, 9, 1)) == set(CATEGORIES)
 
 
-def test_a_folder_of_others_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
         generate_dataset(tmp_path, 1, 0, 0, size=SIZE, workers=1, progress=False)
@@ -190,7 +190,7 @@ def test_the_former_name_of_the_randomization_gives_the_same_bytes(tmp_path, cap
     assert _bytes(tmp_path / "old") == _bytes(tmp_path / "new")
 
 
-def test_groups_are_chosen_by_name_and_left_out_with_no():
+def test_groups_are_chosen_by_name_and_excluded_with_no():
     assert parse_randomization(["none"]) == frozenset()
     assert parse_randomization(["light", "paint"]) == {"light", "paint"}
     assert parse_randomization(["all", "no-paint"]) == set(RANDOMIZATION_GROUPS) - {"paint"}

@@ -27,7 +27,7 @@ def _image(seed: int, randomization: Randomization = NO_RANDOMIZATION, category:
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_same_seed_same_image_and_the_labels_of_the_plain_road(category):
+def test_a_seed_gives_the_same_image_and_the_labels_of_the_plain_road(category):
     for seed in range(3):
         np.testing.assert_array_equal(_image(seed, ROAD, category), _image(seed, ROAD, category))
         randomized, plain = (
@@ -69,7 +69,7 @@ def test_leaving_a_group_out_does_not_change_the_others(group):
             assert with_all.vehicles == without.vehicles
 
 
-def test_distractors_keep_clear_of_the_lines_that_are_labelled():
+def test_distractors_keep_a_distance_to_labelled_lines():
     count = 0
     for seed in range(60):
         scene = _scene(seed, frozenset({"distractors"}))
@@ -99,7 +99,7 @@ def test_faint_roads_stay_faint():
         assert max((line.strength for line in inner), default=0) <= limit + 0.2
 
 
-def test_unlit_nights_show_little_but_the_headlights():
+def test_unlit_nights_are_dark_outside_the_headlights():
     dark = []
     for seed in range(30):
         scene = _scene(seed, frozenset({"light"}), "night")

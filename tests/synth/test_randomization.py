@@ -126,7 +126,7 @@ def test_frames_come_in_all_shapes_as_often_as_listed():
         assert share == pytest.approx(chance, abs=0.04)
 
 
-def test_cameras_see_the_horizon_in_the_image_and_no_ground_too_near():
+def test_cameras_have_the_horizon_in_the_image_and_a_bounded_nearest_ground():
     rng = np.random.default_rng(1)
     for _ in range(200):
         size = sample_frame_size(rng, 1280)
@@ -139,7 +139,7 @@ def test_cameras_see_the_horizon_in_the_image_and_no_ground_too_near():
         assert (above / -up).min() > 1.2
 
 
-def test_roads_bend_climb_and_agree_in_both_projections():
+def test_curved_and_hilly_roads_agree_in_both_projections():
     rng = np.random.default_rng(2)
     camera, above = sample_randomized_camera(rng, (1280, 720))
     turned, hidden = 0, 0
@@ -189,7 +189,7 @@ def test_lines_of_lanes_that_end_or_begin_run_where_the_labels_do(kind):
             assert np.abs(pairs - offset).min() < 0.02, f"border {index} at {distance:.0f} m"
 
 
-def test_a_border_that_ends_is_labelled_up_to_there_only():
+def test_a_line_that_ends_is_labelled_up_to_its_end():
     layout = _forked("end")
     camera, road = sample_randomized_camera(np.random.default_rng(4), (1280, 720))[0], RoadGeometry(1.4)
     turn = next(turn for turn in layout.border_paths.values() if turn.last < 1e9)
@@ -234,7 +234,7 @@ def test_labels_match_the_paint_of_odd_cameras_to_two_pixels():
     assert abs(np.mean(errors)) < 0.5
 
 
-def test_recording_keeps_size_and_position():
+def test_recording_effects_keep_size_and_position():
     image = np.zeros((300, 800, 3), np.uint8)
     image[:, 400:409] = 200
     rng = np.random.default_rng(3)
@@ -247,7 +247,7 @@ def test_recording_keeps_size_and_position():
         assert (row * np.arange(800)).sum() / row.sum() == pytest.approx(404, abs=1.0)
 
 
-def test_curves_cast_and_levels_work_per_channel():
+def test_tone_curves_and_colour_casts_work_per_channel():
     image = np.full((64, 64, 3), 128, np.uint8)
     graded = apply_recording(image, Recording(gamma=(2.0, 1.0, 0.5), black=(0.0, 0.1, 0.0)))
     blue, green, red = graded[0, 0]

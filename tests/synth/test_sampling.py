@@ -23,7 +23,7 @@ def test_every_category_gives_an_image_with_texture(category):
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (960, 540), (800, 288), (321, 179)])
-def test_any_size_works(size):
+def test_scenes_of_any_size_are_rendered(size):
     rng = np.random.default_rng(5)
     scene = sample_scene(rng, "normal", size)
     assert render(scene, rng).shape == (size[1], size[0], 3)
@@ -33,7 +33,7 @@ def test_any_size_works(size):
         assert (points[:, 0] < 1.05 * size[0]).all()
 
 
-def test_crossroads_have_no_lanes_and_worn_roads_keep_theirs():
+def test_cross_has_no_lanes_and_noline_keeps_its_lanes():
     counts = {"cross": [], "noline": []}
     for seed in range(20):
         for category, found in counts.items():

@@ -67,7 +67,7 @@ def losses(work_dir):
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_it_leaves_a_file_for_every_epoch(plain, tool, folder, tmp_path, capsys):
+def test_training_writes_a_file_for_every_epoch(plain, tool, folder, tmp_path, capsys):
     more = options(train_list="dataset/list/train_gt.txt", epochs=3, batch_size=4, device="cuda", lr=3e-3)
     assert tool.main(words(tmp_path, *more, *(["--plain"] if plain else []))) == 0
     printed = capsys.readouterr()
@@ -115,12 +115,12 @@ def failure(tool, capsys, arguments):
         (["--config", "nowhere"], "nowhere"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message, tool, tmp_path, capsys):
+def test_user_errors_are_one_line(arguments, message, tool, tmp_path, capsys):
     assert message in failure(tool, capsys, words(tmp_path, *arguments))
     assert not list(tmp_path.glob("*.pth"))
 
 
-def test_lists_and_differences_are_found_here_or_in_the_data_set(tool, folder):
+def test_lists_and_frame_differences_are_found_in_the_working_directory_or_data_set(tool, folder):
     root = folder / "dataset"
     (root / "list/differences.npz").write_bytes(b"")
     for train_list in ("list/train_gt.txt", "dataset/list/train_gt.txt", str(root / "list/train_gt.txt")):
@@ -131,7 +131,7 @@ def test_lists_and_differences_are_found_here_or_in_the_data_set(tool, folder):
             assert data.diff_file == str(root / "list/differences.npz")
 
 
-def test_defaults_are_the_prototypes(tool, capsys):
+def test_defaults_are_those_of_the_prototype(tool, capsys):
     given = tool.parse_options(["--checkpoint", "clrernet.pth"])
     assert (given.epochs, given.batch_size, given.num_points, given.nbins_x) == (5, 4, 40, 800)
     with pytest.raises(SystemExit) as ended:
@@ -143,7 +143,7 @@ def test_defaults_are_the_prototypes(tool, capsys):
     assert all(f"--{name.replace('_', '-')}" in help_text for name in names)
 
 
-def test_weights_that_lie_there_already_stay(tool, tmp_path, capsys):
+def test_existing_weights_are_not_replaced(tool, tmp_path, capsys):
     theirs = tmp_path / "lanelm_culane_dla34_epoch2.pth"
     theirs.write_text("precious")
     assert tool.main(words(tmp_path, *options(epochs=2, device="cpu"))) == 2

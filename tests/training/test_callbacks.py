@@ -52,7 +52,7 @@ class Slow(pl.LightningModule):
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize(("loading", "computing"), [(3.0, 1.0), (1.0, 3.0), (1.0, 9.0)])
-def test_training_says_that_it_waited_for_images(tmp_path: Path, loading: float, computing: float) -> None:
+def test_training_warns_that_it_waited_for_images(tmp_path: Path, loading: float, computing: float) -> None:
     clock = Clock()
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -52,7 +52,7 @@ def entries(config):
     return sorted(path.name for path in Path(config.lanelm.cache).iterdir() if path.suffix != ".lock")
 
 
-def test_lessons_from_the_cache_are_those_of_the_images(config, model):
+def test_requests_from_the_cache_equal_those_from_the_images(config, model):
     plain, kept = LaneLMTrainingDataset(config), LaneLMTrainingDataset(config)
     kept.cache = feature_cache(config, kept.images, model)
     for epoch in (0, 1, 2):
@@ -73,7 +73,7 @@ def test_lessons_from_the_cache_are_those_of_the_images(config, model):
     assert not torch.equal(kept[0]["draws"], third["draws"])
 
 
-def test_half_precision_is_all_that_is_lost(config, model):
+def test_cached_features_lose_only_half_precision_rounding(config, model):
     images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     images.set_epoch(1)
@@ -89,7 +89,7 @@ def read_all(cache, keys):
     return [cache.read(*key) for key in keys]
 
 
-def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, model, monkeypatch):
+def test_an_existing_cache_is_reused_and_readable_by_workers(config, model, monkeypatch):
     images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     expected = cache.read(1, 19)
@@ -110,7 +110,7 @@ def test_what_is_there_is_not_built_again_and_any_worker_can_read_it(config, mod
     assert torch.equal(list(loader)[1][0]["level_0"], expected["level_0"])
 
 
-def test_other_settings_have_another_cache(config, model):
+def test_other_settings_use_another_cache(config, model):
     images = LaneLMTrainingDataset(config).images
     first = feature_cache(config, images, model).folder
     config.lanelm.training_requests.proposal_threshold = 0.2
@@ -155,7 +155,7 @@ def write_archive(path):
         (lambda path: np.save(path, np.zeros((40, 2))), "holds float64 of shape (2,), which is not what the model"),
     ],
 )
-def test_damage_is_found(tmp_path, harm, said):
+def test_a_damaged_cache_is_detected(tmp_path, harm, said):
     for name in FILES:
         np.save(tmp_path / f"{name}.npy", np.zeros((40, 2), np.float16))
     row = dict.fromkeys(FILES, np.zeros((1, 2), np.float16))
@@ -168,7 +168,7 @@ def test_damage_is_found(tmp_path, harm, said):
         path.write_bytes(whole)
 
 
-def test_training_goes_on_with_features_computed_again(config, model):
+def test_a_damaged_cache_is_computed_again(config, model):
     images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     cut(cache.folder / "level_0.npy")
@@ -179,7 +179,7 @@ def test_training_goes_on_with_features_computed_again(config, model):
     assert entries(config) == [cache.folder.name]
 
 
-def test_files_of_others_in_the_cache_change_nothing(config, model, tmp_path):
+def test_other_files_in_the_cache_folder_change_nothing(config, model, tmp_path):
     images = LaneLMTrainingDataset(config).images
     cache = feature_cache(config, images, model)
     names = cache.read(0, 0).keys()
@@ -219,7 +219,7 @@ feature_cache.feature_cache(config, LaneLMTrainingDataset(config).images, model)
 """
 
 
-def test_a_killed_build_leaves_nothing_that_looks_whole(config, model, tmp_path):
+def test_a_killed_build_leaves_no_complete_cache(config, model, tmp_path):
     from clrernetlm.config import to_dict
 
     script = tmp_path / "killed.py"
@@ -239,7 +239,7 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(config, model, tmp_path)
     assert all(torch.equal(rebuilt[name], fresh[name]) for name in fresh if name.startswith(("level", "proposal")))
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(config, model, monkeypatch):
+def test_a_full_disk_is_a_one_line_error_and_leaves_nothing(config, model, monkeypatch):
     images = LaneLMTrainingDataset(config).images
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(config, model, monkeypatch):
     assert entries(config) == []
 
 
-def test_features_stay_within_their_limit(config, model):
+def test_features_stay_within_cache_limit(config, model):
     images = LaneLMTrainingDataset(config).images
     one_view = sum(array.nbytes for array in feature_cache(config, images, model).arrays.values()) / VIEWS / 1e9
     shutil.rmtree(config.lanelm.cache)
@@ -283,7 +283,7 @@ def test_new_augmentations_of_every_epoch_cannot_be_cached(config, model):
     assert feature_cache(config, LaneLMTrainingDataset(config).images, model) is None
 
 
-def test_unfinished_downloads_of_others_stay(config, model):
+def test_temporary_files_of_other_programs_stay(config, model):
     cache = Path(config.lanelm.cache)
     (cache / "clips.part").mkdir(parents=True)
     (cache / "clips.part/a.jpg").write_text("precious")

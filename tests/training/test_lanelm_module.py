@@ -60,7 +60,7 @@ class Watch(pl.Callback):
         ("plain", {"ema_momentum": 0.1}),
     ],
 )
-def test_it_learns_and_the_detector_keeps_its_bits(kind, training, roads, detector, tmp_path, recwarn):
+def test_lanelm_learns_and_the_detector_is_unchanged(kind, training, roads, detector, tmp_path, recwarn):
     config = small_lanelm(roads, tmp_path, detector, epochs=12, log_every=1, learning_rate=5e-3, **training)
     config.lanelm.variant = kind
     config.data.batch_size = 4
@@ -89,7 +89,7 @@ def test_it_learns_and_the_detector_keeps_its_bits(kind, training, roads, detect
     assert torch.equal(model.lanelm.head.proj_x.weight, saved["state_dict"]["model.lanelm.head.proj_x.weight"])
 
 
-def test_a_detector_is_asked_for(roads, detector, tmp_path):
+def test_a_missing_detector_is_an_error(roads, detector, tmp_path):
     config = small_lanelm(roads, tmp_path, detector, epochs=1)
     config.lanelm.detector = None
     with pytest.raises(UserError, match=r"lanelm\.detector: not set; give the CLRerNet checkpoint"):
@@ -130,7 +130,7 @@ EpochSeed.on_train_epoch_start = end
 """
 
 
-def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, detector, tmp_path):
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(roads, detector, tmp_path):
     moved = tmp_path / "detector.pth"
     moved.write_bytes(detector.read_bytes())
     training = {"epochs": 8, "ema_momentum": 0.1, "validate_every": 0, "extra": "config.data.batch_size = 2"}

@@ -137,7 +137,7 @@ class SeenImages(pl.Callback):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_that_ended_within_an_epoch_goes_on_with_the_images_that_are_left(workers, roads, tmp_path):
+def test_a_run_that_ended_within_an_epoch_resumes_with_the_remaining_images(workers, roads, tmp_path):
     whole, first, second = SeenImages(), SeenImages(), SeenImages()
     train(detector_settings(roads, tmp_path / "whole", workers), callbacks=[whole])
     train(detector_settings(roads, tmp_path / "stopped", workers, max_steps=5), callbacks=[first])
@@ -276,7 +276,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in CHANGES.items() for name in names])
-def test_a_changed_setting_is_kept_obeyed_or_harmless(kind, name, unbroken, recwarn):
+def test_a_changed_setting_is_refused_applied_or_harmless(kind, name, unbroken, recwarn):
     path = last_checkpoint(unbroken)
     saved = torch.load(path, weights_only=True)
     config = with_setting(from_dict(saved["config"]), name, CHANGES[kind][name])
@@ -302,7 +302,7 @@ def with_setting(config, name, value):
     return from_dict(tree)
 
 
-def test_every_setting_has_a_place():
+def test_every_setting_has_a_rule_for_resuming():
     for name in setting_types():
         places = [belongs_to(name, group) for group in (KEPT, HARMLESS, OBEYED)]
         assert any(places) or name in KEPT_IN_PART, f"{name}: what does a resumed run do with it?"
@@ -346,7 +346,7 @@ def constant(step, total, rate):
         ({"batch_size": 1}, range(6, 18)),
     ],
 )
-def test_changed_settings_of_the_optimiser_are_obeyed(changes, steps, roads, unbroken, tmp_path):
+def test_changed_settings_of_the_optimiser_are_applied(changes, steps, roads, unbroken, tmp_path):
     begin_from(unbroken, 0, tmp_path)
     batch_size = changes.pop("batch_size", 2)
     config = detector_settings(roads, tmp_path, validate_every=0, **changes)
@@ -373,7 +373,7 @@ def test_precision_and_running_average_may_change_on_resuming(precision, roads, 
     assert torch.load(last_checkpoint(tmp_path), weights_only=True)["global_step"] == 9
 
 
-def test_another_number_of_images_is_said_and_the_schedule_follows(roads, unbroken, tmp_path):
+def test_another_number_of_images_warns_and_adapts_the_schedule(roads, unbroken, tmp_path):
     begin_from(unbroken, 0, tmp_path / "run")
     shutil.copytree(roads, tmp_path / "roads")
     lines = (roads / "list/train_gt.txt").read_text().splitlines(keepends=True)
@@ -384,7 +384,7 @@ def test_another_number_of_images_is_said_and_the_schedule_follows(roads, unbrok
     assert [head for _, head, *_ in watch.seen] == [cosine(step, 6, 6e-4) for step in range(2, 6)]
 
 
-def test_masks_that_come_or_go_are_refused(roads, unbroken, tmp_path):
+def test_adding_or_removing_masks_is_refused(roads, unbroken, tmp_path):
     begin_from(unbroken, 0, tmp_path)
     config = detector_settings(roads, tmp_path)
     config.data.use_masks = False
@@ -395,7 +395,7 @@ def test_masks_that_come_or_go_are_refused(roads, unbroken, tmp_path):
         train(config, resume=True)
 
 
-def test_batches_stay_until_the_end_of_an_epoch_that_was_begun(roads, tmp_path):
+def test_the_batch_size_stays_until_the_end_of_a_started_epoch(roads, tmp_path):
     train(detector_settings(roads, tmp_path, max_steps=2))
     config = detector_settings(roads, tmp_path)
     config.data.batch_size = 3
@@ -466,7 +466,7 @@ def test_logs_and_folders_of_earlier_runs_keep_their_numbers(roads, unbroken, tm
     assert kept.read_text() == "epoch,step\n"
 
 
-def test_going_on_in_another_directory_replaces_nothing_of_somebody_elses(roads, unbroken, tmp_path):
+def test_resuming_in_another_directory_replaces_no_other_run(roads, unbroken, tmp_path):
     theirs = tmp_path / "checkpoints/best.ckpt"
     theirs.parent.mkdir()
     theirs.write_text("precious")
@@ -476,7 +476,7 @@ def test_going_on_in_another_directory_replaces_nothing_of_somebody_elses(roads,
     assert theirs.read_text() == "precious"
 
 
-def test_a_run_is_found_behind_a_folder_that_is_not_there(roads, unbroken):
+def test_a_run_is_found_through_a_missing_folder_in_its_path(roads, unbroken):
     with pytest.raises(UserError, match="already holds a run"):
         train(detector_settings(roads, unbroken / "new" / ".."))
     assert not (unbroken / "new").exists()
@@ -517,6 +517,6 @@ def test_a_resumed_lanelm_keeps_its_detector(roads, detector, tmp_path):
         ("mine", False),
     ],
 )
-def test_logs_of_a_killed_run_are_known_from_other_files(text, own, tmp_path):
+def test_logs_of_a_killed_run_are_distinguished_from_other_files(text, own, tmp_path):
     (tmp_path / "metrics.csv").write_text(text)
     assert is_metrics(tmp_path / "metrics.csv") == own

@@ -92,7 +92,7 @@ EpochSeed.on_train_epoch_start = end
 """
 
 
-def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(roads, tmp_path):
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(roads, tmp_path):
     whole = start_training(roads, tmp_path / "whole")
     killed = start_training(roads, tmp_path / "killed", extra=KILL)
     assert killed.end() == -signal.SIGKILL
@@ -184,7 +184,7 @@ def train_until_told(rank, port, root, work):
     raise SystemExit(exit_code_of(lambda: train_alone(root, work, **shared)))
 
 
-def test_processes_of_one_training_end_together_when_they_are_told_to(roads, tmp_path):
+def test_sigterm_ends_all_processes_of_a_training(roads, tmp_path):
     (port,) = free_ports(1)
     work = tmp_path / "run"
     ranks = [Started(train_until_told, rank, port, roads, work, said=tmp_path / f"{rank}.txt") for rank in range(2)]
@@ -237,7 +237,7 @@ class Interrupt(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupted_run_says_so_and_heeds_the_next_interrupt(roads, tmp_path):
+def test_an_interrupted_run_prints_a_notice_and_reacts_to_the_next_interrupt(roads, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(small_config(roads, tmp_path, epochs=2, validate_every=0), callbacks=[Interrupt()])
@@ -245,7 +245,7 @@ def test_an_interrupted_run_says_so_and_heeds_the_next_interrupt(roads, tmp_path
     assert last_checkpoint(tmp_path).name == "epoch_0000.ckpt"
 
 
-def test_a_list_or_folder_that_cannot_be_had_is_named_before_the_first_epoch(roads, tmp_path):
+def test_a_missing_list_or_folder_is_named_before_the_first_epoch(roads, tmp_path):
     config = small_config(roads, tmp_path / "run", validate_every=5)
     config.data.val_list = "list/none.txt"
     with pytest.raises(UserError, match=r"none\.txt: the image list cannot be read"):
@@ -280,7 +280,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"not a checkpoint", [1], {"state_dict": {}}, {"epoch": "one", "state_dict": {}}])
-def test_a_checkpoint_that_is_none_is_named(tmp_path, content):
+def test_an_invalid_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "epoch_0000.ckpt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(UserError, match=r"epoch_0000\.ckpt: not a training checkpoint") as caught:
@@ -318,7 +318,7 @@ def test_the_published_size_learns_without_nan(tmp_path):
     assert all(value.isfinite().all() for value in trained.values())
 
 
-def test_a_run_that_ends_before_its_first_validation_gives_its_last_checkpoint(roads, tmp_path):
+def test_a_run_without_validation_returns_its_last_checkpoint(roads, tmp_path):
     stop = "config.data.batch_size = 2"  # three of the four steps of an epoch
     output = start_training(roads, tmp_path / "run", extra=stop, max_steps=3).finish()
     assert "Warning" not in output
@@ -372,7 +372,7 @@ def test_several_processes_do_not_share_a_named_device(monkeypatch, tmp_path):
         ({"strategy": "dpp"}, {}, "training: .*dpp"),
     ],
 )
-def test_processes_that_do_not_fit_are_one_line(monkeypatch, tmp_path, training, environment, message):
+def test_mismatched_processes_are_a_one_line_error(monkeypatch, tmp_path, training, environment, message):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
@@ -390,18 +390,18 @@ def test_processes_that_do_not_fit_are_one_line(monkeypatch, tmp_path, training,
         ({"strategy": "fsdp", "precision": "64-true"}, r"training\.precision: 64-true cannot be had"),
     ],
 )
-def test_what_two_gpus_cannot_do_is_one_line(monkeypatch, tmp_path, training, message):
+def test_unsupported_multi_gpu_settings_are_a_one_line_error(monkeypatch, tmp_path, training, message):
     with pytest.raises(UserError, match=message):
         trainer_for("cuda", monkeypatch, tmp_path, **training)
 
 
-def test_fsdp_is_left_to_lightning_on_gpus(monkeypatch, tmp_path):
+def test_fsdp_on_gpus_is_passed_to_lightning(monkeypatch, tmp_path):
     given = trainer_for("cuda", monkeypatch, tmp_path, num_devices=2, strategy="fsdp")
     assert (given["strategy"], given["accelerator"], given["devices"]) == ("fsdp", "gpu", 2)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_missing_device_is_one_line(device, monkeypatch, tmp_path):
+def test_a_missing_device_is_a_one_line_error(device, monkeypatch, tmp_path):
     with pytest.raises(UserError, match=f"PyTorch finds no {device} on this machine; use cpu"):
         trainer_for(device, monkeypatch, tmp_path, count=0)
 
@@ -413,7 +413,7 @@ def test_deterministic_training_warns_where_a_device_has_no_deterministic_kernel
 
 
 @pytest.mark.parametrize("frozen", ["freeze_stem", "freeze_backbone_norm"])
-def test_what_is_frozen_keeps_its_values(roads, tmp_path, frozen):
+def test_frozen_weights_keep_their_values(roads, tmp_path, frozen):
     config = small_config(roads, tmp_path, epochs=2, validate_every=1, **{frozen: True})
     torch.manual_seed(config.training.seed)
     before = DetectorModule(config).model.backbone
@@ -433,7 +433,7 @@ def test_what_is_frozen_keeps_its_values(roads, tmp_path, frozen):
             assert torch.equal(value, now[name]) == (fixed or value.numel() == 0), (name, type(old))
 
 
-def test_training_starts_from_the_weights_it_is_given(roads, tmp_path):
+def test_training_starts_from_the_given_weights(roads, tmp_path):
     first = train(small_config(roads, tmp_path / "a", epochs=1, validate_every=0))
     config = small_config(roads, tmp_path / "b", epochs=1, validate_every=0, init_from=str(first), learning_rate=0.0)
     second = train(config)
@@ -442,7 +442,7 @@ def test_training_starts_from_the_weights_it_is_given(roads, tmp_path):
     assert_same({name: a[name] for name in learned}, {name: b[name] for name in learned}, **EXACT)
 
 
-def test_slants_are_measured_in_the_chosen_frame(tmp_path):
+def test_lane_slants_are_measured_in_the_configured_frame(tmp_path):
     config = small_config(tmp_path, tmp_path)  # 160x64, half as flat as CULane's crop
     pred = torch.linspace(0.1, 0.9, 72)[None]
     losses = {}

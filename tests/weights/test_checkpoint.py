@@ -71,7 +71,7 @@ def refusal(function, *arguments):
     return message
 
 
-def test_published_checkpoints_load_with_their_foreign_objects_left_unread(model, tmp_path, save):
+def test_published_checkpoints_load_without_their_foreign_objects(model, tmp_path, save):
     file = tmp_path / "released.pth"
     foreign = {"message_hub": {"loss": HistoryBuffer([1.0, 2.0])}, "cfg": ConfigDict(a=1), "rng": np.arange(3.0)}
     save({"meta": foreign, "state_dict": OrderedDict(model.official_state_dict())}, file)
@@ -90,7 +90,7 @@ def test_parameters_views_and_shared_memory_are_rebuilt(tmp_path, save):
 
 
 @pytest.mark.parametrize("place", ["meta", "state_dict", "whole", "tensor"])
-def test_a_malicious_checkpoint_runs_nothing(model, tmp_path, save, place):
+def test_a_malicious_checkpoint_runs_no_code(model, tmp_path, save, place):
     marker, file = tmp_path / "executed", tmp_path / "evil.pth"
     code = f"open({str(marker)!r}, 'w').close()"
     evil = [
@@ -138,7 +138,7 @@ def test_a_malicious_checkpoint_runs_nothing(model, tmp_path, save, place):
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(cos\nsystem\nK\x00)))tR.",
     ],
 )
-def test_hand_written_pickles_run_nothing(program, tmp_path):
+def test_hand_written_pickles_run_no_code(program, tmp_path):
     marker = tmp_path / "executed"
     stream = io.BytesIO(program.replace(b"{command}", f"touch {marker}".encode()))
     builders = {name: builder._build for name, builder in safe_unpickler._ALLOWED.items()}
@@ -148,7 +148,7 @@ def test_hand_written_pickles_run_nothing(program, tmp_path):
     assert {name: builder._build for name, builder in safe_unpickler._ALLOWED.items()} == builders
 
 
-def test_what_is_no_checkpoint_is_refused_by_name(model, tmp_path):
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(model, tmp_path):
     file = tmp_path / "some.pth"
     assert refusal(read_checkpoint, file) == f"{file}: no such checkpoint; check the path"
     assert "a folder, not a checkpoint" in refusal(read_checkpoint, tmp_path)
@@ -189,7 +189,7 @@ def test_damaged_files_are_read_or_refused_and_never_crash(zipped, damage, tmp_p
         assert isinstance(read_checkpoint(file), dict)
 
 
-def test_every_kind_of_file_gives_the_same_weights(model, tmp_path):
+def test_all_file_formats_give_the_same_weights(model, tmp_path):
     plain, training, tensors, official = (tmp_path / name for name in ("a.pth", "b.ckpt", "c.safetensors", "d.pth"))
     torch.save(model.state_dict(), plain)
     prefixed = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -252,11 +252,11 @@ def test_detectors_are_ready_to_detect_and_download_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x", ""])
-def test_absent_devices_are_refused(device):
+def test_missing_devices_are_refused(device):
     assert refusal(init_detector, CONFIG, None, device).startswith("device: ")
 
 
-def test_prefixes_in_front_of_one_another_are_counted(model, tmp_path):
+def test_nested_prefixes_are_removed_up_to_a_limit(model, tmp_path):
     file = tmp_path / "wrapped.pth"
     torch.save({"module." * 50_000 + name: torch.zeros(1) for name in ("backbone.x", "neck.x")}, file)
     assert "these are not the weights of a CLRerNet" in refusal(load_weights, model, file)
@@ -292,7 +292,7 @@ def test_step_counters_of_batch_norm_may_be_missing(model, tmp_path):
     assert same_weights(other, model)
 
 
-def test_a_training_starts_from_what_fits_of_another_head(model, tmp_path):
+def test_init_from_loads_the_weights_that_fit_another_head(model, tmp_path):
     weights = {name.replace("bbox_head.", "heads."): value for name, value in model.state_dict().items()}
     torch.save({"net": weights}, tmp_path / "clrnet.pth")
     other = CLRerNet(CONFIG)
@@ -305,7 +305,7 @@ def test_a_training_starts_from_what_fits_of_another_head(model, tmp_path):
     assert all(torch.equal(after[name], value) for name, value in model.state_dict().items() if name not in head)
 
 
-def test_a_training_starts_from_fewer_anchors_with_new_ones(model, tmp_path):
+def test_init_from_fills_up_missing_anchors(model, tmp_path):
     save_official(model, tmp_path / "weights.pth")
     fewer = CLRerNet(replace(CONFIG, head=replace(CONFIG.head, num_priors=CONFIG.head.num_priors // 2)))
     with pytest.warns(UserWarning, match="bbox_head.anchor_generator"):
@@ -313,7 +313,7 @@ def test_a_training_starts_from_fewer_anchors_with_new_ones(model, tmp_path):
     assert ANCHORS in left
 
 
-def test_a_training_does_not_start_from_another_backbone(model, tmp_path):
+def test_init_from_refuses_another_backbone(model, tmp_path):
     save_official(model, tmp_path / "weights.pth")
     other = CLRerNet(ClrernetConfig(backbone=BackboneConfig("resnet18"), viewport=CONFIG.viewport))
     before = {name: value.clone() for name, value in other.state_dict().items()}
@@ -323,14 +323,14 @@ def test_a_training_does_not_start_from_another_backbone(model, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["net.", "network.module."])
-def test_prefixes_of_other_training_programs_are_taken_off(model, prefix, tmp_path):
+def test_prefixes_of_other_training_programs_are_removed(model, prefix, tmp_path):
     torch.save({f"{prefix}{name}": value for name, value in model.state_dict().items()}, tmp_path / "weights.pth")
     other = CLRerNet(CONFIG)
     load_weights(other, tmp_path / "weights.pth")
     assert same_weights(other, model)
 
 
-def test_a_training_that_starts_from_no_weights_names_the_file(model, tmp_path):
+def test_init_from_without_weights_names_the_file(model, tmp_path):
     torch.save({"model": {}, "epoch": 3}, tmp_path / "empty.pth")
     assert refusal(start_from_weights, model, tmp_path / "empty.pth").startswith(
         f"{tmp_path}/empty.pth: state_dict: no"

@@ -80,7 +80,7 @@ def refusal(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("expected", [SHA256, None])
-def test_a_file_arrives_whole(expected: str | None, server: Server, target: Path) -> None:
+def test_a_file_is_downloaded_completely(expected: str | None, server: Server, target: Path) -> None:
     assert download(server.url("model.pth"), target, expected) == SHA256
     assert target.read_bytes() == CONTENT
     assert list(target.parent.iterdir()) == [target]
@@ -94,7 +94,7 @@ def test_a_wrong_hash_leaves_nothing_and_keeps_the_old_file(server: Server, targ
     assert target.read_bytes() == b"old"
 
 
-def test_a_download_that_was_cut_short_goes_on(server: Server, target: Path) -> None:
+def test_an_interrupted_download_continues(server: Server, target: Path) -> None:
     message = refusal(server.url("cut.pth"), target, SHA256)
     assert message.endswith(
         f"cut short after {CUT} of {len(CONTENT)} bytes; run the command again to continue from there"
@@ -107,7 +107,7 @@ def test_a_download_that_was_cut_short_goes_on(server: Server, target: Path) -> 
 
 @pytest.mark.parametrize("have", [1, 1000, len(CONTENT)])
 @pytest.mark.parametrize("name", ["model.pth", "whole.pth"])
-def test_any_part_is_completed_whether_the_server_knows_ranges_or_not(
+def test_any_partial_download_is_completed_with_and_without_ranges(
     have: int, name: str, server: Server, target: Path
 ) -> None:
     target.parent.mkdir()
@@ -116,14 +116,14 @@ def test_any_part_is_completed_whether_the_server_knows_ranges_or_not(
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_part_longer_than_the_file_is_dropped(server: Server, target: Path) -> None:
+def test_a_partial_file_longer_than_the_file_is_discarded(server: Server, target: Path) -> None:
     target.parent.mkdir()
     target.with_name("model.pth.part").write_bytes(CONTENT + b"more")
     assert "run the command again" in refusal(server.url("model.pth"), target)
     assert download(server.url("model.pth"), target) == SHA256
 
 
-def test_no_server_no_file_and_no_room_are_one_line(server: Server, target: Path, tmp_path: Path) -> None:
+def test_download_errors_are_one_line(server: Server, target: Path, tmp_path: Path) -> None:
     assert "the server answers 404" in refusal(server.url("absent.pth"), target)
     server.shutdown()
     server.server_close()
@@ -142,7 +142,7 @@ def released(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     return entry
 
 
-def test_models_get_downloads_once_and_says_what_is_not_verified(
+def test_models_get_downloads_once_and_prints_the_unverified_hash(
     released: RemoteModel, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "get", released.name]) == 0
@@ -155,7 +155,9 @@ def test_models_get_downloads_once_and_says_what_is_not_verified(
     assert "yes, unverified" in capsys.readouterr().out
 
 
-def test_models_get_to_a_folder(released: RemoteModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_get_downloads_to_a_folder(
+    released: RemoteModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["models", "get", released.name, "--to", str(tmp_path / "here")]) == 0
     assert (tmp_path / "here" / "model.pth").read_bytes() == CONTENT
     assert not released.path.exists()

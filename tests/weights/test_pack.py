@@ -75,7 +75,7 @@ def test_a_packed_detector_is_its_checkpoint_rounded_to_fp16(detector: tuple[Con
         assert a.score == pytest.approx(b.score, abs=0.01)
 
 
-def test_nothing_of_the_training_machine_is_in_the_file(detector: tuple[Config, Path], tmp_path: Path) -> None:
+def test_packed_files_contain_no_paths_of_the_training_machine(detector: tuple[Config, Path], tmp_path: Path) -> None:
     config, checkpoint = detector
     content = pack_weights(str(checkpoint), str(tmp_path / "tiny.safetensors")).read_bytes()
     assert str(checkpoint.parent).encode() not in content
@@ -99,12 +99,12 @@ def test_lanelm_and_its_detector_are_one_file(lanelm: tuple[Config, Path], tmp_p
     assert both.config.lanelm.detector is None
 
 
-def test_a_training_checkpoint_is_enough_too(detector: tuple[Config, Path]) -> None:
+def test_a_training_checkpoint_can_be_used_without_a_config(detector: tuple[Config, Path]) -> None:
     assert Predictor(checkpoint=detector[1]).config == strip_machine_settings(detector[0])
     assert Predictor(str(detector[1])).config == strip_machine_settings(detector[0])
 
 
-def test_settings_can_be_fixed_while_packing(
+def test_settings_can_be_changed_while_packing(
     detector: tuple[Config, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "tiny.safetensors")
@@ -131,9 +131,7 @@ def test_weights_without_settings_need_a_config(detector: tuple[Config, Path], t
     assert Predictor(checkpoint=out).config.model.head.num_priors == 48
 
 
-def test_what_cannot_be_packed_is_one_line_and_leaves_the_old_file(
-    detector: tuple[Config, Path], tmp_path: Path
-) -> None:
+def test_errors_of_packing_are_one_line_and_keep_the_old_file(detector: tuple[Config, Path], tmp_path: Path) -> None:
     out = tmp_path / "tiny.safetensors"
     out.write_bytes(b"a label")
     for overwrite in (False, True):

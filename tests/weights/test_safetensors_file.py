@@ -67,7 +67,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [1e5, float("inf"), float("nan")])
-def test_what_fp16_cannot_hold_is_named(bad: float, tmp_path: Path) -> None:
+def test_values_beyond_fp16_are_named(bad: float, tmp_path: Path) -> None:
     kernel = torch.zeros(SMALL)
     kernel[5] = bad
     message = refusal(write_packed, {"some.kernel": kernel}, Config(), tmp_path / "a.safetensors")
@@ -118,7 +118,7 @@ def test_empty_absent_and_foreign_files_are_one_line(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1), position=st.integers(0, 4000), byte=st.integers(0, 255))
-def test_damage_never_raises_anything_but_one_line(cut: float, position: int, byte: int, tmp_path: Path) -> None:
+def test_damaged_files_raise_only_one_line_errors(cut: float, position: int, byte: int, tmp_path: Path) -> None:
     whole, file = tmp_path / "whole.safetensors", tmp_path / "damaged.safetensors"
     if not whole.exists():
         write_packed(weights(), Config(), whole)

@@ -62,7 +62,7 @@ def refusal(*arguments: object) -> str:
     return str(caught.value)
 
 
-def test_what_ships_is_what_the_registry_says_and_small() -> None:
+def test_bundled_weights_match_the_registry_and_are_small() -> None:
     assert DEFAULT in BUNDLED
     files = {model.path for model in BUNDLED.values() if model.path.is_file()}
     assert sum(file.stat().st_size for file in files) <= LIMIT
@@ -94,7 +94,7 @@ def test_settings_can_be_changed(shipped: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_shipped")
-def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
+def test_an_error_about_missing_weights_names_the_download_command(tmp_path: Path) -> None:
     assert refusal("roads").startswith(f"roads: {tmp_path / 'roads.safetensors'} is missing")
     assert "clrernetlm models get clrernet_culane_dla34" in refusal("clrernet_culane_dla34")
     assert refusal("road") == "road: no such model; did you mean roads?"
@@ -105,7 +105,7 @@ def test_missing_weights_say_how_to_get_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_shipped")
-def test_a_released_checkpoint_brings_the_config_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_released_checkpoint_uses_the_config_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = REMOTE["clrernet_culane_dla34"]
     save_official(init_detector(released.name, "random"), released.path)
     elsewhere = tmp_path / "elsewhere" / released.file
@@ -138,7 +138,7 @@ def refused_by(door: str, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_no_door_has_random_weights_that_nobody_asked_for(
+def test_no_function_uses_random_weights_unless_requested(
     door: str, nothing_shipped: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,7 +157,7 @@ def test_no_door_has_random_weights_that_nobody_asked_for(
 
 
 @pytest.mark.usefixtures("nothing_shipped")
-def test_downloaded_weights_are_found_by_name_at_every_door(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_weights_are_found_by_name_in_every_function(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = stored_config(packed)
     assert small is not None
     small.task = "clrernet"
@@ -179,7 +179,7 @@ def logits(predictor: Predictor) -> torch.Tensor:
     return predictor._state.batch.output.predictions["cls_logits"]
 
 
-def test_random_weights_are_had_by_name(packed: Path) -> None:
+def test_random_weights_are_requested_by_name(packed: Path) -> None:
     config = stored_config(packed)
     assert config is not None
     config.task = "clrernet"
@@ -188,7 +188,7 @@ def test_random_weights_are_had_by_name(packed: Path) -> None:
     assert torch.equal(logits(pickle.loads(pickle.dumps(one))), logits(one))
 
 
-def test_speed_says_that_weights_are_random(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed_prints_that_weights_are_random(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = stored_config(packed)
     assert config is not None
     (tmp_path / "mine.py").write_text(to_source(config))
@@ -199,14 +199,14 @@ def test_speed_says_that_weights_are_random(packed: Path, tmp_path: Path, capsys
     assert "random weights" not in capsys.readouterr().out
 
 
-def test_damage_is_seen(shipped: Path, tmp_path: Path) -> None:
+def test_damaged_weights_are_detected(shipped: Path, tmp_path: Path) -> None:
     model = replace(BUNDLED["roads"], sha256=sha256(shipped))
     assert state(model) == "yes"
     assert state(replace(model, sha256="0" * 64)) == "damaged"
     assert state(replace(model, file="absent.safetensors")) == "no"
 
 
-def test_models_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_lists_all_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models"]) == 0
     out = capsys.readouterr().out
     assert all(f"\n{name} " in out for name in (*BUNDLED, *REMOTE))
@@ -221,14 +221,16 @@ def test_models_lists_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
         (["list", "all"], "models: list all: not understood"),
     ],
 )
-def test_wrong_words_are_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_of_models_are_one_line(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["models", *words]) == 2
     captured = capsys.readouterr()
     assert expected in captured.err
     assert captured.err.count("\n") == 1
 
 
-def test_importing_and_listing_touch_no_network() -> None:
+def test_importing_and_listing_use_no_network() -> None:
     code = (
         "import socket, sys\n"
         "def refuse(*_, **__): raise AssertionError('network')\n"
@@ -297,7 +299,9 @@ def test_detect_still_takes_a_config_and_a_checkpoint(
 
 
 @pytest.mark.usefixtures("here")
-def test_words_in_the_wrong_place_are_one_line(shipped: Path, photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_misplaced_arguments_of_detect_are_one_line(
+    shipped: Path, photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = "clrernet_culane_dla34"
     for words, expected in (
         ([], "detect: INPUT missing"),
@@ -320,11 +324,11 @@ def test_words_in_the_wrong_place_are_one_line(shipped: Path, photo: str, capsys
 
 
 @pytest.mark.usefixtures("nothing_shipped", "here")
-def test_detect_without_shipped_weights_is_one_line(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detect_without_bundled_weights_is_one_line(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "came without weights; install the released package again" in error_of(["detect", photo], capsys)
 
 
-def test_speed_times_a_shipped_model(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_speed_times_a_bundled_model(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "speed",
         "roads",
@@ -345,13 +349,11 @@ def test_speed_times_a_shipped_model(shipped: Path, capsys: pytest.CaptureFixtur
     assert [table.count(word) for word in ("included", "apart", "fp32", "bf16")] == [4, 4, 4, 4]
 
 
-def test_test_takes_a_shipped_model(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_accepts_a_bundled_model(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) in error_of(["test", "roads", "--data.root", str(tmp_path)], capsys)
 
 
-def test_downloaded_weights_run_no_config_that_lies_beside_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_downloaded_weights_run_no_config_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "clrernet_culane_dla34"
     (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()")
     write_detector(tmp_path / f"{name}.pth")

@@ -58,7 +58,9 @@ def levels(config: Config, batch: int) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("batch", "lanes", "clicks"), [(2, 3, 3), (1, 4, 0), (3, 1, 2)])
-def test_the_same_rows_and_places_are_written(exported, backend: str, batch: int, lanes: int, clicks: int) -> None:
+def test_exported_lanelm_decodes_the_same_keypoints(
+    exported, backend: str, batch: int, lanes: int, clicks: int
+) -> None:
     config, model, _, folder = exported
     graphs = load_model(config, folder, backend=backend)  # type: ignore[arg-type]
     assert isinstance(graphs, PromptableDetector)
@@ -90,7 +92,7 @@ def test_predictor_verifies_and_completes_from_the_folder_alone(exported) -> Non
         alone.complete([[200.0 + i, 130.0 - 5 * i] for i in range(5)])
 
 
-def test_every_part_says_what_it_is(exported) -> None:
+def test_every_part_has_metadata(exported) -> None:
     _, _, _, folder = exported
     parts = {path.stem: read_metadata(path) for path in folder.iterdir()}
     assert set(parts) == {"detector", "look", "prefill", "step"}
@@ -99,7 +101,7 @@ def test_every_part_says_what_it_is(exported) -> None:
         assert metadata.model_class == ("CLRerNet" if name == "detector" else "LaneLM")
 
 
-def test_a_part_alone_is_refused(exported) -> None:
+def test_a_single_part_is_refused(exported) -> None:
     config, _, _, folder = exported
     detector = replace(config, task="clrernet")
     with pytest.raises(UserError, match="holds step, a part of LaneLM; name the folder"):
@@ -113,7 +115,7 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
-def test_parts_that_do_not_fit_are_one_line(exported, tmp_path: Path) -> None:
+def test_mismatched_parts_are_a_one_line_error(exported, tmp_path: Path) -> None:
     config, _, _, folder = exported
     swapped = copied(folder, tmp_path / "swapped")
     shutil.copy(swapped / "prefill.onnx", swapped / "step.onnx")
@@ -129,7 +131,7 @@ def test_parts_that_do_not_fit_are_one_line(exported, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["prefill", "step"])
-def test_damaged_weights_of_a_part_are_one_line(exported, part: str, tmp_path: Path) -> None:
+def test_damaged_weights_of_a_part_are_a_one_line_error(exported, part: str, tmp_path: Path) -> None:
     _, _, _, folder = exported
     damaged = copied(folder, tmp_path / "damaged")
     graph = onnx.load(damaged / f"{part}.onnx")
@@ -150,7 +152,7 @@ def test_a_folder_without_the_detector_is_refused(exported, tmp_path: Path) -> N
         open_exported(config, tmp_path, "onnxruntime")
 
 
-def test_the_detector_of_a_folder_is_one_by_itself(exported) -> None:
+def test_the_detector_of_a_folder_can_be_used_alone(exported) -> None:
     _, _, _, folder = exported
     assert Predictor(checkpoint=folder / "detector.onnx").config.task == "clrernet"
 
@@ -160,7 +162,7 @@ def test_detect_takes_a_folder_after_its_config(exported) -> None:
     assert starts_with_config(["roads_lanelm", str(folder), str(folder.parent)])
 
 
-def test_an_interrupted_export_is_made_again_and_a_whole_one_is_not(exported, tmp_path: Path) -> None:
+def test_an_interrupted_export_is_repeated_and_a_complete_one_is_reused(exported, tmp_path: Path) -> None:
     config, _, _, folder = exported
     kept = tmp_path / "small_onnx"
     shutil.copytree(folder, kept)

@@ -58,7 +58,7 @@ def files(detector: tuple[Config, CLRerNet, Path], tmp_path_factory: pytest.Temp
 
 
 @pytest.mark.parametrize("to", SUFFIX)
-def test_any_number_of_images_comes_out_as_in_pytorch(detector, files: dict[str, Path], to: str) -> None:
+def test_dynamic_batches_give_the_results_of_pytorch(detector, files: dict[str, Path], to: str) -> None:
     config, model, _ = detector
     runtime = open_runtime(files[to], threads=1, trust_code=True)
     for count in (1, 2, 5):
@@ -74,7 +74,7 @@ def test_openvino_reads_onnx_files_too(detector, files: dict[str, Path]) -> None
 
 
 @pytest.mark.parametrize("backbone", ["dla34", "resnet18", "efficientnet_lite0"])
-def test_every_backbone_exports(backbone: str, tmp_path: Path) -> None:
+def test_every_backbone_can_be_exported(backbone: str, tmp_path: Path) -> None:
     config, model = small_detector(backbone)
     save_official(model, tmp_path / "weights.pth")
     path = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "one.onnx")
@@ -84,7 +84,7 @@ def test_every_backbone_exports(backbone: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", SUFFIX)
-def test_a_file_says_what_it_holds(detector, files: dict[str, Path], to: str) -> None:
+def test_an_exported_file_has_metadata(detector, files: dict[str, Path], to: str) -> None:
     config, _, _ = detector
     metadata = read_metadata(files[to])
     assert metadata.config == strip_machine_settings(config)
@@ -99,7 +99,7 @@ def test_a_file_says_what_it_holds(detector, files: dict[str, Path], to: str) ->
     assert text["decode"]["conf_threshold"] == config.model.decode.conf_threshold
 
 
-def test_fp16_halves_the_file_and_little_changes(detector, files: dict[str, Path], tmp_path: Path) -> None:
+def test_fp16_halves_the_file_and_changes_results_little(detector, files: dict[str, Path], tmp_path: Path) -> None:
     config, model, _ = detector
     path = tmp_path / "half.onnx"
     write_onnx(onnx.load(files["onnx"]), path, replace(read_metadata(files["onnx"]), precision="fp16"))
@@ -121,7 +121,7 @@ def test_lanes_for_nms_are_the_stage_best_first(detector, files: dict[str, Path]
     assert np.allclose(lanes[0, 0, 3:], found["xs"][0, best] * (width - 1), atol=1e-3)
 
 
-def test_bf16_programs_compute_nearly_the_same(detector, tmp_path: Path) -> None:
+def test_bf16_programs_give_nearly_the_same_results(detector, tmp_path: Path) -> None:
     config, model, weights = detector
     path = export_model(config, weights, "torch", precision="bf16", dynamic_batch=True, out=tmp_path / "small.pt2")
     images = pixels(config, 3)
@@ -130,7 +130,7 @@ def test_bf16_programs_compute_nearly_the_same(detector, tmp_path: Path) -> None
     assert 0 < furthest(found, eager(model, images)) <= 5e-2
 
 
-def test_what_is_not_offered_is_refused_before_any_work(detector, tmp_path: Path) -> None:
+def test_unsupported_combinations_are_refused_before_any_work(detector, tmp_path: Path) -> None:
     config, _, weights = detector
     with pytest.raises(UserError, match=r"^config: missing; name a model \(roads, .*\), or a checkpoint"):
         export_model(None)
@@ -191,7 +191,7 @@ def stored_about(path: Path) -> ModelMetadata:
         return parse_metadata(archive.read("archive/extra/clrernetlm").decode(), path)
 
 
-def test_commands_take_trust_in_words_only(
+def test_commands_need_the_option_trust_code(
     hostile: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, marker = hostile
@@ -212,7 +212,7 @@ def test_commands_take_trust_in_words_only(
 
 
 @pytest.mark.parametrize("size", [2 << 20, 32 << 20])
-def test_the_text_in_a_program_is_read_to_a_bound(size: int, tmp_path: Path) -> None:
+def test_metadata_of_a_program_is_read_up_to_a_limit(size: int, tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt2"
     with (
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
@@ -224,7 +224,7 @@ def test_the_text_in_a_program_is_read_to_a_bound(size: int, tmp_path: Path) -> 
         read_metadata(path)
 
 
-def test_graphs_that_reach_beyond_their_file_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+def test_graphs_with_external_data_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(64))
     weights = onnx.load(files["onnx"])
     tensor = weights.graph.initializer[0]
@@ -293,7 +293,7 @@ def spoilt(model: Any, fault: str) -> Any:
         ("size", ""),
     ],
 )
-def test_spoilt_graphs_are_one_line(
+def test_damaged_graphs_are_a_one_line_error(
     files: dict[str, Path], tmp_path: Path, backend: str, fault: str, message: str
 ) -> None:
     path = tmp_path / "spoilt.onnx"
@@ -311,7 +311,7 @@ def test_spoilt_graphs_are_one_line(
 
 @pytest.mark.parametrize("kept", [0, 0.3, 0.99])
 @pytest.mark.parametrize("file", [".bin", ".xml", ".onnx", ".pt2"])
-def test_truncated_exports_are_one_line(files: dict[str, Path], tmp_path: Path, file: str, kept: float) -> None:
+def test_truncated_exports_are_a_one_line_error(files: dict[str, Path], tmp_path: Path, file: str, kept: float) -> None:
     for path in (*files.values(), files["openvino"].with_suffix(".bin")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     damaged = tmp_path / f"small{file}"
@@ -333,7 +333,7 @@ def test_truncated_exports_are_one_line(files: dict[str, Path], tmp_path: Path, 
     ],
     ids=["loop", "deep", "many", "unfolding", "other file"],
 )
-def test_graphs_that_unfold_are_refused(text: str, tmp_path: Path) -> None:
+def test_graphs_that_expand_enormously_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "graph.xml").write_text(text)
     with pytest.raises(UserError, match=r"graph\.xml: (not an OpenVINO model, or cut short|has loops)"):
         read_metadata(tmp_path / "graph.xml")
@@ -372,7 +372,7 @@ def test_metadata_of_another_kind_is_named(files: dict[str, Path], key: str, val
         parse_metadata(json.dumps(tree), "lanes.onnx")
 
 
-def test_a_folder_in_the_way_leaves_no_half_of_an_openvino_pair(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_failed_openvino_export_leaves_no_single_file(files: dict[str, Path], tmp_path: Path) -> None:
     model, metadata = openvino_model(onnx.load(files["onnx"])), read_metadata(files["onnx"])
     (tmp_path / "lanes.xml").mkdir()
     with pytest.raises(UserError, match=r"lanes\.xml: cannot be written"):
@@ -399,7 +399,7 @@ def test_nothing_is_exported_from_an_export(files: dict[str, Path], capsys: pyte
     assert "an exported model, whose weights cannot be taken out" in capsys.readouterr().err
 
 
-def test_a_misspelt_model_is_answered_with_the_right_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_model_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "roads_detectr"]) == 2
     assert "did you mean roads_detector?" in capsys.readouterr().err
 

@@ -162,7 +162,7 @@ print(worked() - start)
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells how long a thread has run")
-def test_threads_of_pytorch_sleep_while_a_runtime_works(shipped: dict[str, Path], tmp_path: Path) -> None:
+def test_pytorch_threads_are_idle_while_a_runtime_works(shipped: dict[str, Path], tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     cv2.imwrite(str(tmp_path / "road.jpg"), render(sample_scene(rng, "normal", (820, 410), 4), rng))
     run = subprocess.run(
@@ -175,7 +175,7 @@ def test_threads_of_pytorch_sleep_while_a_runtime_works(shipped: dict[str, Path]
     assert runtime < 100_000 < pytorch
 
 
-def test_an_export_is_made_once(packed) -> None:
+def test_an_automatic_export_is_made_once(packed) -> None:
     config, _, path = packed
     first = cached_export(config, path, "onnxruntime")
     made = first.stat().st_mtime_ns
@@ -217,7 +217,7 @@ def test_speed_times_a_runtime(packed) -> None:
         speed(config, str(path), backend="onnxruntime", iterations=1, precisions=("fp32", "bf16"))
 
 
-def test_unfit_backends_are_refused_in_one_line(packed, tmp_path: Path) -> None:
+def test_unsupported_backends_are_a_one_line_error(packed, tmp_path: Path) -> None:
     config, _, path = packed
     file = cached_export(config, path, "onnxruntime")
     for arguments, words in (

@@ -110,7 +110,7 @@ def refused_at_once(path: Path, backend: str | None, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_onnx_graphs_of_huge_results_are_refused(tmp_path: Path, kind: str, backend: str) -> None:
+def test_onnx_graphs_with_huge_results_are_refused(tmp_path: Path, kind: str, backend: str) -> None:
     path = hostile_onnx(HOSTILE[kind], tmp_path / "hostile.onnx")
     named = {"computed": "Expand", "Shape": "Expand"}.get(kind, kind)
     refused_at_once(path, backend, named)
@@ -144,11 +144,11 @@ def hostile_openvino(kind: str, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["Broadcast", "Tile", "Pad", "Interpolate", "Range", "Add", "MatMul"])
-def test_openvino_graphs_of_huge_results_are_refused(tmp_path: Path, kind: str) -> None:
+def test_openvino_graphs_with_huge_results_are_refused(tmp_path: Path, kind: str) -> None:
     refused_at_once(hostile_openvino(kind, tmp_path / "hostile.xml"), None, kind)
 
 
-def test_operators_that_no_export_has_are_named(tmp_path: Path) -> None:
+def test_unknown_operators_are_named(tmp_path: Path) -> None:
     for kind in ("NonZero", "StringConcat", "RandomNormal", "If", "SequenceEmpty"):
         path = hostile_onnx([node(kind, "mean")], tmp_path / "strange.onnx")
         with pytest.raises(UserError, match=rf"strange\.onnx: has the operator {kind}, which no exported model has"):
@@ -164,7 +164,7 @@ def test_operators_that_no_export_has_are_named(tmp_path: Path) -> None:
             read_metadata(tmp_path / "strange.xml")
 
 
-def test_graphs_of_sizes_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
+def test_graphs_with_undetermined_sizes_are_refused(tmp_path: Path) -> None:
     nodes = [
         node("Cast", "mean", output="as_integer", to=7),
         node("Reshape", "as_integer", "one_shape", output="shape_of_pixels"),

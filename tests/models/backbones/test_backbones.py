@@ -50,7 +50,7 @@ def test_same_padding_puts_the_odd_pixel_at_the_far_side(kernel, stride):
     torch.testing.assert_close(out[0, 0, 0, 0], (conv.weight[0, 0] * window).sum())
 
 
-def test_rgb_input_turns_the_channels_round_before_it_scales():
+def test_rgb_input_reverses_the_channels_before_scaling():
     backbone = build_backbone(BackboneConfig("resnet18"))
     bgr = torch.tensor([0.406, 0.456, 0.485]).view(1, 3, 1, 1)
     torch.testing.assert_close(backbone.input(bgr), torch.zeros(1, 3, 1, 1))
@@ -86,7 +86,7 @@ def test_local_imagenet_files_load_with_their_classifier_left_out(name, tmp_path
         load_imagenet_file(other, file)
 
 
-def test_without_a_network_the_message_says_where_to_put_the_file(tmp_path, monkeypatch):
+def test_a_failed_download_names_the_folder_for_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("clrernetlm.weights.imagenet.URLS", {"dla34": "http://127.0.0.1:9/dla34-ba72cf86.pth"})
     with pytest.raises(UserError) as error:

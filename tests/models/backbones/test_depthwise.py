@@ -46,7 +46,7 @@ def test_in_bfloat16_gradients_are_right_to_its_precision(kernel, stride):
         assert (a.float() - b).norm() < 0.02 * b.norm()
 
 
-def test_only_what_is_asked_for_gets_a_gradient():
+def test_gradients_are_computed_only_where_required():
     x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 5, 5, requires_grad=True)
     depthwise_conv2d(x, weight, None, 1).sum().backward()
     assert x.grad is None
@@ -54,7 +54,7 @@ def test_only_what_is_asked_for_gets_a_gradient():
 
 
 @pytest.mark.parametrize("groups", [1, 8])
-def test_a_fixed_norm_in_the_convolution_is_the_norm_after_it(groups):
+def test_a_norm_folded_into_the_convolution_equals_the_norm_after_it(groups):
     torch.manual_seed(groups)
     conv, norm = SameConv2d(8, 8, 3, 2, groups), torch.nn.BatchNorm2d(8)
     norm.running_mean.normal_()

@@ -87,7 +87,7 @@ def test_matches_are_the_published_ones(name, kind):
 
 
 @pytest.mark.parametrize("kind", ASSIGNERS)
-def test_a_batch_is_its_images(kind):
+def test_a_batch_equals_its_images(kind):
     names = list(D["names"])
     predictions, targets = stack([golden_case(name) for name in names], slots=6)
     matched = ASSIGNERS[kind].assign_batch(predictions, targets)
@@ -143,7 +143,7 @@ def test_of_equal_lanes_the_first_is_kept(seed, lanes):
 
 @given(seed=st.integers(0, 2**32), lanes=st.integers(1, 16))
 @settings(deadline=None, max_examples=40)
-def test_rescue_leaves_no_lane_without_an_anchor_and_keeps_the_other_matches(seed, lanes):
+def test_assign_unmatched_gives_every_lane_an_anchor_and_keeps_other_matches(seed, lanes):
     predictions, targets = random_case(seed, lanes)
     plain = dict(zip(*(t.tolist() for t in DynamicTopkAssigner().assign(predictions, targets)), strict=True))
     rescued = dict(
@@ -154,7 +154,7 @@ def test_rescue_leaves_no_lane_without_an_anchor_and_keeps_the_other_matches(see
     assert len(rescued) == len(plain) + lanes - len(set(plain.values()))
 
 
-def test_rescue_gives_the_cheapest_free_anchor():
+def test_assign_unmatched_uses_the_cheapest_free_anchor():
     predictions, targets = golden_case("conflict4")  # four lanes want anchor 5; the second gets it
     rows, cols = DynamicTopkAssigner(assign_unmatched=True).assign(predictions, targets)
     matches = dict(zip(cols.tolist(), rows.tolist(), strict=True))
@@ -179,7 +179,7 @@ def test_broken_predictions_do_not_break_the_assignment(kind, value):
 
 @pytest.mark.parametrize("rescue", [False, True])
 @pytest.mark.parametrize("combination", [0, 1])
-def test_nothing_waits_for_the_device(rescue, combination):
+def test_assignment_needs_no_device_synchronisation(rescue, combination):
     """Tensors without data: anything that asked for a value or a data-dependent size would fail."""
     predictions, targets = stack([random_case(i, 4) for i in range(3)], slots=4)
     matched = DynamicTopkAssigner(cost_combination=combination, assign_unmatched=rescue).assign_batch(

@@ -95,7 +95,7 @@ def test_a_batch_is_the_mean_of_its_images():
         torch.testing.assert_close(value, (alone[0][name] + alone[1][name]) / 2)
 
 
-def test_more_slots_change_nothing():
+def test_empty_target_slots_change_nothing():
     targets = torch.full((2, 16, 78), -1e5)
     targets[..., 1] = 0
     targets[:, 3:7] = golden_targets(3, 4)
@@ -117,7 +117,7 @@ def perfect_stage(target, length_rows, y0=None):
 
 
 @pytest.mark.parametrize("higher", [0, 7, -3])
-def test_corrected_length_ends_where_the_lane_ends(higher):
+def test_the_corrected_length_ends_at_the_end_of_the_lane(higher):
     """A prediction that starts `higher` rows above the lane's start and ends with it has nothing to learn."""
     target = torch.from_numpy(B["target1"])[0]
     targets = target[None, None].clone()
@@ -161,7 +161,7 @@ def test_the_weight_of_images_without_lanes_can_be_set():
     torch.testing.assert_close(CLRerNetCriterion(empty_image_lanes=4)(stages, targets)["loss_cls"], published / 4)
 
 
-def test_only_matched_predictions_learn_where_the_lane_is():
+def test_only_matched_predictions_get_regression_gradients():
     stages = [{name: value.clone().requires_grad_() for name, value in s.items()} for s in golden_stages("b2")]
     losses = CLRerNetCriterion()(stages, golden_targets(3, 4))
     torch.stack(list(losses.values())).sum().backward()
@@ -179,7 +179,7 @@ def test_losses_are_float32_under_autocast():
     assert losses == expected
 
 
-def test_segmentation_appears_with_masks_and_weight_only():
+def test_segmentation_loss_needs_masks_and_a_weight():
     stages, targets, masks = golden_stages("b2"), golden_targets(3, 4), golden_masks(3, 4)
     logits = torch.zeros(2, 5, 320, 800)
     assert CLRerNetCriterion()(stages, targets, logits, masks)["loss_seg"].item() == pytest.approx(np.log(5))
@@ -187,7 +187,7 @@ def test_segmentation_appears_with_masks_and_weight_only():
     assert "loss_seg" not in CLRerNetCriterion(loss=LossConfig(seg_weight=0))(stages, targets, logits, masks)
 
 
-def test_nothing_waits_for_the_device():
+def test_the_criterion_needs_no_device_synchronisation():
     """One graph without a break: nothing asks for a value or has a data-dependent size."""
     criterion, stages, targets = CLRerNetCriterion(), golden_stages("b2"), golden_targets(3, 4)
     inputs = (stages, targets, torch.randn(2, 5, 320, 800), golden_masks(3, 4))

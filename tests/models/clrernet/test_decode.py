@@ -68,7 +68,7 @@ def test_starts_below_the_bottom_row_count_as_the_bottom_row():
 
 @given(seed=st.integers(0, 2**32), n=st.integers(0, 30), top_k=st.integers(0, 31), threshold=st.floats(0, 200))
 @settings(deadline=None, max_examples=60)
-def test_nms_follows_its_rule(seed, n, top_k, threshold):
+def test_nms_equals_a_loop_implementation(seed, n, top_k, threshold):
     generator = np.random.default_rng(seed)
     xs = (generator.random((n, 1)) * 400 + generator.normal(0, 60, (n, 72))).astype(np.float32)
     start, length = generator.uniform(-10, 80, (2, n)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_nms_follows_its_rule(seed, n, top_k, threshold):
     assert lane_nms(*inputs, threshold, top_k).tolist() == nms_by_loops(*inputs, threshold, top_k)
 
 
-def test_nms_survives_values_that_are_no_numbers():
+def test_nms_accepts_nan_and_infinity():
     xs, start, length, scores = (array.copy() for array in golden_nms_input("basic40"))
     start[::3], length[1::4], xs[2::5] = np.nan, np.inf, -np.inf
     with np.errstate(invalid="ignore"):
@@ -122,7 +122,7 @@ def test_prediction_text_is_the_published_one(tag):
     assert text.splitlines() == str(E[f"str_{tag}"]).splitlines()
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_equals_its_images():
     stage = golden_stage("b2")
     together = decode_lanes(stage, DecodeConfig(0.3, 15), Viewport(), [FRAME, (1280, 720)], max_lanes=20)
     for i, frame in enumerate([FRAME, (1280, 720)]):
@@ -136,7 +136,7 @@ def test_a_batch_is_its_images():
 
 @given(seed=st.integers(0, 2**32), images=st.integers(1, 5), n=st.integers(0, 40), top_k=st.integers(0, 6))
 @settings(deadline=None, max_examples=40)
-def test_nms_of_a_batch_is_that_of_its_images(seed, images, n, top_k):
+def test_nms_of_a_batch_equals_nms_of_its_images(seed, images, n, top_k):
     generator = np.random.default_rng(seed)
     xs = (generator.random((n, 1)) * 400 + generator.normal(0, 60, (n, 72))).astype(np.float32)
     start, length = generator.uniform(-10, 80, (2, n)).astype(np.float32)
@@ -183,7 +183,7 @@ def test_a_lane_leaving_at_the_top_ends_there():
     assert len(lane) == 36
 
 
-def test_points_are_in_pixels_of_the_own_frame():
+def test_points_are_in_pixels_of_their_own_frame():
     viewport = Viewport(left=0.25, top=0.5, right=0.75, bottom=0.9)
     (lane,) = decode_one(one_lane(0.0, 1.0), frame=(1280, 720), viewport=viewport)
     np.testing.assert_allclose(lane.points[[0, -1]], [[320, 648], [960, 360]])
@@ -210,12 +210,12 @@ def test_extension_stops_where_the_lane_leaves():
         one_lane(0.3, 0.4, length=torch.nan),
     ],
 )
-def test_what_is_no_lane_gives_none(stage):
+def test_degenerate_predictions_give_no_lane(stage):
     assert decode_one(stage) == []
 
 
 @pytest.mark.parametrize("shape", [(0, 192), (2, 0), (2, 192)])
-def test_nothing_found(shape):
+def test_no_detections_give_empty_results(shape):
     stage = dict(zip(FIELDS, (torch.zeros(*shape, n) for n in (2, 3, 1, 72)), strict=True))
     assert decode_lanes(stage, DecodeConfig(0.9), Viewport(), [FRAME] * shape[0]) == [[]] * shape[0]
 
@@ -232,7 +232,7 @@ def test_at_most_max_lanes_and_best_first(max_lanes):
 
 @given(seed=st.integers(0, 2**32), scale=st.sampled_from([1.0, 1e3, 1e30]))
 @settings(deadline=None, max_examples=40)
-def test_wild_predictions_never_fail(seed, scale):
+def test_random_predictions_never_fail(seed, scale):
     generator = torch.Generator().manual_seed(seed)
     stage = {
         name: torch.randn(2, 50, n, generator=generator) * scale for name, n in zip(FIELDS, (2, 3, 1, 72), strict=True)

@@ -111,7 +111,7 @@ def test_official_weights_survive_the_round_trip(state):
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "model._orig_mod.", "module.model."])
-def test_prefixes_of_training_engines_are_taken_off(prefix):
+def test_prefixes_of_training_engines_are_removed(prefix):
     source, target = CLRerNet(small_config()), CLRerNet(small_config())
     weights = {prefix + name: value for name, value in source.official_state_dict().items()}
     weights |= {"ema_backbone_model_level0_0_weight": torch.zeros(1), "data_preprocessor.mean": torch.zeros(3)}
@@ -122,7 +122,7 @@ def test_prefixes_of_training_engines_are_taken_off(prefix):
         assert torch.equal(target.state_dict()[name], value), name
 
 
-def test_weights_of_another_model_are_refused_with_the_reason_and_without_a_trace():
+def test_mismatched_weights_are_refused_with_the_reason_and_change_nothing():
     target = CLRerNet(small_config())
     before = {name: value.clone() for name, value in target.state_dict().items()}
     good = target.official_state_dict()
@@ -177,7 +177,7 @@ def test_every_backbone_makes_a_detector_that_trains(name):
         assert key.endswith(".bias") or parameter.grad.abs().max() > 0, key
 
 
-def test_heads_of_other_sizes():
+def test_other_head_sizes_work():
     head = HeadConfig(num_priors=40, num_points=20, sample_points=9, refine_layers=2, feature_channels=32, fc_layers=1)
     model = CLRerNet(small_config(head=head, max_lanes=1)).eval()
     stages = model(torch.rand(1, 3, 96, 160))
@@ -186,7 +186,7 @@ def test_heads_of_other_sizes():
         CLRerNet(small_config(head=HeadConfig(refine_layers=4)))
 
 
-def test_each_stage_answers_for_its_own_update_only():
+def test_gradients_of_a_stage_stop_at_its_own_update():
     model = CLRerNet(small_config()).eval()
     stages = model(torch.rand(1, 3, 96, 160))
     embeddings = model.bbox_head.anchor_generator.prior_embeddings.weight

@@ -57,7 +57,7 @@ def test_segmentation_loss_and_gradient_are_the_published_ones():
 
 
 @pytest.mark.parametrize("label", [255, 5, 17])  # "ignore" of the data set, and labels that are no class
-def test_segmentation_ignores_what_is_no_class(label):
+def test_segmentation_ignores_values_that_are_no_class(label):
     logits, target = golden("seg_pred"), golden("seg_target")
     ignored = target.clone()
     ignored[:, :7] = label

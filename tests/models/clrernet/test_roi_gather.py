@@ -12,7 +12,7 @@ def gather(**changes) -> ROIGather:
 
 
 @pytest.mark.parametrize("pool", [pool_along, gather_along])
-def test_pooling_reads_the_map_where_the_anchor_is(pool):
+def test_pooling_samples_the_map_at_the_anchor(pool):
     rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(9.0), indexing="ij")
     level = torch.stack([rows, columns])[None]  # (1, 2, 5, 9): every pixel holds its own position
     xs, ys = torch.tensor([[[0.0, 0.5, 1.0], [0.25, 0.3, 0.1]]]), torch.tensor([1.0, 0.5, 0.0])
@@ -26,13 +26,13 @@ def test_pooling_outside_the_map_is_zero(pool):
     assert pool(torch.ones(1, 2, 4, 4), torch.full((1, 3, 5), 2.0), torch.linspace(0, 1, 5)).abs().sum() == 0
 
 
-def test_both_ways_of_pooling_agree_inside_the_map_on_its_edge_and_beyond():
+def test_both_pooling_implementations_agree_inside_on_the_edge_and_outside():
     level = torch.randn(3, 8, 7, 11).contiguous(memory_format=torch.channels_last)
     xs, ys = torch.rand(3, 20, 9) * 1.6 - 0.3, torch.linspace(1, 0, 9)
     torch.testing.assert_close(gather_along(level, xs, ys), pool_along(level, xs, ys), rtol=0, atol=1e-5)
 
 
-def test_the_product_of_an_anchors_points_is_that_of_a_linear():
+def test_the_fused_projection_equals_a_linear_layer():
     layer, points = PointsLinear(8, 6, 5), torch.rand(2, 8, 6, 10)
     expected = F.linear(points.flatten(1, 2).transpose(1, 2), layer.weight, layer.bias)
     torch.testing.assert_close(layer(points).transpose(1, 2), expected)
@@ -44,7 +44,7 @@ def test_anchor_scale_is_the_depthwise_convolution_it_stands_for():
     torch.testing.assert_close(scale(x), F.conv1d(x, scale.weight, scale.bias, groups=10))
 
 
-def test_fresh_attention_adds_nothing():
+def test_untrained_attention_adds_nothing():
     attention = AnchorAttention(10, 8, (3, 5))
     assert attention(torch.rand(2, 10, 8), torch.rand(2, 8, 6, 10)).abs().sum() == 0
 
@@ -73,7 +73,7 @@ def test_one_weighted_update_equals_the_repeated_ones_of_the_original():
         torch.testing.assert_close(module.convs[stage].bn.running_var, repeated.running_var)
 
 
-def test_anchors_do_not_see_each_other():
+def test_anchors_do_not_influence_each_other():
     module = gather().eval()
     pooled, level = torch.rand(1, 8, 6, 10), torch.rand(1, 8, 6, 10)
     other = pooled.clone()

@@ -30,7 +30,7 @@ def test_shapes_of_the_defaults() -> None:
     assert logits_y.shape == (3, 40, 41)
 
 
-def test_a_token_changes_only_what_follows_it(model: LaneLMModel) -> None:
+def test_a_token_changes_only_later_outputs(model: LaneLMModel) -> None:
     x, y = tokens(3)
     before = model(visual_tokens(1), x, y)
     for place in range(8):
@@ -41,7 +41,7 @@ def test_a_token_changes_only_what_follows_it(model: LaneLMModel) -> None:
             assert ((new[:, place:] - old[:, place:]).abs().amax((0, 2)) > 1e-4).all()
 
 
-def test_masked_visual_tokens_are_not_seen(model: LaneLMModel) -> None:
+def test_masked_visual_tokens_have_no_influence(model: LaneLMModel) -> None:
     x, y = tokens(2)
     image = visual_tokens(2)
     mask = torch.zeros(2, 10, dtype=torch.bool)
@@ -63,7 +63,7 @@ def test_lanes_that_share_an_image_equal_lanes_with_a_copy_each(model: LaneLMMod
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
-def test_levels_go_to_their_layers() -> None:
+def test_each_layer_attends_to_its_level() -> None:
     torch.manual_seed(0)
     decoder = LaneLMDecoder(32, 2, 4, 64).eval()
     sequence, coarse, fine = torch.randn(3, 5, 32), torch.randn(1, 4, 32), torch.randn(1, 9, 32)
@@ -82,13 +82,13 @@ def test_a_keypoint_is_the_sum_of_its_embeddings() -> None:
     torch.testing.assert_close(late, summed[:, :2] + embedding.pos_embedding.weight[5:7])
 
 
-def test_near_bins_are_alike_before_anything_is_learned() -> None:
+def test_neighbouring_bins_have_similar_initial_embeddings() -> None:
     table = KeypointEmbedding(800, 41, 64, 40).x_embedding.weight
     distance = (table - table[400]).norm(dim=1)
     assert distance[401] < distance[410] < distance[500]
 
 
-def test_both_heads_read_the_same_state() -> None:
+def test_both_heads_use_the_same_hidden_state() -> None:
     head = LaneLMHead(32, 50, 9)
     states = torch.randn(2, 8, 32)
     logits_x, logits_y = head(states)

@@ -35,7 +35,7 @@ def test_the_detector_stays_in_evaluation_mode_and_has_no_gradient(model):
 
 
 @pytest.mark.parametrize("kind", ["full", "plain"])
-def test_a_saved_model_reads_the_same_lanes(kind, tmp_path):
+def test_a_saved_model_decodes_the_same_lanes(kind, tmp_path):
     torch.manual_seed(1)
     model = build_lanelm(config_of(kind)).eval()
     save_lanelm(model, tmp_path / "reader.pth")
@@ -53,7 +53,7 @@ def test_a_file_holds_weights_and_configuration_and_nothing_else(model, checkpoi
     assert held["state_dict"].keys() == model.state_dict().keys()
 
 
-def test_names_of_a_training_are_understood(model, checkpoint, tmp_path):
+def test_parameter_names_of_a_training_checkpoint_are_understood(model, checkpoint, tmp_path):
     held = read_checkpoint(checkpoint)
     held["state_dict"] = {f"model.{name}": value for name, value in held["state_dict"].items()}
     held["optimizer_states"] = [{"state": {0: {"exp_avg": torch.zeros(2)}}}]
@@ -62,14 +62,14 @@ def test_names_of_a_training_are_understood(model, checkpoint, tmp_path):
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-def test_names_of_other_programs_are_understood_without_batch_counters(model, tmp_path):
+def test_parameter_names_of_other_programs_are_understood_without_batch_counters(model, tmp_path):
     weights = {f"module.{name}": value for name, value in model.state_dict().items() if "num_batches" not in name}
     torch.save({"net": weights}, tmp_path / "other.pth")
     loaded = init_lanelm(config_of(), tmp_path / "other.pth")
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.named_parameters())
 
 
-def test_the_detector_can_be_taken_out(model, checkpoint, tmp_path):
+def test_the_detector_can_be_extracted(model, checkpoint, tmp_path):
     held = read_checkpoint(checkpoint)
     held["state_dict"] = {f"model.{name}": value for name, value in held["state_dict"].items()}
     torch.save(held, tmp_path / "epoch_0000.ckpt")
@@ -87,7 +87,7 @@ def refusal(config: Config, path: object) -> str:
     return str(caught.value)
 
 
-def test_a_bare_detector_is_named_as_such(model, tmp_path):
+def test_a_checkpoint_of_a_detector_alone_is_named(model, tmp_path):
     path = tmp_path / "clrernet.pth"
     save_official(model.detector, path)
     assert "clrernet.pth: holds no LaneLM" in refusal(config_of(), path)
@@ -108,7 +108,7 @@ def test_the_setting_that_differs_is_named(checkpoint):
         init_lanelm_detector(config_of("plain"), checkpoint)
 
 
-def test_how_lanes_are_decoded_may_differ(checkpoint):
+def test_decoding_settings_may_differ(checkpoint):
     config = config_of()
     config.lanelm.decode.lane_threshold = 0.2
     config.model.decode.conf_threshold = 0.2

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason
 @pytest.mark.parametrize("scores", [1 << 18, 150])
 @pytest.mark.parametrize(("dim", "heads", "channels"), [(32, 2, 16), (30, 3, 8), (64, 4, 24)])
 @torch.no_grad()
-def test_features_are_attended_to_like_their_keys_and_values(
+def test_folded_attention_equals_attention_to_keys_and_values(
     dim: int, heads: int, channels: int, scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folding, "MAX_SCORES", scores)  # 150: few queries at once
@@ -41,7 +41,7 @@ def test_features_are_attended_to_like_their_keys_and_values(
 
 @pytest.mark.parametrize("heads", [2, 4])
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2}, {"num_layers": 4}, {"autoregressive": False}], ids=str)
-def test_a_folded_lanelm_writes_the_same_lanes(settings: dict[str, object], heads: int) -> None:
+def test_a_folded_lanelm_decodes_the_same_lanes(settings: dict[str, object], heads: int) -> None:
     model, levels, requests = small_lanelm(num_heads=heads, **settings), random_levels(6), random_requests(6, 8)
     fast = fuse(model)
     assert fast.folded_image_encoders is not None

@@ -55,7 +55,7 @@ def test_the_order_of_the_requests_does_not_matter() -> None:
     same(shuffled, picked(together, slice(None), order), requests.request_mask[:, order])
 
 
-def test_places_not_asked_about_change_nothing_and_stay_empty() -> None:
+def test_masked_requests_change_nothing_and_stay_empty() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
     asked = generate(model, levels, requests)
     padding = Requests(*(torch.zeros_like(getattr(requests, item.name)) for item in fields(Requests)))
@@ -70,7 +70,7 @@ def test_places_not_asked_about_change_nothing_and_stay_empty() -> None:
     assert not asked.score[~requests.request_mask].any()
 
 
-def test_the_number_of_prompt_places_does_not_matter() -> None:
+def test_the_number_of_prompt_slots_does_not_matter() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6, clicks=2)
     wider = replace(
         requests,
@@ -89,7 +89,7 @@ def test_the_order_of_the_prompts_does_not_matter() -> None:
     same(generate(model, levels, turned), generate(model, levels, requests), requests.request_mask)
 
 
-def test_nothing_asked_nothing_answered() -> None:
+def test_no_requests_give_no_answers() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 3)
     nothing = replace(
         requests,
@@ -103,7 +103,7 @@ def test_nothing_asked_nothing_answered() -> None:
 
 
 @pytest.mark.parametrize("row_order", ["bottom_up", "top_down"])
-def test_a_lane_is_one_run_of_rows(row_order: str) -> None:
+def test_a_lane_covers_consecutive_rows(row_order: str) -> None:
     model, requests = small_lanelm(row_order=row_order), random_requests(8, 6)
     answers = generate(model, random_levels(8), requests)
     shown = answers.visible[requests.request_mask].int()
@@ -131,21 +131,21 @@ def test_one_image_many_lanes_and_a_lane_of_one_row(settings: dict[str, object])
 # x between bins
 
 
-def test_x_is_read_between_bins() -> None:
+def test_x_is_interpolated_between_bins() -> None:
     bins = torch.arange(40.0)
     for place in (5.0, 10.3, 20.5, 33.9):
         logits = -((bins - place) ** 2) / (2 * 1.5**2)
         assert mean_around_best(logits[None], 2 * bins).item() == pytest.approx(2 * place, abs=0.05)
 
 
-def test_far_bins_do_not_pull() -> None:
+def test_distant_bins_do_not_change_x() -> None:
     logits = torch.full((1, 40), -20.0)
     logits[0, 10], logits[0, 11], logits[0, 30] = 5.0, 5.0, 4.9
     assert mean_around_best(logits, torch.arange(40.0)).item() == pytest.approx(10.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("border", [0, 39])
-def test_at_the_border_no_bin_counts_twice(border: int) -> None:
+def test_bins_at_the_border_count_once(border: int) -> None:
     logits = torch.full((1, 40), -torch.inf)
     inner = abs(border - 1)
     logits[0, border], logits[0, inner] = 1.0, 1.0
@@ -153,7 +153,7 @@ def test_at_the_border_no_bin_counts_twice(border: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "nbins"), [(800, 800), (256, 256), (160, 80), (128, 32)])
-def test_who_learned_the_labels_is_sure_however_coarse_the_bins(width: int, nbins: int) -> None:
+def test_perfect_logits_give_confidence_one_for_any_bin_width(width: int, nbins: int) -> None:
     torch.manual_seed(0)
     network = small_network(nbins_x=nbins, offset_range=10 / nbins)
     model = LaneLM(network, CHANNELS, (width, 64)).eval()
@@ -178,7 +178,7 @@ def lane(xs: torch.Tensor) -> Answers:
     return Answers(xs.nan_to_num(0)[None, None], shown[None, None], torch.ones(1, 1))
 
 
-def test_a_lane_is_cut_at_its_jump_in_the_order_it_was_written() -> None:
+def test_a_lane_is_cut_at_its_jump_in_decoding_order() -> None:
     xs = 100 + 3 * torch.arange(20.0)
     xs[:6] += 60  # between rows 5 and 6
     cut = remove_hallucinations(lane(xs), from_bottom=True)
@@ -188,7 +188,7 @@ def test_a_lane_is_cut_at_its_jump_in_the_order_it_was_written() -> None:
     assert cut.visible[0, 0].nonzero().flatten().tolist() == list(range(6))
 
 
-def test_everything_after_the_first_jump_goes() -> None:
+def test_everything_after_the_first_jump_is_removed() -> None:
     xs = 100 + 3 * torch.arange(30.0)
     xs[8:12] += 70
     xs[25:] += 90
@@ -208,11 +208,11 @@ def test_everything_after_the_first_jump_goes() -> None:
     ids=["straight", "bend", "vertical", "part of the rows"],
 )
 @pytest.mark.parametrize("from_bottom", [True, False])
-def test_smooth_lanes_stay_whole(xs: torch.Tensor, from_bottom: bool) -> None:
+def test_smooth_lanes_are_kept_whole(xs: torch.Tensor, from_bottom: bool) -> None:
     assert remove_hallucinations(lane(xs), from_bottom).visible.equal(lane(xs).visible)
 
 
-def test_short_lanes_stay_whole() -> None:
+def test_short_lanes_are_kept_whole() -> None:
     xs = torch.full((20,), torch.nan)
     xs[5:15] = 100.0 + torch.arange(10)
     xs[12:15] += 80
@@ -222,7 +222,7 @@ def test_short_lanes_stay_whole() -> None:
     assert remove_hallucinations(lane(xs), True, max_points=11).visible.sum() == 11
 
 
-def test_lanes_are_cut_each_on_its_own() -> None:
+def test_lanes_are_cut_independently() -> None:
     smooth = 100 + 3 * torch.arange(float(STEPS))
     jump = smooth + 60 * (torch.arange(STEPS) < 4)
     nothing = torch.full((STEPS,), torch.nan)
@@ -246,7 +246,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_more_lanes_do_not_copy_what_is_known_of_the_image() -> None:
+def test_more_lanes_do_not_copy_the_image_features() -> None:
     model = small_lanelm()
     levels = tuple(torch.randn(1, CHANNELS, 512 // stride, 1024 // stride) for stride in (8, 16, 32))
     sizes = []

@@ -15,7 +15,7 @@ def sampler(points: int, spacing: float) -> LocalSampler:
     return LocalSampler(CHANNELS, SIZE, 3, points, spacing)
 
 
-def test_at_the_middle_of_a_cell_its_own_features_come_back() -> None:
+def test_sampling_the_centre_of_a_cell_gives_its_features() -> None:
     local = sampler(3, 8.0)
     maps = local.maps(random_levels(2))
     # Stride 8: the pixels of cell (row 2, column 5) are 40..47 and 16..23, their middle is 43.5, 19.5.
@@ -26,13 +26,13 @@ def test_at_the_middle_of_a_cell_its_own_features_come_back() -> None:
     torch.testing.assert_close(coarse[:, 3], maps[1][:, :, 2, 0])
 
 
-def test_outside_the_image_there_is_nothing() -> None:
+def test_samples_outside_the_image_are_zero() -> None:
     local = sampler(1, 1.0)
     places = torch.tensor([[-60.0, 20.0], [300.0, 20.0], [20.0, -60.0], [20.0, 200.0]])
     assert local(local.maps(random_levels(1)), places[None]).abs().max() == 0
 
 
-def test_any_number_of_places() -> None:
+def test_any_number_of_positions_can_be_sampled() -> None:
     local = sampler(5, 4.0)
     maps = local.maps(random_levels(2))
     places = torch.rand(2, 3, 4, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(SIZE)
@@ -41,7 +41,7 @@ def test_any_number_of_places() -> None:
     torch.testing.assert_close(found[:, 1, 2], local(maps, places[:, 1, 2:3])[:, 0])
 
 
-def test_tokens_of_the_levels_know_their_place_and_level() -> None:
+def test_tokens_encode_their_position_and_level() -> None:
     torch.manual_seed(0)
     encoder = VisualEncoder(CHANNELS, 32, 3)
     flat = [torch.ones_like(level) for level in random_levels(2)]

@@ -46,7 +46,7 @@ def test_the_plain_loss_ignores_padding() -> None:
     torch.testing.assert_close(lane_lm_loss(logits_x[:, :2], logits_y[:, :2], x[:, :2], y[:, :2]), before)
 
 
-def test_the_plain_loss_of_nothing_is_0_and_has_a_gradient() -> None:
+def test_the_plain_loss_without_lanes_is_0_and_has_a_gradient() -> None:
     logits_x, logits_y = torch.randn(2, 4, 800, requires_grad=True), torch.randn(2, 4, 41, requires_grad=True)
     loss = lane_lm_loss(logits_x, logits_y, torch.zeros(2, 4, dtype=torch.int64), torch.full((2, 4), 40))
     assert loss.item() == 0
@@ -75,7 +75,7 @@ def test_spread_labels_are_learned_to_a_part_of_a_bin(place: float) -> None:
 
 
 @pytest.mark.parametrize("row_order", ["bottom_up", "top_down"])
-def test_answers_are_packed_in_writing_order(row_order: str) -> None:
+def test_answers_are_packed_in_decoding_order(row_order: str) -> None:
     model = small_lanelm(row_order=row_order)
     xs = torch.full((2, STEPS), torch.nan)
     xs[0, 3:8] = torch.tensor([3.0, 4, 5, 6, 7])
@@ -119,7 +119,7 @@ def perfect(model: LaneLM, lessons: TrainingRequests, order: RowPriors) -> Logit
 
 
 @pytest.mark.parametrize("row_order", ["bottom_up", "top_down"])
-def test_who_knows_the_answers_has_no_loss_left(row_order: str) -> None:
+def test_perfect_logits_have_the_smallest_loss(row_order: str) -> None:
     model, lessons = small_lanelm(row_order=row_order), lessons_of()
     order = row_priors(lessons.requests, model.rows)
     order = RowPriors(*(model.to_decode_order(getattr(order, item.name)) for item in fields(RowPriors)))
@@ -138,7 +138,7 @@ def test_who_knows_the_answers_has_no_loss_left(row_order: str) -> None:
     assert training_request_losses(model, lessons, worse, order, CONFIG)["loss_start"] > 10
 
 
-def test_what_is_not_asked_or_not_on_the_lane_does_not_count() -> None:
+def test_masked_requests_and_rows_do_not_count() -> None:
     model, lessons = small_lanelm(), lessons_of()
     order = row_priors(lessons.requests, model.rows)
     order = RowPriors(*(model.to_decode_order(getattr(order, item.name)) for item in fields(RowPriors)))
@@ -162,7 +162,7 @@ def test_what_is_not_asked_or_not_on_the_lane_does_not_count() -> None:
         assert value > 0.1
 
 
-def test_a_batch_that_asks_nothing_has_no_loss() -> None:
+def test_a_batch_without_requests_has_no_loss() -> None:
     model, lessons = small_lanelm(), lessons_of()
     lessons = replace(lessons, requests=replace(lessons.requests, request_mask=lessons.requests.request_mask & False))
     order = row_priors(lessons.requests, model.rows)
@@ -170,7 +170,7 @@ def test_a_batch_that_asks_nothing_has_no_loss() -> None:
     assert all(value == 0 for value in training_request_losses(model, lessons, logits, order, CONFIG).values())
 
 
-def test_the_mean_of_the_bins_is_drawn_to_the_truth() -> None:
+def test_the_mean_loss_pulls_the_mean_of_the_bins_to_the_label() -> None:
     bell = -((torch.arange(9.0) - 4) ** 2) / 2
     at_truth = mean_distance(bell[None], torch.tensor([4.0]))
     beside = mean_distance(bell[None], torch.tensor([7.0]))

@@ -40,7 +40,7 @@ def half(rank, folder):
     dist.destroy_process_group()
 
 
-def test_two_halves_equal_one_whole(tmp_path):
+def test_two_processes_with_half_a_batch_equal_one_with_the_whole_batch(tmp_path):
     losses, gradient = losses_and_gradient(slice(0, 2))
     mp.start_processes(half, args=(str(tmp_path),), nprocs=2, start_method="fork")
     halves = [torch.load(tmp_path / str(rank)) for rank in range(2)]

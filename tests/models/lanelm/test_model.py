@@ -54,7 +54,7 @@ def step_by_step(
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_all_at_once_equals_step_by_step(settings: dict[str, object]) -> None:
+def test_parallel_decoding_equals_step_by_step_decoding(settings: dict[str, object]) -> None:
     model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 5)
     xs, starts = random_answers(3, 5)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_gradients_and_inference_compute_the_same() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("autoregressive", [True, False])
-def test_the_past_counts_unless_it_is_switched_off(autoregressive: bool) -> None:
+def test_earlier_keypoints_matter_unless_autoregressive_is_off(autoregressive: bool) -> None:
     model, levels, requests = small_lanelm(autoregressive=autoregressive), random_levels(2), random_requests(2, 4)
     # Without a reference every x follows from the one before, so the control is about questions.
     requests = replace(requests, request_mask=requests.proposal_mask.any(-1))
@@ -87,7 +87,7 @@ def test_the_past_counts_unless_it_is_switched_off(autoregressive: bool) -> None
 
 
 @torch.no_grad()
-def test_a_keypoint_changes_only_what_follows_it() -> None:
+def test_a_keypoint_changes_only_later_logits() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 4)
     xs, starts = random_answers(2, 4)
     before, _ = model(levels, requests, xs, starts)
@@ -100,7 +100,7 @@ def test_a_keypoint_changes_only_what_follows_it() -> None:
 
 
 @torch.no_grad()
-def test_what_is_not_there_has_no_influence() -> None:
+def test_masked_inputs_have_no_influence() -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
     answers = random_answers(2, 6)
     before, _ = model(levels, requests, *answers)
@@ -118,7 +118,7 @@ def test_what_is_not_there_has_no_influence() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["proposal_x", "proposal_mask", "score", "prompts", "prompt_mask", "is_start"])
-def test_everything_that_is_there_has_influence(name: str) -> None:
+def test_every_input_has_influence(name: str) -> None:
     model, levels, requests = small_lanelm(), random_levels(2), random_requests(2, 6)
     value = getattr(requests, name)
     if value.dtype == torch.bool:
@@ -133,13 +133,13 @@ def test_everything_that_is_there_has_influence(name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("settings", [{"global_attention": False}, {"local_sampling": False}], ids=str)
-def test_both_ways_of_looking_see_the_image(settings: dict[str, object]) -> None:
+def test_local_sampling_and_global_attention_each_use_the_image(settings: dict[str, object]) -> None:
     model, requests, answers = small_lanelm(**settings), random_requests(2, 4), random_answers(2, 4)
     assert differ(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)))
 
 
 @torch.no_grad()
-def test_a_model_that_cannot_look_is_blind() -> None:
+def test_a_model_without_both_image_paths_ignores_the_image() -> None:
     model = small_lanelm(global_attention=False, local_sampling=False)
     requests, answers = random_requests(2, 4), random_answers(2, 4)
     close(*(model(random_levels(2, seed), requests, *answers)[0] for seed in (0, 1)), tolerance=0)

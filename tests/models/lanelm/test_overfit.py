@@ -21,7 +21,7 @@ STEPS = 200
 COPIES = 6  # of the image in a batch, each with its own lesson
 
 
-def test_one_image_by_heart(tmp_path: Path) -> None:
+def test_one_image_is_learned_exactly(tmp_path: Path) -> None:
     root = write_drawn_roads(tmp_path, 1)
     image = cv2.imread(str(root / "driver_1/clip.MP4/00000.jpg"))
     config = small_lanelm(root, tmp_path, tmp_path / "none")

@@ -27,7 +27,7 @@ def straight(bottom: float, top: float, first: int = 3, last: int = STEPS - 1) -
     return xs.masked_fill((rows < first) | (rows > last), torch.nan)
 
 
-def test_lanes_of_a_frame_come_back_where_they_were() -> None:
+def test_lanes_convert_to_keypoints_and_back() -> None:
     rows = np.arange(STEPS) * 64 / STEPS
     xs = straight(100, 60)
     [[lane]] = lanes_from_answers(answers([xs], [0.8]), CONFIG, VIEW, [FRAME], 4)
@@ -41,7 +41,7 @@ def test_lanes_of_a_frame_come_back_where_they_were() -> None:
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, STEPS - 1), (3, 10), (0, 1), (14, 15)])
-def test_ends(first: int, last: int) -> None:
+def test_lane_ends_are_extended_by_their_rules(first: int, last: int) -> None:
     xs = straight(100, 60, first, last)
     points = keypoints(xs.nan_to_num(0).numpy(), xs.isfinite().numpy(), VIEW)
     spacing = 64 / STEPS
@@ -57,7 +57,7 @@ def test_fewer_than_two_keypoints_are_no_lane(count: int) -> None:
     assert lanes_from_answers(answers([xs], [0.9]), CONFIG, VIEW, [FRAME], 4) == [[]]
 
 
-def test_best_first_duplicates_once_unsure_ones_out() -> None:
+def test_lanes_are_sorted_deduplicated_and_thresholded() -> None:
     xs = [straight(30, 30), straight(100, 60), straight(102, 62), straight(60, 60)]
     [lanes] = lanes_from_answers(answers(xs, [0.6, 0.7, 0.9, 0.4]), CONFIG, VIEW, [FRAME], 4)
     assert [round(lane.score, 3) for lane in lanes] == [0.9, 0.6]
@@ -67,7 +67,7 @@ def test_best_first_duplicates_once_unsure_ones_out() -> None:
     assert [round(lane.score, 3) for lane in lanes] == [0.9, 0.6]
 
 
-def test_what_was_not_asked_is_no_lane_at_any_threshold() -> None:
+def test_masked_requests_give_no_lane_at_any_threshold() -> None:
     assert lanes_from_answers(answers([straight(30, 30)], [0.0]), CONFIG, VIEW, [FRAME], 4, threshold=0.0) == [[]]
 
 

@@ -62,7 +62,7 @@ def test_images_do_not_mix() -> None:
     assert alone.visible[0].equal(together.visible[1])
 
 
-def test_the_best_come_first_and_duplicates_once() -> None:
+def test_proposals_are_sorted_and_deduplicated() -> None:
     stage = {name: value[:, [0, 0, 1]] for name, value in random_stage(1, 2, seed=3).items()}
     stage["cls_logits"] = torch.tensor([[[0.0, 1.0], [0.0, 3.0], [0.0, 2.0]]])
     stage["anchor_params"][..., 0], stage["lengths"][:] = 1.0, 0.9
@@ -72,7 +72,7 @@ def test_the_best_come_first_and_duplicates_once() -> None:
     assert found.xs[0, :2, -1].tolist() == pytest.approx([0.2 * 159, 0.8 * 159])
 
 
-def test_nothing_found_and_what_is_not_finite() -> None:
+def test_no_detections_and_values_that_are_not_finite_give_no_proposals() -> None:
     stage = random_stage(2, 5)
     empty = propose(stage, 12, WIDTH, 10, 1.1, 4)
     assert empty.xs.shape == (2, 4, 12)

@@ -58,7 +58,7 @@ def test_the_frozen_detector_has_no_gradient(reader, tmp_path):
     assert torch.equal(detector.neck.fpn_convs[0].conv.bias, reader.detector.neck.fpn_convs[0].conv.bias)
 
 
-def test_visual_tokens_are_the_places_of_the_finest_level_row_by_row(reader):
+def test_visual_tokens_are_the_cells_of_the_finest_level_row_by_row(reader):
     visual = extract_visual_tokens(reader.detector, images(2))
     level = reader.detector.extract_feat(images(2))[0]
     assert visual.shape == (2, 8 * 16, 64)
@@ -66,14 +66,14 @@ def test_visual_tokens_are_the_places_of_the_finest_level_row_by_row(reader):
     torch.testing.assert_close(visual[1, 3 * 16 + 5], level[1, :, 3, 5])
 
 
-def test_the_model_reads_what_came_before():
+def test_the_model_uses_earlier_keypoints():
     x, _ = tokens(1, 2)
     read = shift_right(x, 0)
     assert (read[..., 0] == 0).all()
     assert torch.equal(read[..., 1:], x[..., :-1])
 
 
-def test_the_loss_is_that_of_every_lane_with_its_own_copy_of_the_image(reader):
+def test_shared_image_features_give_the_loss_of_separate_copies(reader):
     x, y = tokens(2, 3)
     level = reader.detector.extract_feat(images(2))[0]
     got = reader.loss(level, x, y)
@@ -85,7 +85,7 @@ def test_the_loss_is_that_of_every_lane_with_its_own_copy_of_the_image(reader):
     torch.testing.assert_close(got, expected)
 
 
-def test_padding_counts_in_no_loss():
+def test_padding_does_not_count_in_the_loss():
     logits_x, logits_y = torch.randn(1, 4, BINS), torch.randn(1, 4, STEPS + 1)
     x, y = torch.tensor([[5, 9, 0, 0]]), torch.tensor([[0, 1, STEPS, STEPS]])
     loss = lane_lm_loss(logits_x, logits_y, x, y, 0, STEPS)
@@ -107,7 +107,7 @@ def test_padding_counts_in_no_loss():
     assert nothing == 0
 
 
-def test_greedy_decoding_is_what_teacher_forcing_on_its_own_answer_says(reader):
+def test_greedy_decoding_agrees_with_teacher_forcing_on_its_own_answer(reader):
     visual = extract_visual_tokens(reader.detector, images(3))
     x, y = decode_tokens(reader.lanelm, visual)
     logits_x, logits_y = reader.lanelm(visual, shift_right(x, 0), shift_right(y, STEPS))
@@ -117,7 +117,7 @@ def test_greedy_decoding_is_what_teacher_forcing_on_its_own_answer_says(reader):
     assert torch.equal(logits_y.argmax(-1)[going], y[going])
 
 
-def test_an_answer_lies_where_its_tokens_say(reader):
+def test_answers_are_at_the_positions_of_their_tokens(reader):
     output = reader.run_detector(images(3))
     answers = reader.decode_unprompted(output)
     x, y = decode_tokens(reader.lanelm, output.levels[0].flatten(2).transpose(1, 2))

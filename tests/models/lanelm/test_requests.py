@@ -29,7 +29,7 @@ def test_the_reference_passes_through_the_prompts() -> None:
     assert error[several & has_reference].max() < 1e-3
 
 
-def test_a_prompt_between_two_rows_is_passed_too() -> None:
+def test_the_reference_passes_through_a_prompt_between_two_rows() -> None:
     rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
     requests = random_requests(8, 8, clicks=1)
     requests.prompts[..., 1].clamp_(max=float(rows[-1]))
@@ -40,7 +40,7 @@ def test_a_prompt_between_two_rows_is_passed_too() -> None:
     torch.testing.assert_close(passed[both], requests.prompts[..., 0][both], rtol=0, atol=1e-3)
 
 
-def test_without_prompts_the_reference_is_the_question() -> None:
+def test_without_prompts_the_reference_is_the_proposal() -> None:
     rows = torch.arange(STEPS) * (SIZE[1] / STEPS)
     for clicks in (0, 2):
         requests = random_requests(2, 6, clicks=clicks)
@@ -53,7 +53,7 @@ def test_without_prompts_the_reference_is_the_question() -> None:
         assert (order.after_rows < 0).all()
 
 
-def test_a_row_knows_the_prompts_next_to_it() -> None:
+def test_each_row_has_its_nearest_prompts() -> None:
     rows = torch.arange(4) * 10.0
     nothing = torch.zeros(1, 1, 4)
     requests = Requests(
@@ -74,7 +74,7 @@ def test_a_row_knows_the_prompts_next_to_it() -> None:
     assert order.reference[0, 0, 1:3].tolist() == [55, 65]
 
 
-def test_questions_go_on_straight_beyond_their_ends() -> None:
+def test_proposals_are_extrapolated_straight() -> None:
     line = 3.0 + 2 * torch.arange(10.0)
     shown = torch.zeros(10, dtype=torch.bool)
     shown[3:7] = True

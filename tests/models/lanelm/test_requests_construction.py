@@ -21,7 +21,7 @@ def proposals() -> Proposals:
     return Proposals(xs, shown, scores)
 
 
-def test_every_lane_is_asked_about_and_no_empty_place(proposals: Proposals) -> None:
+def test_every_proposal_gets_a_request_and_no_empty_slot_does(proposals: Proposals) -> None:
     requests = requests_from_proposals(proposals)
     assert requests.request_mask.tolist() == [[True, True, False], [True, False, False]]
     assert requests.prompts.shape == (2, 3, 0, 2)
@@ -29,7 +29,7 @@ def test_every_lane_is_asked_about_and_no_empty_place(proposals: Proposals) -> N
     assert requests.score[0].tolist() == pytest.approx([0.9, 0.5, 0])
 
 
-def test_a_start_is_the_lowest_point_and_nothing_else_is_told(proposals: Proposals) -> None:
+def test_a_start_request_holds_only_the_lowest_point(proposals: Proposals) -> None:
     requests = requests_from_start_points(proposals, ROWS)
     assert requests.prompts[0, :2, 0].tolist() == [[20, 70], [60, 50]]
     assert requests.prompt_mask[..., 0].equal(proposals.visible.any(-1))
@@ -39,7 +39,7 @@ def test_a_start_is_the_lowest_point_and_nothing_else_is_told(proposals: Proposa
     assert requests.is_start.all()
 
 
-def test_clicks_are_about_the_lane_they_are_near(proposals: Proposals) -> None:
+def test_clicks_get_the_nearest_proposal(proposals: Proposals) -> None:
     points = torch.tensor([[[22.0, 35.0], [19.0, 65.0]], [[58.0, 31.0], [0, 0]], [[40.0, 31.0], [0, 0]]])
     points = points.expand(2, 3, 2, 2)
     there = torch.tensor([[True, True], [True, False], [True, False]]).expand(2, 3, 2)
@@ -54,7 +54,7 @@ def test_clicks_are_about_the_lane_they_are_near(proposals: Proposals) -> None:
     assert not requests.is_start.any()
 
 
-def test_a_lane_is_near_clicks_beyond_its_ends_too(proposals: Proposals) -> None:
+def test_a_proposal_is_near_clicks_beyond_its_ends(proposals: Proposals) -> None:
     points, there = torch.tensor([20.0, 3.0]).expand(2, 1, 1, 2), torch.ones(2, 1, 1, dtype=torch.bool)
     assert (
         requests_from_clicks(proposals, points, there, ROWS, max_distance=6.0)
@@ -64,7 +64,7 @@ def test_a_lane_is_near_clicks_beyond_its_ends_too(proposals: Proposals) -> None
 
 
 @pytest.mark.parametrize("reach", [0.0, 6.0])
-def test_clicks_without_detector(proposals: Proposals, reach: float) -> None:
+def test_clicks_without_proposals(proposals: Proposals, reach: float) -> None:
     points, there = torch.tensor([20.0, 30.0]).expand(2, 1, 1, 2), torch.ones(2, 1, 1, dtype=torch.bool)
     if reach:
         proposals = Proposals(proposals.xs[:, :0], proposals.visible[:, :0], proposals.scores[:, :0])
@@ -74,7 +74,7 @@ def test_clicks_without_detector(proposals: Proposals, reach: float) -> None:
     assert requests.score.isnan().all()
 
 
-def test_a_set_without_clicks_is_not_asked(proposals: Proposals) -> None:
+def test_an_empty_set_of_clicks_is_masked(proposals: Proposals) -> None:
     points, there = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, dtype=torch.bool)
     requests = requests_from_clicks(proposals, points, there, ROWS, max_distance=6.0)
     assert not requests.request_mask.any()

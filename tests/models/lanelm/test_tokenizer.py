@@ -92,7 +92,7 @@ def test_batched_is_single(config: LaneTokenizerConfig, seed: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 30])
-def test_rows_lie_on_scipys_spline(count: int) -> None:
+def test_rows_equal_scipys_spline(count: int) -> None:
     tokenizer = LaneTokenizer()
     for _ in range(50):
         ys = np.sort(RNG.choice(320, count, replace=False))[::-1] + RNG.uniform(0, 0.5)
@@ -108,7 +108,7 @@ def test_rows_and_bins_are_those_of_the_paper() -> None:
     np.testing.assert_array_equal(y_tokens, np.arange(40))
 
 
-def test_ends_on_a_row_count_despite_rounding() -> None:
+def test_lane_ends_on_a_row_are_kept_despite_rounding() -> None:
     tokenizer = LaneTokenizer()
     for off in (0, 5e-7, -5e-7):
         y_tokens = tokenizer.encode_single_lane([[100.0, 304.0 - off], [200.0, 80.0 + off]])[1]
@@ -117,7 +117,7 @@ def test_ends_on_a_row_count_despite_rounding() -> None:
     assert shorter[shorter < 40].tolist() == list(range(11, 38))
 
 
-def test_the_spline_is_not_continued() -> None:
+def test_the_spline_is_not_extrapolated() -> None:
     x_tokens, y_tokens = LaneTokenizer().encode_single_lane(ROAD)
     assert np.flatnonzero(x_tokens).tolist() == list(range(8, 40))
     assert (y_tokens[:8] == 40).all()
@@ -165,7 +165,7 @@ def test_a_lane_on_no_row_is_all_padding(points: object) -> None:
     assert LaneTokenizer().decode_single_lane(x_tokens, y_tokens).shape == (0, 2)
 
 
-def test_order_does_not_matter_and_of_one_row_the_first_point_counts() -> None:
+def test_the_order_does_not_matter_and_the_first_point_of_a_row_counts() -> None:
     tokenizer = LaneTokenizer()
     expected = tokenizer.lane_rows([ROAD])
     np.testing.assert_array_equal(tokenizer.lane_rows([ROAD[::-1]]), expected)
@@ -191,7 +191,7 @@ wild = st.floats(allow_nan=True, allow_infinity=True, width=64) | st.floats(-400
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(wild, wild), max_size=12), st.booleans())
-def test_wild_points_give_tokens_that_decode(points: list[tuple[float, float]], extend: bool) -> None:
+def test_random_points_give_tokens_that_decode(points: list[tuple[float, float]], extend: bool) -> None:
     tokenizer = LaneTokenizer()
     (x_tokens,), (y_tokens,) = tokenizer.encode_lanes([np.array(points).reshape(-1, 2)], extend_bottom=extend)
     assert len(tokenizer.decode_single_lane(x_tokens, y_tokens)) == (x_tokens > 0).sum() == (y_tokens < 40).sum()
@@ -254,7 +254,7 @@ def test_padding_of_y_is_the_row_after_the_last() -> None:
     assert replace(LaneTokenizerConfig(), num_steps=56).padding_y == 56
 
 
-def test_importing_the_tokenizer_is_light() -> None:
+def test_importing_the_tokenizer_loads_no_heavy_library() -> None:
     code = "import sys; import clrernetlm.models.lanelm.tokenizer; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numba", "scipy", "cv2"} & set(done.stdout.split())

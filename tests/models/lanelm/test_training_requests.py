@@ -70,14 +70,14 @@ def parts(lessons: TrainingRequests) -> list[torch.Tensor]:
     return [*requests, lessons.targets, lessons.inputs]
 
 
-def test_the_same_draws_make_the_same_lesson_and_others_another() -> None:
+def test_the_same_draws_give_the_same_requests_and_others_differ() -> None:
     once, again, other = lesson(seed=0)[0], lesson(seed=0)[0], lesson(seed=1)[0]
     for a, b in zip(parts(once), parts(again), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
     assert not torch.allclose(once.requests.proposal_x, other.requests.proposal_x)
 
 
-def test_an_image_alone_makes_the_lesson_it_makes_in_a_batch() -> None:
+def test_an_image_alone_gives_the_requests_it_gives_in_a_batch() -> None:
     rng = np.random.default_rng(0)
     labels = labels_of(5, rng)
     proposals, draws = proposals_of(labels, rng), draws_of(5, rng)
@@ -92,7 +92,7 @@ def test_an_image_alone_makes_the_lesson_it_makes_in_a_batch() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_requests_and_answers_fit_together(seed: int) -> None:
+def test_requests_and_targets_fit_together(seed: int) -> None:
     lessons, labels = lesson(4, seed, replace(CONFIG, proposal_noise=0.0))
     requests, targets = lessons.requests, lessons.targets
     count = CONFIG.proposals + CONFIG.synthetic_proposals + CONFIG.prompt_only
@@ -122,7 +122,7 @@ def test_requests_and_answers_fit_together(seed: int) -> None:
         assert value.isfinite().all()
 
 
-def test_lessons_hold_all_kinds_of_requests() -> None:
+def test_training_requests_contain_all_kinds() -> None:
     lessons, _ = lesson(200)
     requests = lessons.requests
     asked, question, lane = requests.request_mask, requests.proposal_mask.any(-1), lessons.targets.isfinite().any(-1)
@@ -168,7 +168,7 @@ def plain_proposals(*xs: float) -> Proposals:
     return Proposals(lanes, torch.ones_like(lanes).bool(), scores)
 
 
-def test_what_the_detector_proposed_is_true_false_or_left_out() -> None:
+def test_proposals_are_true_false_or_left_out() -> None:
     labels = torch.full((1, LANES, STEPS), torch.nan)
     labels[0, 0], labels[0, 1] = 30.0, 90.0
     # On a lane; the same lane again; on no lane; on the other lane; below the threshold.
@@ -190,7 +190,7 @@ def test_what_the_detector_proposed_is_true_false_or_left_out() -> None:
     assert not found[0.001][0]
 
 
-def test_an_image_without_lanes_still_teaches_what_is_none() -> None:
+def test_an_image_without_lanes_gives_negative_requests() -> None:
     labels = torch.full((1, LANES, STEPS), torch.nan)
     lessons = build_training_requests(
         CONFIG, SIZE, plain_proposals(30, 60, 90, 110, 20), labels, draws_of(1, np.random.default_rng(0))
@@ -199,7 +199,7 @@ def test_an_image_without_lanes_still_teaches_what_is_none() -> None:
     assert not lessons.targets.isfinite().any()
 
 
-def test_an_image_without_anything_asks_nothing() -> None:
+def test_an_image_without_lanes_and_proposals_gives_no_requests() -> None:
     labels = torch.full((2, LANES, STEPS), torch.nan)
     nothing = Proposals(torch.zeros(2, 0, STEPS), torch.zeros(2, 0, STEPS).bool(), torch.zeros(2, 0))
     draws = torch.rand(2, num_candidates(0, LANES), DRAWS + STEPS, generator=torch.Generator().manual_seed(0))
@@ -207,7 +207,7 @@ def test_an_image_without_anything_asks_nothing() -> None:
     assert not lessons.requests.request_mask.any()
 
 
-def test_inputs_tremble_unless_they_are_clean() -> None:
+def test_input_keypoints_get_noise_unless_it_is_switched_off() -> None:
     rng = np.random.default_rng(0)
     labels = labels_of(10, rng)
     proposals, draws = proposals_of(labels, rng), draws_of(10, rng)
@@ -220,7 +220,7 @@ def test_inputs_tremble_unless_they_are_clean() -> None:
         assert apart.mean() < 3 * WIDTH * CONFIG.input_noise
 
 
-def test_questions_end_a_few_rows_away_from_their_lane() -> None:
+def test_proposals_end_a_few_rows_away_from_their_lane() -> None:
     shown = torch.zeros(1, 400, STEPS, dtype=torch.bool)
     shown[..., 4:10] = True
     draws = torch.rand(1, 400, 2, generator=torch.Generator().manual_seed(0))
@@ -234,7 +234,7 @@ def test_questions_end_a_few_rows_away_from_their_lane() -> None:
     assert not jitter_ends(shown & False, draws).any()
 
 
-def test_draws_become_normal_numbers() -> None:
+def test_uniform_draws_become_normal() -> None:
     numbers = normal(torch.rand(20000, generator=torch.Generator().manual_seed(0)))
     assert numbers.mean().abs() < 0.03
     assert numbers.std() == pytest.approx(1, abs=0.03)

@@ -19,7 +19,7 @@ def lanes(count: int, steps: int = 20, seed: int = 0) -> tuple[torch.Tensor, tor
     return xs, torch.arange(steps) >= (torch.rand(1, count, 1, generator=g) * steps * 0.5).floor()
 
 
-def test_a_lane_overlaps_itself_wholly_and_far_ones_not_at_all() -> None:
+def test_iou_is_one_with_itself_and_zero_with_distant_lanes() -> None:
     xs, shown = lanes(6)
     iou = lane_iou(xs, shown, xs, shown)
     torch.testing.assert_close(iou[0].diagonal(), torch.ones(6))
@@ -27,14 +27,14 @@ def test_a_lane_overlaps_itself_wholly_and_far_ones_not_at_all() -> None:
     assert ((iou >= 0) & (iou <= 1 + 1e-6)).all()
 
 
-def test_overlap_is_symmetric() -> None:
+def test_iou_is_symmetric() -> None:
     (xs, shown), (other_xs, other_shown) = lanes(6), lanes(4, seed=1)
     there = lane_iou(xs, shown, other_xs, other_shown)
     assert there.max() > 0
     torch.testing.assert_close(there, lane_iou(other_xs, other_shown, xs, shown).mT)
 
 
-def test_vertical_lanes_overlap_like_their_widths() -> None:
+def test_iou_of_vertical_lanes_follows_from_their_widths() -> None:
     xs, shown = torch.full((1, 1, 10), 0.5), torch.ones(1, 1, 10, dtype=torch.bool)
     for apart in (0.25, 0.5, 1.0, 1.5):
         beside = xs + apart * HALF_LANE_WIDTH
@@ -42,7 +42,7 @@ def test_vertical_lanes_overlap_like_their_widths() -> None:
         assert lane_iou(xs, shown, beside, shown).item() == pytest.approx((2 - apart) / (2 + apart), abs=1e-5)
 
 
-def test_rows_of_only_one_lane_count_against_the_overlap() -> None:
+def test_rows_of_only_one_lane_lower_the_iou() -> None:
     xs, shown = torch.full((1, 1, 10), 0.5), torch.ones(1, 1, 10, dtype=torch.bool)
     half = shown.clone()
     half[..., :5] = False
@@ -69,7 +69,7 @@ SHAPES = st.tuples(st.just(3), st.integers(0, 6), st.integers(0, 5))  # images, 
 
 
 @given(hnp.arrays(np.float32, SHAPES, elements=st.floats(0, 1, width=32)), st.floats(0.05, 1))
-def test_no_lane_twice_and_no_good_pair_left(iou: np.ndarray, threshold: float) -> None:
+def test_matching_is_one_to_one_and_leaves_no_good_pair(iou: np.ndarray, threshold: float) -> None:
     matched = match_one_to_one(torch.from_numpy(iou), threshold).numpy()
     for pairs, found in zip(iou, matched, strict=True):
         chosen = found[found >= 0]
@@ -80,7 +80,7 @@ def test_no_lane_twice_and_no_good_pair_left(iou: np.ndarray, threshold: float) 
         assert (left < np.float32(threshold)).all()
 
 
-def test_images_are_matched_each_on_its_own() -> None:
+def test_images_are_matched_independently() -> None:
     iou = torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(0))
     together = match_one_to_one(iou, 0.4)
     for image in range(5):

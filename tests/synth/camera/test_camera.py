@@ -31,7 +31,7 @@ def test_a_point_on_the_ray_of_a_pixel_projects_back_to_it(focal, pitch, yaw, ro
     assert (back_x, back_y) == pytest.approx((x, y), abs=1e-3)
 
 
-def test_looking_down_lifts_the_horizon_and_looking_right_moves_it_left():
+def test_pitch_raises_the_horizon_and_yaw_moves_it_sideways():
     ahead = [0.0, 0.0, 10.0]
     x, y, _ = Camera(1640, 590, 1000, pitch=0.1).project(ahead)
     assert y < 200
@@ -40,7 +40,7 @@ def test_looking_down_lifts_the_horizon_and_looking_right_moves_it_left():
     assert x < 750
 
 
-def test_a_flat_road_is_seen_everywhere_and_a_crest_hides_what_is_behind_it():
+def test_a_flat_road_is_visible_everywhere_and_a_crest_hides_the_road_behind_it():
     assert RoadGeometry(1.4).visible_distances[-1] == pytest.approx(700)
     hilly = RoadGeometry(1.4, hill_height=4, hill_length=300, hill_phase=0.5)
     seen = hilly.visible[1]
@@ -49,7 +49,7 @@ def test_a_flat_road_is_seen_everywhere_and_a_crest_hides_what_is_behind_it():
     assert (np.diff(slopes) > 0).all()
 
 
-def test_compiled_projection_equals_road_and_camera():
+def test_the_compiled_projection_equals_road_and_camera():
     rng = np.random.default_rng(0)
     camera = Camera(1280, 720, 900, 0.04, -0.02, 0.03, 0.1)
     road = RoadGeometry(1.5, 0.002, 1e-5, 10, 200, 2.0, 250, 1.0, 0.03)

@@ -399,7 +399,7 @@ def test_old_recordings_are_dropped(gpu: PretendedGpu, monkeypatch: pytest.Monke
     assert not deepcopy(write)._recorded
 
 
-def test_inputs_of_a_recording_keep_their_memory(gpu: PretendedGpu) -> None:
+def test_position_encodings_of_a_recording_keep_their_memory(gpu: PretendedGpu) -> None:
     places = grid_sinusoids(4, 6, 8, gpu.device)
     for rows in range(1, 50):
         grid_sinusoids(rows, 2, 8, gpu.device)

@@ -109,7 +109,7 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
     assert expected in error_of(words.split(), capsys)
 
 
-def test_choices_in_help_are_accepted_values(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_choice_lists_the_valid_ones(capsys: pytest.CaptureFixture[str]) -> None:
     said = error_of(["detect", "x.jpg", "--backend", "y"], capsys)
     assert all(name in said for name in ("torch", "onnxruntime", "openvino"))
     assert "None" not in said

@@ -58,7 +58,7 @@ def test_in_python_warnings_are_python_warnings(tmp_path):
         load_config(theirs)
 
 
-def test_warnings_of_other_libraries_and_filters_stay_unchanged(capsys):
+def test_a_custom_warning_handler_is_kept(capsys):
     shown = []
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -136,7 +136,7 @@ def test_weights_are_compared_with_the_settings_under_old_names() -> None:
     assert told.startswith("trained with lanelm.network.autoregressive=False")
 
 
-def test_only_groups_of_an_untrusted_tree_are_converted() -> None:
+def test_deeply_nested_untrusted_settings_are_refused() -> None:
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"lanelm": deep}

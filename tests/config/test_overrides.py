@@ -69,7 +69,7 @@ def test_values_that_look_like_options() -> None:
     ("words", "size"),
     [(["1280", "720"], (1280, 720)), (["1280,720"], (1280, 720)), (["none"], None), (["None"], None)],
 )
-def test_tuples_and_none_of_numbers(words: list[str], size: tuple[int, int] | None) -> None:
+def test_pairs_of_numbers_or_none(words: list[str], size: tuple[int, int] | None) -> None:
     given = ["--evaluation.image-size", *words, "training.epochs=3"]
     overrides, others = split_overrides(["a.jpg", *given, "b.jpg"])
     assert others == ["a.jpg", "b.jpg"]

@@ -112,7 +112,7 @@ def config_value(name: str) -> Any:
     return value
 
 
-def test_project_configs_are_far_below_the_bounds() -> None:
+def test_project_configs_are_within_the_bounds() -> None:
     for config in ("clrernet_culane_dla34", "clrernet_culane_resnet50", "lanelm_512_dla34", "roads_lanelm"):
         validate(load_config(config))
 

@@ -40,7 +40,7 @@ def test_scores_are_written_inside_the_image() -> None:
     assert (draw_lanes(IMAGE, [off_image], scores=True) != IMAGE).any()
 
 
-def test_lanes_of_few_points_or_outside_the_image_draw_nothing_wrong() -> None:
+def test_empty_single_point_and_distant_lanes_are_drawn() -> None:
     for lanes in ([], [np.zeros((0, 2))], [np.array([[np.nan, 5.0], [np.inf, 7.0]])]):
         assert (draw_lanes(IMAGE, lanes) == IMAGE).all()
     assert tuple(draw_lanes(IMAGE, [np.array([[50.0, 60.0]])])[60, 50]) == PALETTE[0]

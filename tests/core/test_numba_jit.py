@@ -42,7 +42,7 @@ def test_every_kernel_is_compiled_by_the_same_decorator() -> None:
     assert {path.name for path in package.rglob("*.py") if numbas.search(path.read_text())} == {"numba_jit.py"}
 
 
-def test_numba_cache_dir_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_cached_in_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernel(add)(2, 3) == 5
     assert list((tmp_path / "clrernetlm").rglob("*.nbc"))

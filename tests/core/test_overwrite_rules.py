@@ -36,7 +36,7 @@ def test_an_input_file_is_recognised_under_any_spelling(tmp_path: Path, monkeypa
     assert "file" in ReadFiles(["file"])
 
 
-def test_a_missing_label_is_never_created(tmp_path: Path) -> None:
+def test_a_missing_input_file_is_recognised_by_its_path(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("data")
     (tmp_path / "data").mkdir()
     assert tmp_path / "link/new.lines.txt" in ReadFiles([tmp_path / "data/new.lines.txt"])

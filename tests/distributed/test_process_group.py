@@ -162,7 +162,7 @@ def test_two_processes_score_as_one(runs, name):
     assert files_of(shared / f"{name} 1") == {}
 
 
-def test_the_scored_data_contains_matches_and_errors(runs):
+def test_the_scored_data_contains_lanes(runs):
     _, expected, _, _ = runs
     for name, images in (("detector", IMAGES), ("one image", 1)):
         total = expected[name]["result"]["total"]["0.1"]

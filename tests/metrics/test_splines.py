@@ -37,7 +37,7 @@ def test_natural_curve_is_the_natural_cubic_over_chord_length() -> None:
     np.testing.assert_allclose(natural_curve(points, 50), expected, atol=1e-3)
 
 
-def test_repeated_points_are_removed() -> None:
+def test_consecutive_duplicates_are_removed() -> None:
     assert distinct_points(np.array([[1.0, 2], [1, 2], [3, 4], [3, 4], [1, 2]])).tolist() == [[1, 2], [3, 4], [1, 2]]
     assert distinct_points(np.array([[1.0, 2]] * 3)).tolist() == [[1, 2], [1, 2]]
     assert distinct_points(np.array([[1e300, -1e300], [5, 5]])).max() == 2.0**30

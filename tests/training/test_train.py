@@ -318,7 +318,7 @@ def test_the_published_size_learns_without_nan(tmp_path):
     assert all(value.isfinite().all() for value in trained.values())
 
 
-def test_a_run_without_validation_returns_its_last_checkpoint(roads, tmp_path):
+def test_a_run_stopped_before_validation_returns_its_last_checkpoint(roads, tmp_path):
     stop = "config.data.batch_size = 2"  # three of the four steps of an epoch
     output = start_training(roads, tmp_path / "run", extra=stop, max_steps=3).finish()
     assert "Warning" not in output

@@ -153,7 +153,7 @@ def test_bins_at_the_border_count_once(border: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "nbins"), [(800, 800), (256, 256), (160, 80), (128, 32)])
-def test_perfect_logits_give_confidence_one_for_any_bin_width(width: int, nbins: int) -> None:
+def test_peaked_logits_give_high_confidence_for_any_bin_width(width: int, nbins: int) -> None:
     torch.manual_seed(0)
     network = small_network(nbins_x=nbins, offset_range=10 / nbins)
     model = LaneLM(network, CHANNELS, (width, 64)).eval()

@@ -41,7 +41,7 @@ def test_lanes_convert_to_keypoints_and_back() -> None:
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, STEPS - 1), (3, 10), (0, 1), (14, 15)])
-def test_lane_ends_are_extended_by_their_rules(first: int, last: int) -> None:
+def test_lanes_are_extended_to_the_bottom_and_half_a_row_upwards(first: int, last: int) -> None:
     xs = straight(100, 60, first, last)
     points = keypoints(xs.nan_to_num(0).numpy(), xs.isfinite().numpy(), VIEW)
     spacing = 64 / STEPS

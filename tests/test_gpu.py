@@ -1,6 +1,6 @@
 """On a GPU: nothing is left on the host, the host never waits before there is a result, and results are the CPU's.
 
-The GPU is a pretended one (`tests.helpers.pretended_gpu`, which says what that cannot show).
+The GPU is simulated; `tests.helpers.simulated_gpu` lists what that cannot show.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,23 +45,22 @@ from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
 from clrernetlm.weights.init_models import init_lanelm_detector, save_lanelm
 from tests.helpers.golden_weights import golden_masks, golden_targets
 from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
-from tests.helpers.pretended_gpu import DeviceMix, PretendedGpu, pretend_graphs
-from tests.helpers.small_detector import worn
-from tests.helpers.small_lanelm import small_lanelm as small_lanelm_config
-from tests.helpers.small_lanelm import talkative_reader
+from tests.helpers.simulated_gpu import DeviceMix, SimulatedGpu, simulate_cuda_graphs
+from tests.helpers.small_detector import seeded_detector
+from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_config
 
 
 @pytest.fixture
-def gpu() -> Iterator[PretendedGpu]:
+def gpu() -> Iterator[SimulatedGpu]:
     """A GPU with real numbers."""
-    with PretendedGpu() as gpu:
+    with SimulatedGpu() as gpu:
         yield gpu
 
 
 @pytest.fixture
-def shapes() -> Iterator[PretendedGpu]:
+def shapes() -> Iterator[SimulatedGpu]:
     """A GPU with shapes only, on which models of full size are quick and backward passes are checked to the bottom."""
-    with PretendedGpu("cuda:7", without_values=True) as gpu:
+    with SimulatedGpu("cuda:7", without_values=True) as gpu:
         yield gpu
         assert gpu.operations > 10, "nothing was computed there"
 
@@ -78,7 +77,7 @@ def everything(value: object) -> Iterator[Tensor]:
             yield from everything(getattr(value, item.name))
 
 
-def on_gpu_alone(gpu: PretendedGpu, *results: object) -> None:
+def on_gpu_alone(gpu: SimulatedGpu, *results: object) -> None:
     """All results are on the GPU, and nobody has waited for it."""
     tensors = list(everything(results))
     assert tensors
@@ -86,7 +85,7 @@ def on_gpu_alone(gpu: PretendedGpu, *results: object) -> None:
     assert gpu.waits == []
 
 
-def close(gpu: PretendedGpu, there: object, here: object, atol: float = 1e-5) -> None:
+def close(gpu: SimulatedGpu, there: object, here: object, atol: float = 1e-5) -> None:
     """The same numbers on the GPU as on the CPU."""
     pairs = list(zip(everything(there), everything(here), strict=True))
     assert pairs
@@ -95,7 +94,7 @@ def close(gpu: PretendedGpu, there: object, here: object, atol: float = 1e-5) ->
         torch.testing.assert_close(one.cpu(), other, rtol=1e-5, atol=atol, equal_nan=True)
 
 
-# The pretended GPU itself
+# The simulated GPU itself
 
 
 @pytest.mark.parametrize("without_values", [False, True])
@@ -111,7 +110,7 @@ def close(gpu: PretendedGpu, there: object, here: object, atol: float = 1e-5) ->
     ids=["sum", "list", "index", "number", "layer left behind"],
 )
 def test_mixing_devices_is_detected(mixes: Callable[[Tensor], Tensor], without_values: bool) -> None:
-    with PretendedGpu(without_values=without_values):
+    with SimulatedGpu(without_values=without_values):
         x = torch.ones(3, device="cuda")
         with pytest.raises(DeviceMix):
             mixes(x)
@@ -133,14 +132,14 @@ def test_mixing_devices_is_detected(mixes: Callable[[Tensor], Tensor], without_v
     ids=["item", "bool", "float", "list", "mask", "nonzero", "cpu", "to", "copy"],
 )
 def test_waiting_for_the_gpu_is_detected(waits: Callable[[Tensor], object]) -> None:
-    with PretendedGpu() as gpu:
+    with SimulatedGpu() as gpu:
         waits(torch.ones(3, device="cuda"))
         assert len(gpu.waits) == 1
-    with PretendedGpu(without_values=True), pytest.raises((RuntimeError, NotImplementedError)):
+    with SimulatedGpu(without_values=True), pytest.raises((RuntimeError, NotImplementedError)):
         waits(torch.ones(3, device="cuda"))
 
 
-def test_waiting_for_a_copy_to_the_gpu_is_detected(gpu: PretendedGpu) -> None:
+def test_waiting_for_a_copy_to_the_gpu_is_detected(gpu: SimulatedGpu) -> None:
     x = torch.ones(3).to("cuda:0")
     y = torch.tensor([1.0], device=x.device)
     x.copy_(torch.zeros(3))
@@ -155,7 +154,7 @@ def test_waiting_for_a_copy_to_the_gpu_is_detected(gpu: PretendedGpu) -> None:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_detector_computes_on_the_gpu_only(backbone: str, shapes: PretendedGpu) -> None:
+def test_the_detector_computes_on_the_gpu_only(backbone: str, shapes: SimulatedGpu) -> None:
     model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone))).to("cuda").eval()
     images = torch.zeros(2, 3, 320, 800, dtype=torch.uint8, device="cuda")
     shapes.waits.clear()
@@ -166,9 +165,9 @@ def test_the_detector_computes_on_the_gpu_only(backbone: str, shapes: PretendedG
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_fused_detector_predicts_on_the_gpu_what_the_plain_one_does_on_the_cpu(
-    backbone: str, gpu: PretendedGpu
+    backbone: str, gpu: SimulatedGpu
 ) -> None:
-    model, images = worn(backbone), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
+    model, images = seeded_detector(backbone), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         plain = model(images)
         fast, images = fuse(deepcopy(model).to("cuda")), images.to("cuda")
@@ -179,15 +178,15 @@ def test_a_fused_detector_predicts_on_the_gpu_what_the_plain_one_does_on_the_cpu
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_computes_on_the_gpu_only(precision: str, gpu: PretendedGpu) -> None:
-    fast, images = fuse(worn("dla46_c").to("cuda"), precision), torch.rand(1, 3, 96, 160).to("cuda")
+def test_half_precision_computes_on_the_gpu_only(precision: str, gpu: SimulatedGpu) -> None:
+    fast, images = fuse(seeded_detector("dla46_c").to("cuda"), precision), torch.rand(1, 3, 96, 160).to("cuda")
     gpu.waits.clear()
     with torch.inference_mode():
         on_gpu_alone(gpu, fast(images))
 
 
-def test_predictions_are_copied_to_the_host_once(gpu: PretendedGpu) -> None:
-    model, images = worn("dla46_c"), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
+def test_predictions_are_copied_to_the_host_once(gpu: SimulatedGpu) -> None:
+    model, images = seeded_detector("dla46_c"), torch.rand(2, 3, 96, 160, generator=torch.Generator().manual_seed(1))
     decode = replace(model.config.decode, conf_threshold=0.0)
     torch.nn.init.constant_(model.bbox_head.reg_layers.bias[3:4], 0.75)  # of the rows a lane is long
 
@@ -206,7 +205,7 @@ def test_predictions_are_copied_to_the_host_once(gpu: PretendedGpu) -> None:
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
-def test_averaged_weights_are_on_the_gpu(gpu: PretendedGpu) -> None:
+def test_averaged_weights_are_on_the_gpu(gpu: SimulatedGpu) -> None:
     model, trainer = LightningModule(), Mock(global_step=0)
     model.layer = torch.nn.Linear(3, 3)
     average = ModelEma(0.1, torch.device("cuda"))
@@ -223,7 +222,7 @@ ASSIGNERS = [AssignerConfig(), AssignerConfig(cost_combination=0), AssignerConfi
 
 
 @pytest.mark.parametrize("assigner", ASSIGNERS, ids=["CLRerNet", "CLRNet", "rescue"])
-def test_a_training_step_of_the_detector_never_waits(assigner: AssignerConfig, shapes: PretendedGpu) -> None:
+def test_a_training_step_of_the_detector_never_waits(assigner: AssignerConfig, shapes: SimulatedGpu) -> None:
     model = CLRerNet(ClrernetConfig(backbone=BackboneConfig("efficientnet_lite0"))).to("cuda").train()
     criterion = CLRerNetCriterion(assigner=assigner, max_lanes=4)
     images = torch.zeros(2, 3, 320, 800, dtype=torch.uint8, device="cuda")
@@ -236,7 +235,7 @@ def test_a_training_step_of_the_detector_never_waits(assigner: AssignerConfig, s
 
 
 @pytest.mark.parametrize("assigner", ASSIGNERS, ids=["CLRerNet", "CLRNet", "rescue"])
-def test_losses_and_gradients_on_the_gpu_are_those_of_the_cpu(assigner: AssignerConfig, gpu: PretendedGpu) -> None:
+def test_losses_and_gradients_on_the_gpu_are_those_of_the_cpu(assigner: AssignerConfig, gpu: SimulatedGpu) -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = {"cls_logits": 2, "anchor_params": 3, "lengths": 1, "xs": 72}
     stage = {name: torch.rand(2, 48, size, generator=generator) for name, size in drawn.items()}
@@ -274,7 +273,7 @@ def lanelm_config(kind: str = "full") -> Config:
 
 
 @pytest.mark.parametrize("module", [LaneLMModule, PlainLaneLMModule])
-def test_a_training_step_of_lanelm_never_waits(module: type[LaneLMModule], shapes: PretendedGpu) -> None:
+def test_a_training_step_of_lanelm_never_waits(module: type[LaneLMModule], shapes: SimulatedGpu) -> None:
     config = lanelm_config("plain" if module is PlainLaneLMModule else "full")
     lanes, proposed = config.model.max_lanes, config.lanelm.decode.max_proposals
     trained = module(config)
@@ -300,7 +299,7 @@ def test_a_training_step_of_lanelm_never_waits(module: type[LaneLMModule], shape
     on_gpu_alone(shapes, losses, [parameter.grad for parameter in trained.model.lanelm.parameters()])
 
 
-def test_image_encoding_and_decoding_never_wait(shapes: PretendedGpu) -> None:
+def test_image_encoding_and_decoding_never_wait(shapes: SimulatedGpu) -> None:
     reader = LaneLMModule(lanelm_config()).model.to("cuda").eval()
     assert isinstance(reader.lanelm, LaneLM)
     images = torch.zeros(2, 3, 320, 800, device="cuda")
@@ -320,7 +319,7 @@ def test_image_encoding_and_decoding_never_wait(shapes: PretendedGpu) -> None:
             on_gpu_alone(shapes, levels, requests, answers, remove_hallucinations(answers, True))
 
 
-def test_lanes_are_decoded_with_one_wait(gpu: PretendedGpu, files: tuple[Config, str]) -> None:
+def test_lanes_are_decoded_with_one_wait(gpu: SimulatedGpu, files: tuple[Config, str]) -> None:
     """For the detector's predictions, of which the host makes proposals."""
     here = init_lanelm_detector(*files)
     there, images = deepcopy(here).to("cuda"), torch.rand(2, 3, 64, 160, generator=torch.Generator().manual_seed(1))
@@ -333,7 +332,7 @@ def test_lanes_are_decoded_with_one_wait(gpu: PretendedGpu, files: tuple[Config,
     same_lanes(answers, plain)
 
 
-def test_the_plain_variant_never_waits(shapes: PretendedGpu) -> None:
+def test_the_plain_variant_never_waits(shapes: SimulatedGpu) -> None:
     reader = PlainLaneLMDetector(lanelm_config("plain")).to("cuda").eval()
     images = torch.zeros(2, 3, 320, 800, device="cuda")
     shapes.waits.clear()
@@ -356,7 +355,7 @@ def same_lanes(there: Answers, here: Answers) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"local_sampling": False}, {"offset_tokens": False}], ids=str)
-def test_lanes_decoded_on_the_gpu_are_those_of_the_cpu(settings: dict[str, object], gpu: PretendedGpu) -> None:
+def test_lanes_decoded_on_the_gpu_are_those_of_the_cpu(settings: dict[str, object], gpu: SimulatedGpu) -> None:
     """There all rows are written and every case is provided for, since looking would mean waiting."""
     model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 6)
     here = generate(model, levels, requests)
@@ -370,8 +369,8 @@ def test_lanes_decoded_on_the_gpu_are_those_of_the_cpu(settings: dict[str, objec
 @pytest.mark.parametrize("name", ["cuda:0", "cuda:1"])
 def test_recorded_decoding_gives_the_same_lanes_for_later_requests(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_lanelm()
-    with PretendedGpu(name) as gpu:
-        pretend_graphs(monkeypatch, gpu)
+    with SimulatedGpu(name) as gpu:
+        simulate_cuda_graphs(monkeypatch, gpu)
         write, kept = cuda_graph.CudaGraphDecoder(), []
         for seed in range(4):  # of two shapes, in turns
             levels, requests = random_levels(2, seed), random_requests(2, 4 + seed % 2, seed=seed)
@@ -386,8 +385,8 @@ def test_recorded_decoding_gives_the_same_lanes_for_later_requests(name: str, mo
             same_lanes(there, here)
 
 
-def test_old_recordings_are_dropped(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_graphs(monkeypatch, gpu)
+def test_old_recordings_are_dropped(gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_cuda_graphs(monkeypatch, gpu)
     monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", 2)
     write, levels = cuda_graph.CudaGraphDecoder(), random_levels(1)
     model = moved(small_lanelm(), levels, random_requests(1, 1))[0]
@@ -399,7 +398,7 @@ def test_old_recordings_are_dropped(gpu: PretendedGpu, monkeypatch: pytest.Monke
     assert not deepcopy(write)._recorded
 
 
-def test_position_encodings_of_a_recording_keep_their_memory(gpu: PretendedGpu) -> None:
+def test_position_encodings_of_a_recording_keep_their_memory(gpu: SimulatedGpu) -> None:
     places = grid_sinusoids(4, 6, 8, gpu.device)
     for rows in range(1, 50):
         grid_sinusoids(rows, 2, 8, gpu.device)
@@ -410,17 +409,17 @@ def test_position_encodings_of_a_recording_keep_their_memory(gpu: PretendedGpu) 
 
 
 @pytest.fixture
-def one_gpu(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
+def one_gpu(gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch) -> SimulatedGpu:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     return gpu
 
 
 @pytest.fixture
-def files(tmp_path, gpu: PretendedGpu) -> tuple[Config, str]:
+def files(tmp_path, gpu: SimulatedGpu) -> tuple[Config, str]:
     """A LaneLM that finds and writes something, and its weights."""
     config = small_lanelm_config(tmp_path, tmp_path, tmp_path / "none.pth")
     config.lanelm.decode.lane_threshold = config.lanelm.decode.proposal_threshold = 0.0
-    reader = talkative_reader(config)
+    reader = random_lanelm_detector(config)
     reader.lanelm.head.proj_y.bias.data[-1] -= 4  # its lanes end late
     save_lanelm(reader, tmp_path / "reader.pth")
     return config, str(tmp_path / "reader.pth")
@@ -428,9 +427,9 @@ def files(tmp_path, gpu: PretendedGpu) -> tuple[Config, str]:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_predictor_finds_the_same_lanes_on_a_gpu(
-    compiled: bool, files: tuple[Config, str], one_gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+    compiled: bool, files: tuple[Config, str], one_gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend_graphs(monkeypatch, one_gpu)
+    simulate_cuda_graphs(monkeypatch, one_gpu)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *args, **kwargs: None)
     images = list(np.random.default_rng(0).integers(0, 256, (2, 148, 410, 3), np.uint8))
     clicks = [[[200.0, 120.0], [180.0, 90.0]], [[100.0, 130.0]]]
@@ -448,7 +447,7 @@ def test_a_predictor_finds_the_same_lanes_on_a_gpu(
 
 
 def test_speed_waits_for_the_gpu_it_times(
-    files: tuple[Config, str], one_gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+    files: tuple[Config, str], one_gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[object] = []
     monkeypatch.setattr(torch.cuda, "synchronize", events.append)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.processes import Started
+from tests.helpers.processes import ForkedProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,6 @@ def kill(*words):
 @pytest.mark.skipif(sys.platform != "linux", reason="it forks, and finds processes in /proc")
 def test_a_command_killed_three_times_leaves_nothing_and_completes(tmp_path):
     words = ["--kills", "3", "--only", "evaluate", "--seed", "1", "--folder", str(tmp_path / "kills")]
-    said = Started(kill, *words, said=tmp_path / "said.txt").finish()
+    said = ForkedProcess(kill, *words, output_file=tmp_path / "said.txt").finish()
     assert "3 kills" in said
     assert " 0 faults" in said

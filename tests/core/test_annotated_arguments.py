@@ -23,7 +23,7 @@ from clrernetlm.models import lanelm
 from clrernetlm.weights.init_models import save_lanelm
 from clrernetlm.weights.pack import pack_weights
 from clrernetlm.weights.registry import weights_path
-from tests.helpers.small_lanelm import small_lanelm, talkative_reader
+from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_config
 
 FRAME = np.full((148, 410, 3), 90, np.uint8)
 
@@ -111,8 +111,8 @@ def test_errors_describe_the_expected_type(arguments: dict[str, Any], message: s
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("weights")
-    config = small_lanelm(folder, folder, folder)
-    save_lanelm(talkative_reader(config), folder / "lanelm.pth")
+    config = small_lanelm_config(folder, folder, folder)
+    save_lanelm(random_lanelm_detector(config), folder / "lanelm.pth")
     predictor = Predictor(config, folder / "lanelm.pth")
     predictor.set_image(FRAME)
     return predictor

@@ -23,7 +23,7 @@ from clrernetlm.datasets.masks import read_mask
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.metrics.frame_scale import listed_frame_size
 from clrernetlm.reports.worst_images import mistake_picture
-from tests.helpers.exif_images import SUFFIXES, encode, exif, huge, png_chunk, turn
+from tests.helpers.exif_images import SUFFIXES, apply_orientation, encode, exif, huge_header_image, png_chunk
 from tests.helpers.small_culane import frame
 
 PICTURE = frame(3, (90, 50))
@@ -34,7 +34,7 @@ ORIENTATIONS = [pytest.param(n, id=f"orientation{n}") for n in range(1, 9)]
 def shown(path: Path, suffix: str, orientation: int) -> np.ndarray:
     """The stored file as it should look; WebP stays as it is stored, as in OpenCV."""
     raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return raw if suffix in (".tif", ".webp") else turn(raw, orientation)
+    return raw if suffix in (".tif", ".webp") else apply_orientation(raw, orientation)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -81,7 +81,7 @@ def test_masks_are_rotated_like_images(tmp_path: Path, suffix: str, orientation:
     numbers = (np.arange(90 * 50).reshape(50, 90) // 90 % 5).astype(np.uint8)
     path = tmp_path / f"a{suffix}"
     path.write_bytes(encode(suffix, cv2.merge([numbers] * 3), orientation))
-    np.testing.assert_array_equal(read_mask(str(path)), turn(numbers, orientation))
+    np.testing.assert_array_equal(read_mask(str(path)), apply_orientation(numbers, orientation))
 
 
 def test_palette_masks_are_rotated_too(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_palette_masks_are_rotated_too(tmp_path: Path) -> None:
     palette = png_chunk(b"PLTE", bytes(range(0, 150, 10))) + png_chunk(b"eXIf", exif(6))
     path = tmp_path / "a.png"
     path.write_bytes(grey[:8] + png_chunk(b"IHDR", header[4:]) + palette + grey[33:])
-    np.testing.assert_array_equal(read_mask(str(path)), turn(numbers, 6))
+    np.testing.assert_array_equal(read_mask(str(path)), apply_orientation(numbers, 6))
 
 
 def test_invalid_exif_blocks_rotate_nothing(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_headers_of_billions_of_pixels_are_refused_before_decoding(
     tmp_path: Path, suffix: str, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(huge(suffix))
+    path.write_bytes(huge_header_image(suffix))
     if reader == "calibration_inputs" and suffix not in (".png", ".jpg", ".bmp", ".tif", ".webp"):
         pytest.skip("not in folders of images")
     decoded: list[object] = []
@@ -195,10 +195,10 @@ def test_a_png_chunk_longer_than_its_file_takes_no_memory(tmp_path: Path, reader
 def test_overflowing_sizes_are_refused(tmp_path: Path) -> None:
     for suffix in (".png", ".bmp", ".ras"):
         path = tmp_path / f"a{suffix}"
-        path.write_bytes(huge(suffix, 2**31 - 1, 2**31 - 1))
+        path.write_bytes(huge_header_image(suffix, 2**31 - 1, 2**31 - 1))
         with pytest.raises(UserError, match="more than 200 million pixels"):
             read_image(str(path))
-        path.write_bytes(huge(suffix, 0, 5))
+        path.write_bytes(huge_header_image(suffix, 0, 5))
         with pytest.raises(UserError, match="not a readable image"):
             read_image(str(path))
     assert MAX_IMAGE_PIXELS >= 16320 * 12240  # the largest sensors of phones

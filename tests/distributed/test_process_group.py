@@ -22,7 +22,7 @@ from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.processes import START, free_ports, join_launch
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import talkative_reader
+from tests.helpers.small_lanelm import random_lanelm_detector
 
 IMAGES = 5
 WORLD = 2
@@ -113,7 +113,7 @@ def roads(tmp_path_factory):
     (root / "list/double.txt").write_text("\n".join([*paths, paths[0], paths[1], paths[0]]) + "\n")
     write_drawn_roads(root / "broken", IMAGES)
     (root / "broken" / BROKEN).unlink()
-    save_lanelm(talkative_reader(settings_of(root, "test")), root / "lanelm.pth")
+    save_lanelm(random_lanelm_detector(settings_of(root, "test")), root / "lanelm.pth")
     return root
 
 

@@ -23,7 +23,7 @@ from clrernetlm.training.train import train
 from clrernetlm.training.validation_counts import ValidationTally
 from tests.helpers.drawn_roads import write_mixed_roads
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import small_lanelm
+from tests.helpers.small_lanelm import small_lanelm_config
 
 SIZES = ((410, 148), (320, 180), (640, 360), (240, 135))
 
@@ -80,7 +80,7 @@ def test_one_frame_size_makes_no_difference_to_lanes_scaled_by_hand(roads: Path)
 
 
 def test_clicks_miss_by_pixels_of_the_canvas(roads: Path, tmp_path: Path) -> None:
-    config = any_size(small_lanelm(roads, tmp_path, "none.pth"))
+    config = any_size(small_lanelm_config(roads, tmp_path, "none.pth"))
     spread = []
     for number, frame in enumerate(SIZES):
         path = f"/camera_{number}/driver_1/clip.MP4/00000.jpg"
@@ -93,7 +93,7 @@ def test_clicks_miss_by_pixels_of_the_canvas(roads: Path, tmp_path: Path) -> Non
 
 def test_lanelm_trains_on_mixed_sizes_and_decodes_in_every_mode(trained: tuple[Config, str], tmp_path: Path) -> None:
     detector, checkpoint = trained
-    config = any_size(small_lanelm(Path(detector.data.root), tmp_path, checkpoint, epochs=2, validate_every=2))
+    config = any_size(small_lanelm_config(Path(detector.data.root), tmp_path, checkpoint, epochs=2, validate_every=2))
     config.lanelm.cached_augmentations, config.lanelm.cache = 1, str(tmp_path / "cache")
     document = score_lanelm(config, str(train(config)), PromptProtocol(PAPER_MODES), run=RunOptions(device="cpu"))
     assert list(document["modes"]) == list(PAPER_MODES)
@@ -119,7 +119,9 @@ def test_automatic_crops_score_like_the_configured_crop_where_that_fits(
 
 def test_lanelm_uses_the_crop_of_each_image(trained: tuple[Config, str], tmp_path: Path) -> None:
     detector, checkpoint = trained
-    config = any_size(small_lanelm(Path(detector.data.root), tmp_path, Path(checkpoint), epochs=1, validate_every=0))
+    config = any_size(
+        small_lanelm_config(Path(detector.data.root), tmp_path, Path(checkpoint), epochs=1, validate_every=0)
+    )
     config.model.viewport_mode = "auto"
     weights = str(train(config))
     # A crop that begins far below the horizon: every image that shows lanes needs another one.

@@ -27,7 +27,7 @@ from clrernetlm.weights.init_models import build_lanelm, save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import talkative_reader
+from tests.helpers.small_lanelm import random_lanelm_detector
 
 IMAGES = 5
 ALL = PromptProtocol(PAPER_MODES)
@@ -59,7 +59,7 @@ def config(roads: Path, tmp_path: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def model(roads: Path) -> LaneLMDetectorBase:
-    return talkative_reader(settings_of(roads, roads))
+    return random_lanelm_detector(settings_of(roads, roads))
 
 
 @pytest.fixture(scope="module")

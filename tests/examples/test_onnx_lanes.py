@@ -15,7 +15,7 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.detector_graph import DetectorGraph
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.weights.checkpoint import save_official
-from tests.helpers.exports import small_detector
+from tests.helpers.exports import random_detector
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_lanes.py"
 
@@ -48,7 +48,7 @@ def random_stage(batch: int, anchors: int, seed: int) -> dict[str, torch.Tensor]
 
 @pytest.mark.parametrize("extend", [True, False])
 def test_the_example_finds_the_lanes_of_the_package(example: ModuleType, extend: bool) -> None:
-    _, model = small_detector()
+    _, model = random_detector()
     view, frame = Viewport(width=160, height=64, left=0.1, top=0.4, right=0.9), (1000, 500)
     decode = DecodeConfig(conf_threshold=0.4, nms_threshold=12, extend_bottom=extend)
     found = 0
@@ -81,7 +81,7 @@ def test_user_errors_of_the_example_are_one_line(
     picture = tmp_path / "road.png"
     cv2.imwrite(str(picture), np.zeros((1, 1, 3), np.uint8))
     (tmp_path / "text.onnx").write_text("not a model")
-    config, model = small_detector()
+    config, model = random_detector()
     save_official(model, tmp_path / "weights.pth")
     lanes = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "lanes.onnx")
     for file, words, message in (

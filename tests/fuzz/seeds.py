@@ -25,10 +25,10 @@ from clrernetlm.synth import generate_dataset
 from clrernetlm.weights.checkpoint import save_official, write_checkpoint
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, KEY, ModelMetadata
 from clrernetlm.weights.safetensors_file import write_packed
-from tests.helpers.exports import small_detector
+from tests.helpers.exports import random_detector
 from tests.helpers.small_culane import FRAME, road_lanes, write_culane
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import small_lanelm, talkative_reader
+from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_config
 
 SIZE = (328, 118)  # width, height of the frames
 IMAGE_SUFFIXES = (".jpg", ".png", ".bmp", ".webp", ".tiff", ".ppm")
@@ -76,7 +76,7 @@ def write_pictures(folder: Path) -> None:
 
 def tiny_detector() -> tuple[Config, nn.Module]:
     """The smallest detector that finds something in these frames."""
-    config, model = small_detector()
+    config, model = random_detector()
     config.name = "tiny"
     return config, model
 
@@ -129,9 +129,9 @@ def write_models(folder: Path) -> None:
     save_official(model, folder / "tiny.pth")  # type: ignore[arg-type]
     write_checkpoint({"state_dict": model.state_dict(), "config": to_dict(config), "epoch": 3}, folder / "tiny.ckpt")
     write_packed(model.state_dict(), config, folder / "tiny.safetensors")
-    lanelm = small_lanelm(folder / "data", folder / "run", folder / "tiny.pth")
+    lanelm = small_lanelm_config(folder / "data", folder / "run", folder / "tiny.pth")
     lanelm.lanelm.detector = None
-    write_packed(talkative_reader(lanelm).state_dict(), lanelm, folder / "lanelm.safetensors")
+    write_packed(random_lanelm_detector(lanelm).state_dict(), lanelm, folder / "lanelm.safetensors")
     metadata = ModelMetadata(DETECTOR_PART, "CLRerNet", "fp32", 1, config)
     answers = Answers(config)
     graph = onnx_answers(answers)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 SUFFIXES = (".jpg", ".png", ".late.png", ".tif", ".webp")
 
 
-def turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """What EXIF says that a stored image (H, W[, C]) looks like."""
     sideways = image.swapaxes(0, 1)
     return [
@@ -79,7 +79,7 @@ def tiff(image: NDArray[np.uint8], orientation: int) -> bytes:
     return head + pixels
 
 
-def huge(suffix: str, width: int = 60_000, height: int = 60_000) -> bytes:
+def huge_header_image(suffix: str, width: int = 60_000, height: int = 60_000) -> bytes:
     """A small file whose header says that it is huge."""
     small = np.zeros((64, 64, 3) if suffix not in (".pgm", ".pbm") else (64, 64), np.uint8)
     big, little = struct.pack(">II", width, height), struct.pack("<II", width, height)

@@ -14,7 +14,7 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from tests.helpers.small_detector import small_config
 
 
-def small_detector(backbone: str = "dla46_c", seed: int = 3) -> tuple[Config, CLRerNet]:
+def random_detector(backbone: str = "dla46_c", seed: int = 3) -> tuple[Config, CLRerNet]:
     """A detector of random weights that finds something: anchors of every confidence, three quarters of a lane long."""
     config = small_config(Path("data"), Path("run"))
     config.model.backbone = BackboneConfig(name=backbone)  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def small_detector(backbone: str = "dla46_c", seed: int = 3) -> tuple[Config, CL
     return config, model
 
 
-def pixels(config: Config, count: int, seed: int = 0) -> NDArray[np.uint8]:
+def line_images(config: Config, count: int, seed: int = 0) -> NDArray[np.uint8]:
     """(count, height, width, 3) uint8: bright lines on dark noise, of the network's size."""
     width, height = config.model.viewport.size
     rng = np.random.default_rng(seed)
@@ -45,12 +45,12 @@ def pixels(config: Config, count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 @torch.inference_mode()
-def eager(model: CLRerNet, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+def pytorch_outputs(model: CLRerNet, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """What PyTorch says about these pixels."""
     stage = model(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[-1]
     return {name: stage[name].numpy() for name in STAGE}
 
 
-def furthest(one: dict[str, NDArray[np.float32]], other: dict[str, NDArray[np.float32]]) -> float:
+def largest_difference(one: dict[str, NDArray[np.float32]], other: dict[str, NDArray[np.float32]]) -> float:
     """The largest difference over the stage's outputs."""
     return max(float(np.abs(one[name] - other[name]).max()) for name in STAGE)

@@ -19,13 +19,13 @@ multiprocessing.set_forkserver_preload(LIBRARIES)
 PATIENCE = 300  # seconds that a busy machine may take
 
 
-class Started:
-    """A process that calls a function of a test module; what it prints goes to the file `said`."""
+class ForkedProcess:
+    """A process that calls a function of a test module; what it prints goes to the file `output_file`."""
 
-    def __init__(self, function: Callable[..., object], *arguments: object, said: Path) -> None:
-        self.said = said
+    def __init__(self, function: Callable[..., object], *arguments: object, output_file: Path) -> None:
+        self.output_file = output_file
         self.process: ForkServerProcess = multiprocessing.get_context(START).Process(
-            target=_call, args=(function, arguments, str(said))
+            target=_call, args=(function, arguments, str(output_file))
         )
         self.process.start()
 
@@ -36,7 +36,7 @@ class Started:
 
     def finish(self) -> str:
         """Wait for the process, which has to end well; returns what it printed."""
-        code, text = self.end(), self.said.read_text()
+        code, text = self.end(), self.output_file.read_text()
         assert code == 0, text
         return text
 
@@ -57,8 +57,8 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _call(function: Callable[..., object], arguments: tuple[object, ...], said: str) -> None:
-    opened = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _call(function: Callable[..., object], arguments: tuple[object, ...], output_file: str) -> None:
+    opened = os.open(output_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(opened, number)
         setattr(sys, name, open(number, "w", closefd=False, buffering=1))  # noqa: SIM115

@@ -60,7 +60,7 @@ def train_detector(config: Config) -> Path:
     return work_dir / "weights.pth"
 
 
-def worn(backbone: str) -> CLRerNet:
+def seeded_detector(backbone: str) -> CLRerNet:
     """A small model whose norms have statistics, and whose features are of the size of a trained one's."""
     torch.manual_seed(0)
     model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone), viewport=Viewport(width=160, height=96)))

@@ -14,7 +14,7 @@ from clrernetlm.weights.init_models import build_lanelm
 from tests.helpers.small_detector import small_config
 
 
-def small_lanelm(root: Path, work_dir: Path, detector: Path, **training: object) -> Config:
+def small_lanelm_config(root: Path, work_dir: Path, detector: Path, **training: object) -> Config:
     """A LaneLM of 0.1 million weights on the detector of `small_config`."""
     config = small_config(root, work_dir, **training)
     config.task = "lanelm"
@@ -37,7 +37,7 @@ def write_detector(path: Path) -> Path:
     return path
 
 
-def talkative_reader(config: Config) -> LaneLMDetectorBase:
+def random_lanelm_detector(config: Config) -> LaneLMDetectorBase:
     """Random weights under which lanes of every length are found and written, some of them with little confidence."""
     torch.manual_seed(0)
     model = build_lanelm(config).eval()

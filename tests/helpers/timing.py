@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def times_as_long(call: Callable[[], object], plain: Callable[[], object], rounds: int = 3) -> float:
+def cpu_time_ratio(call: Callable[[], object], plain: Callable[[], object], rounds: int = 3) -> float:
     """How many times the CPU seconds of `plain` a `call` takes.
 
     They run in turns, and the least of `rounds` counts: a busy machine slows both.

@@ -14,7 +14,7 @@ from clrernetlm.inference.clicks import prompts_of_clicks
 from clrernetlm.inference.detect_images import detect
 from clrernetlm.training.train import train
 from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 ROADS = 8
 
@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str, Path
     root = write_drawn_roads(tmp_path_factory.mktemp("roads"), ROADS)
     folder = tmp_path_factory.mktemp("lanelm")
     detector = write_detector(folder / "detector.pth")
-    config = small_lanelm(root, folder, detector, epochs=25, learning_rate=3e-3, validate_every=0)
+    config = small_lanelm_config(root, folder, detector, epochs=25, learning_rate=3e-3, validate_every=0)
     config.lanelm.training_requests = LaneLMTrainingRequestsConfig(input_noise=5 / 800, label_sigma=1.5)
     config.lanelm.cached_augmentations, config.lanelm.cache = 1, str(folder / "cache")
     config.data.batch_size = 2
@@ -178,7 +178,7 @@ def test_a_click_before_an_image_is_a_clear_error(trained: tuple[Config, str, Pa
 
 
 def test_the_plain_variant_has_lanes_but_takes_no_clicks(trained: tuple[Config, str, Path]) -> None:
-    config = small_lanelm(Path(), Path(), Path())
+    config = small_lanelm_config(Path(), Path(), Path())
     config.lanelm.variant = "plain"
     predictor = Predictor(config, "random")
     predictor.set_image(picture(trained, 0))

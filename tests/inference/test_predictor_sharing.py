@@ -20,7 +20,7 @@ from clrernetlm.config import Config
 from clrernetlm.core.lane import Lane
 from clrernetlm.weights.init_models import save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
-from tests.helpers.small_lanelm import small_lanelm, talkative_reader
+from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_config
 
 THREADS, CALLS = 8, 40
 
@@ -38,9 +38,9 @@ def one_thread_each() -> object:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """A small LaneLM of random weights that finds lanes of every length."""
     folder = tmp_path_factory.mktemp("saved")
-    config = small_lanelm(folder, folder, folder)
+    config = small_lanelm_config(folder, folder, folder)
     config.model.decode.conf_threshold, config.lanelm.decode.lane_threshold = 0.2, 0.0
-    model = talkative_reader(config)
+    model = random_lanelm_detector(config)
     with torch.no_grad():
         model.lanelm.head.proj_y.bias[-1] -= 6  # lanes end late
     save_lanelm(model, folder / "lanelm.pth")

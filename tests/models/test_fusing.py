@@ -11,7 +11,7 @@ from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.weights.init_models import build_lanelm
-from tests.helpers.small_detector import worn
+from tests.helpers.small_detector import seeded_detector
 from tests.helpers.small_lanelm import config_of
 
 
@@ -22,7 +22,7 @@ def images():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_fused_model_gives_the_outputs_of_the_plain_model(backbone, images):
-    model = worn(backbone)
+    model = seeded_detector(backbone)
     before = deepcopy(model.state_dict())
     fast = fuse(model)
     with torch.inference_mode():
@@ -35,7 +35,7 @@ def test_a_fused_model_gives_the_outputs_of_the_plain_model(backbone, images):
 
 
 def test_half_precision_moves_predictions_a_little_and_leaves_them_float32(images):
-    model = worn("dla46_c")
+    model = seeded_detector("dla46_c")
     fast = fuse(model, "bf16")
     with torch.inference_mode():
         plain, low = model(images)[-1], fast(images)[-1]
@@ -46,9 +46,9 @@ def test_half_precision_moves_predictions_a_little_and_leaves_them_float32(image
 
 def test_unsupported_precisions_name_the_supported_ones():
     with pytest.raises(UserError, match="use fp32, bf16, fp16"):
-        fuse(worn("dla46_c"), "int4")
+        fuse(seeded_detector("dla46_c"), "int4")
     with pytest.raises(UserError, match="use bf16"):
-        fuse(worn("dla46_c"), "fp16")
+        fuse(seeded_detector("dla46_c"), "fp16")
 
 
 def test_a_fused_lanelm_decodes_the_same_lanes():

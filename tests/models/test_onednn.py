@@ -14,7 +14,7 @@ from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.layers import NONE, RELU, RELU6
 from clrernetlm.models.onednn import PackedConv2d, PackedLinear
-from tests.helpers.small_detector import worn
+from tests.helpers.small_detector import seeded_detector
 
 
 @pytest.mark.parametrize(("rows", "inside", "outside"), [(1, 8, 5), (3, 64, 64), (4, 512, 512), (700, 64, 96)])
@@ -78,7 +78,7 @@ class Operations(TorchDispatchMode):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbones_run_no_operation_between_their_convolutions(backbone):
-    network = fuse(worn(backbone)).backbone
+    network = fuse(seeded_detector(backbone)).backbone
     with torch.no_grad(), Operations() as seen:
         network(torch.rand(1, 3, 96, 160))
     assert "_convolution_pointwise" in seen.names
@@ -92,14 +92,14 @@ def test_fusing_does_not_patch_module_calls_of_other_threads(backbone, monkeypat
     calls = []
     monkeypatch.setattr(torch.fx.Tracer, "trace", lambda *_, **__: calls.append(1))
     with torch.inference_mode():
-        fuse(worn(backbone))(torch.rand(1, 3, 96, 160))
+        fuse(seeded_detector(backbone))(torch.rand(1, 3, 96, 160))
     assert not calls
 
 
 def test_threads_share_a_network_from_the_first_image_on():
     """The first image brings the weights into oneDNN's order: in this, too, threads may not get in each other's way."""
     images = torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
-    plain = worn("dla46_c")
+    plain = seeded_detector("dla46_c")
     expected = fuse(plain)(images)[-1]["xs"]
     start = Barrier(8)
 

@@ -23,7 +23,7 @@ from clrernetlm.training.feature_cache import FILES, detector_features, feature_
 from clrernetlm.training.lanelm_data_module import LaneLMTrainingDataset
 from clrernetlm.weights.checkpoint import load_weights
 from tests.helpers.drawn_roads import write_drawn_roads
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 IMAGES, VIEWS = 20, 2  # more than one batch of the builder
 
@@ -35,7 +35,7 @@ def detector(tmp_path_factory):
 
 @pytest.fixture
 def config(detector, tmp_path):
-    config = small_lanelm(write_drawn_roads(tmp_path / "roads", IMAGES), tmp_path / "run", detector)
+    config = small_lanelm_config(write_drawn_roads(tmp_path / "roads", IMAGES), tmp_path / "run", detector)
     config.data.augmentation = AugmentationConfig()
     config.lanelm.cached_augmentations, config.lanelm.cache = VIEWS, str(tmp_path / "cache")
     return config

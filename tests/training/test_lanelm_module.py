@@ -15,8 +15,8 @@ from clrernetlm.training.train import train
 from clrernetlm.weights.checkpoint import read_checkpoint
 from clrernetlm.weights.init_models import init_lanelm_detector
 from tests.helpers.drawn_roads import write_drawn_roads
-from tests.helpers.processes import Started, free_ports, join_launch
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.processes import ForkedProcess, free_ports, join_launch
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ class Watch(pl.Callback):
     ],
 )
 def test_lanelm_learns_and_the_detector_is_unchanged(kind, training, roads, detector, tmp_path, recwarn):
-    config = small_lanelm(roads, tmp_path, detector, epochs=12, log_every=1, learning_rate=5e-3, **training)
+    config = small_lanelm_config(roads, tmp_path, detector, epochs=12, log_every=1, learning_rate=5e-3, **training)
     config.lanelm.variant = kind
     config.data.batch_size = 4
     config.training.validate_every = 12
@@ -90,7 +90,7 @@ def test_lanelm_learns_and_the_detector_is_unchanged(kind, training, roads, dete
 
 
 def test_a_missing_detector_is_an_error(roads, detector, tmp_path):
-    config = small_lanelm(roads, tmp_path, detector, epochs=1)
+    config = small_lanelm_config(roads, tmp_path, detector, epochs=1)
     config.lanelm.detector = None
     with pytest.raises(UserError, match=r"lanelm\.detector: not set; give the CLRerNet checkpoint"):
         train(config)
@@ -101,14 +101,14 @@ def test_a_missing_detector_is_an_error(roads, detector, tmp_path):
 
 def train_alone(root, work, detector, resume=False, extra="", **training):
     """Train in a process of its own, after running the statements `extra` on its `config`."""
-    config = small_lanelm(root, work, detector, log_every=1, **training)
+    config = small_lanelm_config(root, work, detector, log_every=1, **training)
     exec(extra, {"config": config})
     train(config, resume=resume)
 
 
 def start_training(*arguments, **training):
     work = arguments[1]
-    return Started(partial(train_alone, **training), *arguments, said=work.with_suffix(".txt"))
+    return ForkedProcess(partial(train_alone, **training), *arguments, output_file=work.with_suffix(".txt"))
 
 
 def train_as(rank, port, *arguments, **training):
@@ -160,7 +160,7 @@ def test_two_processes_train_as_one(roads, detector, tmp_path):
     (port,) = free_ports(1)
     arguments = (roads, tmp_path / "two", detector)
     ranks = [
-        Started(partial(train_as, rank, port, **training), *arguments, said=tmp_path / f"{rank}.txt")
+        ForkedProcess(partial(train_as, rank, port, **training), *arguments, output_file=tmp_path / f"{rank}.txt")
         for rank in range(2)
     ]
     start_training(roads, tmp_path / "one", detector, **training).finish()
@@ -180,7 +180,7 @@ def test_two_processes_train_as_one(roads, detector, tmp_path):
 
 
 def test_a_checkpoint_of_another_network_is_refused_on_resume(roads, detector, tmp_path):
-    config = small_lanelm(roads, tmp_path, detector, epochs=1, validate_every=0, log_every=1)
+    config = small_lanelm_config(roads, tmp_path, detector, epochs=1, validate_every=0, log_every=1)
     train(config)
     config.training.epochs = 2
     config.lanelm.network.ffn_dim = 32
@@ -194,7 +194,9 @@ def test_a_checkpoint_of_another_network_is_refused_on_resume(roads, detector, t
 
 @pytest.mark.parametrize("kind", ["full", "plain"])
 def test_a_diverged_training_is_one_line(kind, roads, detector, tmp_path):
-    config = small_lanelm(roads, tmp_path, detector, epochs=5, validate_every=0, learning_rate=1e30, ema_momentum=0.1)
+    config = small_lanelm_config(
+        roads, tmp_path, detector, epochs=5, validate_every=0, learning_rate=1e30, ema_momentum=0.1
+    )
     config.lanelm.variant = kind
     config.data.batch_size = 4
     with pytest.raises(

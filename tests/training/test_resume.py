@@ -26,9 +26,9 @@ from clrernetlm.training.resume import (
 )
 from clrernetlm.training.train import train, trained_checkpoint
 from tests.helpers.drawn_roads import write_drawn_roads
-from tests.helpers.processes import Started
+from tests.helpers.processes import ForkedProcess
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 WORKERS = [0, 1, 3]
 
@@ -104,7 +104,7 @@ def test_a_resumed_detector_is_the_same_with_any_number_of_workers(workers, road
 @pytest.mark.parametrize("kind", ["images", "cache", "plain"])
 def test_a_resumed_lanelm_is_the_same_with_any_number_of_workers(kind, roads, detector, tmp_path):
     def settings(name, workers=0):
-        config = small_lanelm(roads, tmp_path / name, detector, epochs=3, validate_every=0, log_every=1)
+        config = small_lanelm_config(roads, tmp_path / name, detector, epochs=3, validate_every=0, log_every=1)
         config.data.batch_size, config.data.num_workers = 2, workers
         config.lanelm.variant = "plain" if kind == "plain" else "full"
         if kind == "cache":
@@ -173,8 +173,10 @@ def train_and_die(hook, rename, workers, root, work):
     ],
 )
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(hook, rename, workers, roads, unbroken, tmp_path):
-    process = Started(train_and_die, hook, rename, workers, roads, tmp_path / "run", said=tmp_path / "said.txt")
-    assert process.end() == -signal.SIGKILL, process.said.read_text()
+    process = ForkedProcess(
+        train_and_die, hook, rename, workers, roads, tmp_path / "run", output_file=tmp_path / "said.txt"
+    )
+    assert process.end() == -signal.SIGKILL, process.output_file.read_text()
     assert last_checkpoint(tmp_path / "run").name == "epoch_0000.ckpt"
     litter = list((tmp_path / "run/checkpoints").glob(".*.tmp"))
     assert len(litter) == (hook == "never")
@@ -484,7 +486,7 @@ def test_a_run_is_found_through_a_missing_folder_in_its_path(roads, unbroken):
 
 def test_a_resumed_lanelm_keeps_its_detector(roads, detector, tmp_path):
     def settings(**training):
-        config = small_lanelm(roads, tmp_path / "run", detector, validate_every=0, log_every=1, **training)
+        config = small_lanelm_config(roads, tmp_path / "run", detector, validate_every=0, log_every=1, **training)
         config.data.batch_size = 3
         return config
 

@@ -27,7 +27,7 @@ from clrernetlm.training.checkpoint_io import AtomicCheckpointIO, last_checkpoin
 from clrernetlm.training.detector_module import DetectorModule
 from clrernetlm.training.train import build_trainer, train
 from tests.helpers.drawn_roads import write_drawn_roads
-from tests.helpers.processes import PATIENCE, Started, free_ports, join_launch
+from tests.helpers.processes import PATIENCE, ForkedProcess, free_ports, join_launch
 from tests.helpers.small_detector import small_config, train_detector
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def train_alone(root, work, resume=False, extra="", **training):
 
 def start_training(*arguments, **training):
     work = arguments[1]
-    return Started(partial(train_alone, **training), *arguments, said=work.with_suffix(".txt"))
+    return ForkedProcess(partial(train_alone, **training), *arguments, output_file=work.with_suffix(".txt"))
 
 
 # Ends the process as a third epoch is about to begin.
@@ -187,15 +187,18 @@ def train_until_told(rank, port, root, work):
 def test_sigterm_ends_all_processes_of_a_training(roads, tmp_path):
     (port,) = free_ports(1)
     work = tmp_path / "run"
-    ranks = [Started(train_until_told, rank, port, roads, work, said=tmp_path / f"{rank}.txt") for rank in range(2)]
+    ranks = [
+        ForkedProcess(train_until_told, rank, port, roads, work, output_file=tmp_path / f"{rank}.txt")
+        for rank in range(2)
+    ]
     while last_checkpoint(work) is None and all(rank.process.is_alive() for rank in ranks):
         time.sleep(0.05)
     for rank in reversed(ranks):
         rank.process.terminate()
-    assert [rank.end() for rank in ranks] == [143, 143], [rank.said.read_text() for rank in ranks]
+    assert [rank.end() for rank in ranks] == [143, 143], [rank.output_file.read_text() for rank in ranks]
     for rank in ranks:
-        assert rank.said.read_text().endswith("terminated\n")
-        assert "Traceback" not in rank.said.read_text()
+        assert rank.output_file.read_text().endswith("terminated\n")
+        assert "Traceback" not in rank.output_file.read_text()
     assert AtomicCheckpointIO().load_checkpoint(last_checkpoint(work))["global_step"] > 0
 
 

@@ -14,7 +14,7 @@ from clrernetlm.weights.init_models import init_detector, init_lanelm
 from clrernetlm.weights.pack import MACHINE_SETTINGS, pack_weights, strip_machine_settings
 from clrernetlm.weights.safetensors_file import SMALL
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
 @pytest.fixture(scope="module")
 def lanelm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     folder = tmp_path_factory.mktemp("lanelm")
-    config = small_lanelm(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
+    config = small_lanelm_config(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
     model = init_lanelm(config, "random")
     model.detector.load_official_state_dict(read_checkpoint(folder / "detector.pth"))

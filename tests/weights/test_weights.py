@@ -27,7 +27,7 @@ from clrernetlm.weights.listing import state
 from clrernetlm.weights.pack import pack_weights
 from clrernetlm.weights.registry import BUNDLED, DEFAULT, FOLDER, REMOTE, model_cards
 from clrernetlm.weights.resolve import find_model, stored_config
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 LIMIT = 25e6  # bytes of all shipped files together
 
@@ -36,7 +36,7 @@ LIMIT = 25e6  # bytes of all shipped files together
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file as one that ships: a small LaneLM and its detector, of random weights."""
     folder = tmp_path_factory.mktemp("packed")
-    config = small_lanelm(folder, folder, write_detector(folder / "detector.pth"))
+    config = small_lanelm_config(folder, folder, write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
     save_lanelm(init_lanelm(config, "random"), folder / "lanelm.pth")
     return pack_weights(str(folder / "lanelm.pth"), str(folder / "roads.safetensors"))

@@ -19,7 +19,7 @@ from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.weights.exported_metadata import read_metadata
 from clrernetlm.weights.init_models import init_lanelm, save_lanelm
 from tests.helpers.lanelm_networks import random_requests
-from tests.helpers.small_lanelm import small_lanelm, write_detector
+from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -30,7 +30,7 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
     """Settings, the model, its checkpoint, and the folder it is exported to."""
     folder = tmp_path_factory.mktemp("lanelm")
-    config = small_lanelm(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
+    config = small_lanelm_config(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
     config.lanelm.network.num_layers = 2
     torch.manual_seed(0)

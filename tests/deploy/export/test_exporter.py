@@ -29,7 +29,7 @@ from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.exported_metadata import ModelMetadata, parse_metadata, read_metadata
 from clrernetlm.weights.pack import strip_machine_settings
-from tests.helpers.exports import eager, furthest, pixels, small_detector
+from tests.helpers.exports import largest_difference, line_images, pytorch_outputs, random_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -39,7 +39,7 @@ SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CLRerNet, Path]:
-    config, model = small_detector()
+    config, model = random_detector()
     path = tmp_path_factory.mktemp("detector") / "small.pth"
     save_official(model, path)
     return config, model, path
@@ -62,25 +62,28 @@ def test_dynamic_batches_give_the_results_of_pytorch(detector, files: dict[str, 
     config, model, _ = detector
     runtime = open_runtime(files[to], threads=1, trust_code=True)
     for count in (1, 2, 5):
-        images = pixels(config, count, seed=count)
-        assert furthest(runtime.run({"images": images}), eager(model, images)) <= 1e-4
+        images = line_images(config, count, seed=count)
+        assert largest_difference(runtime.run({"images": images}), pytorch_outputs(model, images)) <= 1e-4
 
 
 def test_openvino_reads_onnx_files_too(detector, files: dict[str, Path]) -> None:
     config, model, _ = detector
-    images = pixels(config, 2)
+    images = line_images(config, 2)
     runtime = open_runtime(files["onnx"], threads=1, backend="openvino")
-    assert furthest(runtime.run({"images": images}), eager(model, images)) <= 1e-4
+    assert largest_difference(runtime.run({"images": images}), pytorch_outputs(model, images)) <= 1e-4
 
 
 @pytest.mark.parametrize("backbone", ["dla34", "resnet18", "efficientnet_lite0"])
 def test_every_backbone_can_be_exported(backbone: str, tmp_path: Path) -> None:
-    config, model = small_detector(backbone)
+    config, model = random_detector(backbone)
     save_official(model, tmp_path / "weights.pth")
     path = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "one.onnx")
-    images = pixels(config, 2)
+    images = line_images(config, 2)
     # Made for one image at a time: two are two passes.
-    assert furthest(open_runtime(path, threads=1).run({"images": images}), eager(model, images)) <= 1e-4
+    assert (
+        largest_difference(open_runtime(path, threads=1).run({"images": images}), pytorch_outputs(model, images))
+        <= 1e-4
+    )
 
 
 @pytest.mark.parametrize("to", SUFFIX)
@@ -104,13 +107,16 @@ def test_fp16_halves_the_file_and_changes_results_little(detector, files: dict[s
     path = tmp_path / "half.onnx"
     write_onnx(onnx.load(files["onnx"]), path, replace(read_metadata(files["onnx"]), precision="fp16"))
     assert path.stat().st_size < 0.65 * files["onnx"].stat().st_size
-    images = pixels(config, 2)
-    assert furthest(open_runtime(path, threads=1).run({"images": images}), eager(model, images)) <= 2e-2
+    images = line_images(config, 2)
+    assert (
+        largest_difference(open_runtime(path, threads=1).run({"images": images}), pytorch_outputs(model, images))
+        <= 2e-2
+    )
 
 
 def test_lanes_for_nms_are_the_stage_best_first(detector, files: dict[str, Path]) -> None:
     config, _, _ = detector
-    found = open_runtime(files["onnx"], threads=1).run({"images": pixels(config, 2)})
+    found = open_runtime(files["onnx"], threads=1).run({"images": line_images(config, 2)})
     scores = torch.from_numpy(found["cls_logits"]).softmax(-1)[..., 1].numpy()
     order = np.argsort(-scores, axis=1, kind="stable")
     lanes, width, strips = found["lanes"], config.model.viewport.width, found["xs"].shape[2] - 1
@@ -124,10 +130,10 @@ def test_lanes_for_nms_are_the_stage_best_first(detector, files: dict[str, Path]
 def test_bf16_programs_give_nearly_the_same_results(detector, tmp_path: Path) -> None:
     config, model, weights = detector
     path = export_model(config, weights, "torch", precision="bf16", dynamic_batch=True, out=tmp_path / "small.pt2")
-    images = pixels(config, 3)
+    images = line_images(config, 3)
     found = open_runtime(path, trust_code=True).run({"images": images})
     assert all(value.dtype == np.float32 for value in found.values())
-    assert 0 < furthest(found, eager(model, images)) <= 5e-2
+    assert 0 < largest_difference(found, pytorch_outputs(model, images)) <= 5e-2
 
 
 def test_unsupported_combinations_are_refused_before_any_work(detector, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.export.quantisation import calibration_inputs
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.weights.checkpoint import save_official
-from tests.helpers.exports import eager, pixels, small_detector
+from tests.helpers.exports import line_images, pytorch_outputs, random_detector
 
 VIEW = Viewport(width=160, height=64, top=0.5)
 
 
 def write_images(folder: Path, count: int) -> None:
     folder.mkdir(parents=True)
-    for number, image in enumerate(pixels(small_detector()[0], count)):
+    for number, image in enumerate(line_images(random_detector()[0], count)):
         cv2.imwrite(str(folder / f"{number}.png"), image)
 
 
@@ -51,7 +51,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
 def test_a_quantised_detector_is_smaller_and_finds_nearly_the_same(backbone: str, tmp_path: Path) -> None:
     for module in ("openvino", "nncf"):
         pytest.importorskip(module, reason="the extra `export` is not installed")
-    config, model = small_detector(backbone)
+    config, model = random_detector(backbone)
     save_official(model, tmp_path / "weights.pth")
     write_images(tmp_path / "camera", 4)
     path = export_model(
@@ -64,7 +64,7 @@ def test_a_quantised_detector_is_smaller_and_finds_nearly_the_same(backbone: str
     )
     floats = sum(value.numel() for value in model.state_dict().values()) * 4
     assert path.with_suffix(".bin").stat().st_size < 0.5 * floats
-    images = pixels(config, 2, seed=5)
-    found, theirs = open_runtime(path, threads=1).run({"images": images}), eager(model, images)
+    images = line_images(config, 2, seed=5)
+    found, theirs = open_runtime(path, threads=1).run({"images": images}), pytorch_outputs(model, images)
     assert np.abs(found["anchor_params"] - theirs["anchor_params"]).max() < 0.05
     assert np.abs(found["xs"] - theirs["xs"]).mean() < 0.02

@@ -25,7 +25,7 @@ from clrernetlm.weights.exported_metadata import read_metadata
 from clrernetlm.weights.resolve import find_model
 from clrernetlm.weights.safetensors_file import write_packed
 from tests.helpers.drawn_roads import write_drawn_roads
-from tests.helpers.exports import small_detector
+from tests.helpers.exports import random_detector
 
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 pytest.importorskip("openvino", reason="the extra `export` is not installed")
@@ -35,7 +35,7 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CLRerNet, Path]:
     """A detector on four drawn roads, with the settings in its file; its exports stay beside it for all tests."""
     folder = tmp_path_factory.mktemp("packed")
-    config, model = small_detector()
+    config, model = random_detector()
     path = folder / "small.safetensors"
     write_packed(model.state_dict(), config, path, "fp32")
     config, _ = find_model(path)

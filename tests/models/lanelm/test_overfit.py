@@ -15,7 +15,7 @@ from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import requests_from_clicks, requests_from_proposals, requests_from_start_points
 from clrernetlm.models.lanelm.training_requests import DRAWS, build_training_requests, num_candidates
 from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads
-from tests.helpers.small_lanelm import small_lanelm
+from tests.helpers.small_lanelm import small_lanelm_config
 
 STEPS = 200
 COPIES = 6  # of the image in a batch, each with its own lesson
@@ -24,7 +24,7 @@ COPIES = 6  # of the image in a batch, each with its own lesson
 def test_one_image_is_learned_exactly(tmp_path: Path) -> None:
     root = write_drawn_roads(tmp_path, 1)
     image = cv2.imread(str(root / "driver_1/clip.MP4/00000.jpg"))
-    config = small_lanelm(root, tmp_path, tmp_path / "none")
+    config = small_lanelm_config(root, tmp_path, tmp_path / "none")
     config.lanelm.network.num_steps = 12
     torch.manual_seed(0)
     model = PromptableDetector(config).eval()  # a detector of random weights: its features still tell places apart

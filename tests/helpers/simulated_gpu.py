@@ -43,7 +43,7 @@ GETTERS: dict[Any, Callable[[torch.device], Any]] = {
 }
 
 
-class PretendedGpu(TorchFunctionMode):
+class SimulatedGpu(TorchFunctionMode):
     """Within this context there is a GPU of that name.
 
     `waits` names the calls so far that make the host wait for it: looks at values, sizes that depend on values, and
@@ -140,7 +140,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
         yield from _tensors(list(values.values()))
 
 
-class PretendedGraph(TorchDispatchMode):
+class SimulatedCudaGraph(TorchDispatchMode):
     """In the place of torch.cuda.CUDAGraph: notes operations with the memory they work on, and repeats them there."""
 
     def __init__(self) -> None:
@@ -164,42 +164,42 @@ class PretendedGraph(TorchDispatchMode):
                     before.copy_(now)
 
 
-class PretendedStream:
+class SimulatedStream:
     """In the place of torch.cuda.Stream: everything is done at once, so there is nothing to wait for."""
 
     def __init__(self, device: int | None = None) -> None:
         self.device = device
 
-    def wait_stream(self, other: PretendedStream) -> None:
+    def wait_stream(self, other: SimulatedStream) -> None:
         assert self.device == other.device, "streams of two GPUs"
 
 
-def pretend_graphs(monkeypatch: pytest.MonkeyPatch, gpu: PretendedGpu) -> None:
+def simulate_cuda_graphs(monkeypatch: pytest.MonkeyPatch, gpu: SimulatedGpu) -> None:
     """Let this process record CUDA graphs on a pretended GPU. As at the start of a process, cuda:0 is the current one.
 
     As with real ones, only what happens on a stream of the recording's own, with its GPU the current one, is recorded,
     and whoever waits for the GPU meanwhile fails.
     """
-    current, streams = [0], [PretendedStream(0)]
+    current, streams = [0], [SimulatedStream(0)]
 
     @contextmanager
     def device(place: torch.device) -> Iterator[None]:
         assert place.index is not None
         current.append(place.index)
-        streams.append(PretendedStream(place.index))
+        streams.append(SimulatedStream(place.index))
         yield
         current.pop()
         streams.pop()
 
     @contextmanager
-    def stream(inner: PretendedStream) -> Iterator[None]:
+    def stream(inner: SimulatedStream) -> Iterator[None]:
         streams.append(inner)
         yield
         streams.pop()
 
     @contextmanager
-    def graph(recorded: PretendedGraph, stream: PretendedStream | None = None) -> Iterator[None]:
-        aside = stream or PretendedStream(0)  # PyTorch makes one for all graphs, on the GPU current at the first
+    def graph(recorded: SimulatedCudaGraph, stream: SimulatedStream | None = None) -> Iterator[None]:
+        aside = stream or SimulatedStream(0)  # PyTorch makes one for all graphs, on the GPU current at the first
         assert aside.device == current[-1] == gpu.device.index, "recorded on another GPU than the tensors are on"
         before = len(gpu.waits)
         with recorded:
@@ -209,6 +209,6 @@ def pretend_graphs(monkeypatch: pytest.MonkeyPatch, gpu: PretendedGpu) -> None:
     monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", PretendedGraph)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: PretendedStream(current[-1]))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", SimulatedCudaGraph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimulatedStream(current[-1]))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams[-1])

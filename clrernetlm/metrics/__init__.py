@@ -1,4 +1,4 @@
-"""The CULane metric in both published implementations, evaluation of data sets, sweeps and calibration."""
+"""Computes the CULane metric in both published implementations, for data sets, sweeps and calibration."""
 
 from clrernetlm.metrics.culane_metric import lane_ious, match_lanes
 from clrernetlm.metrics.evaluator import evaluate

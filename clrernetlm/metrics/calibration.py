@@ -1,4 +1,4 @@
-"""Calibration of scores: how often lanes of a score are right."""
+"""Measures the calibration of scores: the share of right lanes among those of a score."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BINS = 10
 
 
 def reliability(scores: ArrayLike, right: ArrayLike, bins: int = BINS) -> dict[str, Any]:
-    """Compute bins of equal width and the expected calibration error of scores (N,) in [0, 1] and `right` (N,) bool.
+    """Compute the reliability diagram and expected calibration error of scores (N,) in [0, 1], given `right` (N,) bool.
 
-    Returns plain values for JSON. A bin holds from, to, count, the mean score and the share that is right (None if it
-    is empty). The error is their mean distance over all lanes; None without lanes. Source: Naeini et al., 2015.
+    Returns plain values for JSON. A bin, all of equal width, holds from, to, count, mean score and share right (None if
+    it is empty). The error is their mean distance over all lanes; None without lanes. Source: Naeini et al., 2015.
     """
     values, hits = np.asarray(scores, np.float64), np.asarray(right, bool)
     bin_of = np.clip((values * bins).astype(np.int64), 0, bins - 1)

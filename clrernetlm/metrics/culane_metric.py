@@ -1,4 +1,4 @@
-"""The CULane metric in both its implementations: IoU of lanes drawn as thick lines, and the matching of lanes.
+"""Computes the CULane metric in both implementations: the IoU of lanes drawn as thick lines, and their matching.
 
 `clrernet` is the implementation behind the published CLRerNet numbers, `official` that of the data set's own tool:
 

@@ -1,4 +1,4 @@
-"""Counts of true and false positives, and the figures computed from them."""
+"""Counts true and false positives, and computes precision, recall and F1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Canvas size for comparing lanes: one size for all frames, or every frame scaled to one width."""
+"""Computes the canvas on which lanes are compared: one size for all frames, or every frame scaled to one width."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _larger(image_size: FrameSize, path: PathLike, what: str) -> UserError:
 
 
 def describe_canvas(image_size: ImageSize) -> str:
-    """Describe the canvas in words, for messages and reports."""
+    """Describe the canvas for messages and reports."""
     return f"{image_size[0]}x{image_size[1]}" if image_size else f"frames scaled to {CANVAS_WIDTH} px wide"
 
 

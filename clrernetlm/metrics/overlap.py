@@ -1,4 +1,4 @@
-"""IoU of drawn lanes: counts the pixels of each lane, and the common ones of every prediction and label.
+"""Computes the IoU of drawn lanes: counts the pixels of each lane, and those shared by a prediction and a label.
 
 A lane is stored as one interval of columns per row. Rows with several intervals (of a lane that turns back, or a gap in
 a flat segment's outline) are called *torn*: their pixels are stored individually, too.

@@ -30,7 +30,7 @@ class Prediction:
 
 
 class PredictionWriter:
-    """Context manager that writes predictions image by image, with one image in memory.
+    """Writes predictions image by image, with one image in memory; a context manager.
 
     `write(path, lanes)` makes `<folder>/<path without extension>.lines.txt`, and a line of
     `<folder>/predictions.jsonl`: `{"path": "/a/b.jpg", "lanes": [{"score": s, "points": [[x, y], ...]}, ...]}`, points
@@ -51,7 +51,7 @@ class PredictionWriter:
 
     @property
     def predictions_file(self) -> Path:
-        """Path of the JSON-lines file."""
+        """Return the path of the JSON-lines file."""
         return self.folder / PREDICTIONS_FILE
 
     def __enter__(self) -> PredictionWriter:

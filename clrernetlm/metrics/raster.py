@@ -80,15 +80,17 @@ def _add_disc(runs: Int64Array, count: int, x: int, y: int, profile: Int64Array,
 
 
 @kernel
-def _next_edge(corners: Int64Array, corner: int, way: int, row: int, edges_left: int) -> tuple[int, int, int, int, int]:
-    """Find the first edge from `corner` on, in steps of `way` corners, that ends below `row`.
+def _next_edge(
+    corners: Int64Array, corner: int, direction: int, row: int, edges_left: int
+) -> tuple[int, int, int, int, int]:
+    """Find the first edge from `corner` on, in steps of `direction` corners, that ends below `row`.
 
     Returns (the corner at its end, the row of that end, x of its start, its step in x per row, edges left); -1 edges
     left if there is none.
     """
     while edges_left > 0:
         edges_left -= 1
-        end = (corner + way) % 4
+        end = (corner + direction) % 4
         reached = (corners[end, 1] + HALF) >> SHIFT
         if reached > row:
             rows = reached - row

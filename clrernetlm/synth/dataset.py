@@ -38,7 +38,7 @@ _NEW_SCENE_DIFFERENCE = 16.0  # least difference to the previous image: no scene
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Identify one image to generate: its split, number and category."""
+    """One image to generate: its split, number and category."""
 
     split: int
     index: int
@@ -53,7 +53,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """Hold what the lists need of a written image: which lane slots are filled, and a small copy to compare."""
+    """The facts of a written image for the lists: which lane slots are filled, and a small copy to compare."""
 
     exist: tuple[int, ...]
     thumbnail: BgrImage
@@ -105,7 +105,7 @@ def _write(path: Path, content: bytes, sync: bool = False) -> None:
 
     `sync` as in `replacing`: images need none, they can be generated again.
 
-    Raises UserError for an existing file with other content: it was corrected since, or comes from elsewhere.
+    Raises UserError for an existing file with other content: it was changed later, or has another origin.
     """
     if os.path.lexists(path):
         if not path.is_file() or path.read_bytes() != content:

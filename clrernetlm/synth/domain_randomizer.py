@@ -59,7 +59,7 @@ class DomainRandomizer:
         return weather if rng is None else randomize_weather(rng, weather, fixed)
 
     def light(self, light: Light, tunnel: bool) -> Light:
-        """Return a randomized light; tunnels keep theirs."""
+        """Return a randomized light; in a tunnel, the light unchanged."""
         rng = self._rng.get("light")
         if rng is None or tunnel:
             return light

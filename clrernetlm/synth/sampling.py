@@ -20,12 +20,14 @@ from clrernetlm.synth.camera.text_overlay import sample_text_overlays, sample_ti
 from clrernetlm.synth.camera.windscreen import sample_windscreen
 from clrernetlm.synth.domain_randomizer import DomainRandomizer
 from clrernetlm.synth.environment.junction import sample_junction, sample_lane_arrows, stands_in_junction
-from clrernetlm.synth.environment.roadside_objects import Pole
+from clrernetlm.synth.environment.light import Light
+from clrernetlm.synth.environment.roadside_objects import Pole, SceneObject
 from clrernetlm.synth.environment.roadside_placement import sample_roadside
 from clrernetlm.synth.environment.shadows import object_shadows, sample_leaf_shadow, vehicle_shadows
 from clrernetlm.synth.environment.sky import sample_skylines
-from clrernetlm.synth.environment.traffic import sample_traffic
+from clrernetlm.synth.environment.traffic import Vehicle, sample_traffic
 from clrernetlm.synth.environment.weather import (
+    Weather,
     sample_lamp_colour,
     sample_light,
     sample_sensor,
@@ -37,6 +39,7 @@ from clrernetlm.synth.road.forks import add_fork
 from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.geometry_sampling import sample_geometry, sample_lane_plan, sample_randomized_geometry
 from clrernetlm.synth.road.layout import RoadLayout, RoadType, sample_layout
+from clrernetlm.synth.road.markings import Decal
 from clrernetlm.synth.road.pavement import sample_pavement_damage
 from clrernetlm.synth.scene import Category, SceneSettings
 
@@ -58,31 +61,10 @@ def sample_scene(
     camera, camera_height = _sample_camera(rng, size, randomization)
     road_type, night = _sample_road_type(rng, category)
     layout, road, randomizer = _sample_road(rng, category, road_type, camera_height, randomization)
-    dazzle = category == "hlight"
-    weather = sample_weather(rng, night, category == "shadow", dazzle)
-    weather = randomizer.weather(weather, night or dazzle or category == "shadow")
-    season = SEASONS[int(rng.integers(len(SEASONS)))]
-    lamp = sample_lamp_colour(rng) if night else None
-    objects = sample_roadside(rng, layout, season, night, lamp, rng.random() < 0.14)
-    objects = randomizer.roadside(objects, layout, season)
-    lamps = [(t.offset + t.arm, t.distance, t.height) for t in objects if isinstance(t, Pole) and t.lamp is not None]
-    light = sample_light(rng, weather, night, dazzle, lamps, lamp)
-    if road_type == "tunnel":
-        light = tunnel_light(rng)
-        weather = replace(weather, sunny=0.0, visibility=float(rng.uniform(300, 900)), haze=(120.0, 130.0, 135.0))
-    light = randomizer.light(light, road_type == "tunnel")
-    vehicles = randomizer.traffic(sample_traffic(rng, layout, _sample_traffic_density(rng, category)), layout)
-    junction = (1e9, 1e9)
-    decals = sample_pavement_damage(layout.left_edge, layout.right_edge, rng)
-    if category == "cross":
-        junction, vehicles, painted = sample_junction(rng, layout, vehicles)
-        decals += painted
-        objects = [item for item in objects if not stands_in_junction(item, junction)]
-    if category == "arrow" or (road_type == "urban" and category != "cross" and rng.random() < 0.15):
-        decals += sample_lane_arrows(rng, layout)
-    sunny = int(200 * weather.sunny)
-    decals += vehicle_shadows(vehicles, weather.lean if weather.sunny > 0.4 else 0.0, sunny)
-    decals += object_shadows(objects, weather, sunny)
+    weather, light, objects, season = _sample_surroundings(rng, category, layout, night, randomizer)
+    vehicles, objects, decals, junction = _sample_traffic_and_decals(
+        rng, category, layout, weather, objects, randomizer
+    )
     ego_vehicle = sample_ego_vehicle(rng) if rng.random() < 0.6 else None
     lane_width = layout.lanes[-1][1] - layout.lanes[-1][0]
     label_range = float(min(camera.focal * lane_width / (rng.uniform(18, 30) * camera.width / 1640), 170))
@@ -93,7 +75,7 @@ def sample_scene(
         road,
         layout,
         light=light,
-        sensor=sample_sensor(rng, night, dazzle),
+        sensor=sample_sensor(rng, night, category == "hlight"),
         weather=weather,
         objects=objects,
         vehicles=vehicles,
@@ -155,6 +137,52 @@ def _sample_road(
     layout = sample_layout(rng, road_type, wear, strength)
     randomizer.road(layout)
     return layout, sample_geometry(rng, bent, road_type, camera_height), randomizer
+
+
+def _sample_surroundings(
+    rng: np.random.Generator, category: Category, layout: RoadLayout, night: bool, randomizer: DomainRandomizer
+) -> tuple[Weather, Light, list[SceneObject], BgrColour]:
+    """Sample weather, light and roadside objects that match; return also the colour of leaves in the season."""
+    dazzle, tunnel = category == "hlight", layout.road_type == "tunnel"
+    weather = sample_weather(rng, night, category == "shadow", dazzle)
+    weather = randomizer.weather(weather, night or dazzle or category == "shadow")
+    season = SEASONS[int(rng.integers(len(SEASONS)))]
+    lamp = sample_lamp_colour(rng) if night else None
+    objects = sample_roadside(rng, layout, season, night, lamp, rng.random() < 0.14)
+    objects = randomizer.roadside(objects, layout, season)
+    lamps = [(t.offset + t.arm, t.distance, t.height) for t in objects if isinstance(t, Pole) and t.lamp is not None]
+    light = sample_light(rng, weather, night, dazzle, lamps, lamp)
+    if tunnel:
+        light = tunnel_light(rng)
+        weather = replace(weather, sunny=0.0, visibility=float(rng.uniform(300, 900)), haze=(120.0, 130.0, 135.0))
+    return weather, randomizer.light(light, tunnel), objects, season
+
+
+def _sample_traffic_and_decals(
+    rng: np.random.Generator,
+    category: Category,
+    layout: RoadLayout,
+    weather: Weather,
+    objects: list[SceneObject],
+    randomizer: DomainRandomizer,
+) -> tuple[list[Vehicle], list[SceneObject], list[Decal], tuple[float, float]]:
+    """Sample vehicles, and damage, paint and shadows on the road; return also the objects outside of a junction.
+
+    The last value is the junction: metres ahead between which a street crosses.
+    """
+    vehicles = randomizer.traffic(sample_traffic(rng, layout, _sample_traffic_density(rng, category)), layout)
+    junction = (1e9, 1e9)
+    decals = sample_pavement_damage(layout.left_edge, layout.right_edge, rng)
+    if category == "cross":
+        junction, vehicles, painted = sample_junction(rng, layout, vehicles)
+        decals += painted
+        objects = [item for item in objects if not stands_in_junction(item, junction)]
+    if category == "arrow" or (layout.road_type == "urban" and category != "cross" and rng.random() < 0.15):
+        decals += sample_lane_arrows(rng, layout)
+    sunny = int(200 * weather.sunny)
+    decals += vehicle_shadows(vehicles, weather.lean if weather.sunny > 0.4 else 0.0, sunny)
+    decals += object_shadows(objects, weather, sunny)
+    return vehicles, objects, decals, junction
 
 
 def _sample_traffic_density(rng: np.random.Generator, category: Category) -> float:

@@ -39,7 +39,7 @@ CATEGORIES: dict[Category, int] = {
 
 @dataclass
 class SceneSettings:
-    """Hold everything that decides an image, except the random textures."""
+    """All settings of an image, except the random textures."""
 
     category: Category
     camera: Camera

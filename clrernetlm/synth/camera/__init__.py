@@ -1,1 +1,1 @@
-"""The camera of a generated scene, and the car around it."""
+"""Models the camera of a generated scene, and the car around it."""

@@ -13,7 +13,7 @@ from clrernetlm.core.arrays import Float64Array
 
 @dataclass(frozen=True)
 class Camera:
-    """Model a pinhole camera at the origin; X right, Y up, Z ahead, in metres; pixel centres at whole coordinates.
+    """A pinhole camera at the origin; X right, Y up, Z ahead, in metres; pixel centres at whole coordinates.
 
     Angles in radians: positive `pitch` tilts down, `yaw` turns right, `roll` rotates the image clockwise. `k1` is the
     radial distortion: an undistorted point is the distorted one times 1 + k1 r^2, r in focal lengths; k1 >= 0 is a

@@ -16,7 +16,7 @@ Bump = tuple[float, float, float]  # middle and half width in shares of the widt
 
 @dataclass(frozen=True)
 class EgoVehicle:
-    """Describe the bonnet or dashboard in shares of the image.
+    """The bonnet or dashboard in shares of the image.
 
     `height` is covered in the middle, `drop` less at the sides; `middle` is the centre of the arc. The rim falls with
     the distance from the middle to the `power`, rises by `slant` from the left to the right side and has `bumps`;

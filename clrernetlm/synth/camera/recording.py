@@ -1,4 +1,4 @@
-"""Simulates what happens to an image after the sensor: tone curves, sharpening, blur, resizing and compression."""
+"""Simulates the processing of an image after the sensor: tone curves, sharpening, blur, resizing and compression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clrernetlm.synth.textures import TILE_SIZE, fractal_noise, sensor_noise
 
 @dataclass(frozen=True)
 class Recording:
-    """Describe the processing after the sensor.
+    """The processing after the sensor.
 
     `gamma` is per channel (blue, green, red); `black` and `white` are the levels 0..1 that 0 and 1 become.
     `sideways_blur` is in pixels at a width of 1640, `sharpen` the strength of the halos, `stored_scale` the scale at

@@ -16,7 +16,7 @@ LIGHT_MAP_STEP = 4  # image pixels per pixel of the light maps
 
 @dataclass(frozen=True)
 class Sensor:
-    """Describe the response of the camera: colours as gains in blue, green, red; noise in shares of full scale."""
+    """The response of the camera: colours as gains in blue, green, red; noise in shares of full scale."""
 
     exposure: float = 1.0
     white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -20,7 +20,7 @@ _LETTERS = "ABCDEFGHKLMNPRSTUVXZ"
 
 @dataclass(frozen=True)
 class TextOverlay:
-    """Describe one printed text.
+    """One printed text.
 
     `x`, `y` (lower left) and `size` of a letter are shares of the image's width, height and width. A `plate` of a
     colour behind the text makes it a logo.

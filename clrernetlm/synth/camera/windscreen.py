@@ -14,7 +14,7 @@ from clrernetlm.synth.textures import TILE_SIZE, fractal_noise
 
 @dataclass(frozen=True)
 class Windscreen:
-    """Describe the linear light that the glass adds, and the shares of light that it absorbs.
+    """The linear light that the glass adds, and the shares of light that it absorbs.
 
     `veil` is the strength of the reflected dashboard, `haze` of a low contrast all over, `dirt` the number of spots,
     `band` the height of the tinted top in shares of the image and `band_tint` its transmission.

@@ -1,1 +1,1 @@
-"""The surroundings of a generated road: sky, light, weather, roadside, traffic."""
+"""Samples and draws the surroundings of a generated road: sky, light, weather, roadside, traffic."""

@@ -14,7 +14,7 @@ from clrernetlm.synth.textures import TILE_SIZE, fractal_noise
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Describe a strip along the road between two distances.
+    """A strip along the road between two distances.
 
     Its foot is at `offset` m, its top `run` m further out.
     `height` m vary by the share `rough` in waves of `wave` m. Colours blend from `foot` to `top`; `texture` is the

@@ -17,7 +17,7 @@ from clrernetlm.synth.road.geometry import RoadGeometry
 
 @dataclass(frozen=True)
 class Lamp:
-    """Describe a street lamp at `offset`, `distance` and `height` (m).
+    """A street lamp at `offset`, `distance` and `height` (m).
 
     `power` lights the road; `colour` is linear, 1 = white.
     """
@@ -31,7 +31,7 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Light:
-    """Describe linear light, 1 = daylight as drawn.
+    """Linear light, 1 = daylight as drawn.
 
     `sun` is X/Z, Y/Z of the sun's direction, `glare` the strength of its glare in the lens.
     """

@@ -20,7 +20,7 @@ from clrernetlm.synth.road.projection import RoadProjector
 
 @dataclass
 class RenderContext:
-    """Hold the canvas (H, W, 3) of uint8 display values and the light maps `gain` and `emission`, float32.
+    """The canvas (H, W, 3) of uint8 display values and the light maps `gain` and `emission`, float32.
 
     Objects are drawn from far to near; each hides the light of what is behind it.
     """

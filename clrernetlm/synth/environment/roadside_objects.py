@@ -24,7 +24,7 @@ from clrernetlm.synth.environment.sprites import (
 
 
 class SceneObject(Protocol):
-    """Define an object that stands `distance` metres ahead; objects are drawn in descending order of `depth_key`."""
+    """An object that stands `distance` metres ahead; objects are drawn in descending order of `depth_key`."""
 
     @property
     def distance(self) -> float:
@@ -50,7 +50,7 @@ class _Upright:
 
 @dataclass(frozen=True)
 class BarrierSegment:
-    """Describe a piece of barrier along the road: between two distances at `offset`, from `low` to `high` metres.
+    """A piece of barrier along the road: between two distances at `offset`, from `low` to `high` metres.
 
     `bands` are (low, high, shade) shares of the height; `post` > 0 draws a post of that width at the near end.
     """
@@ -90,7 +90,7 @@ class BarrierSegment:
 
 @dataclass(frozen=True)
 class Pole(_Upright):
-    """Describe a post of `height` m; `arm` is the length (m) of a boom to the side at its top.
+    """A post of `height` m; `arm` is the length (m) of a boom to the side at its top.
 
     It carries a lamp if `lamp` (linear colour) is set.
     """
@@ -128,7 +128,7 @@ class Pole(_Upright):
 
 @dataclass(frozen=True)
 class Sign(_Upright):
-    """Describe a sign: a rectangle facing the camera on posts, with bars of text."""
+    """A sign: a rectangle facing the camera on posts, with bars of text."""
 
     offset: float
     distance: float
@@ -173,7 +173,7 @@ class Sign(_Upright):
 
 @dataclass(frozen=True)
 class Bridge(_Upright):
-    """Describe a deck across the road on pillars, seen from below: its face, its dark underside and the pillars."""
+    """A deck across the road on pillars, seen from below: its face, its dark underside and the pillars."""
 
     distance: float
     depth: float
@@ -205,7 +205,7 @@ class Bridge(_Upright):
 
 @dataclass(frozen=True)
 class Tree(_Upright):
-    """Describe a tree or hedge of `height` and `width` metres; `tint` multiplies its leaves."""
+    """A tree or hedge of `height` and `width` metres; `tint` multiplies its leaves."""
 
     offset: float
     distance: float
@@ -232,7 +232,7 @@ class Tree(_Upright):
 
 @dataclass(frozen=True)
 class Building(_Upright):
-    """Describe a block beside the road: the wall along the street and the one that faces the camera."""
+    """A block beside the road: the wall along the street and the one that faces the camera."""
 
     offset: float  # of the wall along the road
     distance: float
@@ -271,7 +271,7 @@ class Building(_Upright):
 
 @dataclass(frozen=True)
 class Tunnel:
-    """Describe a tunnel around the road: walls at two offsets, a ceiling, rows of lamps at its edges."""
+    """A tunnel around the road: walls at two offsets, a ceiling, rows of lamps at its edges."""
 
     left: float
     right: float
@@ -315,7 +315,7 @@ class Tunnel:
 
 @dataclass(frozen=True)
 class PowerLines:
-    """Describe power lines along the road at `offset` m between poles at `distances`, at several `heights` m."""
+    """Power lines along the road at `offset` m between poles at `distances`, at several `heights` m."""
 
     offset: float
     distance: float

@@ -59,7 +59,7 @@ def draw_sky(
 
 @dataclass(frozen=True)
 class Skyline:
-    """Describe a ragged band of `height` pixels (at a width of 1640) at the horizon.
+    """A ragged band of `height` pixels (at a width of 1640) at the horizon.
 
     `blocks` > 0 makes it houses instead of trees; `colour` is already that seen through the air.
     """

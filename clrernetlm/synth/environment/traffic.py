@@ -40,7 +40,7 @@ TRUCK_PAINTS: tuple[BgrColour, ...] = (
 
 @dataclass(frozen=True)
 class Vehicle:
-    """Describe a vehicle whose near end is `distance` metres ahead, its middle at `offset`."""
+    """A vehicle whose near end is `distance` metres ahead, its middle at `offset`."""
 
     kind: str
     offset: float

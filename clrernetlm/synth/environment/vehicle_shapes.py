@@ -16,7 +16,7 @@ Part = tuple[int, int, str, float, int]  # first corner, one past the last, role
 
 @dataclass(frozen=True)
 class VehicleShape:
-    """Hold the dimensions of a vehicle, in metres unless stated.
+    """The dimensions of a vehicle, in metres unless stated.
 
     `belt` is the share of the height at which the windows begin, `deck` and `roof` the shares of the length at which
     the rear window begins and ends, `tuck` how much narrower the roof is; `box` marks buses and trucks.
@@ -67,7 +67,7 @@ def _side_outline(points: list[tuple[float, float]], x: float) -> Float64Array:
 
 @dataclass(frozen=True)
 class _EndView:
-    """Hold the proportions of a vehicle seen from one end: where glass and roof begin at both ends."""
+    """The proportions of a vehicle seen from one end: where glass and roof begin at both ends."""
 
     shape: VehicleShape
     kind: str

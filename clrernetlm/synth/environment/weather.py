@@ -15,7 +15,7 @@ SODIUM, YELLOW, COOL = (0.18, 0.55, 1.0), (0.1, 0.8, 1.0), (1.0, 0.97, 0.9)
 
 @dataclass(frozen=True)
 class Weather:
-    """Hold display colours of sky and air, and the strength of shadows."""
+    """Display colours of sky and air, and the strength of shadows."""
 
     zenith: BgrColour
     haze: BgrColour

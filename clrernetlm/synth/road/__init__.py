@@ -1,1 +1,1 @@
-"""A generated road: geometry, lanes, cross section, markings and pavement."""
+"""Samples and draws a generated road: geometry, lanes, cross section, markings and pavement."""

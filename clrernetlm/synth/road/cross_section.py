@@ -14,7 +14,7 @@ PROFILE_COLUMNS = 8  # blue, green, red, grain, mottling, wear, foliage, edge ro
 
 @dataclass(frozen=True)
 class GroundStrip:
-    """Describe a strip of ground in one material; it begins at `left` (m) and ends at the next strip."""
+    """A strip of ground in one material; it begins at `left` (m) and ends at the next strip."""
 
     left: float
     colour: BgrColour

@@ -13,7 +13,7 @@ from clrernetlm.synth.road.markings import Decal, RoadLine, arrow, chevrons, let
 
 @dataclass
 class Distractors:
-    """Hold lines and polygons on the road besides its markings."""
+    """Lines and polygons on the road besides its markings."""
 
     lines: list[RoadLine] = field(default_factory=list)
     decals: list[Decal] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Computes the 3-D geometry of the road and the part of it that the camera sees."""
+"""Computes the 3-D geometry of the road and the part of it that is visible from the camera."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _integral(z: Float64Array, knots: tuple[tuple[float, float], ...]) -> Float6
 
 @dataclass(frozen=True)
 class RoadGeometry:
-    """Describe the road in front of a camera `camera_height` metres above it.
+    """The road in front of a camera `camera_height` metres above it.
 
     `distance` Z is metres ahead, `offset` u metres to the right of the line that passes under the camera,
     perpendicular to the road. Curvature follows a clothoid: `curvature` + `curvature_rate` Z (1/m), between

@@ -24,7 +24,7 @@ def _across() -> Float32Array:
 
 @dataclass
 class GroundMap:
-    """Hold the maps that modify the ground.
+    """The maps that modify the ground.
 
     `tone` (SIZE, SIZE) float32 multiplies the pavement, `cover` (SIZE, SIZE) uint8 is the opacity of `cover_colour`
     over everything, paint included; rows by metres ahead, columns by offset. `across` multiplies the colours at

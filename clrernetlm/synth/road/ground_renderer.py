@@ -16,7 +16,7 @@ from clrernetlm.synth.textures import ground_tiles
 
 @dataclass
 class GroundAppearance:
-    """Hold the appearance of the ground; colours are display values 0..255.
+    """The appearance of the ground; colours are display values 0..255.
 
     `profiles` is (2, N, PROFILE_COLUMNS): the cross section of the road by offset, and the one between the `junction`
     distances in metres ahead (a crossing street). `lines` is (L, 14): offset, half width, dash, period, phase, blue,

@@ -1,4 +1,4 @@
-"""Makes lane labels as an annotator would click them, and masks from them."""
+"""Makes lane labels like those that annotators click, and masks from them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DASHES = ((6.0, 15.0), (6.0, 15.0), (2.0, 6.0), (4.0, 10.0), (3.05, 12.2), (3.0,
 
 @dataclass(frozen=True)
 class BorderPath:
-    """Describe how a border departs from its offset.
+    """The departure of a border from its offset.
 
     It lies `shift` metres further right, then `bend` (1/m) times the square of the metres behind `start`, up to
     `end`; it exists between `first` and `last` metres ahead.
@@ -42,7 +42,7 @@ class BorderPath:
 
 @dataclass
 class RoadLayout:
-    """Hold a cross section of the road; offsets in metres from the camera, left to right.
+    """A cross section of the road; offsets in metres from the camera, left to right.
 
     `lines` are all painted lines, `borders` the offsets of the lines between lanes (those that can be labelled),
     `ego_border` the index of the border left of the camera. `lanes` are (left, right, direction +1 away / -1
@@ -69,7 +69,7 @@ class RoadLayout:
 
 @dataclass(frozen=True)
 class LanePlan:
-    """Fix the number of `lanes`, their `width` (m) and the camera's position in them.
+    """The number of `lanes`, their `width` (m) and the camera's position in them.
 
     `ego_lane` is the lane of the camera counted from the left, `drift` the metres right of its middle.
     """
@@ -88,7 +88,7 @@ def _tinted(colour: np.ndarray) -> BgrColour:
 
 @dataclass(frozen=True)
 class _LineStyle:
-    """Hold what the lines of one road have in common; `rng` draws the phase of each line."""
+    """The common style of the lines of one road; `rng` draws the phase of each line."""
 
     rng: np.random.Generator
     width: float

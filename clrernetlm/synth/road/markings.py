@@ -16,7 +16,7 @@ from clrernetlm.synth.road.projection import RoadProjector
 
 @dataclass(frozen=True)
 class RoadLine:
-    """Describe a line painted along the road at `offset` metres; `dash` of every `period` metres is painted.
+    """A line painted along the road at `offset` metres; `dash` of every `period` metres is painted.
 
     `twin` metres separate the two strokes of a double line (0: single); the label runs between them. `bend` (1/m)
     leads the line away from its offset after `bend_from` metres.
@@ -45,7 +45,7 @@ class RoadLine:
 
 @dataclass(frozen=True)
 class Decal:
-    """Hold polygons (N, 2) of offset and distance in metres, painted (`paint`) or darkening (`shade`) by 0..255."""
+    """Polygons (N, 2) of offset and distance in metres, painted (`paint`) or darkening (`shade`) by 0..255."""
 
     outlines: tuple[Float64Array, ...]
     value: int = 230

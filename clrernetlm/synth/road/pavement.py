@@ -1,4 +1,4 @@
-"""Samples the pavement: how it was laid, its repairs, and the traces of traffic on it."""
+"""Samples the pavement: its material, its repairs, and the traces of traffic on it."""
 
 from __future__ import annotations
 

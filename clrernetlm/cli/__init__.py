@@ -1,4 +1,4 @@
-"""The command line: `clrernetlm COMMAND ...`."""
+"""Runs the command line: `clrernetlm COMMAND ...`."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     `error: ...` on standard error; 130: interrupted; 143: ended by SIGTERM. Warnings of this package are lines
     `clrernetlm: warning: ...`.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     wait_without_spinning()
 
     def command() -> int:
-        # Imported here, where Ctrl-C is answered: it may come while the imports run.
+        # Imported here, so that Ctrl-C during the imports is handled, too.
         from clrernetlm.cli.arguments import run
 
         with plain_warnings():
-            return run(words)
+            return run(arguments)
 
     return exit_code_of(command)
 
 
 def wait_without_spinning() -> None:
-    """Let PyTorch's threads sleep while they wait for each other, unless the environment says how they wait.
+    """Let PyTorch's threads sleep while they wait for each other, unless an environment variable sets how they wait.
 
-    PyTorch reads the setting when it loads. Threads that spin take the core from those that work: on two cores beside
-    another busy process, a user saw a frame take ten times as long. `benchmarks/waiting.py` measures it.
+    PyTorch reads the variable when it is loaded. Spinning threads take the cores from working ones: on two cores beside
+    another busy process, a frame took up to ten times as long. `benchmarks/waiting.py` measures it.
     """
     if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -49,14 +49,14 @@ def wait_without_spinning() -> None:
 def entry_point() -> None:
     """Run the command of `sys.argv` as the whole process."""
     code = main()
-    # The interpreter takes a moment to shut down, in which Ctrl-C would only print a traceback.
+    # While the interpreter shuts down, Ctrl-C would only print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise SystemExit(code)
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print what this package warns of as one line, without the place in its source; other warnings as always."""
+    """Print warnings of this package as one line, without file and line number; other warnings as usual."""
     package = str(PACKAGE_FOLDER) + os.sep
     with warnings.catch_warnings():
         show = warnings.showwarning

@@ -1,4 +1,4 @@
-"""Parses the words of a command line into a command, and prints help texts. Errors are one line."""
+"""Parses the arguments of the command line into a command, and formats help texts. Errors are one line."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from clrernetlm.core.notices import print_once
 from clrernetlm.core.version import __version__
 
 PROGRAM = "clrernetlm"
-HELP_COLUMN = 24  # of a help text, where explanations begin
+HELP_COLUMN = 24  # column of a help text in which explanations begin
 
 
-def run(words: Sequence[str]) -> int:
-    """Run the command that `words` name and return its exit code; raises UserError, with options instead of parameters.
+def run(arguments: Sequence[str]) -> int:
+    """Run the command of a command line and return its exit code; raises UserError that names options, not parameters.
 
-    The first word is the command, the others are its arguments.
+    `arguments`: the name of the command, then its own arguments.
     """
-    first = words[0] if words else "--help"
+    first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -38,15 +38,15 @@ def run(words: Sequence[str]) -> int:
     if first not in COMMANDS:
         hint = did_you_mean(first, COMMANDS) or f"; use one of {', '.join(COMMANDS)}"
         raise UserError(f"{first}: no such command{hint}")
-    if {"-h", "--help"} & set(words):
+    if {"-h", "--help"} & set(arguments):
         print(help_text(first))
         return 0
-    command = parse(first, words[1:])
+    command = parse(first, arguments[1:])
     try:
         return command.run()
     except UserError as error:
         all_options = {key: value for cls in COMMANDS.values() for key, value in options_of(cls).items()}
-        raise UserError(with_options(str(error), options_of(type(command)), all_options, words)) from error
+        raise UserError(with_options(str(error), options_of(type(command)), all_options, arguments)) from error
 
 
 def overview() -> str:
@@ -66,7 +66,7 @@ def overview() -> str:
 
 @dataclass(frozen=True)
 class Field:
-    """One argument of a command: its field's name, type and default, and how it is given."""
+    """One argument of a command: its field's name, type and default, and its form on the command line."""
 
     name: str
     annotation: Any
@@ -75,27 +75,27 @@ class Field:
 
     @property
     def label(self) -> str:
-        """The option with its dashes, or the metavar of a positional argument."""
+        """Return the option with its dashes, or the metavar of a positional argument."""
         return self.argument.metavar if self.argument.positional else f"--{self.option}"
 
     @property
     def option(self) -> str:
-        """The option without dashes."""
+        """Return the option without dashes."""
         return self.argument.name or self.name.replace("_", "-")
 
     @property
     def is_flag(self) -> bool:
-        """Whether the option stands alone, without a value."""
+        """Return whether the option takes no value."""
         return self.annotation is bool
 
     @property
     def is_list(self) -> bool:
-        """Whether it takes any number of values."""
+        """Return whether the field takes any number of values."""
         return Ellipsis in get_args(self.annotation)
 
     @property
     def metavar(self) -> str:
-        """The value's name in help texts; empty for flags."""
+        """Return the value's name in help texts; empty for flags."""
         if self.argument.metavar or self.is_flag:
             return self.argument.metavar
         value_type = without_none(self.annotation)
@@ -105,39 +105,41 @@ class Field:
 
     @property
     def usage(self) -> str:
-        """The option with the name of its value."""
+        """Return the option with the name of its value."""
         return f"{self.label} {self.metavar}".rstrip()
 
-    def value(self, words: Sequence[str]) -> Any:
-        """Convert words to the field's value; raises UserError."""
+    def value(self, arguments: Sequence[str]) -> Any:
+        """Convert the field's arguments to its value; raises UserError."""
         convert = self.argument.convert
         try:
-            return convert(words[0]) if convert is not None else value_from_text(self.annotation, words)
+            return convert(arguments[0]) if convert is not None else value_from_text(self.annotation, arguments)
         except ValueError as error:
             if convert is not None:
                 raise UserError(f"{self.label}: {error}") from None
         item_type = get_args(self.annotation)[0] if self.is_list else without_none(self.annotation)
-        wrong = next(word for word in words if not _is_value(item_type, word))
+        wrong = next(argument for argument in arguments if not _is_value(item_type, argument))
         raise UserError(f"{self.label}: '{wrong}' is not {describe(item_type)}")
 
-    def count(self, words: Sequence[str]) -> int:
-        """How many of the words after an option are its values.
+    def count(self, arguments: Sequence[str]) -> int:
+        """Count how many of the arguments after an option are its values.
 
-        A list of numbers ends before the first word that is no number: `speed --batch 1 2 CONFIG`.
+        A list of numbers ends before the first argument that is no number: `speed --batch 1 2 CONFIG`.
         """
-        following = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+        following = next((i for i, argument in enumerate(arguments) if argument.startswith("--")), len(arguments))
         if not self.is_list:
             return min(1, following)
         item_type = get_args(self.annotation)[0]
         if item_type not in (int, float):
             return following
-        numbers = next((i for i, word in enumerate(words[:following]) if not _is_value(item_type, word)), following)
+        numbers = next(
+            (i for i, argument in enumerate(arguments[:following]) if not _is_value(item_type, argument)), following
+        )
         return numbers or min(1, following)
 
 
-def _is_value(annotation: Any, word: str) -> bool:
+def _is_value(annotation: Any, argument: str) -> bool:
     try:
-        value_from_text(annotation, [word])
+        value_from_text(annotation, [argument])
     except ValueError:
         return False
     return True
@@ -158,37 +160,37 @@ def options_of(cls: type[Command]) -> dict[str, str]:
     return {item.name: item.label for item in command_fields(cls) if not item.argument.positional}
 
 
-def parse(name: str, words: Sequence[str]) -> Command:
+def parse(name: str, arguments: Sequence[str]) -> Command:
     """Fill the command `name` with its arguments; raises UserError.
 
-    Options, settings and positional words may be mixed; `--` makes every later word positional. Underscores and hyphens
-    in names of options are the same.
+    Options, settings and positional arguments may be mixed; after `--` all are positional. Underscores and hyphens in
+    names of options are equivalent.
     """
     cls = COMMANDS[name]
     see_help = f"see {PROGRAM} {name} --help"
     overrides: list[str] = []
-    words = list(words)
+    arguments = list(arguments)
     if issubclass(cls, WithSettings):
         from clrernetlm.config.overrides import split_overrides
 
-        overrides, words = split_overrides(words)
+        overrides, arguments = split_overrides(arguments)
     options = {item.option: item for item in command_fields(cls) if not item.argument.positional}
     former = {item.argument.former_name: item for item in options.values() if item.argument.former_name}
     values: dict[str, Any] = {"overrides": tuple(overrides)} if issubclass(cls, WithSettings) else {}
-    places: list[str] = []
+    positional: list[str] = []
     position = 0
-    while position < len(words):
-        word = words[position]
+    while position < len(arguments):
+        argument = arguments[position]
         position += 1
-        if word == "--":
-            places += words[position:]
+        if argument == "--":
+            positional += arguments[position:]
             break
-        if not word.startswith("--"):
-            if word.startswith("-") and word != "-" and not _is_value(float, word):
-                raise UserError(f"{name}: {word}: not expected; {see_help}")
-            places.append(word)
+        if not argument.startswith("--"):
+            if argument.startswith("-") and argument != "-" and not _is_value(float, argument):
+                raise UserError(f"{name}: {argument}: not expected; {see_help}")
+            positional.append(argument)
             continue
-        given, equals, text = word.partition("=")
+        given, equals, text = argument.partition("=")
         item = {**former, **options}.get(given.removeprefix("--").replace("_", "-"))
         if item is not None and item.label != given.replace("_", "-"):
             print_once(f"{given} is now called {item.label}")
@@ -199,26 +201,26 @@ def parse(name: str, words: Sequence[str]) -> Command:
                 raise UserError(f"{name}: {item.label}: takes no value; {see_help}")
             values[item.name] = True
             continue
-        count = item.count(words[position:]) if not equals or item.is_list else 0
-        texts = [*([text] if equals else []), *words[position : position + count]]
+        count = item.count(arguments[position:]) if not equals or item.is_list else 0
+        texts = [*([text] if equals else []), *arguments[position : position + count]]
         position += count
-        if not texts and not item.is_list:
+        if not texts:
             raise UserError(f"{name}: {item.label}: a value is missing; {see_help}")
         values[item.name] = _converted(item, texts, f"{name}: ", see_help)
-    return cls(**values, **_positional_values(name, cls, places, values))
+    return cls(**values, **_positional_values(name, cls, positional, values))
 
 
-def _positional_values(name: str, cls: type[Command], words: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Assign the words that are no options to the positional fields; raises UserError also for missing arguments."""
+def _positional_values(name: str, cls: type[Command], arguments: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """Assign the arguments that are no options to the positional fields; raises UserError also for missing ones."""
     see_help = f"see {PROGRAM} {name} --help"
     values: dict[str, Any] = {}
     for item in command_fields(cls):
-        if item.argument.positional and words:
-            count = len(words) if item.is_list else 1
-            values[item.name] = _converted(item, words[:count], f"{name}: ", see_help)
-            words = words[count:]
-    if words:
-        raise UserError(f"{name}: {', '.join(words)}: not expected; {see_help}")
+        if item.argument.positional and arguments:
+            count = len(arguments) if item.is_list else 1
+            values[item.name] = _converted(item, arguments[:count], f"{name}: ", see_help)
+            arguments = arguments[count:]
+    if arguments:
+        raise UserError(f"{name}: {', '.join(arguments)}: not expected; {see_help}")
     missing = [
         item.label.partition(".")[0]
         for item in command_fields(cls)
@@ -229,9 +231,9 @@ def _positional_values(name: str, cls: type[Command], words: list[str], given: d
     return values
 
 
-def _converted(item: Field, words: Sequence[str], prefix: str, see_help: str) -> Any:
+def _converted(item: Field, arguments: Sequence[str], prefix: str, see_help: str) -> Any:
     try:
-        return item.value(words)
+        return item.value(arguments)
     except UserError as error:
         raise UserError(f"{prefix}{error}; {see_help}") from None
 

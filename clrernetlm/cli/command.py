@@ -1,7 +1,7 @@
-"""Base classes of the commands, and how a command declares its arguments.
+"""Defines the base classes of the commands, and how a command declares its arguments.
 
-A command is a dataclass. Each field is one argument: made by `option` it is given as `--name VALUE`, made by
-`positional` by its place. `cli.arguments` fills the fields from the words of a command line.
+A command is a dataclass. Each field is one argument: one made by `option` is given as `--name VALUE`, one made by
+`positional` by its position. `cli.arguments` fills the fields from the command line.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from clrernetlm.core.errors import UserError
 
 if TYPE_CHECKING:
     from clrernetlm.config import Config
@@ -20,11 +22,11 @@ DEVICE_HELP = "auto, cpu, cuda, cuda:N or mps"
 
 @dataclass(frozen=True)
 class Argument:
-    """How one field of a command is given on the command line.
+    """Describes how one field of a command is given on the command line.
 
-    `metavar`: the value's name in help texts; empty: made from the field's type. `name`: the option without dashes,
-    where it is not the field's name. `former_name`: an earlier name of the option, which still works. `convert`: turns
-    one word into the value, for types that `value_from_text` does not have; it raises ValueError with the message.
+    `metavar`: the value's name in help texts; empty: made from the field's type. `name`: the option without dashes, if
+    it differs from the field's name. `former_name`: an earlier name of the option, which still works. `convert`: turns
+    a text into the value, for types that `value_from_text` lacks; it raises ValueError with the message.
     """
 
     help: str
@@ -49,13 +51,13 @@ def option(
 
 
 def positional(default: Any = MISSING, *, help: str, metavar: str) -> Any:
-    """Declare a field that is given by its place; without a default it is required. A tuple takes all that is left."""
+    """Declare a field that is given by its position; required without a default. A tuple takes all that remain."""
     return field(default=default, metadata={"argument": Argument(help, metavar, positional=True)})
 
 
 @dataclass(kw_only=True)
 class Command:
-    """One command."""
+    """Base class of all commands; the docstring of a command is its help text."""
 
     def run(self) -> int:
         """Run the command; returns the exit code."""
@@ -72,7 +74,7 @@ def check_device(name: str) -> None:
 
 @dataclass(kw_only=True)
 class WithResults(Command):
-    """A command that writes files and replaces none but its own."""
+    """A command that writes files, and replaces only results of its own."""
 
     overwrite: bool = option(
         False, help="replace results of an earlier run; any other file is refused even with this option"
@@ -81,9 +83,9 @@ class WithResults(Command):
 
 @dataclass(kw_only=True)
 class WithSettings(Command):
-    """A command that takes settings of the config too, such as `--training.epochs 3`."""
+    """A command that also takes settings of the config, such as `--training.epochs 3`."""
 
-    overrides: tuple[str, ...] = ()  # filled with the settings among the words
+    overrides: tuple[str, ...] = ()  # the settings among the arguments
 
 
 @dataclass(kw_only=True)
@@ -93,7 +95,36 @@ class WithConfig(WithSettings):
     config: str = positional(metavar="CONFIG", help="config file or name; any setting may follow it")
 
     def load_config(self, *more: str) -> Config:
-        """Load the config with the settings of the command line, and `more` of them, applied."""
+        """Load the config, and apply the settings of the command line and then those in `more`."""
         from clrernetlm.config import load_config
 
         return load_config(self.config, (*self.overrides, *more))
+
+
+@dataclass(kw_only=True)
+class WithCheckpoint(WithConfig):
+    """A command that runs a trained model, given as CONFIG CHECKPOINT, or as the name of a model or a packed file."""
+
+    config: str = positional(
+        "", metavar="CONFIG", help="config file or name, or a model of `clrernetlm models` without CHECKPOINT"
+    )
+    checkpoint: str | None = positional(
+        None, metavar="CHECKPOINT", help=".ckpt of a training, or a released .pth or .safetensors"
+    )
+    device: str = option("auto", metavar="DEVICE", help=DEVICE_HELP)
+
+    def find_model(self, command: str) -> tuple[Config, str]:
+        """Return the config and the weights file of the model; raises UserError unless the arguments name both.
+
+        `command`: its name on the command line, for the message.
+        """
+        check_device(self.device)
+        from clrernetlm.config.loading import is_config
+        from clrernetlm.weights.registry import REMOTE
+        from clrernetlm.weights.resolve import has_weights, resolve_model
+
+        if self.checkpoint is None and (not self.config or (is_config(self.config) and not has_weights(self.config))):
+            missing = "CHECKPOINT" if self.config else "CONFIG and CHECKPOINT"
+            get = f"; `clrernetlm models get {self.config}` downloads it" if self.config in REMOTE else ""
+            raise UserError(f"{command}: {missing} missing{get}; see clrernetlm {command} --help")
+        return resolve_model(self.config, self.checkpoint, self.overrides)

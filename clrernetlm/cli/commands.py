@@ -1,6 +1,6 @@
-"""The table of commands, and those that train, score, time and show a config.
+"""Defines the commands that train, score, time and show a config, and the table of all commands.
 
-A command imports the function that it calls when it runs, so that `--help` answers at once.
+A command imports the function that it calls only when it runs, so that `--help` needs no PyTorch and is fast.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from clrernetlm.cli.command import (
     DEVICE_HELP,
     TRUST_CODE_HELP,
     Command,
+    WithCheckpoint,
     WithConfig,
     WithResults,
     check_device,
@@ -22,8 +23,9 @@ from clrernetlm.cli.command import (
     positional,
 )
 from clrernetlm.cli.data_commands import WORKERS_HELP, CheckData, Synth, Tokens
-from clrernetlm.cli.model_commands import Detect, Export, Models, Pack, WithCheckpoint
-from clrernetlm.cli.options import parse_size_or_auto
+from clrernetlm.cli.detect_command import Detect
+from clrernetlm.cli.model_commands import Export, Models, Pack
+from clrernetlm.cli.size_and_crop import parse_size_or_auto
 from clrernetlm.core.errors import UserError
 
 
@@ -39,13 +41,13 @@ class Train(WithConfig):
         config = self.load_config(*([f"--training.device={self.device}"] if self.device else []))
         from clrernetlm.training.launch_checks import check_numbers
 
-        check_numbers(config)  # what follows takes seconds to load
+        check_numbers(config)  # before the imports below, which take seconds
         check_device(config.training.device)
-        from clrernetlm.training.resume import first_process
+        from clrernetlm.training.resume import is_first_process
         from clrernetlm.training.train import train, validation_f1
 
         checkpoint = train(config, resume=self.resume_from or self.resume)
-        if first_process():
+        if is_first_process():
             f1 = validation_f1(checkpoint)
             score = "not validated" if f1 is None else f"F1@50 {100 * f1:.2f} % on {config.data.val_list}"
             test = shlex.join(["clrernetlm", "test", self.config, str(checkpoint), *self.overrides])
@@ -88,7 +90,7 @@ class ScoreSplit(WithCheckpoint, WithResults):
     )
 
     def run(self) -> int:
-        from clrernetlm.cli.options import fix_given_crop
+        from clrernetlm.cli.size_and_crop import fix_given_crop
         from clrernetlm.core.memory import keep_freed_memory
 
         keep_freed_memory()
@@ -187,8 +189,10 @@ class Speed(WithConfig):
     compiled: bool = option(False, name="compile", help="PyTorch: compile the network first, which takes a minute")
 
     def run(self) -> int:
-        if not self.batches or min(*self.batches, self.iterations) < 1:
-            raise UserError("--batch and --iterations: use 1 or more")
+        # The function checks the numbers, too, but only after imports that take seconds.
+        for label, number in (("--batch", min(self.batches)), ("--iterations", self.iterations)):
+            if number < 1:
+                raise UserError(f"{label}: {number} is out of range; use 1 or more")
         from clrernetlm.core.memory import keep_freed_memory
 
         keep_freed_memory()

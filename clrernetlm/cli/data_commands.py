@@ -1,4 +1,4 @@
-"""The commands about data sets: generating one, checking one, labels as tokens."""
+"""Defines the commands about data sets: generating one, checking one, and showing labels as tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clrernetlm.cli.command import Command, WithResults, option, positional
-from clrernetlm.cli.options import parse_size
+from clrernetlm.cli.size_and_crop import parse_size
 
 WORKERS_HELP = "processes; 0: one per core"
 

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, one line on standard error, and nothing left behind."""
+"""Ends commands properly: with an exit code, one line on standard error, and all temporary files removed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Any
 
 from clrernetlm.core.errors import reason_of
 
-# Signals that ask a process to end. Python turns Ctrl-C into an exception; these would end it on the spot instead.
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# Signals that end a process at once, unlike Ctrl-C, which Python turns into an exception.
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised in a command that is asked to end by SIGTERM or SIGHUP: handled wherever Ctrl-C is."""
+    """Raised in a command on SIGTERM or SIGHUP; handled wherever Ctrl-C is."""
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code: its own, or 2, 130 or 143 with one line on standard error.
 
-    2: a UserError, a file that the system does not read or write, too little memory, a standard output that takes no
-    text. 130: Ctrl-C. 143: SIGTERM (129: SIGHUP), after everything was cleaned up as after Ctrl-C. An error of the
-    program itself comes out as an exception.
+    2: a UserError, a file that cannot be read or written, too little memory, a standard output that cannot be written.
+    130: Ctrl-C. 143: SIGTERM (129: SIGHUP), after the same cleaning up as on Ctrl-C. Any other error is a fault of the
+    program and remains an exception.
     """
     open_standard_streams()
     with watched_output() as output, signals_as_exceptions() as received:
@@ -40,14 +40,14 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         except KeyboardInterrupt:
             code = 128 + signal.SIGINT
         except (SystemExit, Exception) as error:  # SystemExit: of --help and of argparse
-            # Compilers whose callback has swallowed a signal fail soon after, in words of their own.
+            # A compiler whose callback has swallowed a signal soon fails with an unrelated error.
             reason = reason_of(error) if output.failure is None and not received else None
             if reason is None and output.failure is None and not received:
                 raise
             if reason is not None:
                 say(f"error: {' '.join(reason.split())}")
                 return 2
-        if isinstance(output.failure, BrokenPipeError):  # the reader (`| head`) has left
+        if isinstance(output.failure, BrokenPipeError):  # the reader of the pipe (`| head`) has ended
             return 0
         if output.failure is not None:
             say(f"error: standard output: cannot be written ({output.failure.strerror}); check where it goes")
@@ -63,16 +63,17 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error, where that takes it."""
+    """Print a line on standard error; errors of writing it are ignored."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def open_standard_streams() -> None:
-    """Give standard input, output and error something to be where they are closed.
+    """Open the null device for standard input, output and error if they are closed.
 
-    Without, the next file to be opened would get the number of a closed one, and with it what libraries print. What is
-    written to a closed standard output is an error, as for other programs; a closed standard error swallows it.
+    Otherwise the next file to be opened would get the descriptor of a closed stream, and with it the output of
+    libraries. Writing to a closed standard output remains an error, as in other programs; output to a closed standard
+    error is discarded.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -88,22 +89,22 @@ def open_standard_streams() -> None:
 
 
 class WatchedOutput(io.TextIOWrapper):
-    """A standard output that remembers the first error of writing to it."""
+    """A standard output that keeps the first error of writing to it in `failure`."""
 
     failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write as any text stream."""
-        with self._remembered():
+        """Write text, like any text stream."""
+        with self._recording_failure():
             return super().write(text)
 
     def flush(self) -> None:
-        """Flush as any text stream."""
-        with self._remembered():
+        """Flush, like any text stream."""
+        with self._recording_failure():
             super().flush()
 
     @contextmanager
-    def _remembered(self) -> Iterator[None]:
+    def _recording_failure(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -113,10 +114,10 @@ class WatchedOutput(io.TextIOWrapper):
 
 @contextmanager
 def watched_output() -> Iterator[WatchedOutput]:
-    """Put a `WatchedOutput` in the place of the standard output for the block, where that is the process's own."""
+    """Replace the standard output by a `WatchedOutput` in the block, unless it has been redirected inside Python."""
     own = sys.stdout
     if own is not sys.__stdout__ or not isinstance(own, io.TextIOWrapper):
-        yield WatchedOutput(io.BytesIO())  # somebody collects what is printed
+        yield WatchedOutput(io.BytesIO())  # redirected, for example to collect the output
         return
     with suppress(OSError):
         own.flush()
@@ -127,24 +128,24 @@ def watched_output() -> Iterator[WatchedOutput]:
     finally:
         sys.stdout = own
         if watched.failure is not None:
-            # What could not be written would fail once more when the interpreter ends.
+            # Flushing the unwritten text at the interpreter's exit would fail again.
             with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, own.fileno())
-                os.close(nowhere)
+                null_device = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null_device, own.fileno())
+                os.close(null_device)
         with suppress(OSError, ValueError):
             watched.detach()
 
 
 @contextmanager
 def signals_as_exceptions() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGHUP raise `Terminated` in the block, and lose no Ctrl-C; gives the list of what has come.
+    """Let SIGTERM and SIGHUP raise `Terminated` in the block, and lose no Ctrl-C; yields the list of received signals.
 
-    Where Python cannot hand on an exception, in callbacks of libraries such as the compiler's, it prints and forgets
-    it. Here the signal then comes once more. In the list are signals of `ENDING`, and such a Ctrl-C.
+    In callbacks of libraries, such as a compiler's, Python cannot propagate an exception: it prints and discards it.
+    Here the signal is then sent again. The list contains signals of `ENDING_SIGNALS`, and such a Ctrl-C.
     """
     received: list[int] = []
-    ended: list[bool] = []
+    block_ended: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -153,31 +154,31 @@ def signals_as_exceptions() -> Iterator[list[int]]:
         received.append(number)
         raise Terminated
 
-    def once_more(number: int) -> None:
-        if not ended:
+    def send_again(number: int) -> None:
+        if not block_ended:
             os.kill(os.getpid(), number)
 
-    def again(unraisable: Any) -> None:
+    def on_unraisable(unraisable: Any) -> None:
         error = unraisable.exc_value
         if not isinstance(error, KeyboardInterrupt):
             hook(unraisable)
             return
         number = received[-1] if isinstance(error, Terminated) and received else signal.SIGINT
         received.append(number)
-        timer = threading.Timer(0.05, once_more, (number,))
+        timer = threading.Timer(0.05, send_again, (number,))
         timer.daemon = True
         timer.start()
 
     hook = sys.unraisablehook
-    handlers = {number: signal.getsignal(number) for number in ENDING}
+    handlers = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     for number, handler in handlers.items():
-        if handler == signal.SIG_DFL:  # not where somebody wants it ignored (nohup), or has an answer of their own
+        if handler == signal.SIG_DFL:  # keeps ignored signals (nohup) and handlers of the caller
             signal.signal(number, end)
-    sys.unraisablehook = again
+    sys.unraisablehook = on_unraisable
     try:
         yield received
     finally:
-        ended.append(True)
+        block_ended.append(True)
         sys.unraisablehook = hook
         for number, handler in handlers.items():
             if handler == signal.SIG_DFL:

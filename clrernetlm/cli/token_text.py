@@ -1,4 +1,4 @@
-"""Tokens of lanes as text: a picture of letters and the numbers themselves."""
+"""Prints the tokens of lanes as text: a picture of letters, then the numbers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig
 
-MAX_ROWS, MAX_BINS = 1000, 65_536  # as for the settings of LaneLM
-COLUMNS = 100  # at most, of the picture
+MAX_ROWS, MAX_BINS = 1000, 65_536  # the same limits as for the settings of LaneLM
+MAX_COLUMNS = 100  # of the picture
 MARGIN = 12  # columns for the row's number and its y
 
 _COLOURS = [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in PALETTE]
@@ -38,12 +38,12 @@ def print_tokens(
     bins: int = 800,
     lane: int | None = None,
 ) -> None:
-    """Print the lanes of a `.lines.txt` file as LaneLM is trained on them: picture, then tokens.
+    """Print the lanes of a `.lines.txt` file as LaneLM is trained on them: first a picture, then the tokens.
 
-    `frame` is the (width, height) of the image in pixels, by default that of the image beside the file. `lane` picks
-    the line of the file, from 1. Small letters are rows below the label's lowest point, which training targets cover
-    as well. Raises UserError naming the file when it cannot be read, has no such line, or no image is beside it, and
-    for `steps` and `bins` out of range.
+    `frame`: (width, height) of the image in pixels; default: that of the image beside the file. `steps`: number of
+    rows. `bins`: number of x tokens. `lane`: the line of the file, from 1; default: all. Small letters are rows below
+    the label's lowest point, to which training targets extend. Raises UserError for `steps` and `bins` out of range,
+    and, naming the file, if it cannot be read, has no such line, or has no image beside it.
     """
     for name, value, most in (("steps", steps, MAX_ROWS), ("bins", bins, MAX_BINS)):
         if not 2 <= value <= most:
@@ -87,7 +87,7 @@ def print_tokens(
 def draw_tokens(
     x_tokens: NDArray[np.int64], capital: NDArray[np.bool_], letters: list[str], columns: int, bins: int
 ) -> NDArray[np.str_]:
-    """x tokens (L, T), which of them are capitals (L, T), a letter per lane -> (T, columns) characters.
+    """Draw x tokens (L, T) as (T, columns) characters, one letter per lane, in capitals where `capital` (L, T).
 
     Columns share the `bins` evenly; where two lanes meet there is a star.
     """
@@ -101,7 +101,7 @@ def draw_tokens(
 
 
 def _columns(console: Console, bins: int) -> int:
-    return max(20, min(COLUMNS, bins, console.width - MARGIN - 1))
+    return max(20, min(MAX_COLUMNS, bins, console.width - MARGIN - 1))
 
 
 def _style(lane: int) -> str:
@@ -109,7 +109,7 @@ def _style(lane: int) -> str:
 
 
 def _spans(y_tokens: NDArray[np.int64], steps: int) -> str:
-    """y tokens (T,) -> `27 rows, t 13..39`, with every run of rows."""
+    """Describe y tokens (T,) by their number and runs: `27 rows, t 13..39`."""
     rows = y_tokens[y_tokens < steps]
     if not rows.size:
         return "on no row: padding"
@@ -118,7 +118,7 @@ def _spans(y_tokens: NDArray[np.int64], steps: int) -> str:
 
 
 def _frame_beside(lines: Path) -> FrameSize:
-    """(width, height) of the image that a label file belongs to."""
+    """Return the (width, height) of the image beside a label file; raises UserError if there is none."""
     stem = lines.name.removesuffix(".lines.txt").removesuffix(".txt")
     for path in sorted(lines.parent.glob(f"{glob.escape(stem)}.*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():

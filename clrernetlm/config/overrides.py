@@ -101,7 +101,7 @@ def unknown_setting(argument: str) -> UserError:
 
 
 def parse_value(name: str, values: Sequence[str]) -> Any:
-    """Convert texts to the value of setting `name`; raises UserError that says what was expected."""
+    """Convert texts to the value of setting `name`; raises UserError that names the expected type."""
     annotation = setting_types()[name]
     arguments = [_python_spelling(argument, annotation) for argument in _split_values(values, annotation)]
     if not values and Ellipsis not in get_args(annotation):

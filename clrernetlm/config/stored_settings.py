@@ -1,4 +1,4 @@
-"""Settings stored in a model's file: only those that describe the model, and within the range of what can be built.
+"""Reads the settings stored in a model's file: only those that describe the model, and only in a buildable range.
 
 The file may be hostile. Nothing in it decides where this package reads or writes: paths take their defaults, and
 the name, which becomes part of file names, is restricted.

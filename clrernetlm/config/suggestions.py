@@ -1,4 +1,4 @@
-"""The right name for a wrong one."""
+"""Suggests the closest known name for a misspelt one."""
 
 from __future__ import annotations
 

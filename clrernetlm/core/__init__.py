@@ -1,1 +1,1 @@
-"""Lanes, images, files and errors: what every other package uses, and what uses none of them."""
+"""Defines lanes, images, files and errors for all other packages; imports none of them."""

@@ -141,9 +141,10 @@ class _Mismatch(Exception):
 
 
 def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: raise UserError for arguments that do not match the function's annotations; pass others unchanged.
+    """Decorate a function to raise UserError for arguments that do not match its annotations.
 
-    NumPy's scalars are converted to Python's. The annotations are read at the first call.
+    Other arguments are passed unchanged, but NumPy's scalars are converted to Python's. The annotations are read at the
+    first call.
     """
     signature = inspect.signature(function)
 
@@ -174,7 +175,7 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
 
 
 def number_array(value: Any, name: str, expected: str) -> Float64Array:
-    """Convert an array-like of real numbers to float64; raises UserError that names what was `expected`."""
+    """Convert an array-like of real numbers to float64; raises UserError that names the `expected` shape."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors with gradients or on a GPU

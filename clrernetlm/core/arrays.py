@@ -1,4 +1,4 @@
-"""Type aliases of arrays, images and colours; comments give the shape where it is fixed."""
+"""Defines type aliases of arrays, images and colours; comments give the shape if it is fixed."""
 
 from __future__ import annotations
 

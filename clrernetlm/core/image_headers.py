@@ -255,7 +255,7 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes, BinaryIO], ImageHeader
 
 
 def _part(head: bytes, file: BinaryIO, start: int, length: int) -> bytes:
-    """Read up to `length` bytes of a file from `start` on: from its head where that holds them."""
+    """Read up to `length` bytes of a file from `start` on; from `head` if that contains them."""
     if start + length <= len(head):
         return head[start : start + length]
     file.seek(start)

@@ -1,4 +1,4 @@
-"""The result type Lane, and reading and writing of `.lines.txt` files."""
+"""Defines the result type Lane, and reads and writes `.lines.txt` files."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def require_few_lanes(path: PathLike, lanes: int) -> None:
 
 
 def parse_lane(row: bytes) -> Points:
-    """Parse one line of a `.lines.txt` file to (N, 2) float64 x, y. Raises ValueError that says what is wrong."""
+    """Parse one line of a `.lines.txt` file to (N, 2) float64 x, y; raises ValueError that describes the fault."""
     try:
         values = np.array(row.split(), np.float64)
     except ValueError:
@@ -170,7 +170,7 @@ def monotone_label(points: Points, path: PathLike, line: int) -> Points:
 
 
 def describe_turn(used: Points) -> str:
-    """Describe, for a warning, which part (N, 2), bottom first, of a lane that turns back is used, and the fix."""
+    """Describe the part (N, 2), bottom first, that is used of a lane that turns back, and the fix; for a warning."""
     part = f"y = {used[0, 1]:g} to {used[-1, 1]:g}"
     return (
         "the lane turns back: it has several x on one row, and targets hold one; only its longest part, "

@@ -43,17 +43,17 @@ class Stream:
 
     @property
     def is_device(self) -> bool:
-        """Whether this is a camera of this machine."""
+        """Return whether this is a camera of this machine."""
         return _DEVICE.fullmatch(self.address) is not None
 
     @property
     def is_live(self) -> bool:
-        """Whether frames that are not read in time are lost. False for `http`, which may be live or recorded."""
+        """Return whether frames that are not read in time are lost; False for `http`, which may be live or recorded."""
         return urlsplit(self.address).scheme.lower() in LIVE_SCHEMES
 
     @property
     def may_be_recorded(self) -> bool:
-        """Whether this may be a file on a server, which ends."""
+        """Return whether this may be a file on a server, which has an end."""
         return not self.is_live and not self.is_device
 
     def __str__(self) -> str:

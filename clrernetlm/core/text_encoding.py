@@ -1,4 +1,4 @@
-"""Reads text files of users: byte order marks, UTF-8 and UTF-16, and files too large to be what they should be."""
+"""Reads text files of users in UTF-8 or UTF-16, with byte order marks; refuses files that are far too large."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Video:
                 image = self._as_displayed(raw)
 
     def _as_displayed(self, frame: Any) -> BgrImage:
-        """Convert a decoded frame to (H, W, 3) uint8 BGR, stretched and turned as its file says."""
+        """Convert a decoded frame to (H, W, 3) uint8 BGR, stretched and turned as its file prescribes."""
         image: BgrImage
         image = np.asarray(frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
         if self._pixel_aspect != 1:
@@ -95,7 +95,7 @@ class Video:
 
     @property
     def cut_short(self) -> bool:
-        """Whether the file ended clearly before its announced number of frames, if its container has that number."""
+        """Return whether the file ended clearly before its announced number of frames, if it announces one."""
         return (
             self._counted and self.count is not None and self.read < self.count - max(2, MISSING_TOLERANCE * self.count)
         )

@@ -1,4 +1,4 @@
-"""Viewport: the part of a frame that is the network's input, and conversions between both."""
+"""Defines the Viewport, the crop of a frame that is the network's input, and converts points between both."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Viewport:
 
     @property
     def size(self) -> FrameSize:
-        """(width, height) of the network input in pixels."""
+        """Return the (width, height) of the network input in pixels."""
         return self.width, self.height
 
     def crop_box(self, frame: FrameSize) -> tuple[int, int, int, int]:

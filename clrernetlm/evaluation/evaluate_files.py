@@ -1,4 +1,4 @@
-"""`clrernetlm evaluate`: predictions on disk against labels on disk."""
+"""Scores prediction files against label files: `clrernetlm evaluate`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def evaluate_command(
     workers: int = 0,
     overwrite: bool = False,
 ) -> EvaluationResult:
-    """Evaluate, print the table, write `json` (the whole result) and `per_image` (a line per image), both atomically.
+    """Score prediction files, print a table, and write `json` (all scores) and `per_image` (a line per image).
 
-    See `evaluate` for the arguments and the errors. Existing scores are replaced with `overwrite` only.
+    Both files are written atomically; existing scores are replaced only with `overwrite`. See `evaluate` for the
+    arguments and the errors.
     """
     check_distinct(json=json, per_image=per_image)
     if json is not None:

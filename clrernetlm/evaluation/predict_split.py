@@ -36,7 +36,7 @@ def detect_split(
 ) -> Iterator[tuple[Metas, DetectorBatch]]:
     """Yield the detector's output for a split, or a shard of it, with the images' metadata, batch by batch.
 
-    `label`: that of the progress bar, which the first process shows. Raises UserError for a frame larger than the
+    `label`: text of the progress bar, which only the first process draws. Raises UserError for a frame larger than the
     canvas of the metric.
     """
     shard = shard or Shard(chunk_size=config.data.batch_size)
@@ -74,7 +74,7 @@ def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:
 
 
 def whole_frame(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Return the frame as it was read, in memory of its own."""
+    """Return a copy of the frame, unchanged; a pipeline for `CulaneDataset`."""
     return {"image": sample["image"].copy(), "metainfo": sample["metainfo"]}
 
 

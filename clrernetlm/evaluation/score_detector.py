@@ -1,4 +1,4 @@
-"""A trained model on a whole split, scored: `clrernetlm test`."""
+"""Scores a trained detector on a whole split: `clrernetlm test`."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def score_detector(
                 )
                 print(f"report: {outputs.report}")
         finally:
-            if outputs.json:  # last: scores that are there say that the rest is, too
+            if outputs.json:  # last, as a sign that everything before is complete
                 write_text_atomically(outputs.json, jsonlib.dumps(result, indent=1))
     return result
 
 
 def load_for_run(config: Config, checkpoint: str, run: RunOptions, group: ProcessGroup) -> LoadedModel:
-    """Load the model in every process; what the first process of a machine exports, the others find in the cache."""
+    """Load the model in every process; the first one of a machine exports it, if needed, for the others to reuse."""
     return group.once_per_machine(
         lambda: load_resolved_model(
             config, checkpoint, group.device(run.device), run.backend, trust_code=run.trust_code
@@ -208,7 +208,7 @@ def gather_predictions(
 
 
 def gather_viewports(group: ProcessGroup, config: Config, shard_folder: Path, folder: Path) -> None:
-    """Gather the log of the viewports, where there is one."""
+    """Gather the logs of the viewports of all processes; there is none with a fixed crop."""
     if not group.is_single and config.model.viewport_mode == "auto":
         gather_lines(group, shard_folder / VIEWPORTS_FILE, lambda: replacing(folder / VIEWPORTS_FILE))
 
@@ -239,7 +239,7 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
         thresholds=settings.thresholds,
         workers=max(1, available_cores() // group.local_world),
         per_image=folder / PER_IMAGE_FILE,
-        overwrite=True,  # what is there has been checked before the work began
+        overwrite=True,  # existing files were checked before the work began
         progress=group.is_main and sys.stderr.isatty(),
         shard=group.shard,
     )
@@ -248,16 +248,16 @@ def score_folder(config: Config, split: Split, folder: Path, group: ProcessGroup
 def split_categories(config: Config, split: Split) -> Path | str | None:
     """Choose the categories of a split, as `evaluate` takes them.
 
-    The configured lists on the test split. Where there are none, or `data.categories` says so, the top-level folders
-    of the images, if there are several: the sources of a collection.
+    On the test split, the configured lists. If there are none, or `data.categories` is `folders`, the top-level folders
+    of the images, such as the sources of a collection, if there are several.
     """
     lists = Path(config.data.root) / config.data.categories
-    asked = config.data.categories == FOLDERS
-    if split == "test" and not asked and lists.is_dir():
+    by_folder = config.data.categories == FOLDERS
+    if split == "test" and not by_folder and lists.is_dir():
         return lists
-    if asked or split == "test":
+    if by_folder or split == "test":
         folders = folder_categories(image_list(config, split), config.data.root)
-        return FOLDERS if asked or 1 < len(folders) <= MAX_FOLDERS else None
+        return FOLDERS if by_folder or 1 < len(folders) <= MAX_FOLDERS else None
     return None
 
 

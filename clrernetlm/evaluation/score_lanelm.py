@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from clrernetlm.core.files import write_text_atomically
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import Split, read_labels
 from clrernetlm.deploy.load_model import device_of
-from clrernetlm.distributed.process_group import process_group
+from clrernetlm.distributed.process_group import ProcessGroup, process_group
 from clrernetlm.evaluation.gather import gather_log, gather_result, gather_sweep
 from clrernetlm.evaluation.predict_split import read_viewports
 from clrernetlm.evaluation.prompt_modes import (
@@ -25,6 +27,7 @@ from clrernetlm.evaluation.prompt_modes import (
     NONE,
     START,
     PromptProtocol,
+    ProposalLog,
     clicks_on_labels,
     predict_modes,
 )
@@ -47,11 +50,12 @@ from clrernetlm.evaluation.score_detector import (
 )
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.metrics.calibration import ScoreLog
+from clrernetlm.metrics.f1_counts import EvaluationResult
 from clrernetlm.metrics.sweep import Sweep, sweep_confidence
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.reports.comparison import draw_clicks, write_comparison
 from clrernetlm.reports.table import category_table, comparison_table
-from clrernetlm.reports.worst_images import image_lines, mistake_picture, worst_images
+from clrernetlm.reports.worst_images import image_rows, mistake_picture, worst_images
 
 
 def score_lanelm(
@@ -71,12 +75,11 @@ def score_lanelm(
     """
     protocol = protocol or PromptProtocol()
     outputs, run = outputs or ScoreOutputs(), run or RunOptions()
-    split = run.split
-    require_labelled(split)
+    require_labelled(run.split)
     if not checkpoint:
         raise UserError(NO_CHECKPOINT)
     names = mode_names(protocol)
-    results = require_writable(config, checkpoint, split, outputs, modes=[*names])
+    results = require_writable(config, checkpoint, run.split, outputs, modes=[*names])
     with process_group(run.processes, config.data.batch_size) as group, ExitStack() as stack:
         with group.raise_everywhere():
             if protocol.shuffle_images and not group.is_single:
@@ -84,50 +87,31 @@ def score_lanelm(
         folder, shard_folder = result_folders(group, outputs.out, stack)
         model = load_for_run(config, checkpoint, run, group)
         assert isinstance(model, LaneLMDetectorBase)
-        sweeps: dict[str, Sweep] = {}
-        scores: dict[str, ScoreLog] = {}
         with group.raise_everywhere():
-            log = predict_modes(config, model, protocol, split, shard_folder, group.shard, **results)
-            counts = {name: score_folder(config, split, shard_folder / name, group) for name in names}
-            for name in (DETECTOR, NONE):
-                if name in names:
-                    scores[name] = ScoreLog()
-                    sweeps[name] = sweep_confidence(
-                        scores[name].record(folder_ious(config, split, shard_folder / name, group.shard)),
-                        confidences=SWEPT_CONFIDENCES,
-                        implementation=config.evaluation.implementation,
-                    )
-        scored = {name: gather_result(group, result).to_dict() for name, result in counts.items()}
-        sweeps = {name: gather_sweep(group, sweep) for name, sweep in sweeps.items()}
-        scores = {name: gather_log(group, score_log) for name, score_log in scores.items()}
+            log = predict_modes(config, model, protocol, run.split, shard_folder, group.shard, **results)
+            scores = score_modes(config, run.split, shard_folder, names, group)
+        scores = gather_scores(group, scores)
         log = gather_log(group, log)
         if outputs.out or outputs.report:
             for name in names:
-                gather_predictions(group, config, split, shard_folder / name, folder / name, **results)
+                gather_predictions(group, config, run.split, shard_folder / name, folder / name, **results)
             gather_viewports(group, config, shard_folder, folder)
         if not group.is_main:
             return {}
-        document: dict[str, Any] = {
-            "detector": scored[DETECTOR],
-            "lanelm": scored[protocol.prompts[0]],
-            "modes": {mode: scored[mode] for mode in protocol.prompts},
-            "protocol": protocol_facts(config, protocol, split),
-        }
-        for name, sweep in sweeps.items():
-            scored[name]["sweep"] = sweep.to_dict()
-        calibration = {"lanelm" if name == NONE else name: scores[name].reliability() for name in scores}
-        if NONE in names:
-            document |= {"verification": log.verification(config), "calibration": calibration}
-        print_scores(config, protocol, split, document, sweeps)
+        document = scores_document(config, protocol, run.split, scores, log)
+        print_scores(config, protocol, run.split, document, scores.sweeps)
         try:
             if outputs.report:
                 facts = run_settings(config, checkpoint, f"{device_of(model)}, {run.backend or 'torch'}")
                 write_comparison(
                     outputs.report,
                     document,
-                    {names[name]: result for name, result in scored.items()},
-                    title=f"{config.name} on {image_list(config, split)}",
-                    sweeps={names[name]: sweep for name, sweep in sweeps.items()},
+                    {
+                        name: document["detector"] if mode == DETECTOR else document["modes"][mode]
+                        for mode, name in names.items()
+                    },
+                    title=f"{config.name} on {image_list(config, run.split)}",
+                    sweeps={names[mode]: sweep for mode, sweep in scores.sweeps.items()},
                     pictures=mode_pictures(config, protocol, folder),
                     facts=facts | {"LaneLM's threshold": f"{config.lanelm.decode.lane_threshold:g}"},
                 )
@@ -138,6 +122,59 @@ def score_lanelm(
     return document
 
 
+@dataclass
+class ModeScores:
+    """Scores by mode: counts of all; confidence sweeps and logs of scores of the detector and of `none` only."""
+
+    counts: dict[str, EvaluationResult]
+    sweeps: dict[str, Sweep]
+    logs: dict[str, ScoreLog]
+
+
+def score_modes(config: Config, split: Split, folder: Path, modes: Iterable[str], group: ProcessGroup) -> ModeScores:
+    """Score the predictions of the group's shard in `folder/<mode>`, for every mode."""
+    scores = ModeScores({mode: score_folder(config, split, folder / mode, group) for mode in modes}, {}, {})
+    for mode in (DETECTOR, NONE):
+        if mode in scores.counts:
+            scores.logs[mode] = ScoreLog()
+            scores.sweeps[mode] = sweep_confidence(
+                scores.logs[mode].record(folder_ious(config, split, folder / mode, group.shard)),
+                confidences=SWEPT_CONFIDENCES,
+                implementation=config.evaluation.implementation,
+            )
+    return scores
+
+
+def gather_scores(group: ProcessGroup, scores: ModeScores) -> ModeScores:
+    """Add up the scores of all shards in the first process; the others return parts of them."""
+    return ModeScores(
+        {mode: gather_result(group, result) for mode, result in scores.counts.items()},
+        {mode: gather_sweep(group, sweep) for mode, sweep in scores.sweeps.items()},
+        {mode: gather_log(group, log) for mode, log in scores.logs.items()},
+    )
+
+
+def scores_document(
+    config: Config, protocol: PromptProtocol, split: Split, scores: ModeScores, log: ProposalLog
+) -> dict[str, Any]:
+    """Convert all scores to the JSON document that `score_lanelm` returns."""
+    results = {mode: result.to_dict() for mode, result in scores.counts.items()}
+    for mode, sweep in scores.sweeps.items():
+        results[mode]["sweep"] = sweep.to_dict()
+    document: dict[str, Any] = {
+        "detector": results[DETECTOR],
+        "lanelm": results[protocol.prompts[0]],
+        "modes": {mode: results[mode] for mode in protocol.prompts},
+        "protocol": protocol_facts(config, protocol, split),
+    }
+    if NONE in results:
+        document["verification"] = log.verification(config)
+        document["calibration"] = {
+            "lanelm" if mode == NONE else mode: score_log.reliability() for mode, score_log in scores.logs.items()
+        }
+    return document
+
+
 def mode_names(protocol: PromptProtocol) -> dict[str, str]:
     """Return names to print by mode, the detector first, in the order of the tables."""
     names = {DETECTOR: "detector", NONE: "LaneLM", START: "start points", "1": "1 click"}
@@ -145,7 +182,7 @@ def mode_names(protocol: PromptProtocol) -> dict[str, str]:
 
 
 def protocol_facts(config: Config, protocol: PromptProtocol, split: Split) -> dict[str, Any]:
-    """List what the scores depend on besides weights and data, for JSON, under the keys of earlier versions."""
+    """List the settings that the scores depend on, for JSON, under the keys of earlier versions."""
     decode = config.lanelm.decode
     return {
         "split": split,
@@ -211,15 +248,14 @@ def mode_pictures(
     names, root = mode_names(protocol), config.data.root
     first, clicked = protocol.prompts[0], [mode for mode in protocol.prompts[1:] if mode in CLICK_MODES]
     drawn_modes = [DETECTOR, first, *(["2"] if "2" in clicked else clicked[-1:])]
-    worst = worst_images(folder / first / PER_IMAGE_FILE, WORST_IMAGES)
-    paths = [line["path"] for line in worst]
-    lines = {mode: image_lines(folder / mode / PER_IMAGE_FILE, paths) for mode in drawn_modes}
+    paths = [row["path"] for row in worst_images(folder / first / PER_IMAGE_FILE, WORST_IMAGES)]
+    rows_of_mode = {mode: image_rows(folder / mode / PER_IMAGE_FILE, paths) for mode in drawn_modes}
     viewports = read_viewports(config, folder, paths)
     rows = []
     for path in paths:
         panels = []
         for mode in drawn_modes:
-            caption, picture = mistake_picture(lines[mode][path], folder / mode, root, root)
+            caption, picture = mistake_picture(rows_of_mode[mode][path], folder / mode, root, root)
             if mode in CLICK_MODES:
                 picture = draw_simulated_clicks(config, protocol, mode, path, picture, viewports[path])
             panels.append((f"{names[mode]}{caption.removeprefix(path)}", picture))

@@ -1,4 +1,4 @@
-"""Options of scoring a split that detector and LaneLM share: files to write, and how to run."""
+"""Defines the options of scoring that detector and LaneLM share: the files to write, and how to run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clrernetlm.deploy.runtimes.base import Backend
 
 @dataclass(frozen=True)
 class ScoreOutputs:
-    """Files that a run writes. An existing result of an earlier run needs `overwrite`, other files are never replaced.
+    """Selects the files to write. Results of an earlier run are replaced with `overwrite`, other files never.
 
     `out`: folder for the predictions. `json`: file for the scores. `report`: file for an HTML page. None: not written.
     """
@@ -23,7 +23,7 @@ class ScoreOutputs:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Which images a run scores, and what computes.
+    """Selects the split to score, and the device, runtime and processes that compute.
 
     `processes` on this machine share the images, see `process_group`; `backend` and `trust_code` as in
     `deploy.load_model.load_model`.

@@ -1,4 +1,4 @@
-"""How fast a model is on this machine, image to lanes: `clrernetlm speed`."""
+"""Measures latency, throughput and peak memory of a model, from image to lanes: `clrernetlm speed`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -26,14 +25,14 @@ from clrernetlm.inference.predictor import Predictor
 from clrernetlm.weights.exported_metadata import MAX_BATCH
 from clrernetlm.weights.registry import RANDOM
 
-CULANE_FRAME = (1640, 590)
-MEGABYTE = 1e6
+CULANE_FRAME = (1640, 590)  # width and height in pixels
+MEGABYTE = 1e6  # bytes
 MAX_ITERATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """One row: a batch from uint8 images in memory to predictions, or with `decoding` on to lanes in Python."""
+    """Timing of one batch size: from uint8 images in memory to predictions, with `decoding` to lanes in Python."""
 
     device: str
     runtime: str
@@ -43,11 +42,11 @@ class SpeedResult:
     decoding: bool
     median_ms: float  # per batch
     p95_ms: float
-    peak_memory: int | None  # bytes: of the GPU's memory, else of the process; None where nobody knows
+    peak_memory: int | None  # bytes, of the GPU's memory or else of the process; None if the platform reports none
 
     @property
     def images_per_second(self) -> float:
-        """Images, not batches, at the median."""
+        """Throughput at the median latency."""
         return 1000 * self.batch / self.median_ms
 
 
@@ -63,12 +62,13 @@ def speed(
     compiled: bool = False,
     trust_code: bool = False,
 ) -> list[SpeedResult]:
-    """Time a model on frames of random pixels, in every precision and batch size; prints the table and returns it.
+    """Time a model on frames of random pixels, in every precision and batch size; prints a table and returns its rows.
 
-    Every combination gives two rows: cropping, resizing and network, and the same with what follows (threshold, NMS,
-    points; with LaneLM its decoding). Reading files is not included. A fifth of `iterations`, at least one, runs before
-    the counted ones to warm up. Without a checkpoint the weights are random, and the table says so. `trust_code` as in
-    `Predictor`. Raises UserError for several precisions of an exported graph.
+    Every combination gives two rows: first cropping, resizing and the network, then the same with decoding (threshold,
+    NMS, points; with LaneLM also its keypoints). Reading files is not included. `iterations` are timed, after a warm-up
+    of a fifth of that number, at least one. Without a checkpoint the weights are random, and the table says so.
+    `backend`, `compiled` and `trust_code` as in `Predictor`. Raises UserError for numbers out of range, and for several
+    precisions, or `compiled`, of an exported model.
     """
     for batch in batches:
         require_whole_number(batch, "batches", 1, MAX_BATCH)
@@ -78,9 +78,10 @@ def speed(
     for precision in precisions:
         predictor = Predictor(config, checkpoint, device, backend, precision, compiled, trust_code)
         if isinstance(predictor.detector, ExportedDetector) and (compiled or len(precisions) > 1):
-            own = predictor.detector.runtime.metadata.precision
+            exported_precision = predictor.detector.runtime.metadata.precision
             raise UserError(
-                f"precision: an exported graph keeps its own, {own}, and is not compiled; time one at a time"
+                f"precision: an exported model keeps its own, {exported_precision}, and is not compiled; "
+                "time one at a time"
             )
         for batch in batches:
             results += time_batches(predictor, batch, iterations, precision)
@@ -90,27 +91,26 @@ def speed(
 
 
 def time_batches(predictor: Predictor, batch: int, iterations: int, precision: str) -> list[SpeedResult]:
-    """One model on one batch size: the row without and the row with decoding."""
+    """Time a model on batches of one size; returns the row without decoding and the row with it."""
     width, height = predictor.config.evaluation.image_size or CULANE_FRAME
     images = list(np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), np.uint8))
     reset_peak_memory(predictor.device)
-    network, whole = [], []
-    warm_up = max(iterations // 5, 1)  # the first one compiles, records and allocates
+    network_ms, total_ms = [], []  # per batch
+    warm_up = max(iterations // 5, 1)  # the first batch compiles kernels, records CUDA graphs and allocates memory
     for step in progress_bar(range(iterations + warm_up), "Timing"):
         start = time.perf_counter()
         predictor.set_images(images)
-        wait_for(predictor.device)
-        middle = time.perf_counter()
+        synchronize(predictor.device)
+        network_end = time.perf_counter()
         predictor.lanes_of_images()
         if step >= warm_up:
-            network.append(1000 * (middle - start))
-            whole.append(1000 * (time.perf_counter() - start))
+            network_ms.append(1000 * (network_end - start))
+            total_ms.append(1000 * (time.perf_counter() - start))
     peak = peak_memory(predictor.device)
     detector = predictor.detector
     runtime = detector.runtime if isinstance(detector, ExportedDetector) else None
 
-    def row(taken: Sequence[float], decoding: bool) -> SpeedResult:
-        milliseconds: NDArray[np.float64] = np.asarray(taken)
+    def row(milliseconds: Sequence[float], decoding: bool) -> SpeedResult:
         return SpeedResult(
             device=device_name(predictor.device),
             runtime="torch" if runtime is None else runtime.name,
@@ -123,11 +123,11 @@ def time_batches(predictor: Predictor, batch: int, iterations: int, precision: s
             peak_memory=peak,
         )
 
-    return [row(network, decoding=False), row(whole, decoding=True)]
+    return [row(network_ms, decoding=False), row(total_ms, decoding=True)]
 
 
-def wait_for(device: torch.device) -> None:
-    """Return when a GPU has done what it was given."""
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished all work it was given; returns at once on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -135,7 +135,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
-    """The rows for people."""
+    """Format the rows as a table: times in milliseconds per batch, memory in megabytes."""
     table = Table(
         title=f"{title}: image to lanes",
         caption=f"milliseconds per batch, megabytes at the peak; {results[0].threads} threads of {processor()}",
@@ -143,7 +143,7 @@ def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("device", overflow="fold")  # the one that gives way where the terminal is narrow
+    table.add_column("device", overflow="fold")  # the only column that is wrapped in a narrow terminal
     for name in ("runtime", "precision"):
         table.add_column(name, no_wrap=True)
     for name in ("batch", "decoding", "median", "p95", "images/s", "MB"):
@@ -159,10 +159,10 @@ def speed_table(title: str, results: Sequence[SpeedResult]) -> Table:
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a GPU, else the kind of the device."""
+    """Return the product name of a GPU, or the type of another device, such as cpu."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def processor() -> str:
-    """The kind of the processor."""
+    """Return the processor's name, or its architecture if the platform reports no name."""
     return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Lanes of images, folders and videos, as text, JSON and overlays: `clrernetlm detect`."""
+"""Detects lanes in images, folders and videos, and writes text, JSON and overlays: `clrernetlm detect`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 
 from clrernetlm.config import Config
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.drawing import draw_lanes
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
@@ -19,7 +20,7 @@ from clrernetlm.core.images import read_image
 from clrernetlm.core.lane import Lane, format_lines
 from clrernetlm.core.overwrite_rules import ReadFiles, ResultFolder
 from clrernetlm.core.progress import progress_bar
-from clrernetlm.core.sources import Source, find_inputs, result_names, source_file_name
+from clrernetlm.core.sources import Inputs, Source, find_inputs, result_names, source_file_name
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.inference.detect_video import (
@@ -33,9 +34,13 @@ from clrernetlm.inference.detect_video import (
 from clrernetlm.inference.predictor import Predictor
 from clrernetlm.models.clrernet.decode import prediction_points
 
-LANES_FILE = "lanes.json"  # all images of one run
-IMAGE_RESULTS = (".lines.txt", ".jpg")
-CALIBRATION_IMAGES = 12  # of one camera
+LANES_FILE = "lanes.json"  # the lanes of all images of a run
+IMAGE_RESULT_SUFFIXES = (".lines.txt", ".jpg")
+CALIBRATION_IMAGES = 12  # of one camera, from which its crop is chosen
+JPEG_QUALITY = 92
+ASPECT_RATIO_TOLERANCE = (0.8, 1.25)  # of frames, relative to those that a config is for
+
+ImageNames = Mapping[Path, str]  # image file -> name of its results, without suffix
 
 
 def detect(
@@ -54,110 +59,122 @@ def detect(
 ) -> dict[str, list[Lane]]:
     """Detect lanes in images, folders of images, videos and cameras; returns {image path: lanes in frame pixels}.
 
-    `inputs` as `find_inputs` has them. `out` gets `<stem>.lines.txt` (CULane text), `<stem>.jpg` (overlay) per image
-    and one `lanes.json`; of videos what `detect_video` says. Results of a folder lie as its files do, in folders below
-    `out`. Ctrl-C ends a video or `lanes.json` properly. With `one_camera` images of one folder and size are seen
-    through one crop, where the model chooses it (`model.viewport_mode` auto). `trust_code` as in `Predictor`. With
-    `end_at_bonnet` lanes end where the bonnet of the own car hides them, if the model says so.
+    `inputs` as in `find_inputs`. `out` gets `<stem>.lines.txt` (CULane text) and `<stem>.jpg` (overlay) per image, one
+    `lanes.json`, and for every video the files of `detect_video`. The results of a folder lie in the same subfolders of
+    `out` as its files. Ctrl-C ends a run, after a video or `lanes.json` is completed. `conf` overrides the confidence
+    threshold. `one_camera`: all images of one folder and size get the same crop, if the model chooses it
+    (`model.viewport_mode` auto). `trust_code` as in `Predictor`. With `end_at_bonnet` lanes end where the bonnet of the
+    own car hides them, if the model detects that.
 
     Detecting the same input again replaces its results in `out`; results of another input are replaced with
-    `overwrite`, and anything else never: see `ResultFolder`.
+    `overwrite`, and other files never: see `ResultFolder`.
 
-    Raises UserError for a missing input, two that would get the same results, and a file that may not be replaced,
-    before any work is done; unreadable files are named, the others finished, and UserError raised at the end.
+    Raises UserError before any work for a missing input, for two inputs with the same result names, and for a file that
+    may not be replaced. Unreadable files do not stop a run; a UserError at its end names them.
     """
-    given = find_inputs(inputs, out)
-    names = dict(zip(given.images, result_names(given.images, given.relative_paths), strict=True))
-    clips = [source_file_name(video) for video in given.videos]
-    clip_names = result_names(clips, given.relative_paths)
-    folder = Path(out)
+    sources = find_inputs(inputs, out)
+    image_names = dict(zip(sources.images, result_names(sources.images, sources.relative_paths), strict=True))
+    video_names = _video_names(sources)
     if not checkpoint:
         raise UserError("checkpoint: none given; without weights a detector finds nothing")
-    results = ResultFolder(folder, overwrite=overwrite, reads=ReadFiles([*given.images, checkpoint]))
-    for path, name in names.items():
-        for suffix in IMAGE_RESULTS:
-            results.check(f"{name}{suffix}", source_of(path))
-    if names:
-        results.check(LANES_FILE, LANES_FILE)
-    for video, name in zip(given.videos, clip_names, strict=True):
+    folder = Path(out)
+    results = ResultFolder(folder, overwrite=overwrite, reads=ReadFiles([*sources.images, checkpoint]))
+    _require_image_results(results, image_names)
+    for video, name in video_names:
         require_video_results(ResultFolder(folder, overwrite=overwrite), video, name)
     predictor = Predictor(config, checkpoint, device, backend, trust_code=trust_code)
-    found = detect_images(predictor, names, results, conf, one_camera, end_at_bonnet) if names else {}
-    failures = [str(path) for path in names if str(path) not in found]
-    problem = f"{len(failures)} of {len(names)} images cannot be decoded" if failures else ""
-    problems = [f"{_listed(failures)}: {problem}"] if failures else []
-    for video, name in zip(given.videos, clip_names, strict=True):
+    lanes = detect_images(predictor, image_names, results, conf, one_camera, end_at_bonnet) if image_names else {}
+    undecoded = [str(path) for path in image_names if str(path) not in lanes]
+    problems = []
+    if undecoded:
+        problems.append(f"{_first_of(undecoded)}: {len(undecoded)} of {len(image_names)} images cannot be decoded")
+    for video, name in video_names:
         try:
             problems += report_video(predictor, video, folder, name, conf, tracking, overwrite, end_at_bonnet)
         except UserError as error:
             problems.append(str(error))
     if problems:
-        others = "; the others are done" if len(names) + len(clips) > 1 else ""
+        others = "; the others are done" if len(image_names) + len(video_names) > 1 else ""
         raise UserError("; ".join(problems) + others)
-    return found
+    return lanes
+
+
+def _video_names(sources: Inputs) -> list[tuple[Source, str]]:
+    """Pair videos and cameras with the names of their results, without suffix."""
+    files = [source_file_name(video) for video in sources.videos]
+    return list(zip(sources.videos, result_names(files, sources.relative_paths), strict=True))
+
+
+def _require_image_results(results: ResultFolder, names: ImageNames) -> None:
+    """Raise UserError unless all results of the images may be written."""
+    for path, name in names.items():
+        for suffix in IMAGE_RESULT_SUFFIXES:
+            results.check(f"{name}{suffix}", source_of(path))
+    if names:
+        results.check(LANES_FILE, LANES_FILE)
 
 
 def detect_images(
     predictor: Predictor,
-    names: Mapping[Path, str],
+    names: ImageNames,
     results: ResultFolder,
     conf: float | None = None,
     one_camera: bool = False,
     end_at_bonnet: bool = False,
 ) -> dict[str, list[Lane]]:
-    """Lanes of image files, written to a folder under their names; returns {path: lanes} of those that can be read.
+    """Detect lanes in image files and write the results under their names; returns {path: lanes in frame pixels}.
 
-    Ctrl-C ends it after `lanes.json` of those that are done was written.
+    Images that cannot be read are left out. On Ctrl-C `lanes.json` of the finished images is still written.
     """
-    config, paths = predictor.config, list(names)
-    found: dict[str, list[Lane]] = {}
-    seen: dict[str, Viewport] = {}
-    warned: set[FrameSize] = set()
-    views = camera_viewports(predictor, paths) if one_camera else {}
+    evaluation, model = predictor.config.evaluation, predictor.config.model
     cut_lanes = BonnetCutter(end_at_bonnet)
-    stop: KeyboardInterrupt | None = None
+    camera_crops = camera_viewports(predictor, list(names)) if one_camera else {}
+    found: dict[str, list[Lane]] = {}
+    viewports: dict[str, Viewport] = {}
+    warned: set[FrameSize] = set()
+    interruption: KeyboardInterrupt | None = None
     try:
-        for path in progress_bar(paths, "Detecting"):
+        for path in progress_bar(list(names), "Detecting"):
             try:
                 image = read_image(str(path))
             except UserError:
                 continue
             frame = (image.shape[1], image.shape[0])
-            if config.evaluation.image_size is not None and config.model.viewport_mode == "fixed":
-                warn_about_shape(frame, config.evaluation.image_size, warned)
-            predictor.set_image(image, views.get(path))
-            lanes, view = cut_lanes(predictor.lanes(conf)), predictor.viewport
+            if evaluation.image_size is not None and model.viewport_mode == "fixed":
+                warn_about_shape(frame, evaluation.image_size, warned)
+            predictor.set_image(image, camera_crops.get(path))
+            lanes, viewport = cut_lanes(predictor.lanes(conf)), predictor.viewport
             text = format_lines([prediction_points(lane, frame) for lane in lanes])
             results.write_bytes(f"{names[path]}.lines.txt", text.encode("ascii"), source_of(path))
-            results.write_bytes(f"{names[path]}.jpg", jpeg(draw_lanes(image, lanes)), source_of(path))
-            found[str(path)], seen[str(path)] = lanes, view
+            results.write_bytes(f"{names[path]}.jpg", encode_jpeg(draw_lanes(image, lanes)), source_of(path))
+            found[str(path)], viewports[str(path)] = lanes, viewport
     except KeyboardInterrupt as error:
-        stop = error
-    if found or stop is None:
-        document = json.dumps(images_json(found, seen), indent=1)
+        interruption = error
+    if found or interruption is None:
+        document = json.dumps(images_json(found, viewports), indent=1)
         results.write_bytes(LANES_FILE, document.encode(), LANES_FILE)
-        stopped = ", stopped" if stop is not None else ""
+        stopped = ", stopped" if interruption is not None else ""
         print(f"{sum(map(len, found.values()))} lanes in {len(found)} images{stopped} -> {results.folder}")
-    if stop is not None:
-        raise stop
+    if interruption is not None:
+        raise interruption
     return found
 
 
 def camera_viewports(predictor: Predictor, paths: Sequence[Path]) -> dict[Path, Viewport]:
-    """The crop of every readable image: one for all of a folder and size, from a few of them spread over the folder."""
+    """Choose the crop of every readable image: one per folder and size, from a few images spread over the folder."""
     cameras: dict[tuple[Path, FrameSize], list[Path]] = {}
     for path in paths:
         with suppress(UserError):
             cameras.setdefault((path.resolve().parent, image_size(path)), []).append(path)
-    views: dict[Path, Viewport] = {}
+    viewports: dict[Path, Viewport] = {}
     for members in cameras.values():
         chosen = members[:: max(1, len(members) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
         images = []
         for path in chosen:
             with suppress(UserError):
                 images.append(read_image(str(path)))
-        views |= dict.fromkeys(members, predictor.calibrate(images))
-    return views
+        viewports |= dict.fromkeys(members, predictor.calibrate(images))
+    return viewports
 
 
 def report_video(
@@ -170,10 +187,10 @@ def report_video(
     overwrite: bool = False,
     end_at_bonnet: bool = False,
 ) -> list[str]:
-    """Detect lanes in one video and print a line about it; returns what is wrong with it, if anything.
+    """Detect lanes in one video and print a line about it; returns its problems, at most one.
 
-    A camera or stream runs until Ctrl-C, or until it gives no more; during a file Ctrl-C interrupts the whole command,
-    after its results are written.
+    A camera or stream runs until Ctrl-C or its end. In a file Ctrl-C interrupts the whole command, after the results of
+    the frames so far are written.
     """
     result = detect_video(predictor, video, folder, name, conf, tracking, overwrite, end_at_bonnet)
     mean = result.lanes / max(result.frames, 1)
@@ -184,14 +201,15 @@ def report_video(
     return [f"{video}: cut short after {result.frames} frames, which are done"] if result.cut_short else []
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_of(names: Sequence[str]) -> str:
+    """List up to three names, for a message."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSize]) -> None:
-    """Say once per frame size that the crop was made for frames of another shape."""
+    """Warn, once per frame size (width, height), that the configured crop is for frames of another aspect ratio."""
     ratio = (frame[0] / frame[1]) / (expected[0] / expected[1])
-    if frame not in warned and not 0.8 < ratio < 1.25:
+    if frame not in warned and not ASPECT_RATIO_TOLERANCE[0] < ratio < ASPECT_RATIO_TOLERANCE[1]:
         warned.add(frame)
         warnings.warn(
             f"{frame[0]}x{frame[1]} frames have another shape than the {expected[0]}x{expected[1]} ones this "
@@ -201,22 +219,22 @@ def warn_about_shape(frame: FrameSize, expected: FrameSize, warned: set[FrameSiz
         )
 
 
-def jpeg(image: Any) -> bytes:
-    """(H, W, 3) BGR as the content of a JPEG file."""
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+def encode_jpeg(image: BgrImage) -> bytes:
+    """Encode a (H, W, 3) uint8 BGR image as the content of a JPEG file."""
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def images_json(found: Mapping[str, Sequence[Lane]], seen: Mapping[str, Viewport]) -> list[dict[str, Any]]:
-    """[{image, viewport, lanes: [{score, points [[x, y], ...]}]}] with points in frame pixels, bottom first.
+def images_json(found: Mapping[str, Sequence[Lane]], viewports: Mapping[str, Viewport]) -> list[dict[str, Any]]:
+    """Convert lanes to [{image, viewport, lanes: [{score, points [[x, y], ...]}]}], points in pixels, bottom first.
 
-    What else is known of a lane follows its points: see `lane_json`.
+    Known attributes of a lane follow its points, see `lane_json`.
 
-    `viewport`: left, top, right, bottom of what the network saw, in fractions of the frame.
+    `viewport`: left, top, right and bottom of the crop that the network saw, in fractions of the frame.
     """
     return [
         {
             "image": path,
-            "viewport": viewport_json(seen[path]),
+            "viewport": viewport_json(viewports[path]),
             "lanes": [lane_json(lane) for lane in lanes],
         }
         for path, lanes in found.items()

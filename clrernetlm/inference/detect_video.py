@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.lane import Lane
 from clrernetlm.core.lane_attribute_files import hidden_entries
@@ -23,8 +24,8 @@ from clrernetlm.core.viewport import Viewport
 from clrernetlm.inference.predictor import Predictor
 from clrernetlm.inference.tracking import Tracks, update_tracks, visible_lanes
 
-VIDEO_RESULTS = (".mp4", ".lanes.json")
-CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # frames at the start of a video that its crop is chosen from, every tenth
+VIDEO_RESULT_SUFFIXES = (".mp4", ".lanes.json")
+CALIBRATION_SPAN, CALIBRATION_STEP = 120, 10  # a video's crop is chosen from every tenth of its first 120 frames
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,19 @@ def detect_video(
     overwrite: bool = False,
     end_at_bonnet: bool = False,
 ) -> VideoResult:
-    """Detect lanes in a video, stream or camera; `folder` gets `<name>.mp4`, the overlay, and `<name>.lanes.json`.
+    """Detect lanes in a video, stream or camera; writes the overlay `<name>.mp4` and `<name>.lanes.json` to `folder`.
 
-    One frame is in memory at a time. Ctrl-C completes both files; so does SIGTERM, which then ends the process. With
-    `tracking` every lane has an identity, which is its colour, moves smoothly, and stays for a few frames in which it
-    is not detected (`"seen": false`). The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds,
-    lanes}]}` with lanes `[{track, seen, score, points}]` and points [[x, y], ...] in pixels, bottom first, and no track
-    without tracking; what else is known of a lane follows (`lane_json`). Width, height and points are those of the
-    frames as players show them (`Video`). `viewport` is the crop of the frames; a model with automatic crops chooses it
-    at the start of a file. With `end_at_bonnet` lanes end where the bonnet of the own car hides them, if the model says
-    so.
+    One frame is in memory at a time. On Ctrl-C both files are completed, as on SIGTERM, which then ends the process.
+    `conf` overrides the confidence threshold. With `tracking` every lane has an identity, which determines its colour,
+    moves smoothly, and is kept for a few frames in which it is not detected (`"seen": false`).
+
+    The JSON is `{video, width, height, fps, viewport, frames: [{frame, seconds, lanes}]}` with lanes `[{track, seen,
+    score, points}]`, without `track` and `seen` if not `tracking`. Points are [[x, y], ...] in pixels, bottom first;
+    known attributes of a lane follow (`lane_json`). Width, height and points are those of the frames as players show
+    them (`Video`). `viewport` is the crop of all frames, which a model with automatic crops chooses at the start of a
+    file; null if it is chosen for every frame.
+
+    With `end_at_bonnet` lanes end where the bonnet of the own car hides them, if the model detects that.
 
     Results of the same file are replaced, others with `overwrite`, anything else never: see `ResultFolder`. Raises
     UserError for an unreadable video, and for a file that may not be replaced.
@@ -70,55 +74,85 @@ def detect_video(
         results.record_file(f"{name}.mp4", temporary, made_from)
         os.replace(temporary, overlay)
 
-    state, frames, written, lanes = Tracks(), 0, 0, 0
-    cut_lanes = BonnetCutter(end_at_bonnet)
+    frames, frames_written, lane_count = 0, 0, 0
     interruption: KeyboardInterrupt | None = None
     with ExitStack() as stack:
         video = stack.enter_context(Video(source))
         temporary = stack.enter_context(results.replacing(f"{name}.lanes.json", made_from))
         rows = stack.enter_context(open(temporary, "w", encoding="utf-8"))
-        append = stack.enter_context(video_writer(folder / f"{name}.mp4", video.size, video.fps, rename))
-        metadata = {"video": str(source), "width": video.size[0], "height": video.size[1], "fps": round(video.fps, 3)}
-        view = calibrated(predictor, source)
-        metadata["viewport"] = viewport_json(view) if view is not None else None
-        rows.write(json.dumps(metadata)[:-1] + ', "frames": [')
+        write_frame = stack.enter_context(video_writer(folder / f"{name}.mp4", video.size, video.fps, rename))
+        detector = FrameDetector(predictor, video_viewport(predictor, source), conf, tracking, end_at_bonnet)
+        rows.write(json.dumps(video_json(video, detector.viewport))[:-1] + ', "frames": [')
         try:
             for number, image in enumerate(progress_bar(video, f"Detecting {video.source}", video.count)):
-                frame = (image.shape[1], image.shape[0])
-                predictor.set_image(image, view)
-                found = cut_lanes(predictor.lanes(conf))
-                if tracking:
-                    state = update_tracks(state, found, frame)
-                    tracks = visible_lanes(state, frame)
-                    drawn = [lane for _, lane in tracks]
-                    colours = [PALETTE[(track.identity - 1) % len(PALETTE)] for track, _ in tracks]
-                    facts = [
-                        {"track": one.identity, "seen": one.missed_frames == 0} | lane_json(lane)
-                        for one, lane in tracks
-                    ]
-                else:
-                    drawn, colours, facts = found, list(PALETTE), [lane_json(lane) for lane in found]
-                picture = draw_lanes(image, drawn, colours)
-                while written < video.frames_due:
-                    append(picture)
-                    written += 1
-                row = {"frame": number, "seconds": round(video.seconds, 3), "lanes": facts}
+                overlay, lanes = detector.detect(image)
+                while frames_written < video.frames_due:
+                    write_frame(overlay)
+                    frames_written += 1
+                row = {"frame": number, "seconds": round(video.seconds, 3), "lanes": lanes}
                 rows.write(("," if number else "") + "\n" + json.dumps(row))
-                frames, lanes = frames + 1, lanes + len(drawn)
+                frames, lane_count = frames + 1, lane_count + len(lanes)
         except KeyboardInterrupt as error:
             interruption = error
         rows.write("\n]}\n")
     if interruption is not None and type(interruption) is not KeyboardInterrupt:
-        raise interruption  # not Ctrl-C in front of a camera: the whole process is asked to end
+        raise interruption  # SIGTERM, which is to end the whole process, unlike Ctrl-C in front of a camera
     interrupted = interruption is not None
-    return VideoResult(frames, lanes, interrupted, video.cut_short and not interrupted, video.live and not interrupted)
+    return VideoResult(
+        frames, lane_count, interrupted, video.cut_short and not interrupted, video.live and not interrupted
+    )
+
+
+class FrameDetector:
+    """Detects, tracks and draws the lanes of the frames of one video, in their order.
+
+    `viewport`: the crop of all frames; None: chosen for each. `conf` overrides the confidence threshold.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        viewport: Viewport | None,
+        conf: float | None,
+        tracking: bool,
+        end_at_bonnet: bool = False,
+    ) -> None:
+        self.predictor, self.viewport, self.conf = predictor, viewport, conf
+        self.cut_lanes = BonnetCutter(end_at_bonnet)
+        self.tracks = Tracks() if tracking else None
+
+    def detect(self, image: BgrImage) -> tuple[BgrImage, list[dict[str, Any]]]:
+        """Return the overlay of a (H, W, 3) BGR frame, and its lanes for JSON; with tracking, those of all tracks."""
+        self.predictor.set_image(image, self.viewport)
+        lanes = self.cut_lanes(self.predictor.lanes(self.conf))
+        if self.tracks is None:
+            return draw_lanes(image, lanes, list(PALETTE)), [lane_json(lane) for lane in lanes]
+        frame = (image.shape[1], image.shape[0])
+        self.tracks = update_tracks(self.tracks, lanes, frame)
+        tracked = visible_lanes(self.tracks, frame)
+        colours = [PALETTE[(track.identity - 1) % len(PALETTE)] for track, _ in tracked]
+        documents = [
+            {"track": track.identity, "seen": track.missed_frames == 0} | lane_json(lane) for track, lane in tracked
+        ]
+        return draw_lanes(image, [lane for _, lane in tracked], colours), documents
+
+
+def video_json(video: Video, viewport: Viewport | None) -> dict[str, Any]:
+    """Describe a video for JSON: source, width and height in pixels, frames per second, and the crop of its frames."""
+    return {
+        "video": str(video.source),
+        "width": video.size[0],
+        "height": video.size[1],
+        "fps": round(video.fps, 3),
+        "viewport": None if viewport is None else viewport_json(viewport),
+    }
 
 
 def require_video_results(results: ResultFolder, source: Source, name: str) -> None:
-    """Raise UserError when what `detect_video` writes would replace the video, or a file that is no result of it."""
+    """Raise UserError if `detect_video` would replace the video itself, or a file that may not be replaced."""
     if isinstance(source, Path):
         results.reads.add(source)
-    for suffix in VIDEO_RESULTS:
+    for suffix in VIDEO_RESULT_SUFFIXES:
         results.check(f"{name}{suffix}", source_of(source))
 
 
@@ -127,7 +161,7 @@ def source_of(source: Source) -> str:
     return str(source.resolve()) if isinstance(source, Path) else ""
 
 
-def calibrated(predictor: Predictor, source: Source) -> Viewport | None:
+def video_viewport(predictor: Predictor, source: Source) -> Viewport | None:
     """Choose one crop for all frames of a video file from its first seconds; None for a camera."""
     if predictor.config.model.viewport_mode == "fixed":
         return predictor.config.model.viewport
@@ -143,10 +177,10 @@ def viewport_json(viewport: Viewport) -> dict[str, float]:
 
 
 def lane_json(lane: Lane) -> dict[str, Any]:
-    """Convert a lane for JSON: its score, its points [[x, y], ...] in pixels, bottom first, and what else is known.
+    """Convert a lane for JSON: its score, its points [[x, y], ...] in pixels, bottom first, and its known attributes.
 
-    `type`, `colour`, `position`, `track` (the identity) and `hidden` (as in `.lanes.json` files) are left out where
-    they are unknown.
+    The attributes `type`, `colour`, `position`, `track` (the identity) and `hidden` (as in `.lanes.json` files) are
+    left out if they are unknown.
     """
     entry: dict[str, Any] = {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}
     if lane.type != "unknown":
@@ -163,14 +197,14 @@ def lane_json(lane: Lane) -> dict[str, Any]:
 
 
 class BonnetCutter:
-    """Cut lanes at the bonnet of the own car, if `enabled`; warn once if the model does not detect what is hidden."""
+    """Cuts lanes at the bonnet of the own car, if `enabled`; warns once if the model does not detect hidden points."""
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
         self._warned = False
 
     def __call__(self, lanes: Sequence[Lane]) -> list[Lane]:
-        """Return the lanes without points under the bonnet; those of which nothing is left are dropped."""
+        """Return the lanes without points under the bonnet; lanes without any other point are dropped."""
         if not self.enabled:
             return list(lanes)
         if any(lane.visible is None for lane in lanes) and not self._warned:

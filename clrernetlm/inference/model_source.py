@@ -1,4 +1,4 @@
-"""The origin of a predictor's model and the state it computed, in a form that can be pickled."""
+"""Describes the origin of a predictor's model and its computed state in a form that can be pickled."""
 
 from __future__ import annotations
 

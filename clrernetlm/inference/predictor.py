@@ -1,4 +1,4 @@
-"""Predictor: images in, lanes out, with or without a few clicks."""
+"""Defines the Predictor, which detects lanes in images, with or without a few clicks."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class ImageState:
 
 
 class Predictor:
-    """A detector, or LaneLM on top of one, ready for images of any size; `config.task` says which.
+    """Detects lanes in images of any size, with a detector or with LaneLM on top of one, depending on `config.task`.
 
-    `Predictor()` is the model that ships with the package, `Predictor("roads_detector")` another one of `clrernetlm
+    `Predictor()` is the model bundled with the package, `Predictor("roads_detector")` another one of `clrernetlm
     models`, `Predictor(checkpoint="mine.safetensors")` one of `clrernetlm pack` or a training checkpoint, which hold
     their settings. Otherwise `config` is a Config, a path or a name, and `checkpoint` a `.ckpt`, `.pth` or
     `.safetensors` file; "random" instead of one makes random weights. The costly part is `set_image` (the detector's
@@ -148,7 +148,7 @@ class Predictor:
 
     @property
     def model(self) -> CLRerNet | ExportedDetector | LaneLMDetectorBase:
-        """The network: the detector, or the detector and LaneLM in one."""
+        """Return the network: the detector, or the detector and LaneLM in one."""
         return self._lanelm_detector or self.detector
 
     @check_arguments
@@ -185,12 +185,12 @@ class Predictor:
 
     @property
     def viewports(self) -> list[Viewport]:
-        """The crop of every image given last."""
+        """Return the crops of the images of the last call of `set_images`; empty before it."""
         return [] if self._state is None else [*self._state.batch.viewports]
 
     @property
     def viewport(self) -> Viewport:
-        """The crop of the image given last; before any image, the configured one."""
+        """Return the crop of the image given last; before any image, the configured one."""
         return self.config.model.viewport if self._state is None else self._state.batch.viewports[0]
 
     @check_arguments

@@ -29,7 +29,7 @@ class Track:
     xs: Xs  # smoothed
     score: float  # of the last detection
     missed_frames: int = 0  # frames since the last detection
-    detected: Lane | None = None  # the last detection: what else is known of the lane
+    detected: Lane | None = None  # the last detection, with the lane's attributes
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def x_on_rows(lane: Lane, height: int) -> Xs:
 
 
 def lane_of_track(track: Track, height: int) -> Lane:
-    """Convert a track to a lane in pixels of a frame of this height, with what its last detection says of it."""
+    """Convert a track to a lane in pixels of a frame of this height, with the attributes of its last detection."""
     exists = np.isfinite(track.xs)
     points = np.stack([track.xs[exists], row_positions(height)[exists]], axis=1)
     detected, hidden_by = track.detected, None

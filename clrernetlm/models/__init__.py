@@ -1,1 +1,1 @@
-"""CLRerNet and LaneLM: networks, losses, assignment and decoding. Imports nothing of data, training or command line."""
+"""Defines CLRerNet and LaneLM: networks, losses, assignment and decoding; without data, training and command line."""

@@ -1,4 +1,4 @@
-"""The names of `clrernetlm.models.clrernet.criterion`, under its former name."""
+"""Exports the names of `clrernetlm.models.clrernet.criterion` under the module's former name."""
 
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion, build_assigner
 

@@ -1,4 +1,4 @@
-"""The names of `clrernetlm.models.clrernet.decode`, under its former name."""
+"""Exports the names of `clrernetlm.models.clrernet.decode` under the module's former name."""
 
 from clrernetlm.models.clrernet.decode import (
     CULANE_CROP,

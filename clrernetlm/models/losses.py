@@ -1,4 +1,4 @@
-"""The names of `clrernetlm.models.clrernet.losses`, under its former name."""
+"""Exports the names of `clrernetlm.models.clrernet.losses` under the module's former name."""
 
 from clrernetlm.models.clrernet.losses import CLRNetIoULoss, CLRNetSegLoss, KorniaFocalLoss, LaneIoULoss
 

@@ -1,1 +1,1 @@
-"""HTML reports, charts and tables of scores."""
+"""Writes HTML reports, charts and tables of scores."""

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, styled by the page they stand in (classes `axis`, `grid`, `series-0`, ...)."""
+"""Draws line charts as inline SVG, styled by the page that contains them (classes `axis`, `grid`, `series-0`, ...)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 460, 300
+WIDTH, HEIGHT = 460, 300  # pixels, as all lengths here
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 14, 44  # margins
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-LETTER, LINE = 7.0, 16.0  # pixels that a letter of a label is wide, and a line of text high, at most
+LETTER_WIDTH, LINE_HEIGHT = 7.0, 16.0  # upper bounds of a label's text
+NUM_STYLES = 6  # styles of series in the style sheet
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart: name, (x, y) points in [0, 1] in drawing order, and a point to mark with its label."""
+    """One curve of a chart: its name, (x, y) points in [0, 1] in drawing order, and a point to mark with a label."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -31,20 +32,20 @@ def line_chart(
     title: str,
     x_label: str,
     y_label: str,
-    key: Literal["left", "right"] = "left",
+    legend: Literal["left", "right"] = "left",
     percent: str = "",
 ) -> str:
-    """SVG of curves over the unit square, with the key in a lower corner.
+    """Draw curves over the unit square as SVG, with a legend in the lower left or right corner.
 
-    `percent`: the axes whose numbers are shown in percent, "x", "y" or both.
-    Colours, fonts and dark mode come from the page's style sheet.
+    `percent`: the axes whose numbers are in percent, "x", "y" or "xy". Colours, fonts and dark mode come from the
+    page's style sheet.
     """
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">',
         f"<title>{escape(title)}</title>",
     ]
     for tick in TICKS:
-        x, y = _place(tick, tick)
+        x, y = _to_pixels(tick, tick)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}"/>')
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
         parts.append(
@@ -61,66 +62,66 @@ def line_chart(
         f'transform="rotate(-90 14 {middle_y})">{escape(y_label)}</text>'
     )
     for number, line in enumerate(series):
-        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_place(*point) for point in line.points))
-        parts.append(f'<polyline class="series series-{number % 6}" points="{places}"/>')
+        pixels = " ".join(f"{x:.1f},{y:.1f}" for x, y in (_to_pixels(*point) for point in line.points))
+        parts.append(f'<polyline class="series series-{number % NUM_STYLES}" points="{pixels}"/>')
         if len(series) > 1:
-            parts.extend(_key([line.name for line in series], number, key))
+            parts.extend(_legend_entry([line.name for line in series], number, legend))
     return "".join([*parts, *_marks(series), "</svg>"])
 
 
-def _key(names: Sequence[str], number: int, corner: Literal["left", "right"]) -> list[str]:
-    """What stands for a series in a lower corner."""
+def _legend_entry(names: Sequence[str], number: int, corner: Literal["left", "right"]) -> list[str]:
+    """Draw the legend's line and name of one series, in a lower corner."""
     y = HEIGHT - BOTTOM - 14 - 18 * (len(names) - 1 - number)
-    widest = 28 + LETTER * max(map(len, names))
+    widest = 28 + LETTER_WIDTH * max(map(len, names))
     x = LEFT + 12 if corner == "left" else WIDTH - RIGHT - 12 - widest
     return [
-        f'<line class="series series-{number % 6}" x1="{x:g}" y1="{y}" x2="{x + 22:g}" y2="{y}"/>',
+        f'<line class="series series-{number % NUM_STYLES}" x1="{x:g}" y1="{y}" x2="{x + 22:g}" y2="{y}"/>',
         f'<text class="value" x="{x + 28:g}" y="{y + 4}">{escape(names[number])}</text>',
     ]
 
 
 def _marks(series: Sequence[Series]) -> list[str]:
-    """The marked points and their labels, each label where it covers neither a curve nor another label, if it can."""
-    taken = np.concatenate([np.empty((0, 2)), *(_ink(line) for line in series)])
+    """Draw the marked points with their labels; if possible, these cover neither a curve nor another label."""
+    occupied = np.concatenate([np.empty((0, 2)), *(_curve_pixels(line) for line in series)])
     parts = []
     for number, line in enumerate(series):
         if line.mark is None:
             continue
-        x, y = _place(*line.mark)
-        width = LETTER * len(line.mark_label)
-        # Where the text could begin: right above, left above, right below, left below; then the same farther away.
+        x, y = _to_pixels(*line.mark)
+        width = LETTER_WIDTH * len(line.mark_label)
+        # Upper left corners to try: right above, left above, right below, left below; then the same farther away.
         corners = [
             (x + 9 - (width + 18) * left, y + down)
             for lines in range(3)
-            for down in (-6 - LINE * (1 + lines), 6 + LINE * lines)
+            for down in (-6 - LINE_HEIGHT * (1 + lines), 6 + LINE_HEIGHT * lines)
             for left in (0, 1)
         ]
-        text_x, text_y = min(corners, key=lambda corner: _covered(corner, width, taken))
-        parts.append(f'<circle class="mark mark-{number % 6}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
-        of = f" of-{number % 6}" if len(series) > 1 else ""
+        text_x, text_y = min(corners, key=lambda corner: _covered_pixels(corner, width, occupied))
+        parts.append(f'<circle class="mark mark-{number % NUM_STYLES}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
+        colour = f" of-{number % NUM_STYLES}" if len(series) > 1 else ""
         anchor, edge = ("start", text_x) if text_x > x else ("end", text_x + width)
         parts.append(
-            f'<text class="value{of}" x="{edge:.1f}" y="{text_y + 12:.1f}" text-anchor="{anchor}">'
+            f'<text class="value{colour}" x="{edge:.1f}" y="{text_y + 12:.1f}" text-anchor="{anchor}">'
             f"{escape(line.mark_label)}</text>"
         )
-        box = [(text_x + width * i / 20, text_y + LINE * j / 2) for i in range(21) for j in range(3)]
-        taken = np.concatenate([taken, box])
+        box = [(text_x + width * i / 20, text_y + LINE_HEIGHT * j / 2) for i in range(21) for j in range(3)]
+        occupied = np.concatenate([occupied, box])
     return parts
 
 
-def _ink(line: Series) -> NDArray[np.float64]:
-    """(N, 2) pixels along a curve, dense enough that a letter cannot slip between two."""
-    points = np.array([_place(*point) for point in line.points]).reshape(-1, 2)
+def _curve_pixels(line: Series) -> NDArray[np.float64]:
+    """Sample a curve at (N, 2) pixels, so densely that every letter on it covers at least one."""
+    points = np.array([_to_pixels(*point) for point in line.points]).reshape(-1, 2)
     steps = np.linspace(0, 1, 50)[:, None, None]
     return np.concatenate([points, (points[:-1] + steps * (points[1:] - points[:-1])).reshape(-1, 2)])
 
 
-def _covered(corner: tuple[float, float], width: float, taken: NDArray[np.float64]) -> int:
-    """How much a text with this upper left corner would hide; outside of the axes counts most."""
-    (x, y), right, bottom = corner, corner[0] + width, corner[1] + LINE
+def _covered_pixels(corner: tuple[float, float], width: float, occupied: NDArray[np.float64]) -> int:
+    """Count the occupied pixels that a text with this upper left corner covers; outside the axes more than all."""
+    (x, y), right, bottom = corner, corner[0] + width, corner[1] + LINE_HEIGHT
     if x < LEFT or right > WIDTH - RIGHT or y < TOP or bottom > HEIGHT - BOTTOM:
-        return len(taken) + 1
-    inside = (taken >= (x, y)) & (taken <= (right, bottom))
+        return len(occupied) + 1
+    inside = (occupied >= (x, y)) & (occupied <= (right, bottom))
     return int(inside.all(axis=1).sum())
 
 
@@ -128,6 +129,6 @@ def _tick(value: float, percent: bool) -> str:
     return f"{100 * value if percent else value:g}"
 
 
-def _place(x: float, y: float) -> tuple[float, float]:
-    across = LEFT + min(max(x, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
-    return across, TOP + (1 - min(max(y, 0.0), 1.0)) * (HEIGHT - TOP - BOTTOM)
+def _to_pixels(x: float, y: float) -> tuple[float, float]:
+    pixel_x = LEFT + min(max(x, 0.0), 1.0) * (WIDTH - LEFT - RIGHT)
+    return pixel_x, TOP + (1 - min(max(y, 0.0), 1.0)) * (HEIGHT - TOP - BOTTOM)

@@ -1,4 +1,4 @@
-"""The HTML report of LaneLM beside its detector, in the style of the report of one model."""
+"""Writes the HTML report of LaneLM beside its detector, in the style of the report of one model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from clrernetlm.reports.table import COMPARISON_HEADS, category_rows, comparison
 
 YELLOW: BgrPixel = (40, 225, 245)
 WHITE: BgrPixel = (255, 255, 255)
-JUDGES = {"detector": "detector's score", "lanelm": "LaneLM's score"}
+SCORE_NAMES = {"detector": "detector's score", "lanelm": "LaneLM's score"}
 Panels = tuple[str, Sequence[tuple[str, BgrImage]]]  # an image's path; captions and pictures of it
 
 
@@ -64,7 +64,7 @@ def write_comparison(
         picture_rows = [PictureRow([picture(*panel) for panel in panels], path) for path, panels in pictures]
         colours = css_colours({**COLOURS, "click": YELLOW})
         parts.append(Section("Images with the most mistakes", [Pictures(colours, picture_rows)]))
-    protocol = {name.replace("_", " "): _plain(value) for name, value in document["protocol"].items()}
+    protocol = {name.replace("_", " "): _readable(value) for name, value in document["protocol"].items()}
     parts.append(Section("Run", [Facts({**(facts or {}), **protocol})]))
     headline = [(f"{name}, F1@50", comparison_cells(result)[0]) for name, result in results.items()]
     headline.append(("images", f"{first['images']:,}"))
@@ -72,10 +72,13 @@ def write_comparison(
 
 
 def verification_chart(figures: Mapping[str, Any]) -> str:
-    """False proposals rejected over true ones lost, a curve per score, the point at 3 % marked."""
+    """Draw the share of false proposals rejected over the share of true ones lost, a curve per score.
+
+    `figures`: as `metrics.verification` returns them. The best point that loses at most 3 % of the true is marked.
+    """
     series = []
-    for judge, name in JUDGES.items():
-        curve, best = figures[judge]["curve"], figures[judge]["best"]
+    for model, name in SCORE_NAMES.items():
+        curve, best = figures[model]["curve"], figures[model]["best"]
         points = [(point["true_lost"], point["false_rejected"]) for point in curve]
         mark = (best["true_lost"], best["false_rejected"]) if best else None
         series.append(Series(name, points, mark, f"{100 * mark[1]:.1f} %" if mark else ""))
@@ -84,16 +87,16 @@ def verification_chart(figures: Mapping[str, Any]) -> str:
         "Proposals rejected",
         "true proposals lost, in percent",
         "false proposals rejected, in percent",
-        key="right",
+        legend="right",
         percent="xy",
     )
 
 
 def reliability_chart(figures: Mapping[str, Any]) -> str:
-    """Share of lanes that are right over their score, a curve per score, and the diagonal where both are equal."""
+    """Draw the share of true lanes over their score, a curve per score, and the diagonal of a calibrated score."""
     series = [
-        Series(name, [(row["score"], row["right"]) for row in figures[judge]["bins"] if row["count"]])
-        for judge, name in JUDGES.items()
+        Series(name, [(row["score"], row["right"]) for row in figures[model]["bins"] if row["count"]])
+        for model, name in SCORE_NAMES.items()
     ]
     diagonal = Series("a probability", [(0.0, 0.0), (1.0, 1.0)])
     return line_chart(
@@ -101,39 +104,39 @@ def reliability_chart(figures: Mapping[str, Any]) -> str:
         "Reliability of the scores",
         "score",
         "percent of lanes with IoU > 0.5",
-        key="right",
+        legend="right",
         percent="y",
     )
 
 
 def scores_note(document: Mapping[str, Any]) -> str:
-    """The figures of both charts in a sentence or two."""
+    """Describe the figures of both charts in one or two sentences."""
     figures, calibration = document["verification"], document["calibration"]
     parts = [f"{figures['true']:,} true and {figures['false']:,} false proposals"]
-    for judge, name in JUDGES.items():
-        best = figures[judge]["best"]
+    for model, name in SCORE_NAMES.items():
+        best = figures[model]["best"]
         if best:
             parts.append(
                 f"{name} rejects {100 * best['false_rejected']:.1f} % of the false ones "
                 f"and loses {100 * best['true_lost']:.1f} % of the true at {best['threshold']:.3f}"
             )
     errors = [
-        f"{name} {calibration[judge]['expected_calibration_error']:.3f}"
-        for judge, name in JUDGES.items()
-        if calibration[judge]["lanes"]
+        f"{name} {calibration[model]['expected_calibration_error']:.3f}"
+        for model, name in SCORE_NAMES.items()
+        if calibration[model]["lanes"]
     ]
     return "; ".join(parts) + (f". Expected calibration error: {', '.join(errors)}." if errors else ".")
 
 
 def draw_clicks(image: BgrImage, clicks: Points) -> BgrImage:
-    """(H, W, 3) BGR, clicks (K, 2) in its pixels -> a copy with a dot at each."""
+    """Draw a dot at each click (K, 2), in pixels, on a copy of a (H, W, 3) BGR image."""
     size = max(image.shape[:2]) / 200
     dots = [np.asarray(click, np.float64)[None] for click in clicks]
     return draw_lanes(draw_lanes(image, dots, WHITE, 1.5 * size), dots, YELLOW, size)
 
 
-def _plain(value: object) -> object:
-    """A setting for people."""
+def _readable(value: object) -> object:
+    """Format a setting for the report: lists as words, flags as yes and no."""
     if isinstance(value, list):
         return " ".join(map(str, value))
     return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value

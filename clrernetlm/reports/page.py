@@ -1,7 +1,7 @@
-"""The page that every HTML report is made of: one file, readable offline, in light and dark.
+"""Renders HTML reports: one self-contained file, readable offline, in light and dark mode.
 
 The HTML lies in `templates/`: `report.html` is the page, the others are one block each, named after the classes below.
-Jinja2 escapes every text; markup of our own comes as `Markup`.
+Jinja2 escapes every text except `Markup`, which only this package creates.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from clrernetlm.core.overwrite_rules import begins_with
 
 IMAGE_WIDTH = 800  # pixels of the pictures in a report, at most
 JPEG_QUALITY = 80
-# The first characters of `templates/report.html`, by which a report is told from other files.
+# Checks whether a file is a report: whether it begins with the first characters of `templates/report.html`.
 is_report = begins_with('<!doctype html><html lang="en"><head><meta name="generator" content="clrernetlm">')
 
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a section; `template` is the file that draws it."""
+    """A part of a section; `template` is the file in `templates/` that renders it."""
 
     template: ClassVar[str]
 
 
 @dataclass(frozen=True)
 class Html(Block):
-    """Markup that is taken as it is."""
+    """Markup that is inserted unchanged."""
 
     template = "html.html"
     html: Markup
@@ -53,7 +53,7 @@ class Note(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table of text cells; `total` stresses the last row."""
+    """A table of text cells; `total`: the last row is emphasised."""
 
     template = "table.html"
     heads: Sequence[str]
@@ -79,7 +79,7 @@ class Charts(Block):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its caption; `url` holds the image itself."""
+    """A picture with its caption; `url` is a data URL that contains the image."""
 
     caption: str
     url: str
@@ -95,7 +95,7 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Pictures(Block):
-    """Rows of pictures under a key of the colours that are drawn into them."""
+    """Rows of pictures under a legend of the colours drawn into them, {name: CSS colour}."""
 
     template = "pictures.html"
     colours: Mapping[str, str]

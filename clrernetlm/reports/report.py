@@ -1,4 +1,4 @@
-"""The HTML report of an evaluation of one model, or of several in the same charts."""
+"""Writes the HTML report of an evaluation of one model, or of several in the same charts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clrernetlm.reports.page import (
     picture,
     write_page,
 )
-from clrernetlm.reports.table import category_label, has_labels, missing_words
+from clrernetlm.reports.table import category_label, has_labels, missing_predictions_text
 
 COLOURS = {"label": GREEN, "hit": BLUE, "false": RED}
 
@@ -82,10 +82,10 @@ def result_table(result: Mapping[str, Any]) -> Table:
 
 
 def metric_notes(result: Mapping[str, Any]) -> list[Block]:
-    """Describe how the figures of an evaluation were measured; no block when the result does not say it."""
+    """Describe how the figures of an evaluation were measured; no block if the result holds no settings."""
     settings = [f"{result['semantics']} implementation"] if "semantics" in result else []
-    if missing_words(result):
-        settings.append(f"{result['images']:,} images{missing_words(result)}")
+    if missing_predictions_text(result):
+        settings.append(f"{result['images']:,} images{missing_predictions_text(result)}")
     if "width" in result and "image_size" in result:
         settings.append(f"lanes drawn {result['width']} px wide at {describe_canvas(result['image_size'])}")
     return [Note(", ".join(settings))] if settings else []

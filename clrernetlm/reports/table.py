@@ -1,4 +1,4 @@
-"""The result of an evaluation as a table for people."""
+"""Formats the results of evaluations as human-readable tables."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ CATEGORY_LABELS = {"hlight": "dazzle", "noline": "no line", "cross": "crossroad"
 
 
 def category_label(name: str) -> str:
-    """A category's name for people."""
+    """Return the human-readable name of a category."""
     return CATEGORY_LABELS.get(name, name)
 
 
 def has_labels(figures: dict[str, Any]) -> bool:
-    """Whether a category has any labelled lane; without one only false positives mean something."""
+    """Return whether a category has any labelled lane; without one only its false positives are meaningful."""
     return any(row["tp"] + row["fn"] > 0 for row in figures.values())
 
 
 def result_table(result: dict[str, Any], title: str = "") -> Table:
-    """A rich table of `EvaluationResult.to_dict()`: F1 in percent per category and IoU threshold, then the total.
+    """Make a rich table of `EvaluationResult.to_dict()`: F1 in percent per category and IoU threshold, then the total.
 
-    P, R, TP, FP, FN: precision, recall and counts at IoU 0.5, or at the first threshold when that is not among them.
+    P, R, TP, FP, FN: precision and recall in percent and counts, at IoU 0.5 or else at the first threshold.
     """
     table = Table(title=title or None)
     keys = list(result["total"])
@@ -39,18 +39,21 @@ def result_table(result: dict[str, Any], title: str = "") -> Table:
     if rows:
         table.add_section()
     table.add_row("total", *_cells(result["total"], keys, detail), style="bold")
-    table.caption = f"mF1 {100 * result['mf1']:.2f} over {result['images']} images{missing_words(result)}"
+    table.caption = f"mF1 {100 * result['mf1']:.2f} over {result['images']} images{missing_predictions_text(result)}"
     return table
 
 
-def missing_words(result: Mapping[str, Any]) -> str:
-    """What is missing from an evaluation, to be added to the number of its images; empty if nothing is."""
+def missing_predictions_text(result: Mapping[str, Any]) -> str:
+    """Describe how many prediction files were missing, to follow the number of images; empty if none was."""
     missing = result.get("missing_predictions", 0)
     return f", {missing:,} of them without a prediction file" if missing else ""
 
 
 def comparison_table(results: Mapping[str, dict[str, Any]], title: str = "") -> Table:
-    """Name -> `EvaluationResult.to_dict()`, a row each: F1@50, F1@75, mF1, precision and recall in percent."""
+    """Make a table with a row per result: F1@50, F1@75, mF1, precision and recall in percent.
+
+    `results`: {name: `EvaluationResult.to_dict()`}.
+    """
     table = Table(title=title or None)
     table.add_column("", no_wrap=True)
     for head in COMPARISON_HEADS:
@@ -64,7 +67,7 @@ COMPARISON_HEADS = ("F1@50", "F1@75", "mF1", "precision", "recall")
 
 
 def comparison_cells(result: dict[str, Any]) -> list[str]:
-    """What stands below `COMPARISON_HEADS`; a dash for an IoU threshold that was not asked for."""
+    """Return a result's cells below `COMPARISON_HEADS`; a dash for an IoU threshold that was not evaluated."""
     total = result["total"]
     ratios = [total.get(key, {}).get("f1") for key in ("0.5", "0.75")]
     ratios += [result["mf1"], *(total.get("0.5", {}).get(name) for name in ("precision", "recall"))]
@@ -72,7 +75,7 @@ def comparison_cells(result: dict[str, Any]) -> list[str]:
 
 
 def category_table(results: Mapping[str, dict[str, Any]]) -> Table:
-    """Name -> `EvaluationResult.to_dict()`, a column each: see `category_rows`."""
+    """Make a table with a column per result, {name: `EvaluationResult.to_dict()`}; rows as in `category_rows`."""
     table = Table()
     table.add_column("F1@50", no_wrap=True)
     for name in results:
@@ -83,9 +86,9 @@ def category_table(results: Mapping[str, dict[str, Any]]) -> Table:
 
 
 def category_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
-    """A row per category and the total: its name for people, then F1@50 in percent of every result.
+    """List a row per category and for the total: its label, then F1@50 in percent of every result.
 
-    False positives instead, as in CULane's tables, for a category without labelled lanes.
+    For a category without labelled lanes the cells are false positives, as in CULane's tables.
     """
     first = next(iter(results.values()))
     key = "0.5" if "0.5" in first["total"] else next(iter(first["total"]))

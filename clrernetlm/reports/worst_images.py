@@ -1,4 +1,4 @@
-"""The images with the most mistakes, found in the per-image file and drawn."""
+"""Finds the images with the most mistakes in a per-image file, and draws them."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from clrernetlm.core.text_encoding import read_bounded_lines
 from clrernetlm.metrics.prediction_files import listed_path
 from clrernetlm.reports.report import draw_comparison
 
-HIT = 0.5  # IoU threshold of what is drawn as a hit
+HIT_IOU = 0.5  # a prediction with a larger IoU is drawn as a hit
 
 
-def worst_images(per_image: PathLike, count: int = 12, threshold: float = HIT) -> list[dict[str, Any]]:
-    """The `count` lines of a per-image file with the most false positives and negatives, most first.
+def worst_images(per_image: PathLike, count: int = 12, threshold: float = HIT_IOU) -> list[dict[str, Any]]:
+    """Return the `count` rows of a per-image file with the most false positives and negatives, most first.
 
-    Among equals the one listed first; images without a mistake are left out. Reads line by line. Raises UserError when
-    the file is not a per-image file with that threshold.
+    `threshold`: IoU of a hit. Rows with equally many keep the order of the file; images without a mistake are left out.
+    The file is read line by line. Raises UserError unless it is a per-image file with that threshold.
     """
     key = f"{threshold:g}"
 
     def ranked() -> Iterator[tuple[int, int, dict[str, Any]]]:
-        for number, line in enumerate(per_image_lines(per_image, threshold)):
-            mistakes = line["fp"][key] + line["fn"][key]
+        for number, row in enumerate(read_per_image(per_image, threshold)):
+            mistakes = row["fp"][key] + row["fn"][key]
             if mistakes:
-                yield mistakes, -number, line
+                yield mistakes, -number, row
 
-    return [line for _, _, line in heapq.nlargest(count, ranked(), key=lambda entry: entry[:2])]
+    return [row for _, _, row in heapq.nlargest(count, ranked(), key=lambda entry: entry[:2])]
 
 
-def per_image_lines(per_image: PathLike, threshold: float = HIT) -> Iterator[dict[str, Any]]:
-    """The lines of a per-image file, one at a time. Raises UserError when it is not one with that threshold."""
+def read_per_image(per_image: PathLike, threshold: float = HIT_IOU) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a per-image file, one image each; raises UserError unless it is one with that IoU threshold."""
     key = f"{threshold:g}"
     try:
         with open(per_image, encoding="utf-8") as lines:
             for text in read_bounded_lines(lines, per_image):
-                line = json.loads(text)
-                listed_path(line["path"])
-                counts = [line[name][key] for name in ("tp", "fp", "fn")]
-                if not all(type(count) is int for count in counts) or not isinstance(line["hits"][key], list):
+                row = json.loads(text)
+                listed_path(row["path"])
+                counts = [row[name][key] for name in ("tp", "fp", "fn")]
+                if not all(type(count) is int for count in counts) or not isinstance(row["hits"][key], list):
                     raise ValueError
-                yield line
+                yield row
     except OSError as error:
         raise UserError(f"{per_image}: cannot be read ({error.strerror}); check the path") from None
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -64,39 +64,39 @@ def mistake_pictures(
     image_dir: PathLike,
     count: int = 12,
 ) -> list[tuple[str, BgrImage]]:
-    """Captions and BGR pictures of the worst images, for `write_report`: labels, hits and misses drawn.
+    """Draw the `count` worst images for `write_report`: labels, hits and misses; returns captions and BGR pictures.
 
-    Images are read from `<image_dir>/<path>`; one that cannot be read is drawn on black.
+    Images are read from `<image_dir>/<path>`; if one cannot be read, its lanes are drawn on black.
     """
-    return [mistake_picture(line, pred_dir, gt_dir, image_dir) for line in worst_images(per_image, count)]
+    return [mistake_picture(row, pred_dir, gt_dir, image_dir) for row in worst_images(per_image, count)]
 
 
 def mistake_picture(
-    line: dict[str, Any], pred_dir: PathLike, gt_dir: PathLike, image_dir: PathLike
+    row: dict[str, Any], pred_dir: PathLike, gt_dir: PathLike, image_dir: PathLike
 ) -> tuple[str, BgrImage]:
-    """Caption and BGR picture of one line of a per-image file; arguments as in `mistake_pictures`."""
-    key, path = f"{HIT:g}", line["path"].lstrip("/")
+    """Draw the image of one row of a per-image file, as `mistake_pictures`; returns its caption and BGR picture."""
+    key, path = f"{HIT_IOU:g}", row["path"].lstrip("/")
     labels = read_lines(lane_file_path(gt_dir, path))
     predicted_file = lane_file_path(pred_dir, path)
     points = read_lines(predicted_file) if os.path.exists(predicted_file) else []
-    hits = line["hits"][key]
-    if len(points) != len(hits):  # the `clrernet` reading has left lanes of one point out
+    hits = row["hits"][key]
+    if len(points) != len(hits):  # the `clrernet` implementation of the metric skips lanes with a single point
         points = [lane for lane in points if len(lane) >= 2]
     try:
         image = read_image(os.path.join(image_dir, path))
     except UserError:
         image = _black_frame([*labels, *points])
-    caption = f"/{path}: {line['tp'][key]} hit, {line['fp'][key]} false, {line['fn'][key]} missed"
+    caption = f"/{path}: {row['tp'][key]} hit, {row['fp'][key]} false, {row['fn'][key]} missed"
     return caption, draw_comparison(image, points, labels, hits)
 
 
-def image_lines(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Path -> its line of a per-image file, for the images asked for. Reads line by line; raises UserError."""
-    return {line["path"]: line for line in per_image_lines(per_image) if line["path"] in paths}
+def image_rows(per_image: PathLike, paths: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the rows of some images of a per-image file, by path; raises UserError as `read_per_image`."""
+    return {row["path"]: row for row in read_per_image(per_image) if row["path"] in paths}
 
 
 def _black_frame(lanes: list[Points]) -> BgrImage:
-    """A black image that holds the lanes, at least of CULane's size."""
+    """Make a black BGR image, at least of CULane's size, that contains the lanes (N, 2) in pixels."""
     points = np.concatenate([np.array([[1640.0, 590.0]]), *lanes])
     width, height = np.clip(points.max(axis=0), 1, 4096).astype(int)
     return np.zeros((height, width, 3), np.uint8)

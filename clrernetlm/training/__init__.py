@@ -1,1 +1,1 @@
-"""Training of both models with Lightning."""
+"""Trains both models with Lightning."""

@@ -1,4 +1,4 @@
-"""First anchors taken from the training lanes, for short trainings."""
+"""Fits the initial anchors to the training lanes, for short trainings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ SAMPLES = 400  # images whose lanes are clustered
 
 
 def fit_anchors(dataset: CulaneDataset, count: int, size: FrameSize, seed: int = 0) -> Tensor | None:
-    """k-means of augmented training lanes -> (count, 3) float32 y0, x0, theta in the anchors' relative units.
+    """Cluster augmented training lanes by k-means to `count` initial anchors.
 
-    Distances are measured in the units of the loss: rows, pixels of a `size` (width, height) input, degrees. None when
-    the data has fewer lanes than anchors. The published anchors are spread evenly over the image's edges and
-    take millions of images to move; clusters start where lanes are.
+    Returns (count, 3) float32 y0, x0, theta in the anchors' relative units; None if the data has fewer lanes than
+    anchors. Distances are measured in the units of the loss: rows, pixels of a `size` (width, height) input, degrees.
+    The published anchors are spread evenly over the image's edges and need millions of images to move to the lanes;
+    clusters begin there.
     """
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:SAMPLES]
     targets = np.concatenate([dataset[int(index)]["lanes"].numpy() for index in chosen])  # (lanes, 6 + R)

@@ -1,4 +1,4 @@
-"""Base class of the training modules of both models."""
+"""Defines the base class of the training modules of both models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clrernetlm.core.lane import Lane
 from clrernetlm.core.version import __version__
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.optimizer import build_optimizer
-from clrernetlm.training.resume import behind
+from clrernetlm.training.resume import completed_progress
 from clrernetlm.training.validation_counts import ValidationTally
 
 Batch = dict[str, Any]
@@ -34,7 +34,7 @@ class LaneModule(pl.LightningModule):
     def __init__(self, config: Config, tallies: Sequence[str] = ("",)) -> None:
         super().__init__()
         self.config = config
-        self.done = 0, 0, 0  # whole epochs, batches of the next one, optimiser steps: before this run began
+        self.done = 0, 0, 0  # of earlier runs: whole epochs, batches of the next one, optimiser steps
         self.tallies = {name: ValidationTally(config.evaluation) for name in tallies}
 
     @abstractmethod
@@ -90,13 +90,13 @@ class LaneModule(pl.LightningModule):
             )
         before, now = saved.get("training_images"), len(data.images)
         if before not in (None, now):
-            if behind(saved)[1]:
+            if completed_progress(saved)[1]:
                 raise UserError(
                     f"{data.config.data.train_list}: {now} images, but training.max_steps ended {path} within an epoch "
                     f"of {before}; bring them back until an epoch has ended"
                 )
             warnings.warn(f"{path}: trained on {before} images until here, and goes on with {now}", stacklevel=3)
-        self.done = *behind(saved), saved["global_step"]
+        self.done = *completed_progress(saved), saved["global_step"]
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -105,8 +105,8 @@ class LaneModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build AdamW and a learning rate schedule that ends with the training.
 
-        What a resumed run has behind it counts as if it had been trained with the settings of today: with twice the
-        batch size, ten epochs of 100 steps count as 500.
+        The finished part of a resumed run counts as if it had been trained with the present settings: with twice the
+        batch size, ten epochs of 100 steps count as 500 steps.
         """
         settings = self.config.training
         steps_per_epoch = int(self.trainer.estimated_stepping_batches) // settings.epochs

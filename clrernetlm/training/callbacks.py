@@ -1,4 +1,4 @@
-"""Callbacks of the training of both models."""
+"""Defines the Lightning callbacks that training uses, for both models."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ from clrernetlm.weights.init_models import save_lanelm
 
 
 class ModelEma(WeightAveraging):
-    """Validates and saves the exponential moving average of the weights; `momentum` is the weight of the newest.
+    """Averages the weights exponentially, and lets the average be validated and saved.
 
-    The first updates count more, 9 / (10 + number), so that the random start is forgotten however short the run.
-    Weights that never change, such as those of a frozen detector, keep their bits: Lightning's own
-    `EMAWeightAveraging` rounds them anew at every step. Counters are copied.
+    `momentum` is the weight of the newest value. The first updates have a larger one, 9 / (10 + number of updates), so
+    that the random start has no influence even on a short run. Weights that never change, such as those of a frozen
+    detector, stay bit-identical, unlike in Lightning's `EMAWeightAveraging`, which rounds them at every step. Integer
+    counters are copied.
 
-    `device`: where the model trains. Lightning would look at the model before it has moved there, keep the average on
-    the host, and fetch all weights in every step.
+    `device`: the device of the training. Without it Lightning takes the device of the model before it is moved, keeps
+    the average on the host, and copies all weights there in every step.
     """
 
     def __init__(self, momentum: float, device: torch.device | None = None) -> None:
@@ -54,9 +55,9 @@ class ModelEma(WeightAveraging):
 
 
 class SaveLaneLMEachEpoch(Callback):
-    """After every epoch, detector and LaneLM in a file of `folder`: `name` with {} for the number, from 1.
+    """Saves detector and LaneLM in one file after every epoch: `name` in `folder`, with the epoch, from 1, for {}.
 
-    Raises UserError before a fresh run that would replace such a file, of another run or of another program.
+    Raises UserError at the start of a fresh run if one of the files exists already.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -78,24 +79,24 @@ class SaveLaneLMEachEpoch(Callback):
             print(f"epoch {trainer.current_epoch + 1}: loss {trainer.callback_metrics['loss']:.4f}, {path}")
 
 
-class EpochSeed(Callback):
-    """Reseeds every epoch from (seed, epoch, rank), so that a resumed run draws the same dropout as an unbroken one."""
+class ReseedEachEpoch(Callback):
+    """Seeds PyTorch in every epoch from (seed, epoch, rank), so that a resumed run draws the same dropout."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # a run that is resumed within an epoch does not start it again
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning skips it for a run resumed within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
 
 
-class OwnSigterm(Callback):
-    """Keeps the handler of SIGTERM that was there before the training.
+class KeepSigtermHandler(Callback):
+    """Restores the SIGTERM handler that was installed before the training.
 
-    Lightning puts one of its own before it, which talks to the other processes: where those have ended, or wait for
-    this one, it fails or waits as well.
+    Lightning installs its own, which communicates with the other processes: if those have ended, or wait for this one,
+    it fails or waits, too.
     """
 
     def __init__(self) -> None:
@@ -109,8 +110,8 @@ class OwnSigterm(Callback):
 class StepLimit(Callback):
     """Ends the training after `max_steps` optimiser steps.
 
-    Lightning's own limit makes it count the steps of a resumed run from the middle of an epoch, whatever the checkpoint
-    says, so that it skips the epoch after the checkpoint.
+    Lightning's own limit is not used, because with it a resumed run always starts in the middle of an epoch and skips
+    the epoch after the checkpoint.
     """
 
     def __init__(self, max_steps: int) -> None:
@@ -123,48 +124,50 @@ class StepLimit(Callback):
             trainer.should_stop = True
 
 
-class Divergence(Callback):
-    """Ends a training whose loss or weights are no longer finite, before it validates or saves them.
+class StopOnDivergence(Callback):
+    """Raises UserError when the loss or the weights are no longer finite, before they are validated or saved.
 
-    `every`: steps between looks at the loss on devices that would have to be waited for; on a CPU every step counts. A
-    training in float16 may lose a few steps: the optimiser leaves them out, and losses are scaled down.
+    `every`: number of steps between two checks of the loss on devices where reading it forces a synchronisation; on a
+    CPU every step is checked. In float16 a few steps in a row may be lost: the gradient scaler skips them and lowers
+    its scale.
     """
 
     def __init__(self, settings: TrainingConfig, every: int = 10) -> None:
         self.settings, self.every = settings, every
-        self.allowed = 10 if settings.precision == "16-mixed" else 0
-        self.lost: Tensor | None = None  # steps in a row whose loss was not finite, on the device
+        self.allowed_steps = 10 if settings.precision == "16-mixed" else 0
+        self.lost_steps: Tensor | None = None  # steps in a row without a finite loss; a scalar on the device
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"].detach()
-        lost = torch.zeros_like(loss, dtype=torch.long) if self.lost is None else self.lost
-        self.lost = torch.where(loss.isfinite(), 0, lost + 1)
-        last = trainer.is_last_batch or trainer.should_stop
-        if not last and loss.device.type != "cpu" and (batch_idx + 1) % self.every:
+        lost_steps = torch.zeros_like(loss, dtype=torch.long) if self.lost_steps is None else self.lost_steps
+        self.lost_steps = torch.where(loss.isfinite(), 0, lost_steps + 1)
+        is_last = trainer.is_last_batch or trainer.should_stop
+        if not is_last and loss.device.type != "cpu" and (batch_idx + 1) % self.every:
             return
-        steps = int(self.lost)
-        what = f"the loss is not finite ({loss.item():g})" if steps > self.allowed else ""
-        if not what and last and not _all_finite(pl_module):
-            what = "weights are not finite"
-        # All processes stop together: whoever is left would wait for the others for ever.
-        if not trainer.strategy.reduce_boolean_decision(not what, all=True):
-            raise UserError(self.advice(trainer, what or "another process lost its loss", max(0, steps - 1)))
+        steps = int(self.lost_steps)
+        problem = f"the loss is not finite ({loss.item():g})" if steps > self.allowed_steps else ""
+        if not problem and is_last and not _all_finite(pl_module):
+            problem = "weights are not finite"
+        # All processes stop together; otherwise the remaining ones would wait for the others for ever.
+        if not trainer.strategy.reduce_boolean_decision(not problem, all=True):
+            problem = problem or "the loss of another process is not finite"
+            raise UserError(self.message(trainer, problem, max(0, steps - 1)))
 
-    def advice(self, trainer: pl.Trainer, what: str, ago: int) -> str:
-        """What happened `ago` batches before this one, and what to do about it."""
+    def message(self, trainer: pl.Trainer, problem: str, batches_ago: int) -> str:
+        """Describe a problem that began `batches_ago`, and its remedies."""
         settings = self.settings
         clip = (
             "set training.clip_norm" if settings.clip_norm is None else f"training.clip_norm ({settings.clip_norm:g})"
         )
         precision = "" if settings.precision == "32-true" else ", or train in training.precision 32-true"
         last = last_checkpoint(Path(trainer.default_root_dir))
-        again = f"continue from {last} with `resume=True`" if last is not None else "begin again"
-        step = f"step {trainer.global_step - ago} of epoch {trainer.current_epoch + 1}"
+        restart = f"continue from {last} with `resume=True`" if last is not None else "begin again"
+        step = f"step {trainer.global_step - batches_ago} of epoch {trainer.current_epoch + 1}"
         return (
-            f"training diverged: {what} at {step}; lower training.learning_rate ({settings.learning_rate:g}) or "
-            f"{clip}{precision}, and {again}"
+            f"training diverged: {problem} at {step}; lower training.learning_rate ({settings.learning_rate:g}) or "
+            f"{clip}{precision}, and {restart}"
         )
 
 
@@ -173,46 +176,48 @@ def _all_finite(module: pl.LightningModule) -> bool:
     return bool(torch.stack([value.isfinite().all() for value in values]).all())
 
 
-class DataWait(Callback):
-    """Logs `data_wait`, the share of an epoch in which the training stood and waited for images, and says when to act.
+class DataWaitMonitor(Callback):
+    """Logs `data_wait`, the share of an epoch's time spent waiting for images, and warns at the end if it is large.
 
-    The first batch of an epoch, for which workers start, does not count. On a GPU, which works on while the host
-    waits, it is the most that may have been lost.
+    The wait for the first batch of an epoch, in which workers start, is not counted. On a GPU, which computes while the
+    host waits, the share is an upper bound of the time lost.
+
+    `clock` returns seconds.
     """
 
-    MUCH = 0.2
+    WARN_ABOVE = 0.2  # share of the last epoch
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self.clock, self.share = clock, 0.0
-        self.begin()  # a run that is resumed within an epoch does not start it again
+        self.reset()  # here, too: Lightning skips on_train_epoch_start for a run resumed within an epoch
 
-    def begin(self) -> None:
-        """Forget the last epoch."""
-        self.waited, self.began, self.since = 0.0, 0.0, 0.0  # seconds
+    def reset(self) -> None:
+        """Discard the times of the last epoch."""
+        self.waited, self.epoch_start, self.batch_end = 0.0, 0.0, 0.0  # seconds
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.begin()
+        self.reset()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         now = self.clock()
-        if not self.began:
-            self.began = now
+        if not self.epoch_start:
+            self.epoch_start = now
         else:
-            self.waited += now - self.since
+            self.waited += now - self.batch_end
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.since = self.clock()
+        self.batch_end = self.clock()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.share = self.waited / max(self.since - self.began, 1e-9)
+        self.share = self.waited / max(self.batch_end - self.epoch_start, 1e-9)
         pl_module.log("data_wait", self.share, sync_dist=True)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero and self.share > self.MUCH:
+        if trainer.is_global_zero and self.share > self.WARN_ABOVE:
             warnings.warn(
                 f"training waited for images {100 * self.share:.0f} % of the last epoch; raise data.num_workers, "
                 "or use data.decode=half",
@@ -221,21 +226,21 @@ class DataWait(Callback):
 
 
 def displayed_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a progress bar of Lightning shows: no number of the logger's run; F1 in percent, as in all tables."""
+    """Choose the metrics of Lightning's progress bar: without the logger's version; F1 in percent, as in all tables."""
     displayed = {name: value for name, value in metrics.items() if name != "v_num"}
     f1 = displayed.pop("val/F1@50", None)
     return displayed if f1 is None else displayed | {"F1@50": f"{100 * float(f1):.2f} %"}
 
 
 class LiveProgressBar(RichProgressBar):
-    """A bar that a terminal draws anew."""
+    """A progress bar that is redrawn in place, for terminals."""
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         return displayed_metrics(super().get_metrics(*args))
 
 
 class PlainProgressBar(TQDMProgressBar):
-    """A bar that ends its line when the training fails, so that the error has a line of its own."""
+    """A progress bar in plain lines, for logs; it ends its line when the training fails, before the error."""
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         return displayed_metrics(super().get_metrics(*args))
@@ -246,15 +251,15 @@ class PlainProgressBar(TQDMProgressBar):
 
 
 def training_progress_bar() -> Callback:
-    """A live bar on a terminal; elsewhere (logs, CI) a plain one that prints now and then."""
+    """Make the progress bar of a training: redrawn in place on a terminal, elsewhere (logs, CI) rare plain lines."""
     return LiveProgressBar(leave=True) if sys.stderr.isatty() else PlainProgressBar(refresh_rate=20)
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Whole files in the folder of a run; a resumed run knows those that are in its own.
+    """Saves checkpoints in the folder of a run, and restores their scores when the run is resumed.
 
-    Lightning forgets the best score where the folder has another name than before (moved, or named from another
-    place), and would then overwrite the best checkpoint with a worse one.
+    Lightning discards the best score if the path of the folder has changed (a moved folder, or another working
+    directory), and would then overwrite the best checkpoint with a worse one.
     """
 
     def __init__(self, filename: str, monitor: str, **settings: Any) -> None:
@@ -266,11 +271,11 @@ class RunCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             **settings,
         )
-        self.surplus: list[str] = []  # files of a run that kept more of them
+        self.surplus: list[str] = []  # files beyond `save_top_k`, if the run kept more of them before it was resumed
 
     @property
     def state_key(self) -> str:
-        # The name of the base class: it is what checkpoints of earlier versions have.
+        # With the name of the base class, as in checkpoints of earlier versions.
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -278,13 +283,18 @@ class RunCheckpoint(ModelCheckpoint):
         scores = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
         kept = {path: score for path, score in scores.items() if os.path.isfile(path)}
         if not kept:
-            return  # this folder begins anew
+            return  # another folder, which has no checkpoints yet
         surplus = max(0, len(kept) - self.save_top_k) if self.save_top_k > 0 else 0
         self.surplus = sorted(kept, key=kept.__getitem__)[:surplus]
         kept = {path: score for path, score in kept.items() if path not in self.surplus}
         best, worst = max(kept, key=kept.__getitem__), min(kept, key=kept.__getitem__)
-        here = {"dirpath": self.dirpath, "best_k_models": kept, "best_model_path": best, "kth_best_model_path": worst}
-        super().load_state_dict(state_dict | here | {"best_model_score": kept[best], "kth_value": kept[worst]})
+        restored = {
+            "dirpath": self.dirpath,
+            "best_k_models": kept,
+            "best_model_path": best,
+            "kth_best_model_path": worst,
+        }
+        super().load_state_dict(state_dict | restored | {"best_model_score": kept[best], "kth_value": kept[worst]})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -293,17 +303,20 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def training_callbacks(settings: TrainingConfig, validates: bool) -> list[Callback]:
-    """Everything that watches a training run, in the order it must act."""
-    callbacks: list[Callback] = [EpochSeed(settings.seed), OwnSigterm()]
+    """Return the callbacks of a training, in the order in which they must run.
+
+    `validates`: the run has validations, so that it keeps the checkpoint with the best F1@50.
+    """
+    callbacks: list[Callback] = [ReseedEachEpoch(settings.seed), KeepSigtermHandler()]
     if settings.max_steps > 0:
         callbacks.append(StepLimit(settings.max_steps))
-    callbacks += [Divergence(settings), LearningRateMonitor("step"), DataWait(), training_progress_bar()]
+    callbacks += [StopOnDivergence(settings), LearningRateMonitor("step"), DataWaitMonitor(), training_progress_bar()]
     if settings.ema_momentum:
         callbacks.append(ModelEma(settings.ema_momentum, select_device(settings.device)))
-    # The best first: what is saved after every epoch, and resumed from, has to know of it.
+    # First, because the checkpoints of every epoch, from which runs are resumed, contain its best score.
     if validates:
         callbacks.append(RunCheckpoint("best", "val/F1@50"))
-    # Every epoch, the last few kept: a killed run loses one epoch at most.
+    # One per epoch, of which the last few are kept: a killed run loses at most one epoch.
     callbacks.append(
         RunCheckpoint("epoch_{epoch:04d}", "epoch", auto_insert_metric_name=False, save_top_k=settings.keep_checkpoints)
     )

@@ -1,4 +1,4 @@
-"""Training checkpoints: written whole or not at all, read without running code."""
+"""Writes training checkpoints atomically, and reads them without running code they may contain."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LAST_PATTERN = "epoch_*.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, through a temporary file and a rename.
+    """Writes Lightning's checkpoints through a temporary file and a rename.
 
     A full disk or a killed process leaves the previous checkpoint untouched; a full disk raises UserError naming the
-    file. Reading gives tensors on the CPU and plain values only, whatever else the file holds.
+    file. Reading returns only tensors on the CPU and plain values, whatever else the file holds.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -29,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             checkpoint = read_torch_file(Path(path))
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint; check the path") from None
-        except Exception:  # whatever bytes can make an unpickler raise
+        except Exception:  # damaged files can raise any exception in an unpickler
             raise UserError(f"{path}: not a training checkpoint, or cut short; use an earlier one") from None
         parts = {"epoch": int, "global_step": int, "config": dict, "state_dict": dict, "optimizer_states": list}
         if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), parts[k]) for k in parts):
@@ -41,12 +41,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint of the latest epoch in `work_dir/checkpoints`, or None."""
+    """Return the checkpoint of the latest epoch in `work_dir/checkpoints`, or None."""
     found = (work_dir / "checkpoints").glob(LAST_PATTERN)
     return max(found, key=epoch_number, default=None)
 
 
 def epoch_number(path: Path) -> int:
-    """The number in the name of a checkpoint `epoch_0012.ckpt`, -1 where it has none."""
+    """Return the number in the name of a checkpoint such as `epoch_0012.ckpt`; -1 if it has none."""
     number = path.stem.removeprefix("epoch_")
     return int(number) if number.isdecimal() else -1

@@ -1,4 +1,4 @@
-"""The loaders of one experiment, the same for one process and for many."""
+"""Loads training and validation data, with the same batches for one process and for many."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ class CulaneDataModule(LaneDataModule):
 
     @property
     def has_masks(self) -> bool:
-        """Whether training batches carry `masks`."""
+        """Return whether training batches contain `masks`."""
         return self.images.has_masks

@@ -1,4 +1,4 @@
-"""CLRerNet as Lightning trains it: loss per batch, CULane metric per validation, AdamW."""
+"""Trains CLRerNet with Lightning: loss per batch, CULane metric per validation, AdamW."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ class DetectorModule(LaneModule):
     """Training and validation steps of CLRerNet.
 
     Batches are those of `clrernetlm.datasets.collate`: `inputs` (B, 3, H, W) uint8, `lanes` (B, max_lanes, 78) float32
-    and,
-    where the data has them, `masks` (B, H, W) uint8.
+    and, if the data has them, `masks` (B, H, W) uint8.
     """
 
     def __init__(self, config: Config, segments: bool = True) -> None:
-        """`segments`: train the segmentation branch; it needs masks in the batches and a loss weight."""
+        """Build the network; `segments`: with the segmentation branch, which needs masks and a loss weight."""
         super().__init__(config)
         self.segments = segments and config.model.loss.seg_weight > 0
         self.model = CLRerNet(config.model)
@@ -100,7 +99,7 @@ class DetectorModule(LaneModule):
         self.add_to_tally(lanes, metas)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone; pyramid and head."""
+        """Return two parameter groups: the backbone, and pyramid with head."""
         settings = self.config.training
         backbone = [parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad]
         rest = [*self.model.neck.parameters(), *self.model.bbox_head.parameters()]

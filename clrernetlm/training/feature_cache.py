@@ -65,7 +65,7 @@ class FeatureCache:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """{name: array (augmentations * images, ...)}."""
+        """Return {name: array (augmentations * images, ...)}."""
         return {name: open_array(self.folder / f"{name}.npy") for name in FILES}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def first_row(images: CulaneDataset, model: LaneLMDetectorBase) -> dict[str, NDA
 
 
 def find_damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | None:
-    """Describe what a finished cache of `rows` rows like `row` lacks; None if it is intact.
+    """Describe the damage of a finished cache of `rows` rows like `row`; None if it is intact.
 
     Checks names, headers and sizes, not the gigabytes of data.
     """

@@ -1,4 +1,4 @@
-"""Whether the processes that a training asks for are there, and can share its work."""
+"""Checks that the configured processes of a training exist and can share its work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_numbers(config: Config) -> None:
-    """Raise UserError where the images of a step cannot be shared out among the processes; imports nothing large."""
+    """Raise UserError if the images of a step cannot be split evenly among the processes; imports nothing large."""
     processes = config.training.num_devices * config.training.num_nodes
     if config.data.batch_size % processes:
         raise UserError(
@@ -22,7 +22,7 @@ def check_numbers(config: Config) -> None:
 
 
 def check_processes(config: Config, device: torch.device) -> None:
-    """Raise UserError where the settings do not fit the launcher, the devices of this machine, or one another."""
+    """Raise UserError if the settings do not fit the launcher, the devices of this machine, or one another."""
     import torch
 
     from clrernetlm.distributed.process_group import launched_processes  # loads PyTorch and Lightning
@@ -43,15 +43,17 @@ def check_processes(config: Config, device: torch.device) -> None:
         )
     if device.index is not None and local > 1:
         raise UserError(f"training.num_devices: {local} do not fit in one {device}; use device cuda")
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, local)
-    if local > there:
-        raise UserError(f"training.num_devices: {local}, but this machine has {there} of {device.type}; use {there}")
+    available = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, local)
+    if local > available:
+        raise UserError(
+            f"training.num_devices: {local}, but this machine has {available} of {device.type}; use {available}"
+        )
     check_numbers(config)
     check_strategy(settings, device)
 
 
 def check_strategy(settings: TrainingConfig, device: torch.device) -> None:
-    """Raise UserError for what Lightning's FSDP cannot do."""
+    """Raise UserError for settings that Lightning's FSDP does not support."""
     if not settings.strategy.startswith("fsdp"):
         return
     if device.type != "cuda":

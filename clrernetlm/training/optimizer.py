@@ -1,4 +1,4 @@
-"""The optimiser and learning rates of both models."""
+"""Builds the optimiser and the learning rate schedule of both models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build_optimizer(
     """Build AdamW over parameter groups, and its learning rate schedule of `total` steps.
 
     Linear warm-up over `warmup_steps`, then half a cosine down to 0, or a constant rate (`training.schedule`). `done`:
-    steps that a resumed run has behind it. Returns what Lightning's `configure_optimizers` returns.
+    steps that a resumed run has already taken. Returns what Lightning's `configure_optimizers` returns.
     """
     optimizer = torch.optim.AdamW(
         groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
@@ -57,7 +57,7 @@ class Schedule(LambdaLR):
         return {name: value for name, value in super().state_dict().items() if name not in own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Place the schedule where the run goes on. The optimiser must have its state of the checkpoint."""
+        """Set the schedule to the step at which the run resumes. The optimiser must be restored before."""
         self.last_epoch, self._step_count = self.done, self.done + 1
         for group, settings, base in zip(self.optimizer.param_groups, self.settings, self.base_lrs, strict=True):
             group.update(settings | {"lr": base * self.lr_lambdas[0](self.done)})

@@ -1,4 +1,4 @@
-"""The CULane metric during training: hits of one pass over the validation list, added up over processes."""
+"""Counts hits of the CULane metric in a pass over the validation list, and adds them up over processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_fitting_validation(config: Config) -> None:
     """
     root = Path(config.data.root)
     frame = None
-    with suppress(UserError):  # what cannot be read is named by who needs it
+    with suppress(UserError):  # errors of reading are reported when the image is used
         image = root / next(read_images(root / config.data.val_list, root), "")
         frame = image_size(image)
     if frame is not None:
@@ -44,7 +44,7 @@ class ValidationTally:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Reset all counts."""
         self.tally = Tally(MF1_THRESHOLDS)
 
     def add(self, lanes: Sequence[Lane], image: Path, frame: FrameSize) -> None:
@@ -57,7 +57,7 @@ class ValidationTally:
         self.tally.count(ious[match_lanes(ious, settings.implementation)], len(found), len(labels))
 
     def scores(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """F1@50, F1@75, mF1, precision and recall over all processes; `add_up` sums a tensor over them."""
+        """Compute F1@50, F1@75, mF1, precision and recall over all processes; `add_up` sums a tensor over them."""
         tally = self.tally
         counts = add_up(torch.tensor([*tally.hits, tally.predictions, tally.labels])).tolist()
         total = Tally(MF1_THRESHOLDS, np.array(counts[:-2]), predictions=counts[-2], labels=counts[-1])

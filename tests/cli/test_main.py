@@ -9,7 +9,7 @@ import clrernetlm
 from clrernetlm.cli import main
 from clrernetlm.cli.arguments import help_text, options_of, parse
 from clrernetlm.cli.commands import COMMANDS, ScoreSplit, Speed, Train
-from clrernetlm.cli.model_commands import Detect
+from clrernetlm.cli.detect_command import Detect
 from clrernetlm.core import notices
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("train clrernet_culane_dla34 training.epochs=0", "training.epochs: 0 is out of range"),
         ("train clrernet_culane_dla35", "clrernet_culane_dla35: no such config; did you mean clrernet_culane_dla34"),
         ("train clrernet_culane_dla34 --device gpu", "training.device: 'gpu' is unknown"),
-        ("speed clrernet_culane_dla34 --batch 0", "--batch and --iterations: use 1 or more"),
+        ("speed clrernet_culane_dla34 --batch 0", "--batch: 0 is out of range; use 1 or more"),
+        ("speed clrernet_culane_dla34 --batch 2 -1", "--batch: -1 is out of range; use 1 or more"),
+        ("speed clrernet_culane_dla34 --iterations 0", "--iterations: 0 is out of range; use 1 or more"),
+        ("speed clrernet_culane_dla34 --batch", "speed: --batch: a value is missing; see clrernetlm speed --help"),
+        ("test roads --prompts --noise 5", "test: --prompts: a value is missing"),
         ("check-data /no/such/folder", "/no/such/folder: no such folder"),
     ],
 )

@@ -43,7 +43,7 @@ from clrernetlm.metrics.categories import read_categories
 from clrernetlm.metrics.evaluator import evaluate
 from clrernetlm.metrics.prediction_files import read_predictions
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence
-from clrernetlm.reports.worst_images import image_lines, mistake_pictures
+from clrernetlm.reports.worst_images import image_rows, mistake_pictures
 from clrernetlm.training.feature_cache import FILES, FeatureCache, find_damage
 from clrernetlm.weights.checkpoint import read_checkpoint
 from clrernetlm.weights.exported_metadata import read_metadata
@@ -488,7 +488,7 @@ def read_jsonl(seeds: Path, folder: Path) -> None:
         lambda: sweep_confidence(scored_ious(predictions, root, image_size=SIZE, width=8)).to_dict(),
         lambda: list(scored_ious(predictions, root, root / "list" / "test.txt", image_size=None)),
         lambda: mistake_pictures(per_image, seeds / "predictions", root, root, count=2),
-        lambda: image_lines(per_image, names),
+        lambda: image_rows(per_image, names),
     )
 
 

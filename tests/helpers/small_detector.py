@@ -46,12 +46,12 @@ def train_detector(config: Config) -> Path:
     import torch  # here, for others need the settings alone
 
     from clrernetlm.training.callbacks import RunCheckpoint
-    from clrernetlm.training.train import build_trainer, detector_parts
+    from clrernetlm.training.train import build_detector_training, build_trainer
     from clrernetlm.weights.checkpoint import save_official
 
     work_dir = Path(config.training.work_dir or "")
     torch.manual_seed(config.training.seed)
-    module, data = detector_parts(config)
+    module, data = build_detector_training(config)
     module.init_weights(data)
     trainer = build_trainer(config, work_dir)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, RunCheckpoint)]

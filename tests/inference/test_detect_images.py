@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.cli.options import fix_given_crop
+from clrernetlm.cli.size_and_crop import fix_given_crop
 from clrernetlm.config import Config
 from clrernetlm.core.lane import read_lines
 from clrernetlm.core.overwrite_rules import RESULTS_LOG, ResultFolder

@@ -19,7 +19,7 @@ from clrernetlm.core.sources import find_inputs, is_input
 from clrernetlm.core.video import USUAL_FPS, Video, video_writer
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.inference.detect_images import report_video
-from clrernetlm.inference.detect_video import VideoResult, calibrated, detect_video
+from clrernetlm.inference.detect_video import VideoResult, detect_video, video_viewport
 from tests.helpers.drawn_roads import drawn_lanes
 from tests.helpers.small_videos import SIZE as MARKED
 from tests.helpers.small_videos import corners, set_matrix, write_clip
@@ -310,7 +310,7 @@ def test_the_crop_of_a_turned_clip_is_chosen_from_turned_frames(tmp_path: Path) 
             return Viewport(800, 320, top=0.5)
 
     clip = set_matrix(write_clip(tmp_path / "phone.mp4"), -1, 0, 0, -1)
-    assert calibrated(Watching(), clip) == Viewport(800, 320, top=0.5)  # type: ignore[arg-type]
+    assert video_viewport(Watching(), clip) == Viewport(800, 320, top=0.5)  # type: ignore[arg-type]
 
 
 def test_results_of_a_clip_in_a_folder_lie_below_and_are_replaced(tmp_path: Path) -> None:

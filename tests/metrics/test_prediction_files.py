@@ -10,7 +10,7 @@ import pytest
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane, read_lines
 from clrernetlm.metrics.prediction_files import PredictionWriter, read_predictions
-from clrernetlm.reports.worst_images import per_image_lines
+from clrernetlm.reports.worst_images import read_per_image
 
 LANES = [Lane(np.array([[600.123456, 590.0], [610.0, 400.5]]), 0.75), Lane(np.array([[1.0, 2], [3, 4]]), 0.2)]
 
@@ -78,4 +78,4 @@ def test_a_line_that_never_ends_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predictions\.jsonl: a line of more than 10 MB; check"):
         list(read_predictions(path))
     with pytest.raises(UserError, match=r"predictions\.jsonl: a line of more than 10 MB; check"):
-        list(per_image_lines(path))
+        list(read_per_image(path))

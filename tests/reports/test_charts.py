@@ -7,7 +7,18 @@ from itertools import pairwise
 
 import pytest
 
-from clrernetlm.reports.charts import BOTTOM, HEIGHT, LEFT, LETTER, LINE, RIGHT, TOP, WIDTH, Series, line_chart
+from clrernetlm.reports.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    LETTER_WIDTH,
+    LINE_HEIGHT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Series,
+    line_chart,
+)
 
 LABEL = "best F1 64.04 at 0.43"
 FALLING = [(0.05, 0.85), (0.15, 0.74), (0.45, 0.76), (0.61, 0.67), (0.65, 0.58), (0.65, 0.5)]
@@ -21,9 +32,9 @@ def boxes(svg: str) -> list[tuple[float, float, float, float]]:
     found = []
     for text in ElementTree.fromstring(svg).iter("text"):
         if "value" in text.get("class", "").split() and text.text == LABEL:
-            x, y, width = float(text.get("x", "")), float(text.get("y", "")), LETTER * len(LABEL)
+            x, y, width = float(text.get("x", "")), float(text.get("y", "")), LETTER_WIDTH * len(LABEL)
             left = x if text.get("text-anchor") == "start" else x - width
-            found.append((left, y + 4 - LINE, left + width, y + 4))
+            found.append((left, y + 4 - LINE_HEIGHT, left + width, y + 4))
     return found
 
 

@@ -17,7 +17,7 @@ from clrernetlm.metrics import evaluate
 from clrernetlm.metrics.sweep import sweep_confidence
 from clrernetlm.reports.page import Html, Note, Section, is_report
 from clrernetlm.reports.report import write_report
-from clrernetlm.reports.worst_images import image_lines, mistake_pictures, worst_images
+from clrernetlm.reports.worst_images import image_rows, mistake_pictures, worst_images
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +95,9 @@ def test_the_report_works_without_optional_parts(tree: Path, tmp_path: Path) -> 
 def test_invalid_per_image_files_are_a_one_line_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "images.jsonl"
     path.write_text(text + "\n", encoding="utf-8")
-    for read in (lambda: worst_images(path), lambda: image_lines(path, {"a.jpg"})):
+    for read in (lambda: worst_images(path), lambda: image_rows(path, {"a.jpg"})):
         with pytest.raises(UserError, match="not a per-image file"):
             read()
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="not a per-image file"):
-        image_lines(path, {"a.jpg"})
+        image_rows(path, {"a.jpg"})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from clrernetlm.training.callbacks import DataWait
+from clrernetlm.training.callbacks import DataWaitMonitor
 
 
 class Clock:
@@ -62,7 +62,7 @@ def test_training_warns_that_it_waited_for_images(tmp_path: Path, loading: float
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=tmp_path,
-        callbacks=[DataWait(clock)],
+        callbacks=[DataWaitMonitor(clock)],
     )
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
@@ -71,5 +71,5 @@ def test_training_warns_that_it_waited_for_images(tmp_path: Path, loading: float
     # Ten steps, and nine images between them: the first does not count.
     assert share == pytest.approx(9 * loading / (9 * loading + 10 * computing))
     said = [str(one.message) for one in heard if "waited for images" in str(one.message)]
-    assert bool(said) == (share > DataWait.MUCH)
+    assert bool(said) == (share > DataWaitMonitor.WARN_ABOVE)
     assert all(f"waited for images {100 * share:.0f} % of the last epoch" in line for line in said)

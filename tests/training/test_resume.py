@@ -15,14 +15,14 @@ from clrernetlm.config.serialization import from_dict, setting_types, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.resume import (
-    HARMLESS,
-    KEPT,
-    KEPT_IN_PART,
-    OBEYED,
-    belongs_to,
+    CHANGEABLE_SETTINGS,
+    IRRELEVANT_SETTINGS,
+    KEPT_PROPERTIES,
+    KEPT_SETTINGS,
     check_settings,
     is_metrics,
     prepare_work_directory,
+    setting_group,
 )
 from clrernetlm.training.train import train, trained_checkpoint
 from tests.helpers.drawn_roads import write_drawn_roads
@@ -306,10 +306,10 @@ def with_setting(config, name, value):
 
 def test_every_setting_has_a_rule_for_resuming():
     for name in setting_types():
-        places = [belongs_to(name, group) for group in (KEPT, HARMLESS, OBEYED)]
-        assert any(places) or name in KEPT_IN_PART, f"{name}: what does a resumed run do with it?"
+        places = [setting_group(name, group) for group in (KEPT_SETTINGS, IRRELEVANT_SETTINGS, CHANGEABLE_SETTINGS)]
+        assert any(places) or name in KEPT_PROPERTIES, f"{name}: what does a resumed run do with it?"
         lengths = sorted(map(len, places))
-        assert lengths[-1] > lengths[-2] or name in KEPT_IN_PART, f"{name}: in two places"
+        assert lengths[-1] > lengths[-2] or name in KEPT_PROPERTIES, f"{name}: in two places"
 
 
 class Steps(pl.Callback):

@@ -1,1 +1,1 @@
-"""Backbones: DLA, ResNet, EfficientNet-lite."""
+"""Defines the backbones: DLA, ResNet and EfficientNet-Lite."""

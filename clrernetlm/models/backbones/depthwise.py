@@ -1,4 +1,4 @@
-"""Depth-wise convolution with a backward pass that is fast on the CPU, too.
+"""Defines a depth-wise convolution whose backward pass is fast on the CPU, too.
 
 PyTorch's own gradients of depth-wise convolutions are slow there in two cases: for the weights of 5x5 kernels, and for
 the inputs of strided kernels in bfloat16. Both are composed here of operations that are fast; the values are the same.

@@ -1,4 +1,4 @@
-"""DLA: deep layer aggregation backbones (Yu et al., Deep Layer Aggregation, CVPR 2018)."""
+"""Defines DLA, the deep layer aggregation backbones (Yu et al., Deep Layer Aggregation, CVPR 2018)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: mobile inverted bottlenecks without squeeze-and-excitation, ReLU6 throughout.
+"""Defines EfficientNet-Lite0: mobile inverted bottlenecks without squeeze-and-excitation, ReLU6 throughout.
 
 Tan and Le, EfficientNet (ICML 2019), in the variant without swish for edge devices. Names, padding, input scale and
 the epsilon of the norms are those of the published ImageNet weights, which were trained with TensorFlow.

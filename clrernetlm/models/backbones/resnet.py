@@ -1,4 +1,4 @@
-"""ResNet-18, 34 and 50 (He et al. 2016; stride on the 3x3 convolution) under torchvision's weight names."""
+"""Defines ResNet-18, 34 and 50 (He et al. 2016; stride on the 3x3 convolution) under torchvision's weight names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLRerNet: backbone features to lanes by refining anchors. Names load on first use."""
+"""Defines CLRerNet, which detects lanes by refining anchors on backbone features. Names load on first use."""
 
 from __future__ import annotations
 

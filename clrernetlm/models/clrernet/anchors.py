@@ -1,4 +1,4 @@
-"""Anchors: learnable straight lines, and their x on the rows of lanes."""
+"""Defines the anchors, learnable straight lines, and computes their x on the rows of lanes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching costs of predictions and lanes: matrices over all pairs, (..., P predictions, G lanes)."""
+"""Computes matching costs of predictions and lanes: matrices over all pairs, (..., P predictions, G lanes)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CLRNetIoUCost:
         self.weight, self.lane_width = weight, lane_width
 
     def width_scale(self, pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute by what factor each row is wider than a vertical lane, in the shapes of `pred` and `target`."""
+        """Compute the factor by which a lane's slope widens each of its rows, in the shapes of `pred` and `target`."""
         if self.crop_size is None:
             return torch.ones_like(pred), torch.ones_like(target)
         return width_scale(pred, self.crop_size), width_scale(target, self.crop_size, ignore_missing=True)

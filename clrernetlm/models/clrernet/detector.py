@@ -1,4 +1,4 @@
-"""CLRerNet: backbone, pyramid and head in one module (Honda and Uchida, WACV 2024)."""
+"""Defines CLRerNet: backbone, feature pyramid and head in one module (Honda and Uchida, WACV 2024)."""
 
 from __future__ import annotations
 

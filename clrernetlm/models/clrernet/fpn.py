@@ -1,4 +1,4 @@
-"""CLRerNetFPN: the feature pyramid between backbone and head (Lin et al., CVPR 2017)."""
+"""Defines CLRerNetFPN, the feature pyramid between backbone and head (Lin et al., CVPR 2017)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLRerHead: refines anchors in stages, coarse pyramid level first. Without losses and decoding."""
+"""Defines CLRerHead, which refines anchors in stages, coarse pyramid level first; without losses and decoding."""
 
 from __future__ import annotations
 

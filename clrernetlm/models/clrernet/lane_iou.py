@@ -1,4 +1,4 @@
-"""IoU of two lanes, computed row by row, for the IoU losses and the IoU costs.
+"""Computes the IoU of two lanes row by row, for the IoU losses and the IoU costs.
 
 A lane is drawn as one horizontal segment per row, `2 * half width` long. Coordinates are relative to the image width;
 row 0 is the bottom. Sources: LineIoU of CLRNet (arXiv 2203.10350), LaneIoU of CLRerNet (arXiv 2305.08366).

@@ -1,4 +1,4 @@
-"""ROIGather: features of anchors from the points along them and from the whole map (CLRNet, section 3.2)."""
+"""Defines ROIGather: features of anchors from the points along them and from the whole map (CLRNet, section 3.2)."""
 
 from __future__ import annotations
 

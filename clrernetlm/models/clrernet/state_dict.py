@@ -1,4 +1,4 @@
-"""State dicts: the published checkpoints' names, and errors that say why weights do not fit a model."""
+"""Converts state dicts of published checkpoints, and explains why weights do not fit a model."""
 
 from __future__ import annotations
 

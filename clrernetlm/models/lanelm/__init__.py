@@ -1,4 +1,4 @@
-"""LaneLM: lanes as sequences of tokens, read from a frozen detector's features. Names load on first use."""
+"""Defines LaneLM, which decodes lanes as token sequences from a detector's features. Names load on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-head attention with reusable keys and values, and the sinusoids that encode positions."""
+"""Defines multi-head attention with reusable keys and values, and sinusoidal position encodings."""
 
 from __future__ import annotations
 

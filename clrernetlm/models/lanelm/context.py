@@ -29,7 +29,7 @@ class Logits:
 
 @dataclass
 class PromptContext:
-    """Encoded requests: what the decoder reads before the answer. Rows are in decoding order."""
+    """Encoded requests, the prefix of every answer. Rows are in decoding order."""
 
     row_priors: RowPriors  # (B, L, T)
     has_proposal: Tensor  # (B, L) bool

@@ -1,4 +1,4 @@
-"""Transformer decoder over keypoint tokens, with attention to the image.
+"""Defines the transformer decoder over keypoint tokens, with attention to the image.
 
 A keypoint is a pair of tokens: the bin of its x and the row of its y. Source: LaneLM (Zhang and Bai, 2025).
 """
@@ -144,7 +144,7 @@ class LaneLMDecoder(nn.Module):
 
     @property
     def stack(self) -> list[LaneLMDecoderLayer]:
-        """The layers, first to last."""
+        """Return the layers, first to last."""
         return cast(list[LaneLMDecoderLayer], list(self.layers))
 
     def image_keys_values(self, memory: Tensor | Sequence[Tensor] | None) -> list[KeysValues | None]:

@@ -1,4 +1,4 @@
-"""The frozen detector and a language model that reads its features, in one module."""
+"""Joins a frozen detector and a language model on its features in one module."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class PromptableDetector(LaneLMDetectorBase):
         return self.generate_answers(self.lanelm, levels, requests)
 
     def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
-        """Decode requests, then refine, score and cut the answers as `lanelm.decode` says.
+        """Decode requests, then refine, score and cut the answers as configured in `lanelm.decode`.
 
         The score of an answer to a proposal is the weighted geometric mean of LaneLM's and the detector's confidence.
         """

@@ -21,7 +21,7 @@ class FoldedKeysValues(nn.Module):
     """
 
     def __init__(self, attention: Attention, project: nn.Conv2d, level: Tensor, size: tuple[int, int]) -> None:
-        """`level` (D,): the embedding of the pyramid level; `size`: its (h, w)."""
+        """Fold the weights of the projection and the attention; `level` (D,): embedding of the pyramid level."""
         super().__init__()
         assert project.bias is not None
         dim, heads = len(level), attention.num_heads
@@ -52,7 +52,7 @@ class FoldedAttention(nn.Module):
     """
 
     def __init__(self, attention: Attention, project: nn.Conv2d, level: Tensor, size: tuple[int, int]) -> None:
-        """`level` (D,): the embedding of the pyramid level; `size`: its (h, w)."""
+        """Fold the weights of the projection and the attention; `level` (D,): embedding of the pyramid level."""
         super().__init__()
         dim, (height, width) = len(level), size
         half = dim - dim // 2

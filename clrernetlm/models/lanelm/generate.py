@@ -1,4 +1,4 @@
-"""LaneLM's decoding: prefill with the requests, then one keypoint at a time for all lanes of all images."""
+"""Decodes lanes with LaneLM: prefill with the requests, then one keypoint at a time for all lanes of all images."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ class StepDecoder(Protocol):
 
     @property
     def first(self) -> Keypoint:
-        """The first keypoint of every lane; it exists where a lane was requested."""
+        """Return the first keypoint of every lane; it exists where a lane was requested."""
 
     @property
     def lane_probability(self) -> Tensor:
-        """(B, L) probability that the requested lane exists."""
+        """Return the probability (B, L) that the requested lane exists."""
 
     def decode_next(self, index: int, last: Keypoint, previous_x: Tensor) -> Keypoint:
         """Compute keypoint `index` + 1 of every lane from keypoint `index`, `last`.

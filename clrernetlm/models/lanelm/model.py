@@ -1,4 +1,4 @@
-"""LaneLM: a language model that decodes lanes, keypoint by keypoint, from image features, proposals and prompts."""
+"""Defines LaneLM, which decodes lanes keypoint by keypoint from image features, proposals and prompts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class LaneLM(nn.Module):
 
     @property
     def layer_levels(self) -> list[int]:
-        """The pyramid level that each decoder layer attends to: from coarse to fine."""
+        """Return the pyramid level to which each decoder layer attends, from coarse to fine."""
         return [max(PYRAMID_LEVELS - 1 - layer, 0) for layer in range(self.config.num_layers)]
 
     # The requests
@@ -208,11 +208,11 @@ class LaneLM(nn.Module):
         """
 
         def distance_to_prompt(prompt_x: Tensor, distance: Tensor) -> Tensor:
-            """Sideways, from the reference curve; 0 without a prompt."""
+            """Compute the horizontal distance of a prompt from the reference curve; 0 without a prompt."""
             return torch.where(distance >= 0, self.scale_distance(prompt_x - next_reference), 0.0)
 
         def nearness(distance: Tensor) -> Tensor:
-            """1 at a prompt's own row, less with the distance in rows; 0 without a prompt."""
+            """Compute 1 at a prompt's row, less with the distance in rows; 0 without a prompt."""
             return torch.where(distance >= 0, torch.exp(-distance / 4), 0.0)
 
         before_x, before_rows = priors.before_x.gather(-1, next_rows), priors.before_rows.gather(-1, next_rows)

@@ -37,7 +37,7 @@ def read_next(model: LaneLM, context: PromptContext, logits: Logits, row: Tensor
 
 
 def _row_logits(context: PromptContext, logits: Logits) -> Tensor:
-    """(B, L, T + 1)"""
+    """Return the logits of the first keypoint's row, (B, L, T + 1)."""
     return logits.y[:, 0].float().view(*context.has_proposal.shape, logits.y.shape[-1])
 
 

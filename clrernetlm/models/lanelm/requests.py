@@ -36,7 +36,7 @@ class Requests:
 
 @dataclass
 class RowPriors:
-    """What a request says about each row, (B, L, T) each: x of the reference curve, and the nearest prompts.
+    """Priors of each row from a request, (B, L, T) each: x of the reference curve, and the nearest prompts.
 
     The reference curve is the proposal, bent to pass through the prompts; between two prompts without a proposal it is
     the straight line from one to the other.
@@ -139,7 +139,9 @@ def row_priors(requests: Requests, rows: Tensor) -> RowPriors:
 
 
 def extrapolate_rows(xs: Tensor, visible: Tensor) -> Tensor:
-    """Extend lanes to every row: (..., T) x, (..., T) rows where it is valid -> (..., T) finite x.
+    """Extend lanes to every row; returns finite x (..., T).
+
+    `xs` (..., T): x on every row; `visible` (..., T): the rows on which it is valid.
 
     Beyond its ends a lane continues straight in the direction of its last rows; a gap, such as that of a lane that
     leaves the image and comes back, is bridged linearly. A lane without any valid row is 0 everywhere.

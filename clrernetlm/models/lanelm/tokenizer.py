@@ -56,7 +56,7 @@ class LaneTokenizerConfig:
 
     @property
     def padding_y(self) -> int:
-        """The y token of padding: T."""
+        """Return the y token of padding, T."""
         return self.num_steps
 
     @property

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clrernetlm import Predictor, UserError
-from clrernetlm.cli.model_commands import starts_with_config
+from clrernetlm.cli.detect_command import starts_with_config
 from clrernetlm.config import Config
 from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model, open_exported

@@ -1,8 +1,8 @@
-"""A crop given by hand is used as it is."""
+"""Crops as options of the command line; a crop given by hand is used as it is."""
 
 import pytest
 
-from clrernetlm.cli.options import fix_given_crop, parse_crop
+from clrernetlm.cli.size_and_crop import fix_given_crop, parse_crop
 from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 

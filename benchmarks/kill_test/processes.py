@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clrernetlm.cli import main as clrernetlm
-from clrernetlm.cli.exit_codes import ENDING
+from clrernetlm.cli.exit_codes import ENDING_SIGNALS
 
 ORPHANED_AFTER = 15.0  # seconds after its command's end in which a process may still end by itself
 
@@ -63,7 +63,7 @@ def start(arguments: Sequence[str], folder: Path) -> Run:
         os.dup2(file, 2)
         faulthandler.enable()  # prints the traceback of a crash to `output`
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in ENDING:  # as in a new process
+        for number in ENDING_SIGNALS:  # as in a new process
             signal.signal(number, signal.SIG_DFL)
         for number, name in ((1, "stdout"), (2, "stderr")):
             stream = open(number, "w", closefd=False)  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Settings of all tests: files that are slow, which begin first; and the golden results of the metric."""
+"""Settings of all tests: the files with slow tests, which run first, and the golden results of the metric."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from tests.helpers.golden_weights import GOLDEN
 
-# Files, or folders of files, whose tests train, export or start processes. They begin first: whichever comes last, one
-# process of the test run waits while the other works on it. `make quick` leaves them out.
+# Files, or folders of files, whose tests train, export or start processes. They run first: while the last one runs,
+# the other process of the test run is idle. `make quick` leaves them out.
 SLOW = (
     "tests/training/",
     "tests/distributed/",
@@ -32,7 +32,7 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow files, and begin with them."""
+    """Mark the tests of slow files, and run them first."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Golden labels, predictions and lists: a folder with gt/ and pred/."""
+    """Unpack the golden labels, predictions and lists; returns a folder with gt/ and pred/."""
     folder = tmp_path_factory.mktemp("golden")
     with tarfile.open(GOLDEN / "g_tree.tar.gz") as archive:
         archive.extractall(folder, filter="data")
@@ -50,5 +50,5 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Any]:
-    """Results of both published tools for the golden tree."""
+    """Read the results of both published tools for the golden tree."""
     return json.loads((GOLDEN / "g_metric.json").read_text())

@@ -1,4 +1,4 @@
-"""On a GPU: nothing is left on the host, the host never waits before there is a result, and results are the CPU's.
+"""On a GPU: no tensor stays on the host, the host never waits before there is a result, and results equal the CPU's.
 
 The GPU is simulated; `tests.helpers.simulated_gpu` lists what that cannot show.
 """
@@ -52,21 +52,21 @@ from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_conf
 
 @pytest.fixture
 def gpu() -> Iterator[SimulatedGpu]:
-    """A GPU with real numbers."""
+    """A simulated GPU with values."""
     with SimulatedGpu() as gpu:
         yield gpu
 
 
 @pytest.fixture
 def shapes() -> Iterator[SimulatedGpu]:
-    """A GPU with shapes only, on which models of full size are quick and backward passes are checked to the bottom."""
+    """A simulated GPU with shapes only, on which models of full size are fast and whole backward passes are checked."""
     with SimulatedGpu("cuda:7", without_values=True) as gpu:
         yield gpu
         assert gpu.operations > 10, "nothing was computed there"
 
 
 def everything(value: object) -> Iterator[Tensor]:
-    """All tensors in results of any kind."""
+    """Yield all tensors in results of any kind."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict | list | tuple):
@@ -78,7 +78,7 @@ def everything(value: object) -> Iterator[Tensor]:
 
 
 def on_gpu_alone(gpu: SimulatedGpu, *results: object) -> None:
-    """All results are on the GPU, and nobody has waited for it."""
+    """Check that all results are on the GPU, and that the host has not waited for it."""
     tensors = list(everything(results))
     assert tensors
     assert all(gpu.holds(tensor) for tensor in tensors)
@@ -86,7 +86,7 @@ def on_gpu_alone(gpu: SimulatedGpu, *results: object) -> None:
 
 
 def close(gpu: SimulatedGpu, there: object, here: object, atol: float = 1e-5) -> None:
-    """The same numbers on the GPU as on the CPU."""
+    """Check that the numbers on the GPU equal those on the CPU."""
     pairs = list(zip(everything(there), everything(here), strict=True))
     assert pairs
     for one, other in pairs:
@@ -215,7 +215,7 @@ def test_averaged_weights_are_on_the_gpu(gpu: SimulatedGpu) -> None:
     for step in (1, 2, 3):
         trainer.global_step = step
         average.on_train_batch_end(trainer, model, None, None, step)
-    assert gpu.waits.count("__bool__") == len(gpu.waits)  # PyTorch asks how many steps there were
+    assert gpu.waits.count("__bool__") == len(gpu.waits)  # PyTorch reads the number of steps
 
 
 ASSIGNERS = [AssignerConfig(), AssignerConfig(cost_combination=0), AssignerConfig(assign_unmatched=True)]
@@ -320,7 +320,7 @@ def test_image_encoding_and_decoding_never_wait(shapes: SimulatedGpu) -> None:
 
 
 def test_lanes_are_decoded_with_one_wait(gpu: SimulatedGpu, files: tuple[Config, str]) -> None:
-    """For the detector's predictions, of which the host makes proposals."""
+    """The wait is for the detector's predictions, which the host converts to proposals."""
     here = init_lanelm_detector(*files)
     there, images = deepcopy(here).to("cuda"), torch.rand(2, 3, 64, 160, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -341,7 +341,7 @@ def test_the_plain_variant_never_waits(shapes: SimulatedGpu) -> None:
 
 
 def moved(model: LaneLM, levels: tuple[Tensor, ...], requests: Requests) -> tuple[LaneLM, tuple[Tensor, ...], Requests]:
-    """The same on the GPU, the model ready to write."""
+    """Copy to the GPU, with the model fused for inference."""
     model = deepcopy(model).to("cuda")
     fuse_for_inference(model, fold_image_encoder=False)
     return model, tuple(level.to("cuda") for level in levels), requests.to(torch.device("cuda"))
@@ -356,7 +356,7 @@ def same_lanes(there: Answers, here: Answers) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"local_sampling": False}, {"offset_tokens": False}], ids=str)
 def test_lanes_decoded_on_the_gpu_are_those_of_the_cpu(settings: dict[str, object], gpu: SimulatedGpu) -> None:
-    """There all rows are written and every case is provided for, since looking would mean waiting."""
+    """On the GPU all rows are decoded, because reading a value to stop early would mean waiting."""
     model, levels, requests = small_lanelm(**settings), random_levels(3), random_requests(3, 6)
     here = generate(model, levels, requests)
     arguments = moved(model, levels, requests)
@@ -378,10 +378,10 @@ def test_recorded_decoding_gives_the_same_lanes_for_later_requests(name: str, mo
             on_gpu, *asked = moved(model, levels, requests)
             if not seed:
                 there_model = on_gpu
-            with torch.inference_mode(seed != 2):  # whoever asks
+            with torch.inference_mode(seed != 2):  # for other inputs
                 kept.append((write(there_model, *asked), here))  # type: ignore[arg-type]
         assert len(write._recorded) == 2
-        for there, here in kept:  # what was answered before stays
+        for there, here in kept:  # earlier answers do not change
             same_lanes(there, here)
 
 
@@ -416,7 +416,7 @@ def one_gpu(gpu: SimulatedGpu, monkeypatch: pytest.MonkeyPatch) -> SimulatedGpu:
 
 @pytest.fixture
 def files(tmp_path, gpu: SimulatedGpu) -> tuple[Config, str]:
-    """A LaneLM that finds and writes something, and its weights."""
+    """Save a LaneLM that finds and decodes lanes; returns its settings and file."""
     config = small_lanelm_config(tmp_path, tmp_path, tmp_path / "none.pth")
     config.lanelm.decode.lane_threshold = config.lanelm.decode.proposal_threshold = 0.0
     reader = random_lanelm_detector(config)

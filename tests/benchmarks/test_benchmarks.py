@@ -1,4 +1,4 @@
-"""Benchmarks end in one line where the user can fix something, before they have worked for minutes."""
+"""User errors of benchmarks are one line, raised before minutes of work."""
 
 import argparse
 import os

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def kill(*words):
-    """Run `benchmarks/kills.py` with the words of its command line."""
+    """Run `benchmarks/kills.py` with command-line arguments."""
     sys.argv = ["kills.py", *words]
     sys.path.insert(0, str(ROOT / "benchmarks"))
     runpy.run_path(str(ROOT / "benchmarks/kills.py"), run_name="__main__")

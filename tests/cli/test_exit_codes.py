@@ -1,4 +1,4 @@
-"""How commands end: one line and the right code, whatever happens to their output, their memory or the process."""
+"""Exit codes of commands, and one-line errors, for failures of output, memory or the process."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def test_a_closed_standard_error_keeps_the_exit_code(closed: str) -> None:
 
 
 def process(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a function `command` made of the lines of `body` as a command of its own process."""
+    """Run a function `command` with the lines of `body` as a command in its own process."""
     script = "import gc, os, signal, time\nfrom clrernetlm.cli.exit_codes import exit_code_of\ndef command():\n"
     script += textwrap.indent(textwrap.dedent(body), "    ") + "\nraise SystemExit(exit_code_of(command))\n"
     return subprocess.run(

@@ -238,7 +238,7 @@ def test_an_interrupt_gives_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsy
     [({}, "PASSIVE None"), ({"OMP_WAIT_POLICY": "active"}, "active None"), ({"GOMP_SPINCOUNT": "9"}, "None 9")],
 )
 def test_threads_wait_passively_by_default(given: dict[str, str], expected: str) -> None:
-    """Before PyTorch is loaded, which is when it is read."""
+    """The variable is set before PyTorch is loaded, which reads it then."""
     code = (
         "import os, sys\n"
         "from clrernetlm.cli import main\n"
@@ -269,7 +269,7 @@ def test_threads_wait_passively_by_default(given: dict[str, str], expected: str)
 def test_option_names_of_other_programs_get_a_suggestion(
     words: str, suggested: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is suggested that only sounds alike, such as --name for --amp."""
+    """Names that are only spelt alike, such as --name for --amp, are not suggested."""
     assert main(words.split()) == 2
     assert suggested in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""No command writes over labels, images, lists or anything else that is not a result of its own."""
+"""No command replaces labels, images, lists or other files that are not its own results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABEL = "100 147 150 80\n"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data set of two images with labels and a list."""
+    """Write a data set of two images with labels and a list."""
     root = tmp_path / "data"
     (root / "list").mkdir(parents=True)
     (root / "clip").mkdir()
@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refused(words: Sequence[object], capsys: pytest.CaptureFixture[str], data: Path) -> str:
-    """The error of a command that must change nothing, with `--overwrite` or without."""
+    """Return the error of a command that must change no file, with `--overwrite` or without."""
     before, error = contents(data), ""
     for more in ([], ["--overwrite"]):
         assert main([*map(str, words), *more]) == 2

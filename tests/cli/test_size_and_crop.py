@@ -1,4 +1,4 @@
-"""Crops as options of the command line; a crop given by hand is used as it is."""
+"""Crops as options of the command line; a crop given there is not changed."""
 
 import pytest
 

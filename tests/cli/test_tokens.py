@@ -13,7 +13,7 @@ from clrernetlm.cli import main
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """Two lanes in an 800x320 image, which with a viewport of all rows are network pixels."""
+    """Write two lanes in an 800x320 image, which with a viewport of all rows are network pixels."""
     path = tmp_path / "road.lines.txt"
     path.write_text("100 312 100 160\n700 200 100 0\n")
     cv2.imwrite(str(tmp_path / "road.png"), np.zeros((320, 800, 3), np.uint8))

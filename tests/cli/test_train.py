@@ -1,4 +1,4 @@
-"""What `clrernetlm train` says when it is done."""
+"""The last line that `clrernetlm train` prints."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What the package warns of: one line each on the command line, a warning like any other in Python."""
+"""Warnings of the package: one line each on the command line, ordinary warnings in Python."""
 
 import warnings
 
@@ -18,7 +18,7 @@ config.data.batch_size = 4
 
 
 def warnings_of(words, capsys):
-    """The command's warnings; everything on standard error that comes from Python's machinery would spoil the lines."""
+    """Return a command's lines on standard error, which must be the warnings alone."""
     assert main([str(word) for word in words]) == 0
     error = capsys.readouterr().err
     assert "UserWarning" not in error

@@ -1,4 +1,4 @@
-"""LaneLM's configs: each reads the CLRerNet of its name and has the size of its name."""
+"""LaneLM's configs: each uses the CLRerNet and the size in its name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Settings under the names of earlier versions: they load, and say their new name."""
+"""Settings under the names of earlier versions load, with a warning that gives the new name."""
 
 import json
 import re
@@ -95,7 +95,7 @@ def test_constructors_and_classes_take_old_names(tmp_path: Path) -> None:
         config = load_config(file)
     assert config.lanelm.training_requests == LaneLMTrainingRequestsConfig(proposals=9, synthetic_proposals=4)
     assert (config.lanelm.variant, config.training.init_from) == ("plain", "a")
-    # `import` asks for a name twice; Python shows a warning once.
+    # `import` looks a name up twice; Python shows a warning once.
     assert list(dict.fromkeys(str(warning.message) for warning in told)) == [
         "clrernetlm.config.LaneLMLessonConfig: old name; use LaneLMTrainingRequestsConfig",
         "lanelm.lessons.invented: old name; use lanelm.training_requests.synthetic_proposals",

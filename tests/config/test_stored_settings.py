@@ -1,4 +1,4 @@
-"""Settings in a stranger's file: they are bounded, and choose no path."""
+"""Settings in an untrusted file: they are bounded, and set no path."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Arguments that do not fit the annotations of a function: one UserError that names the argument."""
+"""Arguments that do not fit the annotations of a function raise a UserError that names the argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of other kinds are one UserError that names the argument."""
+"""Arguments of wrong types raise a UserError that names the argument."""
 
 from __future__ import annotations
 

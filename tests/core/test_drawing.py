@@ -1,4 +1,4 @@
-"""Overlays: what is drawn where, and what is left alone."""
+"""Overlays: the pixels that are drawn, and those that are not changed."""
 
 from __future__ import annotations
 

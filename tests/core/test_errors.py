@@ -1,4 +1,4 @@
-"""A user's error stays one line, also out of a loader's worker process."""
+"""A UserError stays one line, also when raised in a loader's worker process."""
 
 import pytest
 from torch.utils.data import DataLoader

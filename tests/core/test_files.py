@@ -1,4 +1,4 @@
-"""A file is the old one or the whole new one."""
+"""Atomic writes: a file is the old one or the complete new one."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def test_devices_and_pipes_are_written_to_directly(tmp_path):
 
 
 def begin_and_die(path, folder=False):
-    """Write half a file with `replacing`, or half a folder, in a process that is killed before it ends."""
+    """Write half a file or folder with `replacing` in a process that is killed meanwhile."""
     body = f"""
         import os, signal
         from clrernetlm.core.files import temporary_beside
@@ -94,14 +94,14 @@ def test_files_in_use_and_other_files_are_not_removed(tmp_path):
         (tmp_path / name).write_text("")
     with replacing(tmp_path / "mine") as mine:
         mine.write_text("x")
-        # What a living process writes: this one's parent stands for it.
+        # A file that a living process writes; the parent of this process stands for it.
         theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
         theirs.write_text("x")
         sweep_temporary_files(tmp_path)
         assert mine.exists()
         assert theirs.exists()
     assert {path.name for path in tmp_path.iterdir()} == {*others, "mine", theirs.name}
-    # This process's number, but not a file that it knows: a killed process had the same number.
+    # This process's id, but not a file of this process: a killed process had the same id.
     mine.write_text("x")
     sweep_temporary_files(tmp_path)
     assert not mine.exists()

@@ -1,4 +1,4 @@
-"""How large an image is, without decoding it where its header says so."""
+"""The size of an image, read from its header where possible."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Image lists as editors, shells and other systems write them: one reader, and the same names everywhere."""
+"""Image lists as editors, shells and other systems write them give the same names in every reader."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_absurd_label_files_are_refused_at_once(tmp_path: Path) -> None:
         label.write_text(text)
         for read in (read_lines, read_lane_points, lambda path: read_labels(str(tmp_path / "a.jpg"))):
             refuse = partial(refused, read, label, rf"a\.lines\.txt: {message}")
-            assert cpu_time_ratio(refuse, lambda: label.read_text().split()) < 10  # no number of it is read
+            assert cpu_time_ratio(refuse, lambda: label.read_text().split()) < 10  # its numbers are not parsed
         assert message in str(check_data(tmp_path, contact_sheet=None, workers=1).problems)
 
 

@@ -1,4 +1,4 @@
-"""Image files: one picture and one judgement for every reader, whatever the format and the orientation."""
+"""Image files: every reader gives the same image or error, for all formats and orientations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORIENTATIONS = [pytest.param(n, id=f"orientation{n}") for n in range(1, 9)]
 
 
 def shown(path: Path, suffix: str, orientation: int) -> np.ndarray:
-    """The stored file as it should look; WebP stays as it is stored, as in OpenCV."""
+    """Return the stored image as it should be read; WebP is not rotated, as in OpenCV."""
     raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return raw if suffix in (".tif", ".webp") else apply_orientation(raw, orientation)
 
@@ -102,7 +102,7 @@ def test_invalid_exif_blocks_rotate_nothing(tmp_path: Path) -> None:
         path.write_bytes(whole[:at] + block.ljust(26, b"\0")[:26] + whole[at + 26 :])
         assert image_size(path) == (90, 50)
         assert read_image(str(path)).shape == PICTURE.shape
-    large = b"\xff\xe2" + (60_000).to_bytes(2, "big") + b"x" * 59_998  # the orientation stands behind the first 64 KB
+    large = b"\xff\xe2" + (60_000).to_bytes(2, "big") + b"x" * 59_998  # the orientation is behind the first 64 KB
     path.write_bytes(whole[:2] + large + large + whole[2:])
     assert image_size(path) == (50, 90)
     assert read_frame(str(path), ThreadLocalBuffers())[1] == (50, 90)
@@ -240,7 +240,7 @@ def test_folders_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_names_that_are_not_ascii_are_read_from_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Windows OpenCV opens no such file; where files are given by name it is a system that we do not test on."""
+    """OpenCV cannot open such names on Windows, where these tests do not run."""
     path = tmp_path / "straße_車.jpg"
     path.write_bytes(encode(".jpg", PICTURE, 1))
     monkeypatch.setattr(os, "name", "nt")

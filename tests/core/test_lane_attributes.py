@@ -1,4 +1,4 @@
-"""What is known of a lane besides its points: names, codes, and the ranges of hidden points."""
+"""Attributes of a lane besides its points: names, codes, and the ranges of hidden points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clrernetlm.core.lane_attributes import (
 
 
 def test_codes_are_fixed_numbers() -> None:
-    """A changed number would give the words of stored weights another meaning."""
+    """A changed code would change the meaning of outputs of stored weights."""
     assert TYPE_CODES == {
         "solid": 0,
         "dashed": 1,

@@ -1,4 +1,4 @@
-"""Labels become lanes with one x per row: sorted where the order was lost, cut where the lane turns back."""
+"""Labels become lanes with one x per row: unordered points are sorted, lanes that turn back are cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams from this machine's own network: recorded ones, live ones, and lost ones."""
+"""Streams from a server on this machine: recorded, live, and lost ones."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ from tests.helpers.small_videos import corners, write_clip
 
 @pytest.fixture
 def served() -> Iterator[Callable[[dict[str, bytes]], str]]:
-    """Serves bytes under names, in parts where they are asked for; gives the server's address."""
+    """Serve bytes under names, with HTTP ranges; yields the server's address."""
     servers: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
 
     def serve(files: dict[str, bytes]) -> str:
@@ -103,7 +103,7 @@ def test_unreachable_addresses_are_one_line_without_their_password() -> None:
 
 
 class Camera:
-    """Stands in for an opened cv2.VideoCapture: `frames` numbered frames, one every `seconds`."""
+    """Replaces an opened cv2.VideoCapture: `frames` numbered frames, one every `seconds`."""
 
     def __init__(self, first: int, frames: int, seconds: float) -> None:
         self.next, self.end, self.seconds, self.released = first, first + frames, seconds, False

@@ -1,4 +1,4 @@
-"""What takes long is said, once, in one line on standard error."""
+"""Slow steps print one line on standard error, once."""
 
 import warnings
 from pathlib import Path

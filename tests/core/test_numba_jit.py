@@ -1,4 +1,4 @@
-"""Compiled kernels are kept outside the source tree, or nowhere."""
+"""Compiled kernels are cached outside the source tree, or not at all."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_folder_that_others_can_fill_is_not_used(tmp_path: Path, monkeypatch: 
     folder = kernel_folder()
     assert folder is not None
     assert folder.stat().st_mode & 0o077 == 0
-    for open_to_all in (folder, tmp_path / "shared"):  # kernels there, or another folder in the place of theirs
+    for open_to_all in (folder, tmp_path / "shared"):  # kernels in it, or replace it by another folder
         before = open_to_all.stat().st_mode
         open_to_all.chmod(0o777)
         kernel_folder.cache_clear()

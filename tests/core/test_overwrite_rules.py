@@ -1,4 +1,4 @@
-"""Which existing files a run may replace: its own unchanged results, nothing else."""
+"""A run may replace only its own unchanged results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_input_file_is_recognised_under_any_spelling(tmp_path: Path, monkeypa
         assert spelling in reads
     for other in ("A.lines.txt", "file", "data/B.lines.txt", "link/x/A.lines.txt"):
         assert other not in reads
-    # What a link leads to is read, and so is the link.
+    # Both a link and its target count as read.
     assert "data/A.lines.txt" in ReadFiles(["file"])
     assert "file" in ReadFiles(["file"])
 

@@ -1,4 +1,4 @@
-"""What the inputs of a command stand for, and how their results are named."""
+"""Inputs of a command: which files they name, and the names of their results."""
 
 import os
 import warnings
@@ -57,7 +57,7 @@ def test_repeated_names_get_their_folder_as_prefix(tmp_path: Path) -> None:
 def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "x.jpg", "._x.jpg", ".x.png", ".hidden/y.jpg", "__MACOSX/._z.jpg", "sub/._clip.mp4")
     assert names_of([tmp_path]) == ["x"]
-    assert names_of([tmp_path / "._x.jpg"]) == ["._x"]  # named, it is meant
+    assert names_of([tmp_path / "._x.jpg"]) == ["._x"]  # named explicitly
     assert "no image or video in this folder" in refusal(tmp_path / "__MACOSX")
 
 
@@ -67,7 +67,7 @@ def test_results_are_not_inputs(tmp_path: Path) -> None:
     assert names_of([tmp_path], tmp_path / "new") == ["x"]
     assert names_of([tmp_path / "**/*.jpg"], tmp_path / "new") == ["x"]
     assert names_of([tmp_path]) == ["x", "new/x", "new/deep/y"]
-    assert names_of([tmp_path / "old"]) == ["x", "sub/y"]  # named, it is meant
+    assert names_of([tmp_path / "old"]) == ["x", "sub/y"]  # named explicitly
 
 
 def test_lane_attribute_files_are_no_results(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_folders_that_cannot_be_listed_are_named(tmp_path: Path) -> None:
 
 
 def test_large_folders_are_searched_fast(tmp_path: Path) -> None:
-    """4,000 are enough to notice a second look at each for every other, which takes a thousand times as long."""
+    """4,000 files are enough to notice quadratic time, which is a thousand times as long."""
     for number in range(4_000):
         os.close(os.open(tmp_path / f"{number:05d}.jpg", os.O_CREAT))
 

@@ -1,4 +1,4 @@
-"""Text files of any Unicode encoding are read, pipes and devices do not keep the reader waiting."""
+"""Text files of any Unicode encoding are read; pipes and devices do not block the reader."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from clrernetlm.core.text_encoding import read_utf8
 def test_pipes_and_devices_do_not_block(tmp_path: Path) -> None:
     pipe = tmp_path / "list.txt"
     os.mkfifo(pipe)
-    assert read_utf8(pipe, 1000) == b""  # nobody writes
+    assert read_utf8(pipe, 1000) == b""  # no process writes to it
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     writer = os.open(pipe, os.O_WRONLY)
     os.write(writer, b"/a.jpg\n")

@@ -1,4 +1,4 @@
-"""Videos as players show them, and files that are no videos or would read others."""
+"""Videos are read as players show them; files that are no videos, or refer to other files, are refused."""
 
 import os
 import struct
@@ -39,7 +39,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-# The matrix of an MP4 track, and where the white and the red corner are then shown.
+# The matrix of an MP4 track, and the corners where white and red are then shown.
 SHOWN = {
     "upright": ((1, 0, 0, 1), "W.R."),
     "quarter": ((0, 1, -1, 0), "RW.."),
@@ -107,12 +107,12 @@ def test_animations_are_read(tmp_path: Path) -> None:
     assert [corners(image) for image in frames_of(tmp_path / "clip.gif")] == ["W.R."] * 3
 
 
-# ---- files that would read others -----------------------------------------------------------------------------------
+# ---- files that refer to other files ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def requests() -> Iterator[tuple[str, list[str]]]:
-    """The address of a server on this machine, and what it was asked for."""
+    """The address of a server on this machine, and the paths that were requested."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -200,7 +200,7 @@ def test_a_video_named_like_an_image_sequence_is_a_video(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("reference", [b"url ", b"alis"])
 def test_media_outside_the_file_is_not_read(reference: bytes, tmp_path: Path, requests: tuple[str, list[str]]) -> None:
-    """A QuickTime file whose frames lie elsewhere: FFmpeg follows such references only when asked to."""
+    """A QuickTime file whose frames are in another file: FFmpeg follows such references only with an option."""
     address, asked = requests
     (tmp_path / "secret.mov").write_bytes(write_clip(tmp_path / "clip.mov").read_bytes())
     data = bytearray((tmp_path / "clip.mov").read_bytes())
@@ -212,7 +212,7 @@ def test_media_outside_the_file_is_not_read(reference: bytes, tmp_path: Path, re
     replace_box(data, start, size, box, (b"moov", b"trak", b"mdia", b"minf", b"dinf"))
     media = data.index(b"mdat")
     length = int.from_bytes(data[media - 4 : media], "big") - 8
-    data[media + 4 : media + 4 + length] = bytes(length)  # what is shown now has come from elsewhere
+    data[media + 4 : media + 4 + length] = bytes(length)  # a result now would come from the other file
     (tmp_path / "clip.mov").write_bytes(data)
     try:
         images = frames_of(tmp_path / "clip.mov")
@@ -244,7 +244,7 @@ def test_unusual_names_are_read(name: str, tmp_path: Path) -> None:
 
 
 def gif(width: int, height: int) -> bytes:
-    """An animation whose only picture is one pixel of a screen of any size."""
+    """Return a GIF of the given screen size whose only frame is one pixel."""
     screen = struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
     return b"GIF89a" + screen + b",\0\0\0\0\1\0\1\0\0\x02\x02\x44\x01\0;"
 
@@ -253,7 +253,7 @@ def test_absurd_sizes_are_refused_before_a_frame_is_decoded(tmp_path: Path, monk
     decoded: list[str] = []
 
     class Watched:
-        """A capture that notes down what is decoded."""
+        """Replaces a capture and records which frames are decoded."""
 
         def __init__(self, *arguments: object) -> None:
             self.capture = capture(*arguments)

@@ -1,4 +1,4 @@
-"""Worker processes: results in order, and nothing that hangs or stays behind when something is killed."""
+"""Worker processes: results are in order, and killed processes leave neither hangs nor other processes."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import process_is_alive
 from clrernetlm.core.worker_pool import available_cores, map_in_processes, worker_count
 
-PATIENCE = 60  # seconds that a busy machine may take for what takes a fraction of one
+PATIENCE = 60  # seconds allowed on a busy machine for steps that take a fraction of one
 STARTS = ("fork", "spawn")
 
 
@@ -132,7 +132,7 @@ def test_no_worker_outlives_the_process_that_started_it(start, ending):
         parent.send_signal(ending)
         _, errors = parent.communicate(timeout=PATIENCE)
     assert parent.returncode == -ending
-    assert errors.count("Traceback") == (ending == signal.SIGINT)  # the one of the process itself
+    assert errors.count("Traceback") == (ending == signal.SIGINT)  # of the process itself
     wait_until(lambda: not any(process_is_alive(worker) for worker in workers))
 
 
@@ -144,7 +144,7 @@ def wait_until(condition):
 
 
 def test_workers_start_while_opencv_has_threads() -> None:
-    """Forked workers have none of them, and waited for them for ever."""
+    """Forked workers have no such threads, and would wait for them for ever."""
     image = np.zeros((1500, 2000, 3), np.uint8)
     for _ in range(8):
         cv2.GaussianBlur(image, (0, 0), 3)

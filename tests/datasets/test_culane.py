@@ -1,4 +1,4 @@
-"""CulaneDataset: lists of every form, what is left out, what is replaced, what is an error and says so."""
+"""CulaneDataset: lists of every form, frames that are left out or replaced, and errors."""
 
 from __future__ import annotations
 

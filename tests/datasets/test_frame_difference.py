@@ -1,4 +1,4 @@
-"""Frame differences: the right neighbour, the right number, every core the same."""
+"""Frame differences: each to the previous frame, exact, and equal for any number of processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def write_clips(root: Path) -> None:
-    """Uniform PNG frames, so that differences are exact; listed out of order."""
+    """Write uniform PNG frames, so that differences are exact; the list is not in order."""
     for clip, levels in {"a": [10, 30, 25], "b": [200]}.items():
         (root / clip).mkdir()
         for number, level in enumerate(levels, start=9):  # 9, 10, 11: names of different length
@@ -92,7 +92,7 @@ def test_files_with_wrong_sizes_in_their_header_are_refused(kind: str, tmp_path:
     elif kind == "unfolded":
         write_npz(path, npy_head((1 << 22,)), bytes(8 << 22))  # 33 kB hold 33 MB
     elif kind == "unnamed":
-        write_npz(path, npy_head((1 << 22,)), bytes(8 << 22), member="data")  # which NumPy takes for data.npy
+        write_npz(path, npy_head((1 << 22,)), bytes(8 << 22), member="data")  # which NumPy reads as data.npy
     elif kind == "crowded":
         np.savez(path, data=np.zeros(4), other=np.zeros(2 << 20, np.uint8))
     elif kind == "pickled":

@@ -1,4 +1,4 @@
-"""Targets: the golden ones, the geometric reading, and whatever people's label files may hold."""
+"""Targets: the golden ones, those of off_image="geometry", and those of unusual label files."""
 
 from __future__ import annotations
 

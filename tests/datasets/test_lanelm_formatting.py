@@ -1,4 +1,4 @@
-"""LaneLM's samples: tokens of what the image shows, in as many slots as there are."""
+"""LaneLM's samples: tokens of the lanes inside the image, in a fixed number of slots."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_lanes_reach_the_bottom_like_the_detectors_targets() -> None:
     xs = PackLaneLMInputs(num_points=20).lane_targets([LANE])[0]  # every 16 px
     assert np.flatnonzero(np.isfinite(xs)).tolist() == list(range(4, 20))  # from y = 64 to y = 304
     assert xs[19] == pytest.approx(200 - 4 * 60 / 100)
-    # The detector's rows 320 - 40 i are ours in reverse; ours lack the bottom edge itself.
+    # The detector's rows 320 - 40 i are LaneLM's in reverse, which lack the bottom edge itself.
     detector = PackCLRNetInputs(num_points=9, off_image="geometry").lane_targets([LANE])[0, 6:]
     ours = PackLaneLMInputs(num_points=8).lane_targets([LANE])[0]
     np.testing.assert_array_equal(ours[2:], detector[1:7][::-1])

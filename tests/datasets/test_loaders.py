@@ -1,4 +1,4 @@
-"""What worker processes load arrives whole, also where there is hardly any shared memory."""
+"""Batches of worker processes are complete, also with little shared memory."""
 
 import os
 import warnings
@@ -34,7 +34,7 @@ def test_batches_are_the_same_with_little_shared_memory(free, warns, roads, monk
     said = [str(warning.message) for warning in heard if "/dev/shm" in str(warning.message)]
     assert bool(said) == warns
     if warns:
-        # An image, two in a batch, of which two wait, one is loaded and one is used.
+        # Bytes of an image; 2 in a batch; 4 batches: two wait, one is loaded and one is used.
         assert loader_of(roads, 1).shared_memory_needed() == 3 * 64 * 160 * 2 * 4
         assert "/dev/shm has 0.0983 MB free, and loader processes would need 0.246 MB" in said[0]
     assert len(slow) == len(plain) == 3

@@ -1,4 +1,4 @@
-"""Masks: lane numbers come out of every file that says them, and every other file is refused by name."""
+"""Masks: lane numbers are read from every unambiguous file, and other files are refused by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(path: Path, image: NDArray[np.generic]) -> str:
 
 
 def png(path: Path, numbers: NDArray[np.uint8], bits: int, palette: list[tuple[int, int, int]] | None) -> str:
-    """A PNG of `bits` per pixel: palette indices, or without a palette grey."""
+    """Return a PNG of `bits` per pixel: palette indices, or without a palette grey."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -1,4 +1,4 @@
-"""Augmentation: labels stay on what they label, nothing random happens unseeded, no augmentation changes nothing."""
+"""Augmentation: labels stay on their markings, randomness is seeded, and no augmentation changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def golden_frame() -> np.ndarray:
 
 
 def marked_sample() -> dict:
-    """A black frame with one bright marking, its lane, and its mask with number 2."""
+    """Return a black frame with one bright marking, its lane, and its mask with number 2."""
     lane = np.stack([np.linspace(500, 900, 30), np.linspace(580, 300, 30)], axis=1)
     image, mask = np.zeros((590, 1640, 3), np.uint8), np.zeros((590, 1640), np.uint8)
     cv2.polylines(image, [lane.round().astype(np.int32)], False, (255, 255, 255), 13)
@@ -185,7 +185,7 @@ def test_the_planar_tensor_equals_a_transposed_image() -> None:
     image = image_ops.unpack_planes(packed)
     np.testing.assert_array_equal(image, image_ops.unpack(packed, scratch))
     assert torch.equal(to_planar_tensor(image), to_planar_tensor(np.ascontiguousarray(image)))
-    assert to_planar_tensor(image).data_ptr() == image.ctypes.data  # handed on, not copied
+    assert to_planar_tensor(image).data_ptr() == image.ctypes.data  # passed on, not copied
 
 
 def test_samples_share_no_memory() -> None:

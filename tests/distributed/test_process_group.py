@@ -1,4 +1,4 @@
-"""Several processes share a test, and nobody can tell from what they print, write and return."""
+"""Several processes that share a test print, write and return the same as one."""
 
 import contextlib
 import io
@@ -57,7 +57,7 @@ def ask(root, test_list, folder):
 
 
 def fail(root, test_list, folder):
-    """A label file that one process alone has to read is gone."""
+    """Remove a label file that only one of the processes reads."""
     config = settings_of(root, test_list)
     config.data.root = f"{root}/broken"
     return score_detector(config, f"{root}/lanelm.pth", ScoreOutputs(out=f"{folder}/out"), RunOptions(device="cpu"))
@@ -73,7 +73,7 @@ CASES = {
 
 
 def run_case(name, root, folder):
-    """What a test prints, returns and raises."""
+    """Return the output, the result and the error of a test."""
     call, test_list = CASES[name]
     output, result = io.StringIO(), None
     os.chdir(folder)  # messages name relative paths, the same in every folder
@@ -84,13 +84,13 @@ def run_case(name, root, folder):
             result = f"error: {error}"
         except SystemExit as leaving:
             result = f"exit {leaving.code}"
-    # Whoever comes first says that it compiles kernels, where none are kept on this machine yet.
+    # The first process prints that it compiles kernels, if none are cached on this machine.
     lines = [line for line in output.getvalue().splitlines(keepends=True) if "compiling for this processor" not in line]
     return {"printed": "".join(lines), "result": result}
 
 
 def one_of_several(rank, root, folder, ports):
-    """A process as torchrun starts it."""
+    """Run as a process that torchrun has started."""
     torch.set_num_threads(1)
     os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     results = {}
@@ -119,7 +119,7 @@ def roads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(roads, tmp_path_factory):
-    """Folders and results of one process, and of two."""
+    """Return folders and results of one process, and of two."""
     alone, shared = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("shared")
     start = torch.multiprocessing.start_processes
     others = start(
@@ -155,7 +155,7 @@ def test_two_processes_score_as_one(runs, name):
     assert {"scores.json", "report.html"} < files.keys()
     brought = files_of(shared / name)
     assert brought.keys() == files.keys()
-    # Every line of an image writes its lanes anew, with the rounding of another batch: which line was last may differ.
+    # Each list line of an image writes its lanes again, with the rounding of another batch, and the order may differ.
     repeated = ("per_image.jsonl", ".lines.txt", ".html") if name == "twice listed" else ()
     assert [path for path in files if brought[path] != files[path] and not path.endswith(repeated)] == []
     assert second[name] == {"printed": "", "result": {}}
@@ -181,7 +181,7 @@ def test_an_error_of_one_process_ends_all_with_that_error(runs):
 
 
 def command(root, folder, *words):
-    """`clrernetlm test` as a user runs it."""
+    """Run `clrernetlm test` as a user does."""
     config = settings_of(root, "test")
     config.task = "clrernet"
     (folder / "config.py").write_text(to_source(config))

@@ -15,7 +15,7 @@ SHAPES = {"cls_logits": 2, "anchor_params": 3, "lengths": 1, "xs": 72}
 
 
 class Network(nn.Module):
-    """Predictions and segmentation of images that are their own features; every loss reaches a parameter."""
+    """Returns predictions and segmentation computed from the images directly; every loss reaches a parameter."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Network(nn.Module):
 
 
 def batch():
-    """Two images that differ in every divisor: no lane and a mask ignored in part, and four lanes and wide marks."""
+    """Return two images that differ in every divisor: no lane and a partly ignored mask; four lanes and wide marks."""
     generator = torch.Generator().manual_seed(0)
     stage = {name: torch.rand(2, 48, size, generator=generator) for name, size in SHAPES.items()}
     targets = torch.full((2, 4, 78), -1e5)
@@ -58,7 +58,7 @@ def one_of_two(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.save(losses_and_gradients(slice(rank, rank + 1), DistributedDataParallel), f"{folder}/{rank}.pt")
-    dist.barrier()  # a process that leaves early takes the connection with it
+    dist.barrier()  # a process that ends early closes the connection
     dist.destroy_process_group()
 
 

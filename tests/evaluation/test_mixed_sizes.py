@@ -46,7 +46,7 @@ def trained(roads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Conf
 
 
 def test_validation_in_training_gives_the_scores_of_test(roads: Path, tmp_path: Path) -> None:
-    """Goes on from the shipped weights: a fresh model would not find lanes within seconds."""
+    """Continues from the shipped weights: a new model would not find lanes within seconds."""
     config = load_config("roads_efficientnet_lite0")
     config.data = replace(config.data, root=str(roads), num_workers=0)
     config.training = TrainingConfig(

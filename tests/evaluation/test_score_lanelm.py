@@ -1,4 +1,4 @@
-"""`clrernetlm test` with LaneLM: every mode from one look, whatever the batch, also where there is nothing."""
+"""`clrernetlm test` with LaneLM: all modes from one detector pass, for any batch size, also without lanes."""
 
 import json
 import re
@@ -35,7 +35,7 @@ ALL = PromptProtocol(PAPER_MODES)
 
 @pytest.fixture(scope="module")
 def roads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images, the last of them without lanes; two categories."""
+    """Write five images, the last of them without lanes, in two categories."""
     root = write_drawn_roads(tmp_path_factory.mktemp("roads"), IMAGES)
     paths = (root / "list/test.txt").read_text().split()
     (root / paths[-1].lstrip("/")).with_suffix(".lines.txt").write_text("")
@@ -95,7 +95,7 @@ def same_lanes(one: Path, other: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def reference(roads: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """All modes at once, all images in one batch: the predictions and the document."""
+    """Run all modes with all images in one batch; returns the folder of predictions and the JSON document."""
     folder = tmp_path_factory.mktemp("reference")
     return folder, score_lanelm(
         settings_of(roads, folder), checkpoint, ALL, ScoreOutputs(out=str(folder)), RunOptions(device="cpu")
@@ -103,7 +103,7 @@ def reference(roads: Path, checkpoint: str, tmp_path_factory: pytest.TempPathFac
 
 
 def copied(config: Config, model: LaneLMDetectorBase) -> LaneLMDetectorBase:
-    """The same weights under other settings."""
+    """Return a model with the same weights and other settings."""
     other = build_lanelm(config).eval()
     other.load_state_dict(model.state_dict())
     return other
@@ -163,7 +163,7 @@ def test_clicked_lanes_are_kept_at_any_confidence(config, model, roads, tmp_path
     assert not all_lanes(tmp_path / "start")
     counts = log.verification(config)
     assert (counts["true"], counts["false"], counts["lanelm"]["best"]) == (0, 0, None)
-    # Without any proposal clicks are alone anyway.
+    # Without proposals clicks have none with either setting.
     predict_modes(config, model, PromptProtocol(("4",), use_proposals=False), "test", tmp_path / "bare")
     assert same_lanes(tmp_path / "4", tmp_path / "bare/4")
 
@@ -190,7 +190,7 @@ def test_start_points_are_those_of_the_detectors_lanes(reference, config, model,
     for path, prediction in predictions(folder / "detector").items():
         certain = [lane for lane in prediction.lanes if lane.score >= 0.5]
         assert len(found[path].lanes) <= len(certain)
-    # LaneLM decides: its threshold, not the detector's, says which lanes there are.
+    # LaneLM's threshold, not the detector's, decides which lanes exist.
     config.lanelm.decode.lane_threshold = 1.0
     predict_modes(config, model, PromptProtocol(("start",), starts="lanelm"), "test", tmp_path)
     assert all_lanes(tmp_path / "start"), "a sweep looks at them"

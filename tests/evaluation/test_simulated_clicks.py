@@ -1,4 +1,4 @@
-"""Clicks on labels: where they lie, how far they miss, and what they depend on."""
+"""Simulated clicks: their positions, their noise, and the seed."""
 
 import numpy as np
 import pytest

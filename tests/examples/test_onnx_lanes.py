@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_lanes.py"
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    """The example as a module."""
+    """Import the example as a module."""
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     spec = importlib.util.spec_from_file_location("onnx_lanes", EXAMPLE)
     assert spec is not None
@@ -33,7 +33,7 @@ def example() -> ModuleType:
 
 
 def random_stage(batch: int, anchors: int, seed: int) -> dict[str, torch.Tensor]:
-    """Straight lines of all places, lengths and confidences, some of them close together, some no lanes at all."""
+    """Draw straight lanes of all positions, lengths and confidences; some are close together, some are invalid."""
     g = torch.Generator().manual_seed(seed)
     rows = torch.linspace(0, 1, 72)
     bottom, top = (torch.rand(batch, anchors, 1, generator=g) * 1.4 - 0.2 for _ in range(2))

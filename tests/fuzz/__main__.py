@@ -13,8 +13,8 @@ from collections import Counter
 from itertools import cycle
 from pathlib import Path
 
-WEIGHTS = {"api": 3, "commands": 2}  # how often a kind comes, where it is not once: these have the most to combine
-MOST = {"processes": 60}  # how often a kind comes at most: each takes seconds
+WEIGHTS = {"api": 3, "commands": 2}  # weight of a kind, 1 for others: these have the most combinations
+MOST = {"processes": 60}  # largest number of inputs of a kind: each takes seconds
 
 
 def main() -> None:

@@ -37,13 +37,15 @@ DANGEROUS = ("os", "posix", "nt", "subprocess", "sys", "eval", "exec", "getattr"
 
 
 class Auditor:
-    """Notes forbidden audit events in the file `violations` while `watching`; also of forked processes."""
+    """Records forbidden audit events in the file `violations` while `watching`; also of forked processes."""
 
     def __init__(self, root: Path, violations: Path) -> None:
         self.watching = False
         self.runs = False
         self.allowed: tuple[str, ...] = ()
-        self.asked: tuple[str, ...] = ()  # places that a command line names itself: not written to either, but no fault
+        self.asked: tuple[
+            str, ...
+        ] = ()  # paths named on the command line: writing there is prevented too, but no fault
         self.above: set[str] = set()  # the folders above them, each with a slash behind
         self.sandbox = str(root)
         self.violations = str(violations)
@@ -59,13 +61,13 @@ class Auditor:
             if violation:
                 if not violation.startswith(ASKED):
                     os.write(self._file, (violation.replace("\n", " ")[:500] + "\n").encode(errors="replace"))
-                # Whatever it was, it is not done: this process may write and run what the user may.
+                # The event is prevented in any case: this process may write and run what the user may.
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         finally:
             self._busy = False
 
     def judge(self, event: str, arguments: tuple[Any, ...]) -> str:
-        """What is wrong with an event, after the name of the fault and a blank; empty for a harmless one."""
+        """Return the fault of an event, its name, a blank and details; empty for a harmless one."""
         if event in STARTS_PROGRAMS:
             return "" if harmless_program(arguments) else f"code {event} {arguments[:2]!r}"
         if event in CONNECTS:
@@ -116,7 +118,7 @@ def in_folder(path: Any, descriptor: Any) -> Any:
 
 
 def harmless_program(arguments: tuple[Any, ...]) -> bool:
-    """Programs that libraries ask about the machine, whatever is read."""
+    """Test for programs by which libraries inspect the machine, independent of the input."""
     words = repr(arguments)
     return any(
         name in words
@@ -125,7 +127,7 @@ def harmless_program(arguments: tuple[Any, ...]) -> bool:
 
 
 def named_places(words: list[str]) -> Iterator[str]:
-    """Where the words of a command line lead to, with what stands behind an equals sign."""
+    """Return the paths that arguments of a command line name, also those behind an equals sign."""
     for word in words:
         for name in (word, word.partition("=")[2]):
             with contextlib.suppress(ValueError, OSError):
@@ -134,25 +136,25 @@ def named_places(words: list[str]) -> Iterator[str]:
 
 
 def allow(auditor: Auditor, allowed: tuple[str, ...], words: list[str], runs: bool) -> None:
-    """Say where an input may write, which places its words name, and whether it is code that runs by design."""
+    """Set where an input may write, the paths its arguments name, and whether it is code that runs by design."""
     auditor.allowed, auditor.runs = allowed, runs
     auditor.asked = tuple(named_places(words))
     auditor.above = {f"{parent}/" for place in auditor.asked for parent in Path(place).parents}
 
 
 def write_settings(auditor: Auditor, words: list[str], path: Path) -> None:
-    """Write to a file what a command of its own process is watched by: what its parent is."""
+    """Write the settings by which a command in its own process is watched, those of its parent, to a file."""
     path.write_text(json.dumps([auditor.sandbox, auditor.violations, auditor.allowed, words, auditor.runs]))
 
 
 def write_site(folder: Path) -> None:
-    """Write a module that every Python imports first which has `folder` in its path: it starts the auditor."""
+    """Write a module that starts the auditor; every Python with `folder` in its path imports it first."""
     start = "from tests.fuzz.auditing import start_in_command\n\nstart_in_command()\n"
     (folder / "sitecustomize.py").write_text(start)
 
 
 def start_in_command() -> None:
-    """Watch this process as the file `SETTINGS` says; called when Python starts, by `sitecustomize`."""
+    """Watch this process with the settings in the file `SETTINGS`; `sitecustomize` calls it when Python starts."""
     root, violations, allowed, words, runs = json.loads(Path(os.environ[SETTINGS]).read_text())
     auditor = Auditor(Path(root), Path(violations))
     allow(auditor, tuple(allowed), words, runs)

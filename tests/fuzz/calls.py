@@ -85,14 +85,14 @@ ODD: dict[str, Callable[[], Any]] = {
 
 
 def detector(seeds: Path) -> Predictor:
-    """A detector that has seen an image."""
+    """Return a Predictor of a detector, after `set_image`."""
     predictor = predictor_of(str(seeds / "models" / "tiny.safetensors"))
     predictor.set_image(FRAME)
     return predictor
 
 
 def clicked(seeds: Path) -> Predictor:
-    """LaneLM, which takes clicks, after an image."""
+    """Return a Predictor of LaneLM, which takes clicks, after `set_image`."""
     predictor = predictor_of(str(seeds / "models" / "lanelm.safetensors"))
     predictor.set_image(FRAME)
     return predictor

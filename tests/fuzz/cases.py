@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""Hand-made inputs of the nastiest sort: what random damage seldom hits."""
+"""Hand-made hostile inputs, which random damage seldom gives."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ EXPECTATIONS: dict[tuple[str, str], Expectation] = {}
 
 
 def expectation(kind: str, case: str) -> Expectation:
-    """Whether a case must be refused, or may be understood too."""
+    """Return whether a case must be refused, or may also be accepted."""
     return EXPECTATIONS[kind, case]
 
 
 def is_slow(kind: str, case: str) -> bool:
-    """Whether a case takes about a second or more even when all is well."""
+    """Return whether a case takes about a second or more without any fault."""
     return (kind, case) in SLOW
 
 
@@ -59,7 +59,7 @@ def one(path: str, data: bytes | Callable[[], bytes]) -> Make:
 
 
 def nothing_there(path: str, what: str) -> Make:
-    """A case in which something else than a file stands in a file's place."""
+    """Register a case with something other than a file in a file's place."""
 
     def make(seeds: Path, folder: Path) -> None:
         target = folder / path
@@ -87,7 +87,7 @@ SPECIAL = ("folder", "pipe", "loop", "dangling link", "zeros without end", "sock
 
 
 def special(kind: str, path: str, before: Make = lambda seeds, folder: None) -> None:
-    """A case for every sort of thing that stands where a file should, for an empty one and one of zeros."""
+    """Register cases with every other kind of path in a file's place, an empty file and one of zeros."""
 
     def after(make: Make) -> Make:
         def both(seeds: Path, folder: Path) -> None:
@@ -210,7 +210,7 @@ for codec in ("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp500"):
 
 
 def png(width: int, height: int, depth: int = 8, colour: int = 0, rows: bytes | None = None, **chunks: bytes) -> bytes:
-    """A PNG whose header says what it is told, whatever the data."""
+    """Return a PNG with any values in its header, independent of the data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -505,7 +505,7 @@ add("videos", "name-with-pipe", odd_video_name(b"a|b.mp4"))
 
 
 def npy(shape: str, kind: str = "<f4", data: bytes = b"", version: int = 1) -> bytes:
-    """An .npy file whose header says what it is told."""
+    """Return an .npy file with any header."""
     head = (
         f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}"
         if kind[0] in "'["
@@ -722,7 +722,7 @@ def nested(depth: int) -> bytes:
 
 
 def laughs(depth: int) -> bytes:
-    """A pickle of lists that hold the one before ten times: small in memory, endless when walked through."""
+    """Return a pickle of lists that hold the previous one ten times: small in memory, endless to traverse."""
     parts = [b"\x80\x02]q\x00"]
     for level in range(1, depth):
         parts.append(b"](" + b"h" + bytes([level - 1]) + (b"h" + bytes([level - 1])) * 9 + b"e" + b"q" + bytes([level]))
@@ -782,7 +782,7 @@ for name, data in {
 
 
 def storage_case(size: str) -> Make:
-    """A tensor whose storage has other bytes than it says."""
+    """Register a tensor whose storage has another size than declared."""
     text = (
         b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
         b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuL" + size.encode() + b"LtQK\x00(L" + size.encode() + b"Lt(K\x01t\x89"
@@ -807,7 +807,7 @@ def about(config: Any, **more: Any) -> dict[str, Any]:
 
 
 def seed_with(change: Callable[[dict[str, Any]], None]) -> Make:
-    """The packed seed with other settings."""
+    """Return the packed seed with other settings."""
 
     def make(seeds: Path, folder: Path) -> None:
         data = content(seeds / "models" / "tiny.safetensors")
@@ -960,7 +960,7 @@ def onnx_values(value: float) -> Callable[[Any], None]:
 
 
 def onnx_constant_of_shape(model: Any) -> None:
-    """A graph that asks for terabytes when it is run."""
+    """Return a graph that allocates terabytes when it is run."""
     from onnx import helper, numpy_helper
 
     model.graph.initializer.append(numpy_helper.from_array(np.array([10**6, 10**6], np.int64), "terabytes"))
@@ -971,7 +971,7 @@ def onnx_constant_of_shape(model: Any) -> None:
 
 
 def onnx_expanded(model: Any) -> None:
-    """A graph that spreads one number over gigabytes, which no runtime computes beforehand."""
+    """Return a graph that expands one number to gigabytes, which no runtime computes beforehand."""
     from onnx import helper, numpy_helper
 
     model.graph.initializer.append(numpy_helper.from_array(np.array([10**9], np.int64), "gigabytes"))
@@ -981,7 +981,7 @@ def onnx_expanded(model: Any) -> None:
 
 
 def onnx_loop(model: Any) -> None:
-    """A graph that counts to 2^62 when it is run."""
+    """Return a graph that counts to 2^62 when it is run."""
     from onnx import TensorProto, helper, numpy_helper
 
     body = helper.make_graph(
@@ -1158,7 +1158,7 @@ def member(end: str, data: bytes | Callable[[bytes], bytes]) -> Callable[[dict[s
 
 
 def hostile_symbol(members: dict[str, bytes]) -> None:
-    """Code where a symbolic size stands."""
+    """Put code in the place of a symbolic size."""
 
     def changed(data: bytes) -> bytes:
         tree = json.loads(data)
@@ -1171,7 +1171,7 @@ def hostile_symbol(members: dict[str, bytes]) -> None:
 
 
 def hostile_target(members: dict[str, bytes]) -> None:
-    """A function of `os` where an operator of PyTorch stands."""
+    """Put a function of `os` in the place of an operator of PyTorch."""
 
     def changed(data: bytes) -> bytes:
         tree = json.loads(data)

@@ -1,4 +1,4 @@
-"""Command lines with words too many, too few, misspelt or of another kind."""
+"""Command lines with surplus, missing, misspelt or wrong arguments."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def make_command(rng: Random, seeds: Path, folder: Path) -> None:
         damaged = ["models"]  # a demo takes minutes, and a download needs the network
     if not long and damaged and damaged[0] in LONG:
         damaged[0] = "config"
-    # What stands anywhere else on the machine is no place for results, not even of a faulty command.
+    # Other folders of the machine are no place for results, not even of a faulty command.
     safe = [word for word in damaged if not word.startswith("/") or word in HARMLESS]
     write_line(seeds, folder, safe)
 
@@ -127,7 +127,7 @@ def words_of(folder: Path) -> list[str]:
 
 
 def require_right_end(code: int, seeds: Path, folder: Path) -> None:
-    """Raise UserError for code 2, AssertionError for one that no command has, and for labels written over."""
+    """Raise UserError for exit code 2, AssertionError for one that no command has, and for overwritten labels."""
     assert code in (0, 1, 2, 130, 143), f"exit code {code}"
     for path in (seeds / "data").rglob("*.lines.txt"):
         label = folder / path.relative_to(seeds)

@@ -1,4 +1,4 @@
-"""What is fuzzed: for every kind of input how a valid one is damaged, and everything in the package that reads it."""
+"""Kinds of fuzzed inputs: how a valid one is damaged, and all functions of the package that read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the readers of several kinds share."""
+"""Helpers that readers of several kinds share."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def pick(rng: Random, folder: Path, pattern: str = "*") -> Path:
 
 
 def metadata_of_xml(text: str) -> tuple[str, str, str]:
-    """An OpenVINO text -> what stands before its description, the JSON text, what stands behind."""
+    """Split an OpenVINO file: the text before its metadata, the JSON text, the text behind."""
     start = text.index(f'<{KEY} value="') + len(f'<{KEY} value="')
     end = text.index('"', start)
     return text[:start], json.dumps(json.loads(text[start:end].replace("&quot;", '"'))), text[end:]

@@ -50,14 +50,14 @@ class Input:
 
     @property
     def command(self) -> str:
-        """What reproduces it."""
+        """Return the command line that reproduces this input."""
         which = f"--case {self.case}" if self.case else f"--index {self.index} --seed {self.seed}"
         return f"python -m tests.fuzz --kind {self.kind} {which}"
 
 
 @dataclass
 class Result:
-    """What became of an input: `outcome` accepted, refused, or a fault.
+    """Result of an input: `outcome` accepted, refused, or a fault.
 
     Faults: traceback, words (an error that is not one line, or a command line that prints several), hang, crash,
     memory, code, outside, network, and passed for an input that must be refused and was not. `seconds` and `megabytes`
@@ -112,7 +112,7 @@ class Sandbox:
             path.write_bytes(b"")
 
     def strangers(self) -> list[Path]:
-        """Files that lie where no input may write."""
+        """Return files in places where no input may write."""
         known = {"seeds", "work", "tmp", "cache", "site", "log", "violations", "audit.json"}
         found = [path for path in self.root.iterdir() if path.name not in known]
         return found + [path for path in (self.root / "work").iterdir() if path.name != "input"]
@@ -161,7 +161,7 @@ def make_input(sandbox: Sandbox, given: Input) -> None:
 
 
 def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
-    """Hand an input to its readers, and say what became of it."""
+    """Pass an input to its readers, and return the result."""
     kind = KINDS[given.kind]
     caches = os.path.realpath(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "~/.cache"))) + "/clrernetlm/kernels-"
     own = [
@@ -215,7 +215,7 @@ def read_input(sandbox: Sandbox, auditor: Auditor, given: Input) -> Result:
 
 
 def wrong_words(printed: str, refused: bool) -> str:
-    """What is wrong with the output of a command line; empty when nothing is."""
+    """Return the fault in the output of a command line; empty without one."""
     lines = printed.splitlines()
     errors = [line for line in lines if line.startswith("error:")]
     if "Traceback (most recent call last)" in printed:
@@ -235,7 +235,7 @@ def waited_for_core(process: int) -> dict[str, float]:
 
 
 def starved(session: int, before: dict[str, float]) -> float:
-    """Seconds that the thread of a session which has waited longest for a core has lost since `before`."""
+    """Return the longest time in seconds that one thread of a session has waited for a core since `before`."""
     lost = [0.0]
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -261,7 +261,7 @@ class Watcher:
         self._process = 0
 
     def _in_other_process(self, work: Any) -> None:
-        """Do something whose memory and threads the watched processes shall not inherit."""
+        """Run a function whose memory and threads the watched processes must not inherit."""
         process = os.fork()
         if not process:
             code = 1
@@ -283,7 +283,7 @@ class Watcher:
                 if result.is_fault:
                     self._keep(result)
                 if result.outcome == "memory":
-                    self._end()  # what was not given back would count against the next input too
+                    self._end()  # memory that is not released would count for the next input too
                 yield result
         finally:
             self._end()
@@ -321,7 +321,7 @@ class Watcher:
                 return self._outside(Result(given, "hang", f"{limit:g} s", seconds, peak))
 
     def _outside(self, result: Result) -> Result:
-        """The result, but for what only an observer from outside sees."""
+        """Return the result, or a fault that only an outside process can find."""
         with contextlib.suppress(BlockingIOError):
             connection, _ = self._listener.accept()
             connection.close()

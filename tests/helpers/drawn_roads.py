@@ -1,4 +1,4 @@
-"""A tiny data set in CULane's layout: grey ground, bright straight lanes. Learned within seconds."""
+"""Writes a small data set in CULane's layout: grey ground, bright straight lanes, learned within seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ SIZE = (410, 148)  # a quarter of CULane's frames
 
 
 def drawn_lanes(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> list[np.ndarray]:
-    """Two or three lanes from a common vanishing point, (N, 2) x, y in pixels, bottom first."""
+    """Draw two or three lanes from a common vanishing point, (N, 2) x, y in pixels, bottom first."""
     width, height = size
     top = 0.5 * height
     vanishing = width * rng.uniform(0.4, 0.6)
@@ -23,7 +23,7 @@ def drawn_lanes(rng: np.random.Generator, size: tuple[int, int] = SIZE) -> list[
 
 
 def write_mixed_roads(root: Path, count: int, sizes: Sequence[tuple[int, int]], seed: int = 0) -> Path:
-    """`count` drawn roads of every size in a folder `camera_0`, `camera_1`, ... of its own, in common lists."""
+    """Write `count` drawn roads of each size to its own folder `camera_0`, `camera_1`, ..., in common lists."""
     lists: dict[str, list[str]] = {}
     for number, size in enumerate(sizes):
         folder = root / f"camera_{number}"
@@ -39,7 +39,7 @@ def write_mixed_roads(root: Path, count: int, sizes: Sequence[tuple[int, int]], 
 
 
 def write_drawn_roads(root: Path, count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:
-    """`count` images with labels and masks; the same list serves training, validation and test."""
+    """Write `count` images with labels and masks; the same list serves training, validation and test."""
     width, height = size
     names = []
     for index in range(count):

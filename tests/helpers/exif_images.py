@@ -1,4 +1,4 @@
-"""Image files with EXIF orientations, and files whose headers lie about their size."""
+"""Makes image files with EXIF orientations, and files with wrong sizes in their headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUFFIXES = (".jpg", ".png", ".late.png", ".tif", ".webp")
 
 
 def apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """What EXIF says that a stored image (H, W[, C]) looks like."""
+    """Return a stored image (H, W[, C]) as its EXIF orientation shows it."""
     sideways = image.swapaxes(0, 1)
     return [
         image,
@@ -36,7 +36,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def encode(suffix: str, image: NDArray[np.uint8], orientation: int) -> bytes:
-    """An image file whose EXIF data says `orientation`, not turned itself."""
+    """Encode an image with the EXIF `orientation`, without rotating its pixels."""
     if suffix == ".tif":
         return tiff(image, orientation)
     block = exif(orientation)
@@ -58,7 +58,7 @@ def quality(suffix: str) -> list[int]:
 
 
 def tiff(image: NDArray[np.uint8], orientation: int) -> bytes:
-    """An uncompressed RGB TIFF."""
+    """Encode an uncompressed RGB TIFF."""
     height, width = image.shape[:2]
     pixels = image[..., ::-1].tobytes()
     pixels_at = 8 + 2 + 10 * 12 + 4 + 6
@@ -80,7 +80,7 @@ def tiff(image: NDArray[np.uint8], orientation: int) -> bytes:
 
 
 def huge_header_image(suffix: str, width: int = 60_000, height: int = 60_000) -> bytes:
-    """A small file whose header says that it is huge."""
+    """Return a small file whose header declares a huge size."""
     small = np.zeros((64, 64, 3) if suffix not in (".pgm", ".pbm") else (64, 64), np.uint8)
     big, little = struct.pack(">II", width, height), struct.pack("<II", width, height)
     data = cv2.imencode(suffix, small)[1].tobytes() if suffix not in (".tif", ".gif") else b""

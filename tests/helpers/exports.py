@@ -1,4 +1,4 @@
-"""Detectors that fit into a test, and what they look at."""
+"""Small detectors for tests of exports, and images for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.small_detector import small_config
 
 
 def random_detector(backbone: str = "dla46_c", seed: int = 3) -> tuple[Config, CLRerNet]:
-    """A detector of random weights that finds something: anchors of every confidence, three quarters of a lane long."""
+    """Return a detector of random weights that finds lanes of every confidence, three quarters of the image long."""
     config = small_config(Path("data"), Path("run"))
     config.model.backbone = BackboneConfig(name=backbone)  # type: ignore[arg-type]
     config.model.decode.conf_threshold = 0.45
@@ -25,13 +25,13 @@ def random_detector(backbone: str = "dla46_c", seed: int = 3) -> tuple[Config, C
     with torch.no_grad():
         torch.nn.init.normal_(head.cls_layers.weight, std=0.05)
         torch.nn.init.constant_(head.reg_layers.bias[3:4], 0.75)
-        for parameter in head.attention.attention.W.parameters():  # zero in a fresh head
+        for parameter in head.attention.attention.W.parameters():  # zero in an untrained head
             torch.nn.init.normal_(parameter, std=0.1)
     return config, model
 
 
 def line_images(config: Config, count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(count, height, width, 3) uint8: bright lines on dark noise, of the network's size."""
+    """Draw (count, height, width, 3) uint8: bright lines on dark noise, of the network's size."""
     width, height = config.model.viewport.size
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 90, (count, height, width, 3)).astype(np.uint8)
@@ -46,11 +46,11 @@ def line_images(config: Config, count: int, seed: int = 0) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def pytorch_outputs(model: CLRerNet, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """What PyTorch says about these pixels."""
+    """Return the last stage of the detector, computed by PyTorch."""
     stage = model(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)[-1]
     return {name: stage[name].numpy() for name in STAGE}
 
 
 def largest_difference(one: dict[str, NDArray[np.float32]], other: dict[str, NDArray[np.float32]]) -> float:
-    """The largest difference over the stage's outputs."""
+    """Return the largest difference over the stage's outputs."""
     return max(float(np.abs(one[name] - other[name]).max()) for name in STAGE)

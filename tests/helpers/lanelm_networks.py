@@ -1,4 +1,4 @@
-"""A LaneLM that fits into a test: 128x64 pixels, 12 rows, 32 numbers per token; and things to ask it."""
+"""Small LaneLM networks for tests (128x64 pixels, 12 rows, width 32), and requests for them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def small_network(**changes: object) -> LaneLMNetworkConfig:
 
 
 def small_lanelm(seed: int = 0, **changes: object) -> LaneLM:
-    """Random weights; those of the heads are large, so that lanes of every length are written."""
+    """Return a model of random weights; those of the heads are large, so that lanes of every length are decoded."""
     torch.manual_seed(seed)
     model = LaneLM(small_network(**changes), CHANNELS, SIZE).eval()
     with torch.no_grad():
         for linear in (model.head.proj_x, model.head.proj_y, model.proj_offset):
             linear.weight.mul_(4)
-        model.head.proj_y.bias[-1] -= 4  # an end is as likely as not before the last row
+        model.head.proj_y.bias[-1] -= 4  # in half of the cases the lane ends before the last row
     return model
 
 
 def random_levels(batch: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Pyramid levels of strides 8, 16 and 32."""
+    """Draw pyramid levels of strides 8, 16 and 32."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(
         5 * torch.randn(batch, CHANNELS, SIZE[1] // stride, SIZE[0] // stride, generator=generator)
@@ -51,7 +51,7 @@ def random_levels(batch: int, seed: int = 0) -> tuple[Tensor, ...]:
 
 
 def random_requests(batch: int, lanes: int, clicks: int = 3, seed: int = 0, steps: int = STEPS) -> Requests:
-    """Questions with and without prompts, prompts alone, start points, unknown scores, and places not asked about."""
+    """Draw requests: proposals with and without prompts, prompts alone, start points, unknown scores, masked ones."""
     g = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -63,7 +63,7 @@ def random_requests(batch: int, lanes: int, clicks: int = 3, seed: int = 0, step
     xs = top + (bottom - top) * index / steps + 3 * uniform(batch, lanes, steps)
     first = (uniform(batch, lanes, 1) * steps * 0.5).floor()
     last = steps - 1 - (uniform(batch, lanes, 1) * steps * 0.3).floor()
-    kind = uniform(batch, lanes)  # below .6 a question, above .4 prompts if there are any, below .1 nothing
+    kind = uniform(batch, lanes)  # below .6 a proposal, above .4 prompts if there are any, below .1 masked
     shown = (index >= first) & (index <= last) & (kind > 0.1)[..., None] & (kind < 0.6)[..., None]
     prompted = (uniform(batch, lanes, clicks) < 0.6) & (kind > 0.4)[..., None]
     score = torch.where(uniform(batch, lanes) < 0.3, torch.nan, uniform(batch, lanes))
@@ -79,7 +79,7 @@ def random_requests(batch: int, lanes: int, clicks: int = 3, seed: int = 0, step
 
 
 def same(a: Answers, b: Answers, asked: torch.Tensor) -> None:
-    """The same rows, x within a thousandth of a pixel, the same scores."""
+    """Check for the same rows, x within a thousandth of a pixel, and the same scores."""
     assert a.visible[asked].equal(b.visible[asked])
     assert (a.xs - b.xs)[asked][a.visible[asked]].abs().max() < 1e-3
     torch.testing.assert_close(a.score[asked], b.score[asked], rtol=0, atol=1e-5)

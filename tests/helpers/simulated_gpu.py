@@ -1,10 +1,10 @@
-"""A GPU that is not there: tensors that say they are on CUDA, and a guard over what a real one refuses or waits for.
+"""Simulates a GPU: tensors that report CUDA as their device, and checks for errors and waits of a real GPU.
 
-PyTorch's public way of overriding functions is all it needs, no build with CUDA. Numbers are computed on the CPU, or,
-`without_values`, not at all: then there are only shapes, which is fast at any size, and whoever looks at a value fails,
-be it deep inside PyTorch.
+Needs only PyTorch's public overriding of functions, no build with CUDA. Values are computed on the CPU, or, with
+`without_values`, not at all: then there are only shapes, which is fast at any size, and reading a value fails, also
+deep inside PyTorch.
 
-What this cannot show: kernels that do not exist on a GPU or give other numbers there, memory, speed.
+It cannot find kernels that do not exist on a GPU or give other results there, and measures neither memory nor speed.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ GETTERS: dict[Any, Callable[[torch.device], Any]] = {
 
 
 class SimulatedGpu(TorchFunctionMode):
-    """Within this context there is a GPU of that name.
+    """A context in which a GPU of that name exists.
 
-    `waits` names the calls so far that make the host wait for it: looks at values, sizes that depend on values, and
-    copies to and fro which are not `non_blocking`. Raises DeviceMix where one operation gets tensors of both sides; a
-    real GPU lets some of these pass, single numbers and indices, at the price of a copy.
+    `waits` names the calls so far that make the host wait for the GPU: reading values, sizes that depend on values, and
+    copies in both directions that are not `non_blocking`. Raises DeviceMix if one operation gets tensors of both
+    devices; a real GPU allows some of these, single numbers and indices, at the price of a copy.
     """
 
     def __init__(self, name: str = "cuda:0", without_values: bool = False) -> None:
@@ -64,7 +64,7 @@ class SimulatedGpu(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # Who copies a module hands on all that is copied already.
+        # deepcopy of a module passes all objects that are copied already.
         given = args[0] if func is Tensor.__deepcopy__ else (args, kwargs)
         ours = [self.holds(tensor) for tensor in _tensors(given)]
         if func in GETTERS and ours[0]:
@@ -95,7 +95,7 @@ class SimulatedGpu(TorchFunctionMode):
         return self._kept(results) if here else results
 
     def _move(self, func: Callable[..., Any], source: Tensor, *rest: Any, **named: Any) -> Tensor:
-        """`Tensor.to` in all its forms, `cpu` and `cuda`."""
+        """Run `Tensor.to` in all its forms, `cpu` and `cuda`."""
         words = [*rest, *named.values()]
         places = [word for word in words if isinstance(word, str | torch.device)]
         like = [word for word in words if isinstance(word, Tensor)]
@@ -141,7 +141,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 class SimulatedCudaGraph(TorchDispatchMode):
-    """In the place of torch.cuda.CUDAGraph: notes operations with the memory they work on, and repeats them there."""
+    """Replaces torch.cuda.CUDAGraph: records operations with their memory, and repeats them there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class SimulatedCudaGraph(TorchDispatchMode):
 
     @torch.inference_mode()
     def replay(self) -> None:
-        with torch._C.DisableTorchFunction():  # all of it has passed the guard once
+        with torch._C.DisableTorchFunction():  # all operations have been checked once
             self._repeat()
 
     def _repeat(self) -> None:
@@ -165,7 +165,7 @@ class SimulatedCudaGraph(TorchDispatchMode):
 
 
 class SimulatedStream:
-    """In the place of torch.cuda.Stream: everything is done at once, so there is nothing to wait for."""
+    """Replaces torch.cuda.Stream: operations run at once, so there is nothing to wait for."""
 
     def __init__(self, device: int | None = None) -> None:
         self.device = device
@@ -175,10 +175,10 @@ class SimulatedStream:
 
 
 def simulate_cuda_graphs(monkeypatch: pytest.MonkeyPatch, gpu: SimulatedGpu) -> None:
-    """Let this process record CUDA graphs on a pretended GPU. As at the start of a process, cuda:0 is the current one.
+    """Let this process record CUDA graphs on a simulated GPU. As at the start of a process, cuda:0 is the current one.
 
-    As with real ones, only what happens on a stream of the recording's own, with its GPU the current one, is recorded,
-    and whoever waits for the GPU meanwhile fails.
+    As with real graphs, only operations on the recording's own stream, with its GPU the current one, are recorded,
+    and waiting for the GPU during a recording fails.
     """
     current, streams = [0], [SimulatedStream(0)]
 

@@ -1,4 +1,4 @@
-"""A tiny data set in CULane's layout, and the frames and lanes it is made of."""
+"""Writes a small data set in CULane's layout, and makes its frames and lanes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ FRAME = (1640, 590)
 
 
 def road_lanes() -> list[NDArray[np.float64]]:
-    """Four straight lanes in frame pixels, bottom first."""
+    """Return four straight lanes in frame pixels, bottom first."""
     ys = np.arange(590.0, 300.0, -10)
     way = (590 - ys) / 330
     return [np.stack([foot + (820 - foot) * way, ys], axis=1) for foot in (-300.0, 450.0, 1200.0, 1950.0)]
 
 
 def frame(seed: int = 0, size: tuple[int, int] = FRAME) -> NDArray[np.uint8]:
-    """A soft random frame: compresses well, yet every pixel differs from its neighbours."""
+    """Draw a smooth random frame: compresses well, yet every pixel differs from its neighbours."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1] // 10, size[0] // 10, 3), dtype=np.uint8)
     return cv2.resize(noise, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Settings under which the whole engine runs in seconds."""
+"""Settings with which training runs in seconds."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ STILL = AugmentationConfig(flip=0, channel_shuffle=0, brightness_contrast=0, hsv
 
 
 def small_config(root: Path, work_dir: Path, **training: object) -> Config:
-    """DLA-46-C and a quarter of the anchors at 160x64 on drawn roads, no augmentation, CPU."""
+    """Return settings: DLA-46-C and a quarter of the anchors at 160x64 on drawn roads, no augmentation, CPU."""
     return Config(
         model=ClrernetConfig(
             backbone=BackboneConfig(name="dla46_c"),
@@ -39,11 +39,11 @@ def small_config(root: Path, work_dir: Path, **training: object) -> Config:
 
 
 def train_detector(config: Config) -> Path:
-    """Train as `train` does, but for the checkpoints after every epoch: where that is a step, they take half the time.
+    """Train as `train` does, without checkpoints after every epoch: with epochs of one step they take half the time.
 
     Returns the file of the weights, in the work directory.
     """
-    import torch  # here, for others need the settings alone
+    import torch  # here, because other users need only the settings
 
     from clrernetlm.training.callbacks import RunCheckpoint
     from clrernetlm.training.train import build_detector_training, build_trainer
@@ -61,7 +61,7 @@ def train_detector(config: Config) -> Path:
 
 
 def seeded_detector(backbone: str) -> CLRerNet:
-    """A small model whose norms have statistics, and whose features are of the size of a trained one's."""
+    """Return a small detector of seeded weights; its norms have statistics, so features have the usual scale."""
     torch.manual_seed(0)
     model = CLRerNet(ClrernetConfig(backbone=BackboneConfig(backbone), viewport=Viewport(width=160, height=96)))
     for layer in model.modules():

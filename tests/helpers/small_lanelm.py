@@ -1,4 +1,4 @@
-"""Settings under which LaneLM trains in seconds, and a detector for it."""
+"""Settings with which LaneLM trains in seconds, and a detector for it."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.helpers.small_detector import small_config
 
 
 def small_lanelm_config(root: Path, work_dir: Path, detector: Path, **training: object) -> Config:
-    """A LaneLM of 0.1 million weights on the detector of `small_config`."""
+    """Return settings of a LaneLM of 0.1 million weights on the detector of `small_config`."""
     config = small_config(root, work_dir, **training)
     config.task = "lanelm"
     config.lanelm = LaneLMConfig(
@@ -28,7 +28,7 @@ def small_lanelm_config(root: Path, work_dir: Path, detector: Path, **training: 
 
 
 def write_detector(path: Path) -> Path:
-    """A detector of random weights that finds something: anchors of every confidence, three quarters of a lane long."""
+    """Return a detector of random weights that finds lanes of every confidence, three quarters of the image long."""
     torch.manual_seed(3)
     model = CLRerNet(small_config(path, path).model)
     torch.nn.init.normal_(model.bbox_head.cls_layers.weight, std=0.5)
@@ -38,7 +38,7 @@ def write_detector(path: Path) -> Path:
 
 
 def random_lanelm_detector(config: Config) -> LaneLMDetectorBase:
-    """Random weights under which lanes of every length are found and written, some of them with little confidence."""
+    """Return a LaneLM of random weights that finds and decodes lanes of every length, some with low confidence."""
     torch.manual_seed(0)
     model = build_lanelm(config).eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Small videos, and what files can say about how they are shown."""
+"""Writes small videos, and sets their metadata about rotation and pixel shape."""
 
 import struct
 from pathlib import Path
@@ -14,7 +14,7 @@ CODECS = {
 
 
 def corner_marked(number: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A dark picture with a white upper left and a red lower left quarter; `number` shades the rest."""
+    """Draw a dark image with a white upper left and a red lower left quarter; `number` shades the rest."""
     image = np.full((size[1], size[0], 3), 5 * (number % 10), np.uint8)
     image[: size[1] // 2, : size[0] // 2] = 255
     image[size[1] // 2 :, : size[0] // 2] = (0, 0, 255)
@@ -22,7 +22,7 @@ def corner_marked(number: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def write_clip(path: Path, frames: int = 5, size: tuple[int, int] = SIZE, fps: float = 25) -> Path:
-    """A video of `frames` corner-marked pictures in the container that the suffix names."""
+    """Write a video of `frames` corner-marked images in the container that the suffix names."""
     codec = cv2.VideoWriter.fourcc(*CODECS.get(path.suffix, "mp4v"))
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, fps, size)
     assert writer.isOpened(), path
@@ -33,7 +33,7 @@ def write_clip(path: Path, frames: int = 5, size: tuple[int, int] = SIZE, fps: f
 
 
 def corners(image: np.ndarray) -> str:
-    """W(hite), R(ed) or dark (.) of the upper left, upper right, lower left and lower right of a picture."""
+    """Return W(hite), R(ed) or dark (.) for the upper left, upper right, lower left and lower right of an image."""
     height, width = image.shape[:2]
     found = ""
     for y in (height // 4, 3 * height // 4):
@@ -44,7 +44,7 @@ def corners(image: np.ndarray) -> str:
 
 
 def set_matrix(path: Path, a: float, b: float, c: float, d: float, box: bytes = b"tkhd") -> Path:
-    """Make an MP4 file say that pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    """Set the matrix of an MP4 file: pixel (x, y) is shown at (a x + c y, b x + d y)."""
     data = bytearray(path.read_bytes())
     start = data.index(box) + 4 + (40 if box == b"tkhd" else 36)
     numbers = [round(value * 65536) for value in (a, b, 0, c, d, 0, 0, 0)]
@@ -54,7 +54,7 @@ def set_matrix(path: Path, a: float, b: float, c: float, d: float, box: bytes = 
 
 
 def set_pixel_shape(path: Path, width: int, height: int) -> Path:
-    """Make an MP4 file say that its pixels are `width` by `height`."""
+    """Set the pixel aspect ratio of an MP4 file to `width` by `height`."""
     data = bytearray(path.read_bytes())
     end = data.index(b"esds") - 4
     end += int.from_bytes(data[end : end + 4], "big")

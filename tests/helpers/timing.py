@@ -1,4 +1,4 @@
-"""Times that other work on the machine does not spoil."""
+"""Time comparisons that hold on a busy machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 def cpu_time_ratio(call: Callable[[], object], plain: Callable[[], object], rounds: int = 3) -> float:
-    """How many times the CPU seconds of `plain` a `call` takes.
+    """Return the CPU time of `call` divided by that of `plain`.
 
-    They run in turns, and the least of `rounds` counts: a busy machine slows both.
+    They run in turns, and the fastest of `rounds` counts: a busy machine slows both.
     """
     seconds: dict[Callable[[], object], list[float]] = {call: [], plain: []}
     for _ in range(rounds):

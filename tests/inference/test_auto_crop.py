@@ -1,4 +1,4 @@
-"""Looking at images of any camera, with a detector that sees drawn lanes exactly."""
+"""Automatic crops for any camera, with a detector that finds drawn lanes exactly."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ ROWS = 72
 
 
 class SeesColours(CLRerNet):
-    """In place of a network: a lane per colour channel, on the rows where that shows."""
+    """Replaces a network: finds a lane per colour channel, on the rows where it is drawn."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
@@ -50,7 +50,7 @@ class SeesColours(CLRerNet):
 
 
 def road(frame: FrameSize, share: float) -> np.ndarray:
-    """Three lanes in three colours that meet at a row, a share of the frame's height, and end a little below it."""
+    """Draw three coloured lanes that meet at a row, a fraction of the frame's height, and end a little below it."""
     width, height = frame
     image = np.zeros((height, width, 3), np.uint8)
     for colour, x in zip(COLOURS, (-0.1, 0.35, 0.8), strict=True):
@@ -80,7 +80,7 @@ def test_the_crop_of_every_camera_puts_the_horizon_in_place(frame: FrameSize, sh
     (lanes,) = lanes_of(AUTO, seen)
     assert len(lanes) == 3
     drawn, reach = road(frame, share), frame[0] // 100
-    for lane in lanes:  # points are in the frame's pixels, whatever was seen of it
+    for lane in lanes:  # points are in the frame's pixels for any crop
         x, y = lane.points[len(lane.points) // 2].round().astype(int)
         assert drawn[y, max(0, x - reach) : x + reach].any()
 
@@ -116,7 +116,7 @@ def test_a_second_pass_with_lower_confidence_is_discarded() -> None:
 
 
 def worse(stages: list[dict[str, Tensor]], runs: int) -> list[dict[str, Tensor]]:
-    """A head that is nearly blind from its second image on."""
+    """Return the head's outputs with low confidence from the second run on."""
     if runs > 1:
         stages[0]["cls_logits"][..., 1] = -9.0
     return stages

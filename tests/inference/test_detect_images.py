@@ -1,4 +1,4 @@
-"""Images in, lanes out: as a user calls it, with a detector that was trained for a moment."""
+"""Detection in images through the public functions, with a detector that was trained for a few steps."""
 
 import json
 from copy import deepcopy
@@ -48,7 +48,7 @@ def test_crops_are_recorded_and_one_camera_has_one_crop(trained, tmp_path):
     config, checkpoint, images = trained
     auto = deepcopy(config)
     auto.model.viewport_mode = "auto"
-    # Below the horizon there is road only, and half of a lane still shows where it is.
+    # Below the horizon there is only road, and half of a lane is enough to find it.
     auto.model.viewport = replace(auto.model.viewport, top=0.62)
     for one_camera in (False, True):
         detect(auto, checkpoint, [str(images)], str(tmp_path / "out"), one_camera=one_camera)

@@ -1,4 +1,4 @@
-"""Videos in, videos and JSON out, also when they end badly."""
+"""Detection in videos: overlay and JSON, also after errors and interrupts."""
 
 import json
 import time
@@ -30,7 +30,7 @@ CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mov": "mp4v", ".mkv": "mp4v"}
 
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A grey that tells the frame's number."""
+    """Return a grey frame whose level encodes its number."""
     return np.full((size[1], size[0], 3), 10 * (number % 20) + 20, np.uint8)
 
 
@@ -48,7 +48,7 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 class Stub:
-    """Finds the same two lanes in every image, none in every fourth; Ctrl-C at frame `stop`."""
+    """Replaces a Predictor: two lanes in every image, none in every fourth; Ctrl-C at frame `stop`."""
 
     config = Config()
 
@@ -221,7 +221,7 @@ def test_odd_and_changing_frame_sizes_are_written(size: tuple[int, int], tmp_pat
 
 
 class SlowCamera:
-    """Stands in for cv2.VideoCapture: a camera of 20 frames a second that is read five times a second."""
+    """Replaces cv2.VideoCapture: a camera of 20 frames a second that is read five times a second."""
 
     def __init__(self, source: object) -> None:
         self.given = 0

@@ -1,4 +1,4 @@
-"""Predictor: one class for the detector and for LaneLM, with and without clicks."""
+"""Predictor with a detector and with LaneLM, with and without clicks."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ ROADS = 8
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, str, Path]:
-    """LaneLM, trained for a moment on a detector of random weights that finds all sorts of things."""
+    """Train LaneLM for a few steps on a detector of random weights that finds lanes of every length."""
     root = write_drawn_roads(tmp_path_factory.mktemp("roads"), ROADS)
     folder = tmp_path_factory.mktemp("lanelm")
     detector = write_detector(folder / "detector.pth")
@@ -46,7 +46,7 @@ def picture(trained: tuple[Config, str, Path], index: int) -> np.ndarray:
 
 
 def labels(index: int) -> list[np.ndarray]:
-    """Lanes of a picture, (N, 2) x, y in its pixels, bottom first."""
+    """Return the lanes of an image, (N, 2) x, y in its pixels, bottom first."""
     return drawn_lanes(np.random.default_rng([0, index]))
 
 
@@ -94,7 +94,7 @@ def test_a_completed_lane_passes_near_its_clicks(trained: tuple[Config, str, Pat
 @pytest.mark.parametrize("use_detector", [True, False])
 def test_many_lanes_at_once_are_the_lanes_one_by_one(predictor: Predictor, use_detector: bool) -> None:
     sets = [label[5 : 5 + 8 * count : 8] for count, label in enumerate(labels(0), start=1)]
-    sets.append(labels(0)[0][::10])  # more points than in any lesson
+    sets.append(labels(0)[0][::10])  # more points than in any training request
     assert len({len(points) for points in sets}) > 2
     together = predictor.complete_many(sets, use_detector)
     for points, lane in zip(sets, together, strict=True):

@@ -1,4 +1,4 @@
-"""One Predictor used, made and copied by several threads and processes: everybody gets the lanes of their own image."""
+"""One Predictor used, made and copied by several threads and processes: each gets the lanes of its own image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THREADS, CALLS = 8, 40
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_each() -> object:
-    """Threads that each start threads of their own would only wait for each other."""
+    """Compute on one thread each: threads that start threads would oversubscribe the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -36,7 +36,7 @@ def one_thread_each() -> object:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
-    """A small LaneLM of random weights that finds lanes of every length."""
+    """Save a small LaneLM of random weights that finds lanes of every length."""
     folder = tmp_path_factory.mktemp("saved")
     config = small_lanelm_config(folder, folder, folder)
     config.model.decode.conf_threshold, config.lanelm.decode.lane_threshold = 0.2, 0.0

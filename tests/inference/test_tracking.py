@@ -1,4 +1,4 @@
-"""Lanes over time: who is who, how smoothly, and for how long nobody sees them."""
+"""Tracking of lanes: identities, smoothing, and lanes that are missed for some frames."""
 
 import numpy as np
 import pytest

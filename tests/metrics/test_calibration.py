@@ -1,4 +1,4 @@
-"""Reliability of scores, counted by hand and on scores that are probabilities."""
+"""Calibration of scores, counted by hand and on scores that are probabilities."""
 
 import numpy as np
 import pytest

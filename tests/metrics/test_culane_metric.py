@@ -1,4 +1,4 @@
-"""Both readings of the metric: golden matrices, lanes drawn the plain way, odd lanes."""
+"""Both implementations of the metric: golden matrices, lanes drawn with OpenCV, odd lanes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clrernetlm.metrics import lane_ious, match_lanes
 from tests.helpers.golden_weights import GOLDEN
 
 STRAIGHT = [[600.0, 590.0], [600.0, 400.0]]
-# Later releases draw long lines that end off the image differently; ours stays as it is.
+# Later releases draw long lines that end outside the image differently; the metric's own drawing does not change.
 OPENCV_DRAWS_ALIKE = tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 13)
 
 
@@ -35,7 +35,7 @@ def test_ious_equal_the_golden_matrices(tree: Path, golden: dict, implementation
 
 
 def plain_mask(lane: np.ndarray, width: int, size: tuple[int, int]) -> np.ndarray:
-    """The `clrernet` reading of one lane with scipy and OpenCV on a whole image."""
+    """Draw one lane as the `clrernet` implementation does, with scipy and OpenCV on a whole image."""
     spline, u = splprep(lane.T, s=0, k=min(3, len(lane) - 1))
     curve = np.array(splev(np.linspace(0, 1, (len(u) - 1) * 5 + 1), spline)).T.astype(np.int32).tolist()
     mask = np.zeros(size[::-1], np.uint8)

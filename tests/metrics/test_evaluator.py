@@ -31,7 +31,7 @@ def test_golden_totals_of_the_python_tool(tree: Path, golden: dict, name: str) -
         assert result["total"][key] == {field: expected[f"{theirs}{key}"] for field, theirs in names.items()}
         for category, figures in result["categories"].items():
             theirs = [value for field, value in expected.items() if field.endswith(f"_{category}_{key}")]
-            if theirs and category != "normal":  # there the tool also counts images that are in no category
+            if theirs and category != "normal":  # this tool also counts images that are in no category
                 assert figures[key]["f1"] == theirs[0]
 
 
@@ -81,7 +81,7 @@ def test_mf1_is_the_mean_over_ten_thresholds(tree: Path) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Three chunks of images with two lanes each; every third prediction lacks a lane, every fifth its file."""
+    """Write three chunks of images with two lanes each; every third prediction lacks a lane, every fifth its file."""
     names = [f"a/{i:04d}.jpg" for i in range(2 * IMAGES_PER_CHUNK + 20)]
     for i, name in enumerate(names):
         for folder in ("gt", "pred"):
@@ -113,7 +113,7 @@ def test_two_processes_give_the_same_as_one(small: Path) -> None:
     assert total["fp"] == 0
     assert total["tp"] + total["fn"] == labels
     assert total["fn"] >= 2 * missing
-    # Categories overlap; the image that is not in the list has no files and is not asked for.
+    # Categories overlap; the image that is not in the list has no files, and is not read.
     assert document["category_images"] == {"normal": document["images"] // 2, "crowd": 10}
 
 

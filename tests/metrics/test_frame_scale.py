@@ -1,4 +1,4 @@
-"""Frames of any size: a lane is as right on a small frame as on a large one."""
+"""Frames of any size: errors weigh the same on small and large frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAMES = ((512, 288), (1280, 720), (2560, 1440))
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """The same picture and lanes at several sizes, a folder each; predictions are 9 pixels of 1640 off."""
+    """Write the same image and lanes at several sizes, a folder each; predictions are off by 9 pixels of 1640."""
     lines, rows = [], []
     for width, height in FRAMES:
         name, scale = f"w{width}/a", width / 1640

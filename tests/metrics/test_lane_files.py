@@ -1,4 +1,4 @@
-"""The fast reader agrees with the plain one, on right and on wrong files."""
+"""The fast reader agrees with the plain one, on valid and invalid files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fast_lanes(path: Path) -> list[np.ndarray]:
 
 
 def outcome(read: Callable[[Path], list[np.ndarray]], path: Path) -> list | str:
-    """Every lane's coordinates, or the message of the error."""
+    """Return every lane's coordinates, or the message of the error."""
     try:
         return [lane.tolist() for lane in read(path)]
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Prediction files: written as they come, read back the same."""
+"""Prediction files: written image by image, read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curve of the `clrernet` reading has scipy's bits, or truncation moves pixels."""
+"""The curve of the `clrernet` implementation equals scipy's bit for bit; otherwise truncation would move pixels."""
 
 from __future__ import annotations
 

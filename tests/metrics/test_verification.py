@@ -9,7 +9,7 @@ from clrernetlm.metrics.verification import rejection_curve, rejection_rates, tr
 
 
 def test_true_proposals_are_matched_one_to_one():
-    # Two proposals on one lane: the better one is the lane, its double is false. The last one misses.
+    # Two proposals on one lane: the better one is true, the other false. The last one misses.
     ious = np.array([[0.6, 0.0], [0.8, 0.1], [0.0, 0.5]])
     assert true_proposals(ious).tolist() == [False, True, False]
     assert true_proposals(ious, threshold=0.4).tolist() == [False, True, True]
@@ -28,7 +28,7 @@ def test_shares_counted_by_hand():
     assert rejection_rates(scores, true, 0.3)["false_rejected"] == 0.5
     assert rejection_rates([0.5], [True], 0.9) == {"threshold": 0.9, "false_rejected": None, "true_lost": 1.0}
     figures = rejection_curve(scores, true)
-    # Nothing lost: up to 0.2 only the first false one goes. One of three lost: both go.
+    # No true one lost: a threshold up to 0.2 rejects only the first false one. One of three lost: both are rejected.
     assert figures["best"] == {"allowed": 0.03, "threshold": 0.2, "false_rejected": 0.5, "true_lost": 0.0}
     assert figures["curve"][33]["false_rejected"] == 0.5
     assert figures["curve"][34] == {"allowed": 0.34, "threshold": 0.4, "false_rejected": 1.0, "true_lost": 1 / 3}

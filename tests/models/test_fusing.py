@@ -1,4 +1,4 @@
-"""Models for inference: the same outputs as the plain ones."""
+"""Fused models: the same outputs as the unfused ones."""
 
 from copy import deepcopy
 

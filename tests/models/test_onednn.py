@@ -1,4 +1,4 @@
-"""Layers for the CPU: the values of the plain ones, in fewer operations."""
+"""Layers for the CPU: the results of the plain ones, in fewer operations."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -97,7 +97,7 @@ def test_fusing_does_not_patch_module_calls_of_other_threads(backbone, monkeypat
 
 
 def test_threads_share_a_network_from_the_first_image_on():
-    """The first image brings the weights into oneDNN's order: in this, too, threads may not get in each other's way."""
+    """The first image converts the weights to oneDNN's layout, which must be safe with several threads."""
     images = torch.rand(1, 3, 96, 160, generator=torch.Generator().manual_seed(0))
     plain = seeded_detector("dla46_c")
     expected = fuse(plain)(images)[-1]["xs"]

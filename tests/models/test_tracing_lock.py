@@ -1,4 +1,4 @@
-"""Networks run side by side, tracing happens alone."""
+"""Networks run in parallel; tracing excludes them."""
 
 import threading
 import time

@@ -28,7 +28,7 @@ HIGH = [(0.0, 0.98), (0.5, 1.0), (1.0, 0.1)]
 
 
 def boxes(svg: str) -> list[tuple[float, float, float, float]]:
-    """Left, top, right, bottom of every label."""
+    """Return left, top, right, bottom of every label."""
     found = []
     for text in ElementTree.fromstring(svg).iter("text"):
         if "value" in text.get("class", "").split() and text.text == LABEL:

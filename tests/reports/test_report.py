@@ -1,4 +1,4 @@
-"""The report holds the numbers and pictures it was given, in one file."""
+"""The report contains its numbers and images in one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets on disk: the layout, the bytes, and what is refused."""
+"""Generated data sets: the layout, the bytes, and errors."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def generate_if_loaded(spec, **settings):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems start new interpreters")
 def test_worker_processes_import_nothing_again(tmp_path, monkeypatch):
-    """A new interpreter that finds no memory for the libraries prints a traceback of its own."""
+    """A new interpreter without memory for the libraries would print a traceback."""
     monkeypatch.setattr(synth_dataset, "generate_image", generate_if_loaded)
     monkeypatch.setitem(globals(), "loaded", ["all"])
     generate_dataset(tmp_path / "roads", 2, 0, 0, size=SIZE, workers=2, progress=False)

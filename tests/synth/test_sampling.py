@@ -1,4 +1,4 @@
-"""Scenes: every category can be drawn at any size, is a image, and is labelled by its own geometry."""
+"""Scenes: every category is rendered at any size, and labelled by its own geometry."""
 
 from __future__ import annotations
 

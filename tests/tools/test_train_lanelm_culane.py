@@ -1,4 +1,4 @@
-"""The founding prototype's training command: its options, its file names, mistakes in one line."""
+"""The founding prototype's training command: its options, its file names, and one-line errors."""
 
 import csv
 import importlib.util
@@ -37,7 +37,7 @@ def tool():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A data set, a config and a detector of it, side by side as in the published instructions."""
+    """Write a data set, a config and a detector, side by side as in the published instructions."""
     folder = tmp_path_factory.mktemp("culane")
     write_drawn_roads(folder / "dataset", 16)
     (folder / "small.py").write_text(CONFIG)
@@ -52,7 +52,7 @@ def here(folder, monkeypatch):
 
 
 def options(**values):
-    """Settings -> words of a command line."""
+    """Convert settings to command-line arguments."""
     return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 

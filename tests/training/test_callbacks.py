@@ -1,4 +1,4 @@
-"""What watches a training."""
+"""Callbacks of a training."""
 
 import warnings
 from pathlib import Path
@@ -13,7 +13,7 @@ from clrernetlm.training.callbacks import DataWaitMonitor
 
 
 class Clock:
-    """Time that passes only where it is said, in seconds: no other work of the machine takes any."""
+    """A clock that advances only when told, in seconds, so that a busy machine does not matter."""
 
     now = 100.0
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 class Late(Dataset[Tensor]):
-    """Ten images that take a while each."""
+    """Ten images that each advance the clock."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.clock, self.seconds = clock, seconds
@@ -36,7 +36,7 @@ class Late(Dataset[Tensor]):
 
 
 class Slow(pl.LightningModule):
-    """A model whose step takes a while."""
+    """A model whose step advances the clock."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         super().__init__()

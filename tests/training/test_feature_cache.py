@@ -1,4 +1,4 @@
-"""The cache of features changes nothing but the time: whole or not there, and only of its own settings."""
+"""The feature cache changes only the speed: it is complete or absent, and belongs to its settings."""
 
 import os
 import pickle
@@ -68,7 +68,7 @@ def test_requests_from_the_cache_equal_those_from_the_images(config, model):
             tolerance = 2e-3 if name.startswith(("level", "proposal")) else 0
             torch.testing.assert_close(value, fresh[name], equal_nan=True, rtol=tolerance, atol=tolerance)
     third = kept[0]
-    kept.set_epoch(0)  # the same view again, and another lesson
+    kept.set_epoch(0)  # the same augmentation again, with other training requests
     assert torch.equal(kept[0]["level_0"], third["level_0"])
     assert not torch.equal(kept[0]["draws"], third["draws"])
 

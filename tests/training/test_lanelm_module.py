@@ -1,4 +1,4 @@
-"""Training LaneLM: it learns, the detector keeps its bits, kills and process counts change nothing."""
+"""Training of LaneLM: it learns, the detector is unchanged, kills and the number of processes change nothing."""
 
 import csv
 import signal
@@ -30,13 +30,13 @@ def detector(tmp_path_factory):
 
 
 def logged(work_dir, column):
-    """The values of a column of `metrics.csv`, in order."""
+    """Return the values of a column of `metrics.csv`, in order."""
     with open(work_dir / "metrics.csv", newline="") as lines:
         return [float(row[column]) for row in csv.DictReader(lines) if row.get(column)]
 
 
 class Watch(pl.Callback):
-    """The mode and the gradients of the detector while it trains."""
+    """Records the mode and the gradients of the detector during training."""
 
     def __init__(self):
         self.seen = []
@@ -117,7 +117,7 @@ def train_as(rank, port, *arguments, **training):
     train_alone(*arguments, num_devices=2, strategy="ddp", **training)
 
 
-# Ends the process as a third epoch is about to begin.
+# Ends the process when the third epoch is about to begin.
 KILL = """
 import os, signal
 from clrernetlm.training.callbacks import EpochSeed

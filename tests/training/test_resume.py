@@ -45,13 +45,13 @@ def detector(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch):
-    """Loaders start as many workers as they are asked to, whatever machine runs the tests."""
+    """Let loaders start the requested number of workers on any machine."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
 
 
 @pytest.fixture(scope="module")
 def unbroken(roads, tmp_path_factory):
-    """Folder of a training of three epochs without loader workers, all checkpoints kept."""
+    """Train three epochs without loader workers, keeping all checkpoints; returns the folder."""
     folder = tmp_path_factory.mktemp("unbroken")
     train(detector_settings(roads, folder))
     return folder
@@ -67,7 +67,7 @@ def detector_settings(roads, folder, workers=0, **training):
 
 
 def begin_from(whole, epoch, folder):
-    """Make `folder` the one of a run that was killed after `epoch`; its first epochs are those of `whole`."""
+    """Make `folder` that of a run killed after `epoch`, with the first epochs of `whole`."""
     (folder / "checkpoints").mkdir(parents=True)
     for number in range(epoch + 1):
         shutil.copy(whole / f"checkpoints/epoch_{number:04d}.ckpt", folder / "checkpoints")
@@ -127,7 +127,7 @@ def test_a_limit_of_steps_does_not_change_what_is_resumed(roads, tmp_path):
 
 
 class SeenImages(pl.Callback):
-    """The images of every training step."""
+    """Records the images of every training step."""
 
     def __init__(self):
         self.seen = []
@@ -150,7 +150,7 @@ def test_a_run_that_ended_within_an_epoch_resumes_with_the_remaining_images(work
 
 
 def train_and_die(hook, rename, workers, root, work):
-    """Train in a process that is killed as soon as it is metadata to do something."""
+    """Train in a process that is killed as soon as it is about to do something."""
 
     def end(event, arguments):
         if event == "os.rename" and str(arguments[0]).endswith(".tmp") and str(arguments[1]).endswith(rename):
@@ -186,8 +186,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(hook, rename, wo
     assert names == {path.name for path in (unbroken / "checkpoints").iterdir()}
 
 
-# What a resumed run does with a setting that is changed to the value here: keeps it, obeys it with a warning, or
-# obeys it in silence because nothing that is trained depends on it.
+# The effect of a setting changed to this value on a resumed run: it is refused, applied with a warning, or
+# applied without one because nothing that is trained depends on it.
 CHANGES = {
     "kept": {
         "task": "lanelm",
@@ -313,7 +313,7 @@ def test_every_setting_has_a_rule_for_resuming():
 
 
 class Steps(pl.Callback):
-    """Settings of the optimiser at every step: learning rates of backbone and head, weight decay, betas."""
+    """Records settings of the optimiser at every step: learning rates of backbone and head, weight decay, betas."""
 
     def __init__(self):
         self.seen = []
@@ -416,7 +416,7 @@ def test_the_best_checkpoint_of_another_validation_is_set_aside(roads, unbroken,
         best = train(config, resume=True)
     assert torch.load(best, weights_only=True)["epoch"] == 2
     assert (tmp_path / "checkpoints/before_1/best.ckpt").exists()
-    # Of fewer checkpoints to keep, the one that the run goes on from is left as well.
+    # With fewer checkpoints to keep, the one that the run resumes from is kept as well.
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"before_1", "best.ckpt", "epoch_0001.ckpt", "epoch_0002.ckpt"}
 

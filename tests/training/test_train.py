@@ -1,4 +1,4 @@
-"""Training learns, survives kills and full disks, and does not depend on how many processes share it."""
+"""Training learns, survives kills and full disks, and does not depend on the number of processes."""
 
 import csv
 import os
@@ -39,7 +39,7 @@ def roads(tmp_path_factory):
 
 
 def losses(metrics, column="loss"):
-    """Training losses of a run, or another figure, in order."""
+    """Return the training losses of a run, or another column, in order."""
     with open(metrics, newline="") as lines:
         return [float(row[column]) for row in csv.DictReader(lines) if row[column]]
 
@@ -79,7 +79,7 @@ def start_training(*arguments, **training):
     return ForkedProcess(partial(train_alone, **training), *arguments, output_file=work.with_suffix(".txt"))
 
 
-# Ends the process as a third epoch is about to begin.
+# Ends the process when the third epoch is about to begin.
 KILL = """
 import os, signal
 from clrernetlm.training.callbacks import EpochSeed
@@ -106,7 +106,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(roads, tmp_
         assert_same(whole[part], resumed[part], **EXACT)
 
 
-# What a user runs; processes that share a training start by calling it again.
+# The call of a user's script; processes that share a training run the script again.
 SCRIPT = """
 import sys
 sys.path.insert(0, {repository!r})
@@ -178,7 +178,7 @@ torch.nn.Dropout2d.forward = lambda layer, maps: maps
 
 
 def train_until_told(rank, port, root, work):
-    """Train as one of two processes, and end as a command does."""
+    """Train as one of two processes, with the exit codes of a command."""
     join_launch(rank, 2, port)
     shared = {"num_devices": 2, "strategy": "ddp", "extra": "config.training.epochs = 10_000"}
     raise SystemExit(exit_code_of(lambda: train_alone(root, work, **shared)))
@@ -340,7 +340,7 @@ def test_a_run_stopped_before_validation_returns_its_last_checkpoint(roads, tmp_
 
 
 def trainer_for(device, monkeypatch, tmp_path, count=2, **training):
-    """The trainer that a machine with `count` CUDA devices gets."""
+    """Return the arguments of the trainer on a machine with `count` CUDA devices."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     given = {}
     monkeypatch.setattr("lightning.pytorch.Trainer", lambda **settings: given.update(settings))
@@ -452,12 +452,12 @@ def test_lane_slants_are_measured_in_the_configured_frame(tmp_path):
     for frame in ("culane", "viewport"):
         config.model.loss.iou_frame = frame
         losses[frame] = DetectorModule(config).criterion.lane_iou(pred, pred + 0.02).item()
-    # In the flatter frame the lane is wider, so that the same distance costs less of its overlap.
+    # In the flatter frame the lane is wider, so the same distance lowers its overlap less.
     assert losses["culane"] < 0.8 * losses["viewport"]
 
 
 class Lose(Callback):
-    """Makes a weight NaN before a step's loss is computed, or by its gradient."""
+    """Sets a weight to NaN before a step's loss is computed, or by its gradient."""
 
     def __init__(self, what, epoch, batch):
         self.what, self.when = what, (epoch, batch)

@@ -27,7 +27,7 @@ CONFIG = ClrernetConfig(backbone=BackboneConfig("dla46_c"), viewport=Viewport(wi
 
 
 class HistoryBuffer:
-    """A class of another training engine: state, a constructor with arguments, and a list and dict to fill."""
+    """A class of another training engine: state, a constructor with arguments, and a list and dict to be filled."""
 
     def __init__(self, values):
         self.values = np.asarray(values)
@@ -38,7 +38,7 @@ class ConfigDict(dict):
 
 
 class Calls:
-    """Pickles into a call of `function` with `arguments`."""
+    """Pickles as a call of `function` with `arguments`."""
 
     def __init__(self, function, *arguments):
         self.reduced = function, arguments
@@ -119,7 +119,7 @@ def test_a_malicious_checkpoint_runs_no_code(model, tmp_path, save, place):
     else:
         assert same_weights(init_detector(CONFIG, file), model)
     assert not marker.exists()
-    # Read without care, the same file does its harm.
+    # Read with the ordinary unpickler, the same file runs its code.
     with contextlib.suppress(Exception):
         torch.load(file, weights_only=False)
     assert marker.exists()

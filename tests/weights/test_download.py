@@ -1,4 +1,4 @@
-"""Downloads against a server on this machine that misbehaves on request."""
+"""Downloads from a server on this machine that misbehaves on request."""
 
 import hashlib
 import threading
@@ -20,7 +20,7 @@ CUT = 300_000
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT; /cut ends early unless asked to go on, /whole knows no ranges."""
+    """Serves CONTENT; /cut ends early unless a range is requested, /whole ignores ranges."""
 
     def do_GET(self) -> None:
         server = self.server

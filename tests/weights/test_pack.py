@@ -1,4 +1,4 @@
-"""Training checkpoint in, one file out that is a model by itself."""
+"""Packing: a training checkpoint becomes one file that is a complete model."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
-    """A checkpoint as training writes it: weights behind `model.`, an optimiser's state, the settings."""
+    """Write a checkpoint as training does: weights with the prefix `model.`, an optimiser's state, the settings."""
     folder = tmp_path_factory.mktemp("detector")
     config = small_config(folder / "data", folder / "run")
     config.model.decode.conf_threshold = 0.2

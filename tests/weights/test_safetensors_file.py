@@ -1,4 +1,4 @@
-"""Packed files: everything that goes in comes out, rounded as announced, and broken or foreign files say so."""
+"""Packed files: tensors are read back, rounded as documented; broken or foreign files are errors."""
 
 import json
 from pathlib import Path

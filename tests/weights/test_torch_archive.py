@@ -1,4 +1,4 @@
-"""Files of torch.save that lie about their sizes are refused at once, whatever they say."""
+"""Files of torch.save with wrong sizes are refused at once."""
 
 import os
 import pickle
@@ -25,12 +25,12 @@ TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"%b\x89ccollection
 
 
 def tensor(count: int, view: bytes) -> bytes:
-    """A dictionary with a tensor: values in its storage, and offset, size and strides as pickled."""
+    """Return a pickled dictionary with a tensor: values in its storage, and offset, size and strides as pickled."""
     return b"\x80\x02}X\x01\x00\x00\x00a" + TENSOR % (struct.pack("<i", count), view) + b"s."
 
 
 def write_zip(path: Path, pickled: bytes, content: bytes = bytes(16), **options: Any) -> Path:
-    """An archive as torch.save writes it, around a pickle that it would not write."""
+    """Write an archive like that of torch.save, with any pickle inside."""
     with zipfile.ZipFile(path, "w", **options) as archive:
         archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/data/0", content)
@@ -52,7 +52,7 @@ def refuse(path: Path) -> None:
 
 
 def doubled(empty: bytes, times: int) -> bytes:
-    """A list (or tuple) that holds the one before it twice, and so on, on top of the stack."""
+    """Return opcodes for a list (or tuple) that holds the previous one twice, and so on."""
     twice = b"h\x00h\x00\x86q\x000" if empty == b")" else b"](h\x00h\x00eq\x000"
     return empty + b"q\x000" + times * twice + b"h\x00"
 
@@ -148,7 +148,7 @@ def test_a_changed_byte_of_the_weights_is_detected(tmp_path: Path) -> None:
 
 
 def test_tar_archives_are_not_unpacked(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits for ever
+    os.mkfifo(tmp_path / "pipe")  # opening it would block for ever
     with tarfile.open(tmp_path / "a.pth", "w") as archive:
         link = tarfile.TarInfo("storages")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "pipe")

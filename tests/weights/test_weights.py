@@ -1,4 +1,4 @@
-"""Models by name: what ships, what can be had, and what is said when it is not there."""
+"""Models by name: bundled models, downloads, and errors about missing ones."""
 
 import pickle
 import subprocess
@@ -34,7 +34,7 @@ LIMIT = 25e6  # bytes of all shipped files together
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file as one that ships: a small LaneLM and its detector, of random weights."""
+    """Pack a small LaneLM and its detector, of random weights, like a bundled model."""
     folder = tmp_path_factory.mktemp("packed")
     config = small_lanelm_config(folder, folder, write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
@@ -44,7 +44,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shipped(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package as if that file were in it."""
+    """Let the registry point to that file as the bundled model."""
     monkeypatch.setattr(registry, "FOLDER", packed.parent)
     return packed
 
@@ -119,7 +119,7 @@ def test_a_released_checkpoint_uses_the_config_of_its_name(tmp_path: Path, monke
     assert "weights without settings; name the config too" in refusal(str(elsewhere.with_name("other.pth")))
 
 
-# Every door resolves names alike.
+# Every public function resolves names in the same way.
 
 DOORS = {
     "Predictor": Predictor,
@@ -173,7 +173,7 @@ def test_downloaded_weights_are_found_by_name_in_every_function(packed: Path, mo
 
 
 def logits(predictor: Predictor) -> torch.Tensor:
-    """The network's answer to a fixed image."""
+    """Return the network's logits for a fixed image."""
     predictor.set_image(np.random.default_rng(0).integers(0, 256, (148, 410, 3), np.uint8))
     assert predictor._state is not None
     return predictor._state.batch.output.predictions["cls_logits"]
@@ -242,7 +242,7 @@ def test_importing_and_listing_use_no_network() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-# Through the command line: which words are the model, which are inputs.
+# On the command line: which arguments are the model, which are inputs.
 
 
 @pytest.fixture

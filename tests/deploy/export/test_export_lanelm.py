@@ -1,4 +1,4 @@
-"""An exported LaneLM writes the lanes that PyTorch writes."""
+"""An exported LaneLM decodes the lanes that PyTorch decodes."""
 
 import shutil
 from dataclasses import replace
@@ -28,7 +28,7 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
-    """Settings, the model, its checkpoint, and the folder it is exported to."""
+    """Return settings, the model, its checkpoint, and the folder it is exported to."""
     folder = tmp_path_factory.mktemp("lanelm")
     config = small_lanelm_config(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
     config.model.decode.conf_threshold = 0.2
@@ -166,7 +166,7 @@ def test_an_interrupted_export_is_repeated_and_a_complete_one_is_reused(exported
     config, _, _, folder = exported
     kept = tmp_path / "small_onnx"
     shutil.copytree(folder, kept)
-    # Without weights nothing can be made: only what is there can come back.
+    # Without weights no new export can be made: only the existing one can be reused.
     arguments = (tmp_path, "small", config, tmp_path / "absent.pth", "onnxruntime", "fp32")
     assert export_into(*arguments) == kept
     (kept / "detector.onnx").unlink()

@@ -1,4 +1,4 @@
-"""Exported detectors compute what PyTorch computes, and say what they are."""
+"""Exported detectors give PyTorch's results, and have metadata."""
 
 import contextlib
 import json
@@ -52,7 +52,7 @@ def files(detector: tuple[Config, CLRerNet, Path], tmp_path_factory: pytest.Temp
     paths = {to: folder / f"small{suffix}" for to, suffix in SUFFIX.items()}
     for to in ("onnx", "torch"):
         export_model(config, weights, to, dynamic_batch=True, out=paths[to])  # type: ignore[arg-type]
-    # As `export_model` does it, without tracing again.
+    # As `export_model` does, without tracing again.
     write_openvino(openvino_model(onnx.load(paths["onnx"])), paths["openvino"], read_metadata(paths["onnx"]))
     return paths
 
@@ -166,7 +166,7 @@ def test_files_that_are_no_exports_are_refused_in_one_line(files: dict[str, Path
 
 @pytest.fixture
 def hostile(files: dict[str, Path], tmp_path: Path) -> tuple[Path, Path]:
-    """A .pt2 whose sizes are an expression that makes a file, and that file."""
+    """Return a .pt2 whose sizes are an expression that creates a file, and the path of that file."""
     marker, path = tmp_path / "executed", tmp_path / "hostile.pt2"
     code = f"__import__('os').system('touch {marker}')"
     with zipfile.ZipFile(files["torch"]) as whole, zipfile.ZipFile(path, "w") as changed:
@@ -189,7 +189,7 @@ def test_a_program_is_not_loaded_unless_its_maker_is_trusted(hostile: tuple[Path
     assert not marker.exists()
     with contextlib.suppress(UserError):
         open_runtime(path, trust_code=True)
-    assert marker.exists()  # trusted, the same file does its harm
+    assert marker.exists()  # trusted, the same file runs its code
 
 
 def stored_about(path: Path) -> ModelMetadata:
@@ -259,7 +259,7 @@ def test_graphs_with_external_data_are_refused(files: dict[str, Path], tmp_path:
 
 
 def spoilt(model: Any, fault: str) -> Any:
-    """An ONNX detector with something wrong."""
+    """Return an ONNX detector with one fault."""
     graph = model.graph
     if fault == "output":
         del graph.output[1]
@@ -267,7 +267,7 @@ def spoilt(model: Any, fault: str) -> Any:
         extra = onnx.helper.make_tensor_value_info("more", 1, [1])
         graph.input.append(extra)
     elif fault == "nan":
-        # The last of the weights, whose results nothing clips.
+        # The last of the weights, whose results are not clipped.
         for weight in graph.initializer:
             values = onnx.numpy_helper.to_array(weight)
             if values.dtype == np.float32 and values.size == 1:

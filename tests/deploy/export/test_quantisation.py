@@ -1,4 +1,4 @@
-"""int8: convolutions in 8 bits, the rest of the head as it was, calibrated on images of a folder or a list."""
+"""int8: convolutions in 8 bits, the rest of the head unchanged, calibrated on images of a folder or a list."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_images_come_from_a_folder_or_a_list(tmp_path: Path) -> None:
     (tmp_path / "list").mkdir()
     listed = tmp_path / "list" / "train.txt"
     listed.write_text("/camera/2.png /masks/2.png 1 1 0 0\n\n/camera/0.png\n")
-    (tmp_path / "camera/._00000.jpg").write_bytes(b"\0\5\x16\7")  # what Macs leave beside every file
+    (tmp_path / "camera/._00000.jpg").write_bytes(b"\0\5\x16\7")  # which macOS writes beside every file
     found, named = calibration_inputs(str(tmp_path / "camera"), VIEW), calibration_inputs(str(listed), VIEW)
     assert [one["images"].shape for one in found] == [(1, 64, 160, 3)] * 3
     assert np.array_equal(named[0]["images"], found[2]["images"])

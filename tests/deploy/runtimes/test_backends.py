@@ -1,4 +1,4 @@
-"""Exported detectors in the place of PyTorch ones: Predictor, `detect`, `test` and `speed`."""
+"""Exported detectors used instead of PyTorch ones: Predictor, `detect`, `test` and `speed`."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CLRerNet, Path]:
-    """A detector on four drawn roads, with the settings in its file; its exports stay beside it for all tests."""
+    """Pack a detector for four drawn roads; its exports stay beside it for all tests."""
     folder = tmp_path_factory.mktemp("packed")
     config, model = random_detector()
     path = folder / "small.safetensors"
@@ -64,14 +64,14 @@ def test_predictor_finds_the_same_lanes(packed, backend: str) -> None:
 
 @pytest.fixture(scope="module")
 def hundred_roads() -> list[np.ndarray]:
-    """Generated frames of all kinds."""
+    """Generate frames of all categories."""
     rng = np.random.default_rng(11)
     kinds = [kind for kind in CATEGORIES if kind != "cross"]
     return [render(sample_scene(rng, kinds[i % len(kinds)], (410, 148), 4), rng) for i in range(100)]
 
 
 def found_by(predictor: Predictor, images: list[np.ndarray]) -> list[list[Lane]]:
-    """Lanes of every image, 25 at a time, from the configured crop."""
+    """Detect the lanes of every image, 25 at a time, in the configured crop."""
     lanes: list[list[Lane]] = []
     for start in range(0, len(images), 25):
         predictor.set_images(images[start : start + 25], predictor.config.model.viewport)
@@ -81,7 +81,7 @@ def found_by(predictor: Predictor, images: list[np.ndarray]) -> list[list[Lane]]
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The shipped detector as files; traced once."""
+    """Export the shipped detector, traced once, to files."""
     onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
     folder = tmp_path_factory.mktemp("shipped")
     config, weights = find_model("roads_detector")
@@ -122,7 +122,7 @@ def test_half_precision_moves_lanes_by_a_fraction_of_a_pixel(
     assert moved < 0.6
 
 
-# A thread of PyTorch that was woken spins for milliseconds, on a core that the runtime needs for the next image.
+# A woken thread of PyTorch spins for milliseconds, on a core that the runtime needs for the next image.
 WATCH_THREADS = """
 import os, sys, time, cv2, torch
 

@@ -1,4 +1,4 @@
-"""Exported graphs that would take terabytes or hours are refused before they run, and everything we export is not."""
+"""Exported graphs that would take terabytes or hours are refused before they run; graphs of this package are not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CONSTANTS = {
     "half_shape": np.array([SIDE // 2, SIDE], np.int64),
     "two": np.array([2], np.int64),
 }
-# Each makes `huge` of constants, and of `mean`, the mean of the image, where a runtime shall not compute it beforehand.
+# Each makes `huge` from constants, and from the image's `mean` where a runtime must not compute it beforehand.
 HOSTILE: dict[str, list[Any]] = {
     "ConstantOfShape": [node("ConstantOfShape", "huge_shape")],
     "Expand": [node("Expand", "mean", "huge_shape")],
@@ -98,7 +98,7 @@ def hostile_onnx(nodes: list[Any], path: Path) -> Path:
 
 
 def refused_at_once(path: Path, backend: str | None, kind: str) -> None:
-    """The file is refused in one line that names the operator, in little time and memory."""
+    """Check that the file is refused in one line that names the operator, with little time and memory."""
     reset_peak_memory(torch.device("cpu"))
     before, start = peak_memory(torch.device("cpu")) or 0, time.process_time()
     with pytest.raises(UserError, match=rf"{path.name}: .*operator {kind} computes \d+ numbers; export") as caught:

@@ -1,4 +1,4 @@
-"""Our gradients of depth-wise convolutions are PyTorch's."""
+"""Gradients of depth-wise convolutions equal PyTorch's."""
 
 import pytest
 import torch

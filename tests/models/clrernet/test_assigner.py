@@ -1,4 +1,4 @@
-"""Assignment: the published matches and costs; images, stages and empty slots never influence each other."""
+"""Assignment: the published matches and costs; images, stages and empty slots do not influence each other."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def stack(cases, slots):
 
 
 def random_case(seed, lanes, anchors=192):
-    """Predictions scattered around `lanes` straight lanes."""
+    """Draw predictions scattered around `lanes` straight lanes."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape):
@@ -155,7 +155,7 @@ def test_assign_unmatched_gives_every_lane_an_anchor_and_keeps_other_matches(see
 
 
 def test_assign_unmatched_uses_the_cheapest_free_anchor():
-    predictions, targets = golden_case("conflict4")  # four lanes want anchor 5; the second gets it
+    predictions, targets = golden_case("conflict4")  # anchor 5 is the cheapest of four lanes; the second gets it
     rows, cols = DynamicTopkAssigner(assign_unmatched=True).assign(predictions, targets)
     matches = dict(zip(cols.tolist(), rows.tolist(), strict=True))
     taken = {5}
@@ -180,7 +180,7 @@ def test_broken_predictions_do_not_break_the_assignment(kind, value):
 @pytest.mark.parametrize("rescue", [False, True])
 @pytest.mark.parametrize("combination", [0, 1])
 def test_assignment_needs_no_device_synchronisation(rescue, combination):
-    """Tensors without data: anything that asked for a value or a data-dependent size would fail."""
+    """Uses tensors without data: reading a value or a data-dependent size would fail."""
     predictions, targets = stack([random_case(i, 4) for i in range(3)], slots=4)
     matched = DynamicTopkAssigner(cost_combination=combination, assign_unmatched=rescue).assign_batch(
         {field: value.to("meta") for field, value in predictions.items()}, targets.to("meta")

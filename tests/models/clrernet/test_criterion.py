@@ -1,4 +1,4 @@
-"""Criterion: the published losses, matches and gradients; what images, stages and precision may and may not change."""
+"""Criterion: the published losses, matches and gradients; effects of images, stages and precision."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_empty_target_slots_change_nothing():
 
 
 def perfect_stage(target, length_rows, y0=None):
-    """One stage whose 40 anchors all predict the lane `target` (78,), confidently, with the length given."""
+    """Return one stage whose 40 anchors all predict the lane `target` (78,), confidently, with the given length."""
     params = torch.stack([target[2] if y0 is None else torch.tensor(y0), target[3] / 799, target[4]])
     return {
         "cls_logits": torch.tensor([-9.0, 9.0]).expand(1, 40, 2),
@@ -118,7 +118,7 @@ def perfect_stage(target, length_rows, y0=None):
 
 @pytest.mark.parametrize("higher", [0, 7, -3])
 def test_the_corrected_length_ends_at_the_end_of_the_lane(higher):
-    """A prediction that starts `higher` rows above the lane's start and ends with it has nothing to learn."""
+    """A prediction that starts `higher` rows above the lane's start and ends with it has no length loss."""
     target = torch.from_numpy(B["target1"])[0]
     targets = target[None, None].clone()
     targets[..., 2] = 1 - 5 / 71  # starts at row 5 with 50 rows
@@ -126,7 +126,7 @@ def test_the_corrected_length_ends_at_the_end_of_the_lane(higher):
     start = 1 - (5 + higher) / 71
     corrected = CLRerNetCriterion()([perfect_stage(target, 50 - higher, start)], targets)["loss_reg_xytl"]
     mirrored = CLRerNetCriterion(length_target="official")([perfect_stage(target, 50 + higher, start)], targets)
-    # What is left is the start row itself: SmoothL1 over 4 values, weight 0.2.
+    # The remaining loss is that of the start row: SmoothL1 over 4 values, weight 0.2.
     rows = abs(higher)
     expected = 0.2 * (rows - 0.5 if rows >= 1 else 0) / 4
     assert corrected.item() == pytest.approx(expected, abs=1e-4)
@@ -188,7 +188,7 @@ def test_segmentation_loss_needs_masks_and_a_weight():
 
 
 def test_the_criterion_needs_no_device_synchronisation():
-    """One graph without a break: nothing asks for a value or has a data-dependent size."""
+    """torch.compile traces one graph without a break: no value is read, and no size depends on data."""
     criterion, stages, targets = CLRerNetCriterion(), golden_stages("b2"), golden_targets(3, 4)
     inputs = (stages, targets, torch.randn(2, 5, 320, 800), golden_masks(3, 4))
     losses = torch.compile(criterion, fullgraph=True, backend="eager")(*inputs)

@@ -41,7 +41,7 @@ def test_kept_lanes_are_the_published_ones(name, kind):
 
 
 def nms_by_loops(xs, start_rows, length_rows, scores, threshold, top_k):
-    """The rule written out lane by lane and row by row."""
+    """Lane NMS in loops over lanes and rows."""
     first = [int(np.trunc(float(s) + 0.5)) for s in start_rows]
     last = [int(np.trunc(s + float(n) - 0.5 - (n < 1))) for s, n in zip(first, length_rows, strict=True)]
     kept = []
@@ -151,7 +151,7 @@ def test_nms_of_a_batch_equals_nms_of_its_images(seed, images, n, top_k):
 
 
 def one_lane(x_bottom, x_top, start=0.0, length=72 / 71, logits=(-4.0, 4.0)):
-    """A stage of one image with one straight prediction; start and length from the bottom, relative."""
+    """Return a stage of one image with one straight prediction; start and length from the bottom, relative."""
     return {
         "cls_logits": torch.tensor([[logits]]),
         "anchor_params": torch.tensor([[[1 - start, x_bottom, 0.5]]]),

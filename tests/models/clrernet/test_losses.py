@@ -1,4 +1,4 @@
-"""Losses: the published numbers, and the inputs that used to break them."""
+"""Losses: the published numbers, and inputs that used to give wrong results."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The seed's classes: shapes, who sees what, and that shared images cost no copies."""
+"""The decoder's classes: shapes, masks, and images shared without copies."""
 
 import pytest
 import torch

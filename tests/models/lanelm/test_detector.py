@@ -1,4 +1,4 @@
-"""Detector and LaneLM in one file: what fits is loaded whole, what does not is named."""
+"""Detector and LaneLM in one file: matching weights load completely, mismatches are named."""
 
 import pytest
 import torch

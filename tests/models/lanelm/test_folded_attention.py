@@ -1,4 +1,4 @@
-"""Attention to features is attention to the keys and values made of them; a LaneLM with it writes the same lanes."""
+"""Folded attention equals attention to the keys and values computed from the features."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Free-running decoding: cached, batched, in any order, always the same lanes; and the cutting of hallucinations."""
+"""Greedy decoding gives the same lanes cached, batched and in any order; removal of hallucinations."""
 
 from dataclasses import fields, replace
 
@@ -35,7 +35,7 @@ def test_cached_equals_uncached_on_200_lanes(settings: dict[str, object]) -> Non
     cached = generate(model, levels, requests)
     same(cached, generate(model, levels, requests, cached=False), requests.request_mask)
     lengths = cached.visible[requests.request_mask].sum(-1)
-    assert lengths.unique().numel() > 4  # lanes of all sorts were written
+    assert lengths.unique().numel() > 4  # lanes of all lengths were decoded
 
 
 def test_an_image_alone_gets_the_lanes_it_gets_in_a_batch() -> None:
@@ -115,13 +115,13 @@ def test_a_lane_covers_consecutive_rows(row_order: str) -> None:
 def test_one_image_many_lanes_and_a_lane_of_one_row(settings: dict[str, object]) -> None:
     model = small_lanelm(**settings)
     with torch.no_grad():
-        model.head.proj_y.bias[-1] = 1e4  # the end, always: the first row is written, being asked for, and no other
+        model.head.proj_y.bias[-1] = 1e4  # always the end token: only the requested first row is decoded
     requests = random_requests(1, 30)
     answers = generate(model, random_levels(1), requests)
     assert (answers.visible.sum(-1) == requests.request_mask.int()).all()
     assert answers.score.max() < 1e-6
     with torch.no_grad():
-        model.head.proj_y.bias[-1] = -1e4  # never, and every x is beyond doubt
+        model.head.proj_y.bias[-1] = -1e4  # never the end token, and every x is certain
         model.head.proj_x.bias[9] = model.proj_offset.bias[9] = 1e4
     answers = generate(model, random_levels(1), requests)
     assert answers.visible[requests.request_mask][:, 0].all()  # bottom up to the top
@@ -232,7 +232,7 @@ def test_lanes_are_cut_independently() -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the bytes of the largest memory that any operation's result lies in."""
+    """Records the bytes of the largest storage of any operation's result."""
 
     def __init__(self) -> None:
         super().__init__()

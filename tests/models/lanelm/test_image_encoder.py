@@ -1,4 +1,4 @@
-"""What LaneLM sees: features at the right pixel, attention that is the same however it is computed."""
+"""Image features of LaneLM: sampled at the right pixel; attention is equal in both implementations."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Losses: against hand computation, and blind to what is not asked."""
+"""Losses: checked against hand computation, and independent of masked requests."""
 
 from dataclasses import fields, replace
 
@@ -71,7 +71,7 @@ def test_spread_labels_are_learned_to_a_part_of_a_bin(place: float) -> None:
     logits = bells[2].clone().requires_grad_()
     spread_cross_entropy(logits[None], torch.tensor([place]), 1.5).sum().backward()
     assert logits.grad is not None
-    assert logits.grad.abs().max() < 1e-6  # nothing better exists
+    assert logits.grad.abs().max() < 1e-6  # the minimum
 
 
 @pytest.mark.parametrize("row_order", ["bottom_up", "top_down"])
@@ -99,7 +99,7 @@ def lessons_of(seed: int = 0) -> TrainingRequests:
 
 
 def perfect(model: LaneLM, lessons: TrainingRequests, order: RowPriors) -> Logits:
-    """Logits of a model that knows the answers."""
+    """Return logits of a model that predicts all answers."""
     targets, first, count = keypoint_sequences(model, lessons.targets)
     places = torch.arange(STEPS + 1)
     rows = torch.where(places < count[..., None], first[..., None] + places, STEPS)

@@ -1,4 +1,4 @@
-"""The network: what its logits depend on, and what they must not depend on."""
+"""LaneLM: inputs that its logits depend on, and inputs that they must not depend on."""
 
 from dataclasses import fields, replace
 
@@ -29,7 +29,7 @@ def close(a: Logits, b: Logits, tolerance: float = 1e-4) -> None:
 
 
 def of(requests: Requests, logits: Logits) -> Logits:
-    """Those of the requests that are asked."""
+    """Return the values of the requests that are not masked."""
     asked = requests.request_mask.flatten()
     return Logits(*(getattr(logits, item.name)[asked].detach() for item in fields(Logits)))
 
@@ -78,7 +78,7 @@ def test_gradients_and_inference_compute_the_same() -> None:
 @pytest.mark.parametrize("autoregressive", [True, False])
 def test_earlier_keypoints_matter_unless_autoregressive_is_off(autoregressive: bool) -> None:
     model, levels, requests = small_lanelm(autoregressive=autoregressive), random_levels(2), random_requests(2, 4)
-    # Without a reference every x follows from the one before, so the control is about questions.
+    # Without a reference curve every x follows from the previous one, so the control is for requests with a proposal.
     requests = replace(requests, request_mask=requests.proposal_mask.any(-1))
     xs, starts = random_answers(2, 4)
     before, _ = model(levels, requests, xs, starts)

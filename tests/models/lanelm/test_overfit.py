@@ -1,4 +1,4 @@
-"""One image learned by heart: free-running decoding writes the exact tokens of its lanes."""
+"""One image is learned exactly: greedy decoding gives the tokens of its lanes."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads
 from tests.helpers.small_lanelm import small_lanelm_config
 
 STEPS = 200
-COPIES = 6  # of the image in a batch, each with its own lesson
+COPIES = 6  # copies of the image in a batch, each with its own training requests
 
 
 def test_one_image_is_learned_exactly(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_one_image_is_learned_exactly(tmp_path: Path) -> None:
     config = small_lanelm_config(root, tmp_path, tmp_path / "none")
     config.lanelm.network.num_steps = 12
     torch.manual_seed(0)
-    model = PromptableDetector(config).eval()  # a detector of random weights: its features still tell places apart
+    model = PromptableDetector(config).eval()  # random weights: features still differ between positions
     lanelm, view = model.lanelm, config.model.viewport
 
     lanes = [view.to_network(lane, (410, 148)) for lane in drawn_lanes(np.random.default_rng([0, 0]))]
@@ -36,7 +36,7 @@ def test_one_image_is_learned_exactly(tmp_path: Path) -> None:
     assert sample is not None
     tokens = sample["lane_tokens_x"][sample["lane_valid_mask"]]
     count = len(tokens)
-    # Lanes on whole bins: beside the border between two, the right token would be a matter of luck.
+    # Lanes are at the centres of bins: near a border between two, the right token would be a matter of rounding.
     labels = torch.from_numpy(packing.tokenizer.dequantise(sample["lane_tokens_x"])).float()[None]
     levels = model.run_detector(sample["inputs"][None]).levels
     here = labels[:, :count].nan_to_num(0)
@@ -72,7 +72,7 @@ def test_one_image_is_learned_exactly(tmp_path: Path) -> None:
         written = torch.where(answers.visible, lanelm.x_tokens(answers.xs), 0)[0]
         assert written.tolist() == tokens.tolist()
 
-    # A question three pixels beside its lane is more than half corrected.
+    # More than half of an error of three pixels in the proposal is corrected.
     beside = Proposals(here + 3, proposals.visible, proposals.scores)
     answers = generate(lanelm, levels, requests_from_proposals(beside))
     error = (answers.xs - here).abs()[answers.visible & proposals.visible]

@@ -1,4 +1,4 @@
-"""From answers to lanes of the frame."""
+"""Conversion of answers to lanes in the frame."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CONFIG = LaneLMDecodeConfig(nms_threshold=6 / 128)
 
 
 def answers(xs: list[torch.Tensor], scores: list[float]) -> Answers:
-    """Lanes of one image, NaN off the lane."""
+    """Return the answers for lanes of one image, NaN off the lane."""
     stack = torch.stack(xs)[None]
     return Answers(stack.nan_to_num(0), stack.isfinite(), torch.tensor([scores]))
 

@@ -1,4 +1,4 @@
-"""The detector's lanes on LaneLM's rows: the same lanes as its own results."""
+"""Proposals: the detector's lanes on LaneLM's rows equal its own results."""
 
 import numpy as np
 import pytest

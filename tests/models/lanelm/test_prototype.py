@@ -1,4 +1,4 @@
-"""The plain reading: shapes of the prototype, lanes folded, decoding that agrees with teacher forcing."""
+"""The plain variant: shapes of the prototype, several lanes per image, decoding that agrees with teacher forcing."""
 
 import pytest
 import torch

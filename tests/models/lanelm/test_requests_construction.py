@@ -25,7 +25,7 @@ def test_every_proposal_gets_a_request_and_no_empty_slot_does(proposals: Proposa
     requests = requests_from_proposals(proposals)
     assert requests.request_mask.tolist() == [[True, True, False], [True, False, False]]
     assert requests.prompts.shape == (2, 3, 0, 2)
-    assert requests.proposal_x[0, 0].tolist() == [20] * STEPS  # goes on where it is not shown
+    assert requests.proposal_x[0, 0].tolist() == [20] * STEPS  # continues where the mask is False
     assert requests.score[0].tolist() == pytest.approx([0.9, 0.5, 0])
 
 

@@ -1,4 +1,4 @@
-"""Lanes to tokens and back: nothing moves by more than half a bin, and no token stands where the lane is not."""
+"""Lanes to tokens and back: errors are at most half a bin, and only rows of the lane have tokens."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ configs = st.builds(
 
 
 def road(rng: np.random.Generator, config: LaneTokenizerConfig, most: int = 12) -> np.ndarray:
-    """A lane of 0 to `most` points in random order around an image of this size."""
+    """Draw a lane of 0 to `most` points in random order around an image of this size."""
     points = rng.uniform(-0.2, 1.2, (rng.integers(0, most + 1), 2)) * (config.img_w, config.img_h)
     return points[np.argsort(-points[:, 1])] if rng.random() < 0.5 else points
 
 
 def by_scipy(points: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """x on the rows between the points, by the spline of another library."""
+    """Return x on the rows between the points, by scipy's spline."""
     ys, first = np.unique(points[:, 1], return_index=True)
     if len(ys) < 2:
         return np.full(len(rows), np.nan)

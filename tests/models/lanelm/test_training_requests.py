@@ -1,4 +1,4 @@
-"""Training requests: the same draws make the same lesson, and what is asked is what is answered."""
+"""Training requests: the same draws give the same requests, and targets fit the requests."""
 
 from dataclasses import fields, replace
 
@@ -43,7 +43,7 @@ def labels_of(batch: int, rng: np.random.Generator) -> torch.Tensor:
 
 
 def proposals_of(labels: torch.Tensor, rng: np.random.Generator) -> Proposals:
-    """The lanes, moved a little, and one place that is about nothing in particular."""
+    """Return the lanes, moved a little, and one proposal that is no lane."""
     batch = len(labels)
     near = labels + torch.from_numpy(rng.normal(0, 2, (batch, LANES, 1)).astype(np.float32))
     other = torch.from_numpy(rng.uniform(0, WIDTH, (batch, 1, 1)).astype(np.float32)).expand(-1, -1, STEPS)
@@ -99,25 +99,25 @@ def test_requests_and_targets_fit_together(seed: int) -> None:
     assert targets.shape == (4, count, STEPS)
     there = targets.isfinite()
     has_lane, has_proposal, has_prompt = there.any(-1), requests.proposal_mask.any(-1), requests.prompt_mask.any(-1)
-    # Whoever is asked says something, and whoever says nothing is not asked.
+    # Requests that are not masked have targets, and requests without targets are masked.
     assert (requests.request_mask <= (has_proposal | has_prompt)).all()
-    # No question and no lane: nothing to learn. Prompts are about lanes.
+    # Requests without proposal and lane are masked. Prompts are on lanes.
     assert not (requests.request_mask & ~has_proposal & ~has_lane).any()
     assert not (has_prompt & ~has_lane).any()
-    # An answer is one of the labels, whole.
+    # An answer is one complete label.
     same = ((targets[:, :, None] - labels[:, None]).abs() < 1e-6) | (~there[:, :, None] & ~labels.isfinite()[:, None])
     assert (same.all(-1).any(-1) | ~has_lane).all()
-    # A true question is near its lane; a false one overlaps with none.
+    # A true proposal is near its lane; a false one overlaps with no lane.
     asked_question = requests.request_mask & has_proposal
     apart = (requests.proposal_x - targets).abs().nanmean(-1)
     assert (apart[asked_question & has_lane] < 2 * HALF_LANE_WIDTH * WIDTH).all()
     overlap = lane_iou(
         requests.proposal_x / WIDTH, requests.proposal_mask, labels.nan_to_num(0) / WIDTH, labels.isfinite()
     )
-    assert (overlap.amax(-1)[asked_question & ~has_lane] < 0.55).all()  # 0.4, and trimmed afterwards
-    # What the model believes it wrote lies on the rows of the lane.
+    assert (overlap.amax(-1)[asked_question & ~has_lane] < 0.55).all()  # 0.4, and ends are jittered afterwards
+    # Input keypoints are on the rows of the lane.
     assert lessons.inputs.isfinite().equal(there)
-    # Numbers that go into the network are numbers.
+    # Inputs of the network are finite.
     for value in (requests.proposal_x, requests.prompts):
         assert value.isfinite().all()
 

@@ -89,7 +89,7 @@ def test_label_stops_at_a_crest():
 
 
 def test_a_line_behind_the_camera_has_no_label():
-    camera = Camera(1640, 590, 900, pitch=-0.6)  # looks into the sky
+    camera = Camera(1640, 590, 900, pitch=-0.6)  # points into the sky
     assert label_points(camera, RoadGeometry(1.4), 1.8, 100.0).shape == (0, 2)
 
 

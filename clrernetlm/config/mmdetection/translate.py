@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from clrernetlm.config.mmdetection import tables as tables
-from clrernetlm.config.mmdetection.parser import NotUnderstood, is_mmdetection, parse_file
+from clrernetlm.config.mmdetection.expressions import NotUnderstood
+from clrernetlm.config.mmdetection.parser import is_mmdetection, parse_file
 from clrernetlm.config.schema import Config, TrainingConfig
 from clrernetlm.config.serialization import decode, describe, from_dict, setting_types, to_dict
 from clrernetlm.core.errors import UserError

@@ -162,7 +162,7 @@ class DemoRun:
         self.console.print(f"[dim]$ clrernetlm {shlex.join(map(str, command))}[/dim]", highlight=False, soft_wrap=True)
 
     def print_summary(self, bundled: dict[str, Any], trained: dict[str, Any]) -> None:
-        """Print the F1@50 of both models before and after training, and what to do next."""
+        """Print the F1@50 of both models before and after training, and next steps."""
         minutes = (time.perf_counter() - self.start) / 60
         rows = (
             ("CLRerNet", bundled["detector"], trained["detector"]),

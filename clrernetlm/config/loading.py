@@ -24,8 +24,8 @@ from clrernetlm.core.version import PACKAGE_FOLDER
 
 # The config files that are running, outermost first.
 _running: ContextVar[tuple[Path, ...]] = ContextVar("_running", default=())
-# Where the files that are read are noted down, if anybody asks.
-_noted: ContextVar[list[Path] | None] = ContextVar("_noted", default=None)
+# The list to which read files are appended, inside `files_of_configs`.
+_files_read: ContextVar[list[Path] | None] = ContextVar("_files_read", default=None)
 _one_at_a_time = threading.RLock()  # `runpy` changes `sys.modules` and `sys.argv` while a file runs
 
 
@@ -48,10 +48,10 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Conf
     if is_mmdetection(path):
         imported = import_mmdetection(path)
         imported.warn()
-        _note(*imported.files)
+        _record_files(*imported.files)
         config = imported.config
     else:
-        _note(path)
+        _record_files(path)
         config = _run(path)
     config = apply_overrides(config, overrides)
     if not _running.get():
@@ -64,17 +64,17 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Conf
 def files_of_configs() -> Iterator[list[Path]]:
     """Collect the files that `load_config` reads in the block: configs, and all that they build on."""
     files: list[Path] = []
-    token = _noted.set(files)
+    token = _files_read.set(files)
     try:
         yield files
     finally:
-        _noted.reset(token)
+        _files_read.reset(token)
 
 
-def _note(*files: Path) -> None:
-    noted = _noted.get()
-    if noted is not None:
-        noted.extend(files)
+def _record_files(*files: Path) -> None:
+    files_read = _files_read.get()
+    if files_read is not None:
+        files_read.extend(files)
 
 
 def find_config(path_or_name: str | Path) -> Path:

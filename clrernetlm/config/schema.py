@@ -246,9 +246,9 @@ class LaneLMConfig:
 
 @dataclass(slots=True)
 class Config:
-    """One experiment: what `clrernetlm train|test|detect CONFIG` reads."""
+    """The settings of one experiment, for `clrernetlm train`, `test` and `detect`."""
 
-    task: Literal["clrernet", "lanelm"] = "clrernet"  # what is trained, tested and predicted with
+    task: Literal["clrernet", "lanelm"] = "clrernet"  # the model to train, score and predict with
     model: ClrernetConfig = field(default_factory=ClrernetConfig)
     lanelm: LaneLMConfig = field(default_factory=LaneLMConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -97,7 +97,7 @@ def _runs_along(candidate: Float64Array, points: Float64Array) -> bool:
 
 
 def _monotone_parts(points: Float64Array) -> list[Float64Array]:
-    """Split a lane (N, 2) where it turns back by more than rounding, and where it runs sideways along one row."""
+    """Split a lane (N, 2) at turns back by more than rounding, and at horizontal parts along one row."""
     parts = []
     start = turn = direction = 0  # `turn`: index of the last point reached in the present direction
     for i, (aside, step) in enumerate(np.abs(np.diff(points, axis=0)).tolist(), start=1):

@@ -74,7 +74,7 @@ def kernel(function: Callable[..., Any] | None = None, /, *, fastmath: bool = Fa
 
 
 def _compiled(function: Callable[..., Any], fastmath: bool) -> Callable[..., Any]:
-    """Return numba's dispatcher of `function`, cached in `kernel_folder` where there is one."""
+    """Return numba's dispatcher of `function`, cached in `kernel_folder` if there is one."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     config: Any = numba.config
     users_folder = config.CACHE_DIR  # set by NUMBA_CACHE_DIR: the user's choice wins
@@ -85,7 +85,7 @@ def _compiled(function: Callable[..., Any], fastmath: bool) -> Callable[..., Any
         # Numba chooses the folder when it decorates, and would otherwise write beside the source file.
         config.CACHE_DIR = users_folder or str(folder)
         dispatcher: Any = numba.njit(cache=True, **options)(function)
-    except (OSError, RuntimeError):  # raised where that folder cannot be written
+    except (OSError, RuntimeError):  # the folder cannot be written
         return cast(Callable[..., Any], numba.njit(**options)(function))
     finally:
         config.CACHE_DIR = users_folder

@@ -66,14 +66,14 @@ class Predictor:
             print(lane.score, lane.points)
         lane = predictor.complete([[812.0, 431.5], [640.0, 310.0]])  # the lane through these pixels
 
-    `checkpoint` may also be what `clrernetlm export` wrote. `backend` onnxruntime or openvino exports weights, in
-    `precision`, and runs them there; see `deploy.load_model.load_model`. In PyTorch `precision` is fp32, bf16 or, on a
-    GPU, fp16, and `compiled` is for torch.compile; see `models.fusing.fuse`. `trust_code` opens an exported .pt2, which
-    can run code of its maker; no other file can (docs/SECURITY.md).
+    `checkpoint` may also be an exported model (`clrernetlm export`). `backend` onnxruntime or openvino exports the
+    weights, in `precision`, and runs them there; see `deploy.load_model.load_model`. In PyTorch `precision` is fp32,
+    bf16 or, on a GPU, fp16, and `compiled` is for torch.compile; see `models.fusing.fuse`. `trust_code` opens an
+    exported .pt2, which can run code of its maker; no other file can (docs/SECURITY.md).
 
     `detect` and `detect_many` keep no state. That of `set_image` belongs to the thread that called it, so threads may
-    share a predictor. Copies share the network. Pickled, it is the settings, the path of the
-    weights file, which has to stay as it is, and what was computed for the last image.
+    share a predictor. Copies share the network. A pickle contains the settings, the path of the weights file, which
+    must not change, and the results for the last image.
 
     Only LaneLM takes clicks. Raises UserError for an unusable config, checkpoint, device or image.
     """

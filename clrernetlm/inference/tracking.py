@@ -47,17 +47,17 @@ def update_tracks(tracks: Tracks, lanes: Sequence[Lane], frame: FrameSize) -> Tr
     was not detected in more than `MAX_MISSED_FRAMES` frames. Lanes on fewer than two of the `ROWS` are ignored.
     """
     limit = MAX_DISTANCE * frame[0]
-    seen = [(x_on_rows(lane, frame[1]), lane) for lane in lanes]
-    seen = [(xs, lane) for xs, lane in seen if np.isfinite(xs).sum() >= 2]
-    pairs = match(distances([track.xs for track in tracks.active], [xs for xs, _ in seen]), limit)
+    detected = [(x_on_rows(lane, frame[1]), lane) for lane in lanes]
+    detected = [(xs, lane) for xs, lane in detected if np.isfinite(xs).sum() >= 2]
+    pairs = match(distances([track.xs for track in tracks.active], [xs for xs, _ in detected]), limit)
     active = []
     for index, track in enumerate(tracks.active):
         if index in pairs:
-            xs, lane = seen[pairs[index]]
+            xs, lane = detected[pairs[index]]
             active.append(replace(track, xs=smooth(track.xs, xs), score=lane.score, missed_frames=0, detected=lane))
         elif track.missed_frames < MAX_MISSED_FRAMES:
             active.append(replace(track, missed_frames=track.missed_frames + 1))
-    new = [found for number, found in enumerate(seen) if number not in pairs.values()]
+    new = [found for number, found in enumerate(detected) if number not in pairs.values()]
     active += [
         Track(tracks.next_identity + number, xs, lane.score, detected=lane) for number, (xs, lane) in enumerate(new)
     ]

@@ -24,10 +24,10 @@ from clrernetlm.distributed.sharding import Shard
 
 
 class LaneDataModule(pl.LightningDataModule):
-    """Training and validation loaders of `config.data`.
+    """Loads the training and validation data of `config.data`.
 
-    `images` is the training split, `train_dataset` what is made of it. `config.data.batch_size` counts images over all
-    processes. Raises UserError for a list that leaves no image.
+    `images` is the training split, `train_dataset` the training samples made of it. `config.data.batch_size` counts the
+    images of all processes. Raises UserError if no training image is left.
     """
 
     def __init__(self, config: Config, images: CulaneDataset, train_dataset: EpochDataset) -> None:
@@ -36,7 +36,7 @@ class LaneDataModule(pl.LightningDataModule):
         if not len(images):
             raise UserError(f"{config.data.train_list}: no image left to train on; check list and diff_threshold")
         if config.training.validate_every:
-            build_dataset(config, "val")  # a list that cannot be read is better named now than after an epoch
+            build_dataset(config, "val")  # raises for an unreadable list now, not after the first epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
@@ -51,9 +51,8 @@ class LaneDataModule(pl.LightningDataModule):
                 seed=self.config.training.seed,
                 rank=rank,
                 world=world,
-                batches_done=lambda: (
-                    progress.current.ready
-                ),  # more than 0 where max_steps had ended the run within an epoch
+                # More than 0 if max_steps ended the resumed run within an epoch.
+                batches_done=lambda: progress.current.ready,
             ),
             collate_fn=collate,
             num_workers=workers,

@@ -18,7 +18,7 @@ from clrernetlm.training.feature_cache import FeatureCache, feature_cache
 
 
 class LaneLMTrainingDataset(Dataset[Sample]):
-    """Training samples of LaneLM: what `PackLaneLMInputs` packs, or stored features instead of `inputs`, and `draws`.
+    """Training samples of LaneLM: those of `PackLaneLMInputs`, or stored features instead of `inputs`, with `draws`.
 
     With `lanelm.cached_augmentations` every image has that many augmentations, used in turn; only then can features
     come from a cache. `draws`, the random numbers of the training requests, are new every epoch. Item i of epoch e is a
@@ -62,7 +62,7 @@ class LaneLMDataModule(LaneDataModule):
         super().__init__(config, self.training_data.images, self.training_data)
 
     def prepare_data(self) -> None:
-        """Build the feature cache if the settings ask for one, in one process of each machine; the others wait."""
+        """Build the feature cache, if one is configured, in one process of each machine; the others wait."""
         assert self.trainer is not None
         feature_cache(self.config, self.images, self.model, self.trainer.strategy.root_device)
 

@@ -19,7 +19,7 @@ def build_optimizer(
     """Build AdamW over parameter groups, and its learning rate schedule of `total` steps.
 
     Linear warm-up over `warmup_steps`, then half a cosine down to 0, or a constant rate (`training.schedule`). `done`:
-    steps that a resumed run has already taken. Returns what Lightning's `configure_optimizers` returns.
+    steps that a resumed run has already taken. Returns a dict as Lightning's `configure_optimizers`.
     """
     optimizer = torch.optim.AdamW(
         groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay

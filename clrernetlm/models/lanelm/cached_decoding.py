@@ -123,7 +123,7 @@ class CachedDecoder:
                 # On a row without a reference this strip is the one straight ahead, which depends on x.
                 tokens[:, :, part] += self.weights.reference(strips * has_reference[:, :, part, None])
             self.grids = model.sampler.grid(torch.stack([torch.zeros_like(y), y], dim=-1)).unbind(2)  # for x = 0
-        # Per keypoint index: (N, D) tokens without what depends on x, and (B, L) values.
+        # Per keypoint index: (N, D) tokens without the part that depends on x, and (B, L) values.
         self.tokens = tokens.permute(2, 0, 1, 3).flatten(1, 2).unbind(0)
         self.reference, self.next_reference = reference.unbind(-1), next_reference.unbind(-1)
         self.has_reference = has_reference.unbind(-1)

@@ -22,9 +22,9 @@ WARM_UPS = 3
 class CudaGraphDecoder:
     """Runs `generate` for one model on CUDA: recorded once per shape of its arguments, replayed afterwards.
 
-    Always decodes all rows: a check whether every lane has ended would force a device sync. Not run on a GPU yet; what
-    recording needs of the code is checked in `tests/test_gpu.py`. The weights must not move in memory, and all other
-    tensors that decoding reads must be arguments or live forever. Threads take turns.
+    Always decodes all rows: a check whether every lane has ended would force a device sync. Not run on a GPU yet;
+    `tests/test_gpu.py` checks the conditions of recording. The weights must not move in memory, and all other
+    tensors that decoding reads must be arguments or permanent. Threads run one after another.
     """
 
     def __init__(self) -> None:

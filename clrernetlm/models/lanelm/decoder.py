@@ -17,7 +17,7 @@ from clrernetlm.models.lanelm.folded_attention import FoldedImageFeatures
 
 KeysValues = tuple[Tensor, Tensor]
 Size = Annotated[int, Range(1, 1_000_000)]  # of tables and layers
-ImageMemory = KeysValues | FoldedImageFeatures  # what a layer attends to of images
+ImageMemory = KeysValues | FoldedImageFeatures  # the image features to which a layer attends
 
 
 class KeypointEmbedding(nn.Module):

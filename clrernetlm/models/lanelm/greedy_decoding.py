@@ -65,7 +65,7 @@ def decode_greedily(decoder: StepDecoder, num_rows: int, stop_early: bool) -> An
         confidence = confidence + keypoint.confidence * keypoint.exists
     exists = torch.stack([one.exists for one in keypoints], dim=-1)  # (B, L, keypoints)
     xs = torch.stack([one.x for one in keypoints], dim=-1)
-    # What does not exist goes to one more row, which is cut off.
+    # Keypoints that do not exist are scattered to an extra row, which is cut off.
     rows = torch.stack([one.row for one in keypoints], dim=-1).masked_fill(~exists, num_rows)
     shape = (*exists.shape[:-1], num_rows + 1)
     score = decoder.lane_probability * decoder.first.exists * confidence / exists.sum(-1).clamp(min=1)

@@ -93,8 +93,8 @@ def training_request_losses(
     """Compute `loss_start`, `loss_y` and `loss_x`, each a mean, from the logits of teacher-forced answers.
 
     `loss_start`: the first token of a request, its first row or that there is no such lane. `loss_y`: the rows after it
-    and the end. `loss_x`: x of the keypoints, as offset from the reference curve where there is a proposal, and as bin
-    of the image. Divisors are those of all processes.
+    and the end. `loss_x`: x of the keypoints, as offset from the reference curve (only with a proposal), and as bin of
+    the image. Divisors are those of all processes.
     """
     requests = training.requests
     targets, first, count = keypoint_sequences(model, training.targets)

@@ -44,7 +44,7 @@ def _row_logits(context: PromptContext, logits: Logits) -> Tensor:
 def read_x(model: LaneLM, context: PromptContext, logits: Logits, row: Tensor) -> tuple[Tensor, Tensor]:
     """Read x and the confidence in it, (B, L) each, off logits (N, 1, ...) of keypoints on `row` (B, L).
 
-    x, in network pixels, is a mean over bins: the offset bins where there is a proposal, else the bins of the image
+    x, in network pixels, is a mean over bins: the offset bins if there is a proposal, else the bins of the image
     around the most likely one. The confidence is the probability of the bins near x. Logits without bins of the image
     are for lanes that all have a proposal.
     """

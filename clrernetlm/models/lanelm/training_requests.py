@@ -18,7 +18,7 @@ from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows, interpolate_rows
 
 MAX_PROMPTS = 4
-# Which of a candidate's uniform numbers decide what; T more draw the per-keypoint noise.
+# Indices of a candidate's uniform numbers by their purpose; T more draw the per-keypoint noise.
 PICK, NUM_PROMPTS, KIND, GAP, ADJACENT, MISS, KNOWN_SCORE, CLEAN, LEVEL = (slice(i, i + 1) for i in range(9))
 PROMPT_ROWS, MISS_X, MISS_Y, PROPOSAL_NOISE, INPUT_NOISE = (slice(9 + 4 * i, 13 + 4 * i) for i in range(5))
 LATERAL_SHIFT, END_JITTER = slice(29, 31), slice(31, 33)

@@ -52,9 +52,9 @@ def draw_lanes(rng: np.random.Generator) -> list[np.ndarray]:
     """Draw four random lanes (N, 2) in frame pixels, bottom first."""
     ys = np.arange(HEIGHT, 275, -10.0)
     feet = np.array([-500.0, 400.0, 1250.0, 2200.0]) + rng.uniform(-80, 80, 4)
-    way = (HEIGHT - ys) / (HEIGHT - VANISHING_POINT[1])
-    bend = rng.uniform(-120, 120) * way**2
-    return [np.stack([foot + (VANISHING_POINT[0] - foot) * way + bend, ys], axis=1) for foot in feet]
+    nearness = (HEIGHT - ys) / (HEIGHT - VANISHING_POINT[1])
+    bend = rng.uniform(-120, 120) * nearness**2
+    return [np.stack([foot + (VANISHING_POINT[0] - foot) * nearness + bend, ys], axis=1) for foot in feet]
 
 
 def write_data_set(root: Path, images: int, photos: list[Path]) -> list[str]:

@@ -41,6 +41,7 @@ class Spans(pl.Callback):
         self.since = 0.0
 
     def end(self, span: str) -> None:
+        """Add the seconds since the last call to those of `span`."""
         now = perf_counter()
         self.seconds[span] += now - self.since
         self.since = now

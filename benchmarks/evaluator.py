@@ -33,6 +33,7 @@ WIDTH, HEIGHT, LANE_WIDTH, THRESHOLD = 1640, 590, 30, 0.5
 
 
 def plain_read(path: Path) -> list[list[tuple[float, float]]]:
+    """Read the lanes of a file as lists of x, y in pixels; those of fewer than two points are left out."""
     lanes = []
     for line in path.read_text().splitlines():
         values = [float(value) for value in line.split()]
@@ -41,6 +42,7 @@ def plain_read(path: Path) -> list[list[tuple[float, float]]]:
 
 
 def plain_mask(lane: list[tuple[float, float]]) -> NDArray[np.bool_]:
+    """Draw a lane through a spline on a mask (H, W)."""
     xs, ys = [x for x, _ in lane], [y for _, y in lane]
     spline, u = splprep([xs, ys], s=0, k=min(3, len(lane) - 1))
     curve = np.array(splev(np.linspace(0, 1, (len(u) - 1) * 5 + 1), spline)).T.astype(np.int32)

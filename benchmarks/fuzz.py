@@ -48,6 +48,7 @@ class Row:
     seconds: float = 0.0
 
     def add(self, result: dict[str, Any]) -> None:
+        """Add the result of one input."""
         self.outcomes[result["outcome"]] += 1
         self.slowest = max(self.slowest, result["seconds"])
         self.megabytes = max(self.megabytes, result["megabytes"])

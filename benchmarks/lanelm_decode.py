@@ -55,9 +55,9 @@ def main() -> None:
     assert bool(cached.visible.all())
     assert cached.visible.equal(full.visible)
     assert model.x_tokens(cached.xs).equal(model.x_tokens(full.xs)), "different tokens"
-    ways = [partial(generate, model, levels, requests), partial(generate, model, levels, requests, cached=False)]
+    runs = [partial(generate, model, levels, requests), partial(generate, model, levels, requests, cached=False)]
     with torch.inference_mode():
-        fast, slow, encoding = map(min, seconds_in_turns([*ways, partial(model.encode_image, levels)], options.rounds))
+        fast, slow, encoding = map(min, seconds_in_turns([*runs, partial(model.encode_image, levels)], options.rounds))
     tokens = LANES * steps
     print(torch_setting(options))
     print(f"{LANES} lanes x {steps} keypoints, width {model.config.embed_dim}, the same tokens both ways")

@@ -61,6 +61,7 @@ def main() -> None:
 
 
 def generate_roads(root: Path, options: argparse.Namespace) -> str:
+    """Generate the data set for calibration and test in the folder `root`, which is returned."""
     width, height = (int(side) for side in options.size.split("x"))
     generate_dataset(str(root), options.calibrate, 1, options.test, seed=97, size=(width, height), workers=0)
     return str(root)

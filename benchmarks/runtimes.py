@@ -109,6 +109,7 @@ class Turns:
         return self
 
     def seconds(self) -> float:
+        """Run twice, and return the seconds of the second run."""
         self.connection.send(True)
         taken: float = self.connection.recv()
         return taken

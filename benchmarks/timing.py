@@ -69,7 +69,7 @@ def extensions() -> str:
     flags = set(cpu_facts().get("flags", "").split())
     if not flags:
         return "unknown"
-    has, lacks = ([name for name in EXTENSIONS if (name in flags) == there] for there in (True, False))
+    has, lacks = ([name for name in EXTENSIONS if (name in flags) == present] for present in (True, False))
     return f"{', '.join(has) or 'none'}; without {', '.join(lacks) or 'exception'}"
 
 

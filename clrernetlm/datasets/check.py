@@ -17,7 +17,7 @@ from clrernetlm.core.lane import label_path
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.text_encoding import read_utf8
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
-from clrernetlm.datasets.check_image import ImageReport, ListedImage, check_image, listed_path
+from clrernetlm.datasets.check_image import ImageReport, ListedImage, check_image, listed_file
 from clrernetlm.datasets.contact_sheet import require_sheet, write_contact_sheet
 from clrernetlm.datasets.data_report import DataReport, Problem, problem_from_error
 from clrernetlm.datasets.frame_difference import load_differences
@@ -72,10 +72,8 @@ def check_data(
     if contact_sheet is not None and entries:
         chosen = np.unique(np.linspace(0, len(entries) - 1, min(sample, len(entries))).astype(int))
         sampled = [(entries[i].image, entries[i].mask) for i in chosen]
-        pictures = [
-            (listed_path(str(folder), image), mask and listed_path(str(folder), mask)) for image, mask in sampled
-        ]
-        report.contact_sheet = write_contact_sheet(contact_sheet, pictures, folder)
+        files = [(listed_file(str(folder), image), mask and listed_file(str(folder), mask)) for image, mask in sampled]
+        report.contact_sheet = write_contact_sheet(contact_sheet, files, folder)
     return report
 
 
@@ -142,7 +140,7 @@ def _list_entries(path: str, listed: ImageList, labelled: bool) -> Iterator[List
 
 
 def _has_label(root: Path, listed: ImageList) -> bool:
-    return any(os.path.isfile(label_path(listed_path(str(root), os.fsdecode(image)))) for image in listed.images)
+    return any(os.path.isfile(label_path(listed_file(str(root), os.fsdecode(image)))) for image in listed.images)
 
 
 def _check_duplicates(path: str, listed: ImageList, report: DataReport) -> None:

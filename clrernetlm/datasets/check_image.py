@@ -41,14 +41,14 @@ class ImageReport:
 def check_image(root: str, entry: ListedImage, *, max_lanes: int, decode: bool) -> ImageReport:
     """Check one image and its files. Runs in a worker process, and does not raise for a broken file."""
     problems: list[Problem] = []
-    path = listed_path(root, entry.image)
+    path = listed_file(root, entry.image)
     size = _check_image_file(path, entry.listed, decode, problems)
     lanes, top_first = _check_label_file(label_path(path), size, max_lanes, entry.labelled, problems)
     if entry.lanes_flagged is not None and lanes is not None and entry.lanes_flagged != lanes:
         message = f"{lanes} lanes, but {entry.listed} flags {entry.lanes_flagged}; make them agree"
         problems.append(Problem(label_path(path), None, message))
     if entry.mask is not None:
-        _check_mask(listed_path(root, entry.mask), entry.listed, size, max_lanes, lanes != 0, problems)
+        _check_mask(listed_file(root, entry.mask), entry.listed, size, max_lanes, lanes != 0, problems)
     return ImageReport(problems, lanes, top_first, size)
 
 
@@ -153,6 +153,6 @@ def _check_mask(
         problems.append(Problem(path, None, message))
 
 
-def listed_path(root: str, listed: str) -> str:
+def listed_file(root: str, listed: str) -> str:
     """Return the path of a listed image or mask of the data set in the folder `root`."""
     return os.path.join(root, listed.lstrip("/"))

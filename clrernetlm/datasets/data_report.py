@@ -22,8 +22,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = self.path if self.line is None else f"{self.path}, line {self.line}"
-        return f"{where}: {self.message}"
+        position = self.path if self.line is None else f"{self.path}, line {self.line}"
+        return f"{position}: {self.message}"
 
 
 @dataclass

@@ -35,6 +35,7 @@ class PackLaneLMInputs:
 
     @cached_property
     def tokenizer(self) -> LaneTokenizer:
+        """The tokenizer of these sizes."""
         return LaneTokenizer(LaneTokenizerConfig(self.img_w, self.img_h, self.num_points, self.nbins_x))
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:

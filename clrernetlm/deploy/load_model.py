@@ -26,7 +26,7 @@ from clrernetlm.weights.registry import RANDOM
 from clrernetlm.weights.resolve import exported_file, resolve_model
 
 LoadedModel = CLRerNet | ExportedDetector | LaneLMDetectorBase
-OWN_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
+NATIVE_BACKEND = {suffix: backend for backend, suffix in SUFFIX_OF.items()}
 
 
 @check_arguments
@@ -75,7 +75,7 @@ def load_resolved_model(
         return fast
     if device not in ("cpu", "auto"):
         raise UserError(
-            f"device: {device}, but backend {backend or OWN_BACKEND[suffix or '']} runs on the CPU; use cpu"
+            f"device: {device}, but backend {backend or NATIVE_BACKEND[suffix or '']} runs on the CPU; use cpu"
         )
     if suffix is None:
         assert backend is not None
@@ -83,10 +83,10 @@ def load_resolved_model(
             return open_exported(config, cached_export(config, checkpoint, backend, precision), backend)
         with temporary_folder() as folder:  # runtimes keep the file's content in memory
             return open_exported(config, export_into(folder, RANDOM, config, RANDOM, backend, precision), backend)
-    own = OWN_BACKEND[suffix]
-    if backend not in (None, own) and not (backend == "openvino" and suffix == ONNX):
-        raise UserError(f"{checkpoint}: exported for {own}, which {backend} cannot run; leave the backend out")
-    return open_exported(config, Path(checkpoint), backend or own, trust_code)
+    native = NATIVE_BACKEND[suffix]
+    if backend not in (None, native) and not (backend == "openvino" and suffix == ONNX):
+        raise UserError(f"{checkpoint}: exported for {native}, which {backend} cannot run; leave the backend out")
+    return open_exported(config, Path(checkpoint), backend or native, trust_code)
 
 
 def open_exported(

@@ -23,11 +23,11 @@ def read_categories(folder: PathLike, root: PathLike | None = None) -> dict[str,
     Raises UserError if there is none, or if two files have the same category.
     """
 
-    def order(path: Path) -> tuple[int, str]:
+    def sort_key(path: Path) -> tuple[int, str]:
         number = re.match(r"test(\d+)_", path.name)
         return (int(number[1]) if number else 1 << 30, path.name)
 
-    files = sorted(visible_lists(Path(folder)), key=order)
+    files = sorted(visible_lists(Path(folder)), key=sort_key)
     if not files:
         raise UserError(f"{folder}: no category lists; expected a folder with test0_normal.txt, test1_crowd.txt, ...")
     categories: dict[str, list[str]] = {}

@@ -66,10 +66,11 @@ def require_labels_fit(image_size: ImageSize, root: PathLike, image: str, lanes:
             raise _larger(image_size, path, f"labels that reach x = {x:g}, y = {y:g} are")
 
 
-def _larger(image_size: FrameSize, path: PathLike, what: str) -> UserError:
+def _larger(image_size: FrameSize, path: PathLike, subject: str) -> UserError:
+    """Make the error for a frame larger than the canvas; `subject`: the larger thing and its verb."""
     return UserError(
-        f"{path}: {what} larger than the {describe_canvas(image_size)} on which lanes are compared; set image_size to "
-        "the size of the frames, or to None (`evaluate --image-size auto`), which scales every frame"
+        f"{path}: {subject} larger than the {describe_canvas(image_size)} on which lanes are compared; set image_size "
+        "to the size of the frames, or to None (`evaluate --image-size auto`), which scales every frame"
     )
 
 

@@ -115,7 +115,7 @@ def listed_path(path: object) -> str:
     return path.lstrip("/")
 
 
-def _parse(line: str, where: str) -> Prediction:
+def _parse(line: str, place: str) -> Prediction:
     try:
         row: dict[str, Any] = json.loads(line)
         lanes = [
@@ -124,8 +124,8 @@ def _parse(line: str, where: str) -> Prediction:
         path = listed_path(row["path"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise UserError(
-            f'{where}: not a prediction; expected {{"path": ..., "lanes": [{{"score": s, "points": [[x, y], ...]}}]}}'
+            f'{place}: not a prediction; expected {{"path": ..., "lanes": [{{"score": s, "points": [[x, y], ...]}}]}}'
         ) from None
     if not all(np.isfinite(lane.points).all() and np.isfinite(lane.score) for lane in lanes):
-        raise UserError(f"{where}: NaN or infinite number; remove that lane")
+        raise UserError(f"{place}: NaN or infinite number; remove that lane")
     return Prediction(path, lanes)

@@ -60,7 +60,7 @@ def _read_torch(path: Path) -> Any:
         raise
     except TorchScriptError:
         raise UserError(f"{path}: a TorchScript program, not weights; save its state_dict() instead") from None
-    except Exception:  # whatever bytes can make an unpickler raise
+    except Exception:  # broken bytes can make an unpickler raise anything
         raise UserError(f"{path}: {NOT_A_CHECKPOINT}") from None
 
 
@@ -90,19 +90,19 @@ def start_from_weights(model: CLRerNet, path: PathLike) -> list[str]:
     checkpoint = read_checkpoint(path)
     try:
         weights = network_weights(checkpoint)
-        left = load_fitting_weights(model, weights)
+        unfit = load_fitting_weights(model, weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if left:
-        own = len(model.state_dict())
-        parts = sorted({".".join(name.split(".")[:2]) for name in left})
+    if unfit:
+        total = len(model.state_dict())
+        parts = sorted({".".join(name.split(".")[:2]) for name in unfit})
         unused = [name for name in weights if name not in model.state_dict()]
         warnings.warn(
-            f"{path}: {own - len(left)} of {own} weights fit this configuration; the others start afresh: "
+            f"{path}: {total - len(unfit)} of {total} weights fit this configuration; the others start afresh: "
             f"{_shortened(parts)}" + (f"; not used of the file: {_shortened(unused)}" if unused else ""),
             stacklevel=2,
         )
-    return left
+    return unfit
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -40,10 +40,10 @@ _OPENVINO = """
 ONNX_OPERATORS, OPENVINO_OPERATORS = frozenset(_ONNX.split()), frozenset(_OPENVINO.split())
 # Limits for inputs of n numbers. CLRerNet with DLA-34 computes 240 numbers per input number, and holds about 60
 # bytes per input number at a time; graphs with small inputs need more per number.
-MOST_NUMBERS, NUMBERS_PER_INPUT = 1 << 28, 1500
-MOST_BYTES, BYTES_PER_INPUT = 1 << 28, 400
+MAX_NUMBERS, NUMBERS_PER_INPUT = 1 << 28, 1500
+MAX_BYTES, BYTES_PER_INPUT = 1 << 28, 400
 MAX_FOLDED = 64  # numbers of a value that is computed beforehand: shapes, and values computed from them
-MOST_OPERATORS = 20_000  # of a graph; usual: about 500, in OpenVINO 1500
+MAX_OPERATORS = 20_000  # of a graph; usual: about 500, in OpenVINO 1500
 SIZES = (1, 4)  # for which a graph is checked, of axes that may have any size
 FIX = "export the model again"
 
@@ -60,45 +60,48 @@ class Operation:
 
 
 def require_known(path: Path, kinds: Collection[str], known: Collection[str]) -> None:
-    """Raise UserError for an operator that no exported model has, and for more than `MOST_OPERATORS` of them."""
-    strange = next((kind for kind in kinds if kind not in known), None)
-    if strange is not None:
+    """Raise UserError for an operator that no exported model has, and for more than `MAX_OPERATORS` of them."""
+    unknown = next((kind for kind in kinds if kind not in known), None)
+    if unknown is not None:
         raise UserError(
-            f"{path}: has the operator {strange[:80] or '(without a name)'}, which no exported model has; {FIX}"
+            f"{path}: has the operator {unknown[:80] or '(without a name)'}, which no exported model has; {FIX}"
         )
-    if len(kinds) > MOST_OPERATORS:
-        raise UserError(f"{path}: has {len(kinds)} operators; {MOST_OPERATORS} are allowed; {FIX}")
+    if len(kinds) > MAX_OPERATORS:
+        raise UserError(f"{path}: has {len(kinds)} operators; {MAX_OPERATORS} are allowed; {FIX}")
 
 
-def require_bounded(path: Path, operations: Sequence[Operation], given: int, results: Collection[str]) -> None:
-    """Raise UserError for a graph that computes too many numbers, or holds too many bytes at a time.
+def require_bounded(path: Path, operations: Sequence[Operation], input_numbers: int, results: Collection[str]) -> None:
+    """Raise UserError for a graph that computes too many numbers, or needs too much memory at a time.
 
-    `operations` in the order in which they run; `given`: numbers of the inputs; `results`: names kept to the end.
+    `operations` in the order in which they run; `input_numbers`: those of all inputs; `results`: names kept to the end.
     """
     last = {name: index for index, operation in enumerate(operations) for name in operation.inputs}
-    held: dict[str, int] = {}
-    numbers = taken = 0
+    sizes: dict[str, int] = {}  # bytes of the values in memory
+    numbers = memory = 0  # in all; bytes at a time
     for index, operation in enumerate(operations):
         for name, (count, size) in operation.outputs.items():
             numbers += count
-            taken += size - held.get(name, 0)
-            held[name] = size
-        if numbers > MOST_NUMBERS + NUMBERS_PER_INPUT * given or taken > MOST_BYTES + BYTES_PER_INPUT * given:
+            memory += size - sizes.get(name, 0)
+            sizes[name] = size
+        if (
+            numbers > MAX_NUMBERS + NUMBERS_PER_INPUT * input_numbers
+            or memory > MAX_BYTES + BYTES_PER_INPUT * input_numbers
+        ):
             largest = max(count for count, _ in operation.outputs.values())
             raise UserError(
                 f"{path}: takes too much memory or time: operator {operation.kind} computes {largest} numbers; {FIX}"
             )
         for name in (*operation.inputs, *operation.outputs):
             if last.get(name, index) <= index and name not in results:
-                taken -= held.pop(name, 0)
+                memory -= sizes.pop(name, 0)
 
 
 def check_onnx(path: Path, model: Any) -> None:
     """Raise UserError for the `onnx.ModelProto` of `path` if its results are too large for inputs of the `SIZES`."""
-    free = any(not axis.HasField("dim_value") for entry in model.graph.input for axis in _axes(entry))
-    for size in SIZES if free else SIZES[:1]:
-        operations, given = OnnxShapes(path, model, size).operations()
-        require_bounded(path, operations, given, {entry.name for entry in model.graph.output})
+    has_free_size = any(not axis.HasField("dim_value") for entry in model.graph.input for axis in _axes(entry))
+    for size in SIZES if has_free_size else SIZES[:1]:
+        operations, input_numbers = OnnxShapes(path, model, size).operations()
+        require_bounded(path, operations, input_numbers, {entry.name for entry in model.graph.output})
 
 
 def _axes(entry: Any) -> Sequence[Any]:
@@ -121,7 +124,7 @@ class OnnxShapes:
         self.version = max((entry.version for entry in self.imports if entry.domain in ("", "ai.onnx")), default=1)
         self.types: dict[str, Any] = {}
         self.values: dict[str, Values] = {}
-        self.given = 0
+        self.input_numbers = 0
         for entry in self.graph.input:
             copied = self.onnx.TypeProto()
             copied.CopyFrom(entry.type)
@@ -129,7 +132,7 @@ class OnnxShapes:
                 if not axis.HasField("dim_value"):
                     axis.dim_value = size ** min(4, 1 + axis.dim_param.count("*"))
             self.types[entry.name] = copied
-            self.given += self._count(copied) or 0
+            self.input_numbers += self._count(copied) or 0
         for tensor in self.graph.initializer:
             self.types[tensor.name] = self.onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
             self._keep(tensor.name, tensor)
@@ -139,7 +142,7 @@ class OnnxShapes:
 
         Raises UserError for an operator whose results have no predictable size.
         """
-        return [self._operation(node) for node in self.graph.node], self.given
+        return [self._operation(node) for node in self.graph.node], self.input_numbers
 
     def _operation(self, node: Any) -> Operation:
         known = {name: self.types[name] for name in node.input if name in self.types}
@@ -273,8 +276,8 @@ _FOLDS: dict[str, Fold] = {
 _LIKE_ITS_INPUT = ("Gelu", "Identity", "Relu", "Sigmoid", "Tanh", "Clip")  # results of the first input's shape
 
 
-def check_openvino(path: Path, model: Any, given: int) -> None:
-    """Raise UserError for an `openvino.Model` of fixed sizes whose results are too large for `given` input numbers."""
+def check_openvino(path: Path, model: Any, input_numbers: int) -> None:
+    """Raise UserError for an `openvino.Model` of fixed sizes whose results are too large for its `input_numbers`."""
     operations = []
     for operation in model.get_ordered_ops():
         kind = operation.get_type_name()
@@ -289,7 +292,7 @@ def check_openvino(path: Path, model: Any, given: int) -> None:
         if kind not in ("Constant", "Result", "Parameter"):
             operations.append(Operation(kind, inputs, outputs))
     results = {_port_name(result.input_value(0)) for result in model.get_results()}
-    require_bounded(path, operations, given, results)
+    require_bounded(path, operations, input_numbers, results)
 
 
 def _port_name(port: Any) -> str:

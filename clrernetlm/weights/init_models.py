@@ -136,14 +136,14 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
     Settings that the tree lacks, because an older version wrote it, count as equal.
     """
     trained_with = with_current_names(trained_with)
-    for name, wanted in flatten(config).items():
+    for name, current in flatten(config).items():
         if name != "lanelm.variant" and not name.startswith(NETWORK_SETTINGS):
             continue
         stored: Any = trained_with
         for part in name.split("."):
-            stored = stored.get(part, wanted) if isinstance(stored, Mapping) else wanted
-        if (tuple(stored) if isinstance(stored, list) else stored) != wanted:
-            before, now = (short_repr(value).strip("'") for value in (stored, wanted))
+            stored = stored.get(part, current) if isinstance(stored, Mapping) else current
+        if (tuple(stored) if isinstance(stored, list) else stored) != current:
+            before, now = (short_repr(value).strip("'") for value in (stored, current))
             return f"trained with {name}={before}, the configuration says {now}; use the configuration it belongs to"
     return None
 
@@ -168,9 +168,9 @@ def init_detector(
     model, which may stand alone; "random" makes random weights. Nothing is ever downloaded. Raises UserError for an
     unknown config, missing weights, an unfit checkpoint and an absent device.
     """
-    whole = Config(model=config) if isinstance(config, ClrernetConfig) else config
+    full_config = Config(model=config) if isinstance(config, ClrernetConfig) else config
     select_device(device)  # an absent device is noticed before any file is read
-    settings, weights = resolve_model(whole, checkpoint)
+    settings, weights = resolve_model(full_config, checkpoint)
     return _filled_detector(settings, weights, device)
 
 

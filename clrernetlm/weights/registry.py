@@ -30,6 +30,7 @@ class BundledModel:
 
     @property
     def path(self) -> Path:
+        """The packed file."""
         return FOLDER / self.file
 
 
@@ -45,6 +46,7 @@ class RemoteModel:
 
     @property
     def file(self) -> str:
+        """The file name, the last part of the address."""
         return self.url.rpartition("/")[2]
 
     @property

@@ -22,7 +22,7 @@ from clrernetlm.core.nesting_limits import check_nesting
 UnpicklingError = pickle.UnpicklingError
 
 MAX_INSTRUCTIONS = 300_000  # a training checkpoint of LaneLM has 40,000
-MAX_VALUES = 5_000_000  # values in the result, those that stand in several places counted in each
+MAX_VALUES = 5_000_000  # values in the result; a shared value counts wherever it occurs
 MAX_DEPTH = 100  # containers inside containers
 MAX_KEY = 1 << 60  # larger integers can be chosen with equal hashes, which make a dictionary very slow
 MAX_VIEW = 1 << 20  # values of a tensor that may exceed those of its storage (an expanded tensor)
@@ -83,11 +83,11 @@ def _tensor(storage: Storage, offset: int, size: Any, stride: Any, *unused: Any,
     size, stride = tuple(size), tuple(stride)
     if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
         raise UnpicklingError("a tensor of no shape")
-    held, values = storage.bytes.nbytes() // dtype.itemsize, 1
+    available, values = storage.bytes.nbytes() // dtype.itemsize, 1
     for n in size:
         values *= n
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if values else offset - 1
-    if last >= held or values > max(held, MAX_VIEW):
+    if last >= available or values > max(available, MAX_VIEW):
         raise UnpicklingError("a tensor larger than its storage")
     return torch.empty((0,), dtype=dtype).set_(storage.bytes, offset, size, stride)
 
@@ -174,6 +174,7 @@ class Unpickler(pickle._Unpickler):
         return value
 
     def find_class(self, module_name: str, global_name: str) -> Any:
+        """Return the builder, type or storage of an allowed name, and `Placeholder` for any other name."""
         if module_name.partition(".")[0] == "torch":
             if global_name in _STORAGES:
                 return StorageKind(_STORAGES[global_name])

@@ -55,7 +55,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
             raise UnpicklingError("compressed members")
         if sum(info.file_size for info in archive.infolist()) > size:
             raise UnpicklingError("members that share their bytes")
-        order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in members else "little"
+        byte_order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in members else "little"
         storages: dict[str, Storage] = {}
 
         def storage(identity: Any) -> Any:
@@ -65,10 +65,10 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
                 if count * kind.dtype.itemsize > member.file_size:
                     raise UnpicklingError("a storage larger than its member")
                 with archive.open(member) as content:
-                    held = _fill(torch.UntypedStorage(member.file_size), content)
-                if order != sys.byteorder:
-                    held.byteswap(kind.dtype)
-                storages[key] = Storage(held, kind.dtype)
+                    filled = _fill(torch.UntypedStorage(member.file_size), content)
+                if byte_order != sys.byteorder:
+                    filled.byteswap(kind.dtype)
+                storages[key] = Storage(filled, kind.dtype)
             return storages[key]
 
         with archive.open(f"{root}data.pkl") as pickled:
@@ -89,18 +89,18 @@ def _directory_size(file: BinaryIO, size: int) -> int:
 def _read_legacy(file: BinaryIO, size: int) -> Any:
     if safe_unpickler.load(file) != MAGIC or safe_unpickler.load(file) != VERSION:
         raise UnpicklingError("no file of torch.save")
-    order = safe_unpickler.load(file)
+    byte_order = safe_unpickler.load(file)
     storages: dict[Any, Storage] = {}
-    left = size
+    bytes_left = size
 
     def storage(identity: Any) -> Any:
-        nonlocal left
+        nonlocal bytes_left
         if isinstance(identity, tuple) and identity[:1] == ("module",):
             return identity[1]
         kind, key, _, count, view = _storage_reference(identity, 5)
         if key not in storages:
-            left -= count * kind.dtype.itemsize
-            if left < 0 or len(storages) == MAX_STORAGES:
+            bytes_left -= count * kind.dtype.itemsize
+            if bytes_left < 0 or len(storages) == MAX_STORAGES:
                 raise UnpicklingError("storages larger than the file")
             storages[key] = Storage(torch.UntypedStorage(count * kind.dtype.itemsize), kind.dtype)
         whole = storages[key]
@@ -117,13 +117,13 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     if set(keys) != set(storages):
         raise UnpicklingError("storages without their bytes")
     for key in keys:
-        held = storages[key]
+        filled = storages[key]
         (count,) = struct.unpack("<q", file.read(8))
-        if count * held.dtype.itemsize != held.bytes.nbytes():
+        if count * filled.dtype.itemsize != filled.bytes.nbytes():
             raise UnpicklingError("a storage of another size")
-        _fill(held.bytes, file)
-        if isinstance(order, dict) and order.get("little_endian", True) != (sys.byteorder == "little"):
-            held.bytes.byteswap(held.dtype)
+        _fill(filled.bytes, file)
+        if isinstance(byte_order, dict) and byte_order.get("little_endian", True) != (sys.byteorder == "little"):
+            filled.bytes.byteswap(filled.dtype)
     return value
 
 

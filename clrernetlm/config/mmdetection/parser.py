@@ -122,6 +122,7 @@ class _FileParser:
         self.names = self.evaluator.names
 
     def read(self, tree: ast.Module) -> ParsedFile:
+        """Evaluate the file's assignments, and merge them into the values of its `_base_` files."""
         for statement in tree.body:
             if isinstance(statement, ast.Assign) and any(
                 isinstance(target, ast.Name) and target.id == "_base_" for target in statement.targets

@@ -84,6 +84,7 @@ class _Translation:
         self.settings: dict[str, tuple[Any, str]] = {}  # our name -> value, their name
 
     def run(self) -> MmdetectionImport:
+        """Translate all settings; returns the import with its config."""
         self._check_model()
         self._drop_unknown_values()
         for theirs, (ours, convert) in tables.MAPPED.items():

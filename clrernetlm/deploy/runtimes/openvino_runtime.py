@@ -69,8 +69,8 @@ class OpenvinoRuntime(Runtime):
                 self._requests[shapes] = self._compile(dict(inputs))
             values = dict(inputs)
             for request in self._requests[shapes]:
-                wanted = {port.any_name for port in request.model_inputs}
-                request.infer({name: value for name, value in values.items() if name in wanted}, share_inputs=True)
+                needed = {port.any_name for port in request.model_inputs}
+                request.infer({name: value for name, value in values.items() if name in needed}, share_inputs=True)
                 values |= {port.any_name: request.get_tensor(port).data for port in request.model_outputs}
             return [values[name].copy() for name in self.outputs]
 

@@ -43,9 +43,7 @@ class Auditor:
         self.watching = False
         self.runs = False
         self.allowed: tuple[str, ...] = ()
-        self.asked: tuple[
-            str, ...
-        ] = ()  # paths named on the command line: writing there is prevented too, but no fault
+        self.asked: tuple[str, ...] = ()  # paths named on the command line: writing there is prevented, but no fault
         self.above: set[str] = set()  # the folders above them, each with a slash behind
         self.sandbox = str(root)
         self.violations = str(violations)

@@ -41,7 +41,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
     for source, words in (
         ("empty", "no images to calibrate on"),
         ("absent", "not a folder or a list"),
-        ("list.txt", r"list\.txt, line 1: here\.png is not there"),
+        ("list.txt", r"list\.txt, line 1: here\.png is neither beside the list nor"),
     ):
         with pytest.raises(UserError, match=words):
             calibration_inputs(str(tmp_path / source), VIEW)

@@ -82,13 +82,13 @@ def start_training(*arguments, **training):
 # Ends the process when the third epoch is about to begin.
 KILL = """
 import os, signal
-from clrernetlm.training.callbacks import EpochSeed
-begin = EpochSeed.on_train_epoch_start
+from clrernetlm.training.callbacks import ReseedEachEpoch
+begin = ReseedEachEpoch.on_train_epoch_start
 def end(callback, trainer, module):
     if trainer.current_epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     begin(callback, trainer, module)
-EpochSeed.on_train_epoch_start = end
+ReseedEachEpoch.on_train_epoch_start = end
 """
 
 

@@ -18,15 +18,17 @@ from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike, replacing, write_text_atomically
 from clrernetlm.core.lane import format_lines
+from clrernetlm.core.lane_attribute_files import attributes_path, format_attributes
 from clrernetlm.core.notices import print_once
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.synth.camera.sensor import encode_jpeg
 from clrernetlm.synth.randomization import NO_RANDOMIZATION, RANDOMIZATION_GROUPS, Randomization
-from clrernetlm.synth.renderer import labelled_lane_slots, render
+from clrernetlm.synth.renderer import labelled_lane_attributes, labelled_lane_slots, render
 from clrernetlm.synth.road.labels import draw_mask
 from clrernetlm.synth.sampling import sample_scene
 from clrernetlm.synth.scene import CATEGORIES, Category
+from clrernetlm.synth.visibility import LaneVisibility
 
 SPLITS = ("train", "val", "test")
 MASK_FOLDER = "laneseg_label_w16"
@@ -87,14 +89,19 @@ def generate_image(
     max_lanes: int,
     randomization: Randomization = NO_RANDOMIZATION,
 ) -> ImageSummary:
-    """Generate one image and write it with its lines and mask."""
+    """Generate one image and write it with its lanes, their attributes and its mask."""
     rng = np.random.default_rng([seed, spec.split, spec.index])
     scene = sample_scene(rng, spec.category, size, max_lanes, randomization)
     slots = labelled_lane_slots(scene)
-    image = render(scene, rng)
+    lanes = [points for points in slots if len(points)]
+    visibility = LaneVisibility(lanes, scene.camera)
+    image = render(scene, rng, visibility)
+    attributes = labelled_lane_attributes(scene, slots, visibility)
     mask = draw_mask(slots, list(range(1, max_lanes + 1)), (image.shape[1], image.shape[0]))
     _write(root / f"{spec.path[1:]}.jpg", encode_jpeg(image, int(rng.integers(quality[0], quality[1] + 1))))
-    _write(root / f"{spec.path[1:]}.lines.txt", format_lines([p for p in slots if len(p)]).encode("ascii"))
+    lines = root / f"{spec.path[1:]}.lines.txt"
+    _write(lines, format_lines(lanes).encode("ascii"))
+    _write(Path(attributes_path(lines)), format_attributes(attributes, (image.shape[1], image.shape[0])).encode())
     _write(root / MASK_FOLDER / f"{spec.path[1:]}.png", bytes(cv2.imencode(".png", mask)[1]))
     thumbnail = cv2.resize(image, (64, 32), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return ImageSummary(tuple(int(len(points) > 0) for points in slots), thumbnail)

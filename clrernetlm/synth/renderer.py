@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 import cv2
 import numpy as np
 
 from clrernetlm.core.arrays import BgrColour, BgrImage, LinearImage, Points
+from clrernetlm.core.lane_attributes import HiddenBy, LaneAttributes, hidden_ranges
 from clrernetlm.synth.camera.ego_vehicle import draw_ego_vehicle
 from clrernetlm.synth.camera.recording import add_chroma_noise, apply_recording, exposure_factor
 from clrernetlm.synth.camera.sensor import LIGHT_MAP_STEP, defocus_blur, motion_blur, simulate_sensor
@@ -20,11 +24,14 @@ from clrernetlm.synth.environment.sky import draw_sky, draw_skyline
 from clrernetlm.synth.environment.traffic import draw_vehicle
 from clrernetlm.synth.road.cross_section import cross_section_profile
 from clrernetlm.synth.road.ground_renderer import GroundAppearance, draw_ground
-from clrernetlm.synth.road.labels import label_points
+from clrernetlm.synth.road.labels import label_points, point_distances
+from clrernetlm.synth.road.line_attributes import line_attributes
 from clrernetlm.synth.road.markings import draw_decals
 from clrernetlm.synth.scene import SceneSettings
 from clrernetlm.synth.textures import TILE_SIZE
+from clrernetlm.synth.visibility import LaneVisibility
 
+LEAST_SATURATION = 0.2  # of a picture in which white and yellow lines can be told apart
 # Linear colours of distant lights.
 DISTANT_LIGHT_COLOURS: tuple[BgrColour, ...] = (
     (0.3, 0.7, 1),
@@ -59,6 +66,28 @@ def labelled_lanes(scene: SceneSettings) -> list[Points]:
     return [points for points in labelled_lane_slots(scene) if len(points)]
 
 
+def labelled_lane_attributes(
+    scene: SceneSettings, slots: Sequence[Points], visibility: LaneVisibility
+) -> list[LaneAttributes]:
+    """Return the attributes of the lanes of `labelled_lane_slots` that exist, in their order.
+
+    `visibility` has observed the rendering of these lanes.
+    """
+    attributes = []
+    half = scene.max_lanes // 2
+    numbers = [number for number, points in enumerate(slots) if len(points)]
+    distances = point_distances(scene.camera, scene.road, np.concatenate([np.zeros((0, 2)), *slots]))
+    for number, hidden_by in zip(numbers, visibility.hidden_by(scene.ego_vehicle), strict=True):
+        border = scene.layout.ego_border - half + 1 + number
+        lane_distances, distances = np.split(distances, [len(slots[number])])
+        kind, colour = line_attributes(scene.layout, border, lane_distances, scene.ground_map)
+        if scene.sensor.saturation < LEAST_SATURATION:
+            colour = "unknown"
+        position = number - half if number < half else number - half + 1
+        attributes.append(LaneAttributes(len(slots[number]), kind, colour, position, None, hidden_ranges(hidden_by)))
+    return attributes
+
+
 def vanishing_point(scene: SceneSettings) -> tuple[float, float]:
     """Return (x, y) in pixels of the far end of the road."""
     far = scene.road.world(0.0, scene.road.visible_distances[-1])
@@ -77,13 +106,13 @@ def horizon_rows(scene: SceneSettings, inwards: float = 0.0) -> tuple[float, flo
     return float(first[0]), float(first[1])
 
 
-def render(scene: SceneSettings, rng: np.random.Generator) -> BgrImage:
-    """Render a scene to a (H, W, 3) uint8 BGR image; `rng` draws the textures."""
+def render(scene: SceneSettings, rng: np.random.Generator, visibility: LaneVisibility | None = None) -> BgrImage:
+    """Render a scene to a (H, W, 3) uint8 BGR image; `rng` draws the textures, `visibility` observes what is hidden."""
     rows = horizon_rows(scene)
     hidden = 0 if scene.ego_vehicle is None else scene.ego_vehicle.hidden_rows(scene.camera.height)
     context = _draw_background(scene, rows, hidden, rng)
     background = context.canvas[::LIGHT_MAP_STEP, ::LIGHT_MAP_STEP].copy()
-    _draw_objects(scene, context)
+    _draw_objects(scene, context, visibility)
     glow = bloom(context.emission, scene.light.bloom) + glare_map(scene.light, scene.camera)
     if scene.light.wet > 0:
         glow = glow + _reflected_light(context, background, glow, rows)
@@ -108,16 +137,26 @@ def _draw_background(
     paint, shade = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
     draw_decals(scene.decals, paint, shade, camera, scene.road)
     shade = cv2.blur(shade, (5, 5)).astype(np.uint8, copy=False)
-    draw_ground(canvas, paint, shade, camera, scene.road, _ground_appearance(scene, rng), height - hidden)
+    # Motion blur spreads the ground some rows below the rim of the own car over it.
+    drawn = min(height, height - hidden + math.ceil(scene.sensor.motion * height)) if hidden else height
+    draw_ground(canvas, paint, shade, camera, scene.road, _ground_appearance(scene, rng), drawn)
+    canvas[drawn:] = 0
     return context
 
 
-def _draw_objects(scene: SceneSettings, context: RenderContext) -> None:
+def _draw_objects(scene: SceneSettings, context: RenderContext, visibility: LaneVisibility | None) -> None:
     """Draw roadside objects and vehicles from far to near."""
-    drawings = [(item.depth_key, item.draw) for item in scene.objects]
-    drawings += [(v.distance, partial(draw_vehicle, vehicle=v)) for v in scene.vehicles]
-    for _, draw in sorted(drawings, key=lambda drawing: -drawing[0]):
-        draw(context)
+    drawings: list[tuple[float, HiddenBy, Callable[[RenderContext], None]]] = [
+        (item.depth_key, "object", item.draw) for item in scene.objects
+    ]
+    drawings += [(v.distance, "vehicle", partial(draw_vehicle, vehicle=v)) for v in scene.vehicles]
+    if visibility is not None:
+        visibility.start(context.canvas)
+    for kind, group in groupby(sorted(drawings, key=lambda drawing: -drawing[0]), key=lambda drawing: drawing[1]):
+        for *_, draw in group:
+            draw(context)
+        if visibility is not None:
+            visibility.record(context.canvas, kind)
 
 
 def _reflected_light(

@@ -15,6 +15,7 @@ import pytest
 from clrernetlm.core import notices
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_attribute_files import attributes_path, read_attributes, require_matching_attributes
 from clrernetlm.synth import CATEGORIES, generate_dataset
 from clrernetlm.synth import dataset as synth_dataset
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, parse_randomization
@@ -51,6 +52,29 @@ def test_lists_name_images_labels_and_masks_that_exist(root):
             assert len(lanes) == sum(int(e) for e in exist)
             for points in lanes:
                 assert (np.diff(points[:, 1]) < 0).all()
+
+
+def test_attributes_lie_beside_every_label_and_fit_it(root):
+    labels = sorted(root.glob("driver_*/**/*.lines.txt"))
+    assert len(labels) == 19
+    for path in labels:
+        attributes = read_attributes(attributes_path(path))
+        counts = [len(points) for points in read_lines(path)]
+        require_matching_attributes(attributes, attributes_path(path), path, counts, SIZE)
+        assert all(lane.hidden is not None for lane in attributes.lanes)
+        positions = [lane.position for lane in attributes.lanes]
+        assert positions == sorted(positions)
+
+
+def test_folders_of_earlier_versions_are_completed_with_attributes(tmp_path):
+    generate_dataset(tmp_path, 1, 0, 1, seed=4, size=SIZE, workers=1, progress=False)
+    complete = _bytes(tmp_path)
+    attributes = list(tmp_path.rglob("*.lanes.json"))
+    assert len(attributes) == 2
+    for path in attributes:
+        path.unlink()
+    generate_dataset(tmp_path, 1, 0, 1, seed=4, size=SIZE, workers=1, progress=False)
+    assert _bytes(tmp_path) == complete
 
 
 def test_test_split_holds_every_image_once_and_every_category(root):

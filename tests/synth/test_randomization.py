@@ -98,7 +98,7 @@ def test_same_seed_same_bytes(groups, tmp_path):
             spec = ImageSpec(0, index, category)
             generate_image(spec, tmp_path / folder, 3, (328, 118), (60, 95), 4, groups)
     files = [sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in ("one", "two")]
-    assert len(files[0]) == 6
+    assert len(files[0]) == 8
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
 
 

@@ -42,7 +42,7 @@ class EgoVehicle:
         return int(max(0.0, height * (self.height - fall - abs(self.slant) * side) - 3))
 
 
-def _edge(ego: EgoVehicle, height: int, width: int) -> Float32Array:
+def bonnet_edge(ego: EgoVehicle, height: int, width: int) -> Float32Array:
     """Return (W,) rows at which the own car begins."""
     x = np.linspace(0, 1, width, dtype=np.float32) - ego.middle
     edge = height * (1 - ego.height + ego.drop * np.abs(2 * x) ** ego.power)
@@ -65,7 +65,7 @@ def _streaks(ego: EgoVehicle, size: tuple[int, int]) -> Float32Array:
 def draw_ego_vehicle(canvas: BgrImage, gain: Float32Array, glow: Float32Array, ego: EgoVehicle, ambient: float) -> None:
     """Draw the own car over the bottom of `canvas` (H, W, 3), with reflections, and darken the light maps there."""
     height, width = canvas.shape[:2]
-    edge = _edge(ego, height, width)
+    edge = bonnet_edge(ego, height, width)
     first = int(max(0, edge.min()))
     if first >= height - 2:
         return

@@ -40,6 +40,11 @@ class GroundMap:
         """Return (2, SIZE, SIZE) uint8 for `GroundAppearance.relief`: tone (`NEUTRAL` = 1) and cover."""
         return np.stack([np.clip(np.round(self.tone * NEUTRAL), 0, 255).astype(np.uint8), self.cover])
 
+    def mean_cover(self, offset: float) -> float:
+        """Return the mean opacity 0..1 of the cover along an offset in metres; 0 beyond the map."""
+        column = int((offset + REACH) * PER_METRE[1])
+        return float(self.cover[:, column].mean()) / 255 if 0 <= column < SIZE else 0.0
+
     def scale(self, left: float, right: float, near: float, far: float, factor: float) -> None:
         """Multiply the tone of a rectangle in metres, clipped to the map."""
         x0, x1 = (int(np.clip((u + REACH) * PER_METRE[1], 0, SIZE)) for u in (left, right))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from clrernetlm.core.arrays import ByteMask, Points
+from clrernetlm.core.arrays import ByteMask, Float64Array, Points
 from clrernetlm.synth.camera.camera import Camera
 from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.layout import BorderPath
@@ -52,6 +52,13 @@ def label_points(
     runs = edges.reshape(-1, 2)
     first, last = runs[np.argmax(runs[:, 1] - runs[:, 0])]
     return points[first:last] if last - first >= _MIN_POINTS else np.zeros((0, 2))
+
+
+def point_distances(camera: Camera, road: RoadGeometry, points: Points) -> Float64Array:
+    """Return (N,) metres ahead at which the ground is seen at the points (N, 2) of a label."""
+    right, up, _ = camera.rays(points[:, 0], points[:, 1])
+    slopes, _ = road.visible
+    return 1 / np.interp(up - road.bank * right, slopes, 1 / road.visible_distances)
 
 
 def draw_mask(lanes: list[Points], ids: list[int], size: tuple[int, int]) -> ByteMask:

@@ -38,9 +38,12 @@ class RoadLine:
 
     def strokes(self) -> list[list[float]]:
         """Return one row of `GroundAppearance.lines` per painted stroke."""
-        middles = [self.offset] if self.twin == 0 else [self.offset - self.twin / 2, self.offset + self.twin / 2]
         shared = [self.width / 2, self.dash, self.period, self.phase, *self.colour, self.strength, self.wear]
-        return [[middle, *shared, self.first, self.last, self.bend, self.bend_from] for middle in middles]
+        return [[middle, *shared, self.first, self.last, self.bend, self.bend_from] for middle in self.stroke_offsets()]
+
+    def stroke_offsets(self) -> list[float]:
+        """Return the offset in metres of the middle of every painted stroke."""
+        return [self.offset] if self.twin == 0 else [self.offset - self.twin / 2, self.offset + self.twin / 2]
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ def test_an_image_does_not_depend_on_what_was_in_memory(monkeypatch: pytest.Monk
     """Motion blur spreads rows from below the flat rim of a dashboard, which nothing draws, over the road."""
     empty, images = np.empty, []
     scene = sample_scene(np.random.default_rng(0), "cross", SIZE)
-    dashboard = EgoVehicle(height=0.08, drop=-0.02, power=4.0)
-    scene = replace(scene, ego_vehicle=dashboard, sensor=replace(scene.sensor, motion=0.04))
+    dashboard = EgoVehicle(height=0.2, drop=0.0)
+    scene = replace(scene, ego_vehicle=dashboard, sensor=replace(scene.sensor, motion=0.06))
     for value in (0, 255):
 
         def filled(shape, dtype=float, value=value):

@@ -36,12 +36,13 @@ def draw_lanes(
     colours: Sequence[BgrPixel] | BgrPixel | None = None,
     width: float | None = None,
     scores: bool = False,
+    attributes: bool = False,
 ) -> BgrImage:
     """Draw lanes, points in pixels of the image (H, W, 3) BGR, as anti-aliased lines on a copy of it.
 
     `colours`: one for all, or one per lane, repeated when there are fewer; default: a palette. `width` in pixels,
-    default 1/270 of the image's longer side. `scores`: write each `Lane`'s score at its lower end. The hidden points of
-    a `Lane` (`Lane.visible`) are drawn dotted.
+    default 1/270 of the image's longer side. `scores`: write each `Lane`'s score at its lower end; `attributes`: its
+    position, type and colour. The hidden points of a `Lane` (`Lane.visible`) are drawn dotted.
     """
     canvas = image.copy()
     height, image_width = canvas.shape[:2]
@@ -60,9 +61,19 @@ def draw_lanes(
             _draw_line(canvas, clipped, colour, thickness)
         else:
             _draw_partly_hidden(canvas, clipped, visible[finite], colour, thickness)
-        if scores and isinstance(lane, Lane):
-            _label(canvas, f"{lane.score:.2f}", _lowest_inside(points, image_width, height), colour)
+        text = _text_of(lane, scores, attributes) if isinstance(lane, Lane) else ""
+        if text:
+            _label(canvas, text, _lowest_inside(points, image_width, height), colour)
     return canvas
+
+
+def _text_of(lane: Lane, score: bool, attributes: bool) -> str:
+    """Format the score, and the position, type and colour of a lane as far as they are known."""
+    words = [f"{lane.score:.2f}"] if score else []
+    if attributes:
+        words += [] if lane.position is None else [f"{lane.position:+d}"]
+        words += [word for word in (lane.type, lane.colour) if word != "unknown"]
+    return " ".join(words)
 
 
 def _draw_line(canvas: BgrImage, points: Points, colour: BgrPixel, thickness: int) -> None:

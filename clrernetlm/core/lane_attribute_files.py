@@ -21,7 +21,7 @@ from typing import Any
 from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
-from clrernetlm.core.lane import MAX_LANES_PER_FILE
+from clrernetlm.core.lane import MAX_LANES_PER_FILE, Lane, read_lines
 from clrernetlm.core.lane_attributes import (
     HIDDEN_BY,
     LANE_COLOURS,
@@ -103,6 +103,37 @@ def read_attributes(path: PathLike) -> LaneAttributeFile:
         return _parse_file(content)
     except _WrongEntry as error:
         raise UserError(f"{path}{error}") from None
+
+
+def read_attributes_of(
+    lines_path: PathLike, point_counts: Sequence[int], size: FrameSize | None = None
+) -> tuple[LaneAttributes, ...] | None:
+    """Read the attributes of the lanes of a label file, from the `.lanes.json` file beside it; None if there is none.
+
+    `point_counts` and `size` as in `require_matching_attributes`. Raises UserError for a file that is wrong, or of
+    other labels.
+    """
+    path = attributes_path(lines_path)
+    if not os.path.exists(path):
+        return None
+    attributes = read_attributes(path)
+    require_matching_attributes(attributes, path, lines_path, point_counts, size)
+    return attributes.lanes
+
+
+def read_labelled_lanes(lines_path: PathLike, size: FrameSize | None = None) -> list[Lane]:
+    """Read the lanes of a label file with their attributes, if there is a `.lanes.json` file beside it.
+
+    `size` (width, height) is that of the image; None if it is not known. Raises UserError naming file and line or lane.
+    """
+    lanes = read_lines(lines_path)
+    attributes = read_attributes_of(lines_path, [len(points) for points in lanes], size)
+    if attributes is None:
+        return [Lane(points) for points in lanes]
+    return [
+        Lane(points, 1.0, one.type, one.colour, one.position, one.identity, hidden_by=one.hidden_by())
+        for points, one in zip(lanes, attributes, strict=True)
+    ]
 
 
 def require_matching_attributes(

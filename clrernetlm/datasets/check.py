@@ -37,7 +37,7 @@ def check_data(
     decode: bool = False,
     overwrite: bool = False,
 ) -> DataReport:
-    """Validate a data set: lists, images, labels, masks, existence flags and frame differences.
+    """Validate a data set: lists, images, labels, attributes of lanes, masks, flags and frame differences.
 
     `lists` are relative to `root`; None takes `list/*.txt` and `list/test_split/*.txt`. JPEG files are checked by
     header and end marker, with `decode` by decoding them. Masks are always decoded. A list with neither masks nor flags
@@ -67,6 +67,10 @@ def check_data(
         report.top_first += found.top_first
         if found.lanes is not None:
             report.lane_counts[found.lanes] += 1
+        if found.attributes is not None:
+            report.described += 1
+            report.types.update(lane.type for lane in found.attributes)
+            report.colours.update(lane.colour for lane in found.attributes)
         if found.size is not None:
             report.frame_sizes[found.size] += 1
     if contact_sheet is not None and entries:

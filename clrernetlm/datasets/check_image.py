@@ -1,4 +1,4 @@
-"""Checks one image of a data set: its file, its label file and its mask."""
+"""Checks one image of a data set: its file, its label file, the attributes of its lanes and its mask."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.images import read_image, require_complete
 from clrernetlm.core.lane import describe_turn, label_path, parse_lane, read_lane_file_rows
+from clrernetlm.core.lane_attribute_files import attributes_path, read_attributes_of
+from clrernetlm.core.lane_attributes import LaneAttributes
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.datasets.data_report import Problem, problem_from_error
 from clrernetlm.datasets.masks import read_mask, used_values
@@ -36,6 +38,7 @@ class ImageReport:
     lanes: int | None  # usable ones; None: no label file
     top_first: int  # lanes that start at the top
     size: tuple[int, int] | None  # width, height in pixels; None: unreadable
+    attributes: tuple[LaneAttributes, ...] | None = None  # of all lines of the label file; None: no `.lanes.json`
 
 
 def check_image(root: str, entry: ListedImage, *, max_lanes: int, decode: bool) -> ImageReport:
@@ -43,13 +46,14 @@ def check_image(root: str, entry: ListedImage, *, max_lanes: int, decode: bool) 
     problems: list[Problem] = []
     path = listed_file(root, entry.image)
     size = _check_image_file(path, entry.listed, decode, problems)
-    lanes, top_first = _check_label_file(label_path(path), size, max_lanes, entry.labelled, problems)
+    lanes, top_first, counts = _check_label_file(label_path(path), size, max_lanes, entry.labelled, problems)
+    attributes = None if counts is None else _check_attributes(label_path(path), counts, size, problems)
     if entry.lanes_flagged is not None and lanes is not None and entry.lanes_flagged != lanes:
         message = f"{lanes} lanes, but {entry.listed} flags {entry.lanes_flagged}; make them agree"
         problems.append(Problem(label_path(path), None, message))
     if entry.mask is not None:
         _check_mask(listed_file(root, entry.mask), entry.listed, size, max_lanes, lanes != 0, problems)
-    return ImageReport(problems, lanes, top_first, size)
+    return ImageReport(problems, lanes, top_first, size, attributes)
 
 
 def _check_image_file(path: str, listed: str, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
@@ -70,20 +74,27 @@ def _check_image_file(path: str, listed: str, decode: bool, problems: list[Probl
 
 def _check_label_file(
     path: str, size: tuple[int, int] | None, max_lanes: int, labelled: bool, problems: list[Problem]
-) -> tuple[int | None, int]:
-    """Count the usable lanes of a label file (None without one), and those of them that start at the top."""
+) -> tuple[int | None, int, list[int] | None]:
+    """Count the usable lanes of a label file (None without one), and those of them that start at the top.
+
+    Returns also the number of points on every line, None if not all lines can be read.
+    """
     if not os.path.isfile(path):
         if labelled:
             problems.append(Problem(path, None, "no label file; write one, empty if the image shows no lane"))
-        return None, 0
+        return None, 0, None
     lanes = top_first = 0
+    counts: list[int] = []
+    readable = True
     try:
         rows = read_lane_file_rows(path)
     except UserError as error:
         problems.append(problem_from_error(path, error))
-        return None, 0
+        return None, 0, None
     for number, row in enumerate(rows, start=1):
         message, points = _check_lane(row, size)
+        counts.append(len(row.split()) // 2)
+        readable &= points is not None or counts[-1] < 2
         if points is not None:
             lanes += 1
             top_first += bool(points[-1, 1] > points[0, 1])
@@ -92,7 +103,18 @@ def _check_label_file(
     if lanes > max_lanes:
         message = f"{lanes} lanes, but max_lanes is {max_lanes}; set model.max_lanes={lanes} or remove lanes"
         problems.append(Problem(path, None, message))
-    return lanes, top_first
+    return lanes, top_first, counts if readable else None
+
+
+def _check_attributes(
+    lines_path: str, counts: list[int], size: tuple[int, int] | None, problems: list[Problem]
+) -> tuple[LaneAttributes, ...] | None:
+    """Read the attributes of the lanes of a label file with `counts` points on its lines; None if there are none."""
+    try:
+        return read_attributes_of(lines_path, counts, size)
+    except UserError as error:
+        problems.append(problem_from_error(attributes_path(lines_path), error))
+        return None
 
 
 def _check_lane(row: bytes, size: tuple[int, int] | None) -> tuple[str | None, Float64Array | None]:

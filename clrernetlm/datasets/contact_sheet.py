@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,8 @@ from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import label_path, read_lines
+from clrernetlm.core.lane import label_path
+from clrernetlm.core.lane_attribute_files import read_labelled_lanes
 from clrernetlm.core.overwrite_rules import check_output, read_beginning
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
@@ -48,8 +50,9 @@ def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]]
     """Draw images, each with the lanes of its label file and its mask if there is one; returns `path`.
 
     Pixels of a mask are tinted in the colour of their lane's number, ignored ones in grey. For images or labels that
-    cannot be read there is a dark tile with a message, for masks a note in the caption. `root`, the data set, is stored
-    in a comment of the file. Raises UserError if `path` cannot be written.
+    cannot be read there is a dark tile with a message, for masks a note in the caption. Where a `.lanes.json` file says
+    so, hidden points are dotted, and position, type and colour are written on the lanes. `root`, the data set, is
+    stored in a comment of the file. Raises UserError if `path` cannot be written.
     """
     tiles = [_tile(image, mask) for image, mask in images]
     blank = np.zeros_like(tiles[0])
@@ -72,7 +75,7 @@ def _tile(path: str, mask_path: str | None) -> BgrImage:
     try:
         image = read_image(path)
         label = label_path(path)
-        lanes = read_lines(label) if os.path.isfile(label) else []
+        lanes = read_labelled_lanes(label) if os.path.isfile(label) else []
     except UserError:
         cv2.putText(tile, "cannot be read", (12, height // 2), _FONT, 0.8, (80, 80, 255), 2, cv2.LINE_AA)
     else:
@@ -84,7 +87,8 @@ def _tile(path: str, mask_path: str | None) -> BgrImage:
                 small = _tinted(small, read_mask(mask_path, bool(lanes)))
             except UserError:
                 caption += "  mask cannot be read"
-        small = draw_lanes(small, [points * scale for points in lanes], width=1 if mask_path else 2)
+        scaled = [replace(lane, points=lane.points * scale) for lane in lanes]
+        small = draw_lanes(small, scaled, width=1 if mask_path else 2, attributes=True)
         tile[: small.shape[0], : small.shape[1]] = small
     cv2.putText(tile, caption[-60:], (6, height - 8), _FONT, 0.42, (220, 220, 220), 1, cv2.LINE_AA)
     return tile

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane_attributes import LaneColour, LaneType
 
 MAX_PRINTED_PROBLEMS = 50
 
@@ -30,7 +32,8 @@ class Problem:
 class DataReport:
     """The result of `check_data`: problems, images per list, images per number of lanes, frames per size.
 
-    `top_first` counts lanes written from the top downwards; this package reads them, other tools may not.
+    `top_first` counts lanes written from the top downwards; this package reads them, other tools may not. `types` and
+    `colours` count the lanes of `described` images, which have a `.lanes.json` file.
     """
 
     root: str
@@ -39,6 +42,9 @@ class DataReport:
     lane_counts: Counter[int] = field(default_factory=Counter)
     frame_sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     top_first: int = 0
+    described: int = 0
+    types: Counter[LaneType] = field(default_factory=Counter)
+    colours: Counter[LaneColour] = field(default_factory=Counter)
     contact_sheet: str | None = None
 
     @property
@@ -62,10 +68,19 @@ class DataReport:
             table.add_row("1 lane" if lanes == 1 else f"{lanes} lanes", f"{count} images")
         if self.top_first:
             table.add_row("top first", f"{self.top_first} lanes start at the top; fine here, unusual elsewhere")
+        if self.described:
+            table.add_row("with .lanes.json", "1 image" if self.described == 1 else f"{self.described} images")
+            table.add_row("lane types", _listed(self.types))
+            table.add_row("lane colours", _listed(self.colours))
         if self.contact_sheet:
             table.add_row("contact sheet", self.contact_sheet)
         table.add_row("problems", str(len(self.problems)), style="red" if self.problems else "green")
         console.print(table)
+
+
+def _listed(counts: Counter[Any]) -> str:
+    """Format counts, the largest first: `dashed 12, solid 7`."""
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "no lanes"
 
 
 def problem_from_error(path: str, error: UserError) -> Problem:
@@ -74,4 +89,4 @@ def problem_from_error(path: str, error: UserError) -> Problem:
     if message.startswith(", line "):
         number, _, message = message.removeprefix(", line ").partition(":")
         return Problem(path, int(number), message.strip())
-    return Problem(path, None, message.removeprefix(":").strip())
+    return Problem(path, None, message.removeprefix(":").removeprefix(",").strip())

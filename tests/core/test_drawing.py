@@ -68,3 +68,10 @@ def test_hidden_parts_of_odd_lanes_are_drawn_without_errors() -> None:
     assert (draw_lanes(IMAGE, [far], GREEN) != IMAGE).any()
     point = Lane(np.array([[50.0, 60.0]]), visible=np.array([False]))
     assert tuple(draw_lanes(IMAGE, [point], GREEN)[60, 50]) == GREEN
+
+
+def test_position_type_and_colour_are_written_where_known() -> None:
+    named = Lane(UPRIGHT, 0.5, "dashed", "yellow", -1)
+    assert (draw_lanes(IMAGE, [named], attributes=True) != draw_lanes(IMAGE, [named])).any()
+    unknown = Lane(UPRIGHT, 0.5)
+    assert (draw_lanes(IMAGE, [unknown], attributes=True) == draw_lanes(IMAGE, [unknown])).all()

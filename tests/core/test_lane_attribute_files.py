@@ -18,6 +18,7 @@ from clrernetlm.core.lane_attribute_files import (
     attributes_path,
     format_attributes,
     read_attributes,
+    read_labelled_lanes,
     require_matching_attributes,
     write_attributes,
 )
@@ -130,3 +131,20 @@ def test_attributes_of_other_labels_are_refused_with_both_names() -> None:
         require_matching_attributes(attributes, *place, [31, 30])
     with pytest.raises(UserError, match=r"d/a\.lanes\.json, size: 1640x590, but the image has 820x295"):
         require_matching_attributes(attributes, *place, [31, 31], (820, 295))
+
+
+def test_labelled_lanes_have_their_attributes_where_there_is_a_file(tmp_path: Path) -> None:
+    lines = tmp_path / "a.lines.txt"
+    lines.write_text("10 90 20 80 30 70\n\n50 90 60 80\n")
+    plain = read_labelled_lanes(lines)
+    assert [len(lane) for lane in plain] == [3, 0, 2]
+    assert {(lane.type, lane.visible is None) for lane in plain} == {("unknown", True)}
+    described = [LaneAttributes(3, "solid", "white", 1, 5, (HiddenRange(0, 1, "crest"),)), *map(LaneAttributes, (0, 2))]
+    write_attributes(attributes_path(lines), described, (100, 100))
+    first, _, last = read_labelled_lanes(lines, (100, 100))
+    assert (first.type, first.colour, first.position, first.identity) == ("solid", "white", 1, 5)
+    assert first.visible is not None
+    assert first.visible.tolist() == [False, False, True]
+    assert last.visible is None
+    with pytest.raises(UserError, match=r"a\.lanes\.json, size: 100x100"):
+        read_labelled_lanes(lines, (200, 100))

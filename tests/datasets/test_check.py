@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,9 @@ import pytest
 from rich.console import Console
 
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_attribute_files import attributes_path, write_attributes
+from clrernetlm.core.lane_attributes import HiddenRange, LaneAttributes
 from clrernetlm.datasets import check_data
 from clrernetlm.synth import generate_dataset
 from tests.helpers.small_culane import frame, write_culane
@@ -187,3 +191,44 @@ def test_an_empty_list_is_a_problem_in_other_data_sets(tmp_path: Path) -> None:
         (tmp_path / name).write_text("\n")
     (problem,) = check_data(tmp_path, contact_sheet=None).problems
     assert str(problem) == f"{tmp_path}/list/test.txt: the image list is empty; write one image path per line"
+
+
+def _describe(root: Path, image: int, **changes: object) -> Path:
+    """Write attributes for the four lanes of an image, of which the last is the given one."""
+    lines = root / CLIP / f"{image:05d}.lines.txt"
+    counts = [len(points) for points in read_lines(lines)]
+    path = Path(attributes_path(lines))
+    lanes = [LaneAttributes(count, "dashed", "white", position) for position, count in enumerate(counts, start=1)]
+    write_attributes(path, [*lanes[:-1], replace(lanes[-1], **changes)], (1640, 590))  # type: ignore[arg-type]
+    return path
+
+
+def test_types_and_colours_of_lanes_are_counted(root: Path) -> None:
+    plain = check_data(root, contact_sheet=root / "plain.jpg", sample=4)
+    for image in range(3):
+        _describe(root, image, type="edge", colour="unknown", hidden=(HiddenRange(0, 5, "bonnet"),))
+    report = check_data(root, contact_sheet=root / "sheet.jpg", sample=4)
+    assert report.problems == plain.problems == []
+    assert (plain.described, report.described) == (0, 3)
+    assert dict(report.types) == {"dashed": 9, "edge": 3}
+    assert dict(report.colours) == {"white": 9, "unknown": 3}
+    console = Console(file=io.StringIO(), width=100)
+    report.print(console)
+    assert "dashed 9, edge 3" in console.file.getvalue()  # type: ignore[attr-defined]
+    tiles = [np.hsplit(cv2.imread(str(root / name)), 4) for name in ("plain.jpg", "sheet.jpg")]
+    changed = [bool((np.abs(a.astype(int) - b) > 60).any()) for a, b in zip(*tiles, strict=True)]
+    assert changed == [True, True, True, False]
+
+
+def test_attributes_of_other_labels_are_named(root: Path) -> None:
+    first, second, third = (_describe(root, image) for image in range(3))
+    text = first.read_text()
+    first.write_text(text.replace('"points": ', '"points": 1', 1))
+    second.write_text(text.replace("dashed", "zigzag", 1))
+    third.write_text(text.replace("1640", "1280"))
+    found = problems(root)
+    assert len(found) == 3
+    assert found[0].startswith(f"{CLIP}/00000.lanes.json: lane 1, points: 1")
+    assert "but line 1 of 00000.lines.txt has" in found[0]
+    assert found[1].startswith(f"{CLIP}/00001.lanes.json: lane 1, type: 'zigzag'; use one of solid")
+    assert found[2].startswith(f"{CLIP}/00002.lanes.json: size: 1280x590, but the image has 1640x590 pixels")

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from clrernetlm.cli import main as clrernetlm
 from clrernetlm.cli.exit_codes import ENDING_SIGNALS
 
@@ -69,8 +71,7 @@ def start(arguments: Sequence[str], folder: Path) -> Run:
             stream = open(number, "w", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
+        torch.set_num_threads(1)  # equal in all runs: sums of another number of threads have other rounding errors
         code = clrernetlm(arguments)
     except SystemExit as stop:
         code = int(stop.code or 0)

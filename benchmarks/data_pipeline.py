@@ -27,7 +27,7 @@ from timing import machine, positive, seconds_in_turns
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import AugmentationConfig
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame
-from clrernetlm.core.lane import write_lines
+from clrernetlm.core.lane_files import write_lines
 from clrernetlm.datasets import Alaug, Compose, CulaneDataset, PackCLRNetInputs
 
 WIDTH, HEIGHT = 1640, 590

@@ -24,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from timing import machine, positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
-from clrernetlm.core.lane import format_lines
+from clrernetlm.core.lane_files import format_lines
 from clrernetlm.core.worker_pool import available_cores
 from clrernetlm.metrics import evaluate
 

@@ -34,7 +34,7 @@ from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.postprocess import lanes_from_answers
-from clrernetlm.weights.init_models import build_lanelm
+from clrernetlm.weights.build_models import build_lanelm
 
 CONFIGS = ("lanelm_512_dla34", "lanelm_256_resnet34", "lanelm_128_resnet18", "roads_lanelm")
 LANES = 4

@@ -29,7 +29,7 @@ from clrernetlm.config import Config, load_config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import write_text_atomically
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import lane_file_path
+from clrernetlm.core.lane_files import lane_file_path
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_options import RunOptions
 from clrernetlm.synth import generate_dataset

@@ -48,9 +48,9 @@ from clrernetlm.deploy.graph_names import IMAGES
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.onednn import PackedConv2d
+from clrernetlm.weights.build_models import init_detector
 from clrernetlm.weights.checkpoint import save_official
 from clrernetlm.weights.exported_metadata import import_extra, read_metadata
-from clrernetlm.weights.init_models import init_detector
 
 Run = Callable[[], Sequence[object]]
 Build = Callable[[], Run]

@@ -23,7 +23,7 @@ from torch import Tensor
 from clrernetlm.cli.exit_codes import exit_code_of
 from clrernetlm.config import load_config
 from clrernetlm.core.memory import keep_freed_memory
-from clrernetlm.models.clrernet.normalization import network_input
+from clrernetlm.models.pixel_scaling import network_input
 from clrernetlm.training.detector_module import DetectorModule
 
 SLOTS, ROWS = 4, 72

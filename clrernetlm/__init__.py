@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clrernetlm.core.viewport import Viewport
     from clrernetlm.inference.predictor import Predictor
     from clrernetlm.models.clrernet.detector import CLRerNet
-    from clrernetlm.weights.init_models import init_detector
+    from clrernetlm.weights.build_models import init_detector
 
 __all__ = ["CLRerNet", "Config", "Lane", "Predictor", "UserError", "Viewport", "init_detector", "load_config"]
 
@@ -32,7 +32,7 @@ __getattr__, __dir__ = lazy_names(
         "Predictor": "clrernetlm.inference.predictor",
         "UserError": "clrernetlm.core.errors",
         "Viewport": "clrernetlm.core.viewport",
-        "init_detector": "clrernetlm.weights.init_models",
+        "init_detector": "clrernetlm.weights.build_models",
         "load_config": "clrernetlm.config",
     },
 )

@@ -17,7 +17,7 @@ from clrernetlm import Predictor
 from clrernetlm.core.drawing import draw_lanes
 from clrernetlm.core.image_list import read_images
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.metrics import lane_ious, match_lanes
 from clrernetlm.models.clrernet.decode import prediction_points
 

@@ -22,7 +22,6 @@ from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.clrernet.normalization import network_input
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm import cuda_graph
 from clrernetlm.models.lanelm.attention import grid_sinusoids
@@ -40,9 +39,10 @@ from clrernetlm.models.lanelm.requests import (
     requests_from_start_points,
 )
 from clrernetlm.models.lanelm.training_requests import DRAWS, num_candidates
-from clrernetlm.training.callbacks import ModelEma
+from clrernetlm.models.pixel_scaling import network_input
+from clrernetlm.training.ema import ModelEma
 from clrernetlm.training.lanelm_module import LaneLMModule, PlainLaneLMModule
-from clrernetlm.weights.init_models import init_lanelm_detector, save_lanelm
+from clrernetlm.weights.build_models import init_lanelm_detector, save_lanelm
 from tests.helpers.golden_weights import golden_masks, golden_targets
 from tests.helpers.lanelm_networks import random_levels, random_requests, small_lanelm
 from tests.helpers.simulated_gpu import DeviceMix, SimulatedGpu, simulate_cuda_graphs

@@ -16,7 +16,7 @@ from rich.text import Text
 from clrernetlm.core.drawing import PALETTE
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
-from clrernetlm.core.lane import monotone_label, read_lines
+from clrernetlm.core.lane_files import monotone_label, read_lines
 from clrernetlm.core.sources import IMAGE_SUFFIXES
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.models.lanelm import LaneTokenizer, LaneTokenizerConfig

@@ -21,14 +21,9 @@ from typing import Any
 from clrernetlm.core.argument_checks import short_repr
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, write_text_atomically
-from clrernetlm.core.lane import MAX_LANES_PER_FILE, Lane, read_lines
-from clrernetlm.core.lane_attributes import (
-    HIDDEN_BY,
-    LANE_COLOURS,
-    LANE_TYPES,
-    HiddenRange,
-    LaneAttributes,
-)
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_attributes import HIDDEN_BY, LANE_COLOURS, LANE_TYPES, HiddenRange, LaneAttributes
+from clrernetlm.core.lane_files import MAX_LANES_PER_FILE, read_lines
 from clrernetlm.core.text_encoding import read_utf8
 from clrernetlm.core.viewport import FrameSize
 

@@ -13,7 +13,7 @@ from clrernetlm.core.argument_checks import require_path, require_sequence, requ
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike
 from clrernetlm.core.image_list import MAX_LIST_BYTES, ImageList, ListFault, read_image_list, visible_lists
-from clrernetlm.core.lane import label_path
+from clrernetlm.core.lane_files import label_path
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.text_encoding import read_utf8
 from clrernetlm.core.worker_pool import map_in_processes, worker_count

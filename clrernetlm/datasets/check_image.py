@@ -10,9 +10,9 @@ import numpy as np
 from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.images import read_image, require_complete
-from clrernetlm.core.lane import describe_turn, label_path, parse_lane, read_lane_file_rows
 from clrernetlm.core.lane_attribute_files import attributes_path, read_attributes_of
 from clrernetlm.core.lane_attributes import LaneAttributes
+from clrernetlm.core.lane_files import describe_turn, label_path, parse_lane, read_lane_file_rows
 from clrernetlm.core.lane_points import bottom_first
 from clrernetlm.datasets.data_report import Problem, problem_from_error
 from clrernetlm.datasets.masks import read_mask, used_values

@@ -15,8 +15,8 @@ from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import label_path
 from clrernetlm.core.lane_attribute_files import read_labelled_lanes
+from clrernetlm.core.lane_files import label_path
 from clrernetlm.core.overwrite_rules import check_output, read_beginning
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL

@@ -20,7 +20,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import ImageList, read_image_list
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame
-from clrernetlm.core.lane import label_path, monotone_label
+from clrernetlm.core.lane_files import label_path, monotone_label
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.frame_difference import load_differences
@@ -188,7 +188,7 @@ def read_labels(image_path: str) -> list[Float64Array]:
 
     Raises UserError naming the label file if it is missing (an image without lanes has an empty one) or malformed.
     """
-    from clrernetlm.core.lane_files import read_lane_points  # numba is slow to import
+    from clrernetlm.core.fast_lane_reader import read_lane_points  # numba is slow to import
 
     path = label_path(image_path)
     try:

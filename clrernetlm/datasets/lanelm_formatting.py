@@ -14,8 +14,8 @@ from clrernetlm.config import Config
 from clrernetlm.core.arrays import BoolArray, Float32Array
 from clrernetlm.datasets.lane_formatting import choose_lanes, to_planar_tensor
 from clrernetlm.datasets.transforms import Sample
-from clrernetlm.models.clrernet.normalization import normalise
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
+from clrernetlm.models.pixel_scaling import normalise
 
 
 @dataclass(frozen=True)

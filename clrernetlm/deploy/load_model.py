@@ -20,8 +20,8 @@ from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.cuda_graph import CudaGraphDecoder
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
 from clrernetlm.models.tracing_lock import running, tracing
+from clrernetlm.weights.build_models import build_network
 from clrernetlm.weights.exported_metadata import ONNX
-from clrernetlm.weights.init_models import build_network
 from clrernetlm.weights.registry import RANDOM
 from clrernetlm.weights.resolve import exported_file, resolve_model
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import lane_file_path
+from clrernetlm.core.lane_files import lane_file_path
 from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.distributed.process_group import ProcessGroup
 from clrernetlm.metrics.f1_counts import EvaluationResult

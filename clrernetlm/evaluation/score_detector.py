@@ -19,7 +19,8 @@ from clrernetlm.config import Config
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import replacing, temporary_folder, write_text_atomically
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import Lane, lane_file_path
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import lane_file_path
 from clrernetlm.core.overwrite_rules import ReadFiles, ResultFolder, check_distinct, check_output
 from clrernetlm.core.version import __version__
 from clrernetlm.core.viewport import FrameSize

@@ -17,7 +17,8 @@ from clrernetlm.core.drawing import draw_lanes
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import Lane, format_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import format_lines
 from clrernetlm.core.overwrite_rules import ReadFiles, ResultFolder
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.sources import Inputs, Source, find_inputs, result_names, source_file_name

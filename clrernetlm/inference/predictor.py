@@ -26,7 +26,7 @@ from clrernetlm.deploy.load_model import detector_of, device_of, load_resolved_m
 from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.auto_crop import DetectorBatch, camera_viewport, run_detector
-from clrernetlm.inference.clicks import frame_size, prompts_of_clicks
+from clrernetlm.inference.click_coordinates import frame_size, prompts_of_clicks
 from clrernetlm.inference.model_source import ModelSource, file_stamps, to_arrays, to_tensors
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet

@@ -20,7 +20,7 @@ from clrernetlm.core.arrays import Float64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import lane_file_path
+from clrernetlm.core.lane_files import lane_file_path
 from clrernetlm.core.overwrite_rules import begins_with, check_output, read_beginning
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
 from clrernetlm.distributed.sharding import Shard
@@ -231,7 +231,7 @@ def evaluate_chunk(job: EvaluationJob, entries: list[CategorisedImage]) -> Chunk
 
 def image_ious(job: EvaluationJob, image: str) -> Float64Array:
     """Compute the (n_pred, n_gt) IoU of one image's files."""
-    from clrernetlm.core.lane_files import read_lane_points
+    from clrernetlm.core.fast_lane_reader import read_lane_points
 
     label_file = lane_file_path(job.gt_dir, image)
     predicted, stops = read_lane_points(lane_file_path(job.pred_dir, image), missing_is_empty=True)

@@ -14,7 +14,8 @@ import numpy as np
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
-from clrernetlm.core.lane import Lane, format_lines, lane_file_path
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import format_lines, lane_file_path
 from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.core.text_encoding import read_bounded_lines, text_encoding
 

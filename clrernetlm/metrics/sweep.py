@@ -13,7 +13,7 @@ from clrernetlm.core.arrays import Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import lane_file_path, read_lines
+from clrernetlm.core.lane_files import lane_file_path, read_lines
 from clrernetlm.distributed.sharding import Shard
 from clrernetlm.metrics.culane_metric import MetricImplementation, check_settings, lane_ious, match_lanes
 from clrernetlm.metrics.f1_counts import scores as scores_of

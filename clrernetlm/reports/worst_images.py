@@ -14,7 +14,7 @@ from clrernetlm.core.arrays import BgrImage, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.images import read_image
-from clrernetlm.core.lane import lane_file_path, read_lines
+from clrernetlm.core.lane_files import lane_file_path, read_lines
 from clrernetlm.core.text_encoding import read_bounded_lines
 from clrernetlm.metrics.prediction_files import listed_path
 from clrernetlm.reports.report import draw_comparison

@@ -17,8 +17,8 @@ from clrernetlm.core.argument_checks import require_path, require_size, require_
 from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import GENERATED_DATA, PathLike, replacing, write_text_atomically
-from clrernetlm.core.lane import format_lines
 from clrernetlm.core.lane_attribute_files import attributes_path, format_attributes
+from clrernetlm.core.lane_files import format_lines
 from clrernetlm.core.notices import print_once
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.worker_pool import map_in_processes, worker_count
@@ -26,8 +26,8 @@ from clrernetlm.synth.camera.sensor import encode_jpeg
 from clrernetlm.synth.randomization import NO_RANDOMIZATION, RANDOMIZATION_GROUPS, Randomization
 from clrernetlm.synth.renderer import labelled_lane_attributes, labelled_lane_slots, render
 from clrernetlm.synth.road.labels import draw_mask
-from clrernetlm.synth.sampling import sample_scene
 from clrernetlm.synth.scene import CATEGORIES, Category
+from clrernetlm.synth.scene_sampling import sample_scene
 from clrernetlm.synth.visibility import LaneVisibility
 
 SPLITS = ("train", "val", "test")

@@ -15,7 +15,7 @@ from clrernetlm.synth.environment.roadside_objects import Pole, SceneObject
 from clrernetlm.synth.environment.roadside_randomization import add_backdrops
 from clrernetlm.synth.environment.shadows import building_shadows
 from clrernetlm.synth.environment.traffic import Vehicle, densify_traffic
-from clrernetlm.synth.environment.weather import Weather
+from clrernetlm.synth.environment.weather_sampling import Weather
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, Randomization, RandomizationGroup
 from clrernetlm.synth.road.cross_section import verge_strip
 from clrernetlm.synth.road.distractors import sample_distractors

@@ -15,7 +15,7 @@ from clrernetlm.synth.environment.light import Light
 from clrernetlm.synth.environment.roadside_objects import SceneObject
 from clrernetlm.synth.environment.sky import Skyline
 from clrernetlm.synth.environment.traffic import Vehicle
-from clrernetlm.synth.environment.weather import Weather
+from clrernetlm.synth.environment.weather_sampling import Weather
 from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.ground_map import GroundMap
 from clrernetlm.synth.road.layout import RoadLayout

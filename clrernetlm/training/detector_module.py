@@ -11,9 +11,9 @@ from clrernetlm.models.clrernet.criterion import CLRerNetCriterion
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.lane_iou import CULANE_CROP_SIZE
-from clrernetlm.models.clrernet.normalization import network_input
 from clrernetlm.models.clrernet.state_dict import ANCHORS
 from clrernetlm.models.layers import to_channels_last
+from clrernetlm.models.pixel_scaling import network_input
 from clrernetlm.training.anchor_fitting import fit_anchors
 from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule

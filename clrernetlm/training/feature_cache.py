@@ -24,16 +24,16 @@ from torch.utils.data import Dataset
 from clrernetlm.config import Config
 from clrernetlm.config.serialization import from_dict, to_dict
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import label_path
+from clrernetlm.core.lane_files import label_path
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.datasets import collate
 from clrernetlm.datasets.culane import CulaneDataset
 from clrernetlm.datasets.loaders import ImageLoader, limit_worker_threads, loader_workers
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS
-from clrernetlm.models.clrernet.normalization import normalise
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.models.lanelm.proposals import Proposals
+from clrernetlm.models.pixel_scaling import normalise
 
 try:
     import fcntl

@@ -20,8 +20,8 @@ from clrernetlm.models.lanelm.training_requests import build_training_requests
 from clrernetlm.training.base_module import Batch, LaneModule
 from clrernetlm.training.data_module import LaneDataModule
 from clrernetlm.training.feature_cache import detector_features, unpack_features
+from clrernetlm.weights.build_models import build_lanelm, load_lanelm_weights
 from clrernetlm.weights.checkpoint import load_weights
-from clrernetlm.weights.init_models import build_lanelm, load_lanelm_weights
 from clrernetlm.weights.registry import weights_path
 
 DETECTOR_PREFIX = "detector_"  # prefix of the names of the detector's own scores

@@ -14,7 +14,8 @@ from clrernetlm.config import Config, EvaluationConfig
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import Lane, label_path, read_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import label_path, read_lines
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.metrics import match_lanes
 from clrernetlm.metrics.f1_counts import MF1_THRESHOLDS, Tally

@@ -13,7 +13,7 @@ from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import sha256
 from clrernetlm.core.overwrite_rules import ReadFiles, check_output
-from clrernetlm.weights.init_models import build_network
+from clrernetlm.weights.build_models import build_network
 from clrernetlm.weights.registry import weights_path
 from clrernetlm.weights.resolve import stored_config
 from clrernetlm.weights.safetensors_file import SUFFIX, Precision, is_packed, write_packed

@@ -4,7 +4,7 @@ import pytest
 
 from clrernetlm.config import load_config
 from clrernetlm.config.loading import find_config
-from clrernetlm.weights.init_models import build_lanelm
+from clrernetlm.weights.build_models import build_lanelm
 
 DETECTORS = {
     "lanelm_128_resnet18": "clrernet_culane_resnet18",

@@ -15,7 +15,7 @@ from clrernetlm.config import Config, LaneLMTrainingRequestsConfig, TrainingConf
 from clrernetlm.config.loading import project_configs
 from clrernetlm.config.old_names import RENAMED, current_name
 from clrernetlm.config.serialization import get_setting, setting_types
-from clrernetlm.weights.init_models import changed_setting
+from clrernetlm.weights.build_models import changed_setting
 from clrernetlm.weights.resolve import stored_config
 from clrernetlm.weights.safetensors_file import KEY
 

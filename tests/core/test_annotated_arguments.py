@@ -20,7 +20,7 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.runtimes import open_runtime
 from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.models import lanelm
-from clrernetlm.weights.init_models import save_lanelm
+from clrernetlm.weights.build_models import save_lanelm
 from clrernetlm.weights.pack import pack_weights
 from clrernetlm.weights.registry import weights_path
 from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_config

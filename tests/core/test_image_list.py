@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.fast_lane_reader import read_lane_points
 from clrernetlm.core.image_list import list_rows, read_image_list, read_images
-from clrernetlm.core.lane import MAX_LANE_FILE_BYTES, read_lines
-from clrernetlm.core.lane_files import read_lane_points
+from clrernetlm.core.lane_files import MAX_LANE_FILE_BYTES, read_lines
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets import CropResize, CulaneDataset, check_data
 from clrernetlm.datasets.culane import read_labels

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import Lane, format_lines, read_lines, write_lines
+from clrernetlm.core.lane import Lane
 from clrernetlm.core.lane_attributes import HiddenRange
+from clrernetlm.core.lane_files import format_lines, read_lines, write_lines
 
 POINTS = hnp.arrays(np.float64, st.tuples(st.integers(1, 8), st.just(2)), elements=st.floats(-1e4, 1e4, width=32))
 

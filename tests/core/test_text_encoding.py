@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clrernetlm.core.lane_files import read_lane_points
+from clrernetlm.core.fast_lane_reader import read_lane_points
 from clrernetlm.core.text_encoding import read_utf8
 
 

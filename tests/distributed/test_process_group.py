@@ -17,7 +17,7 @@ from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol
 from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
-from clrernetlm.weights.init_models import save_lanelm
+from clrernetlm.weights.build_models import save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.processes import START, free_ports, join_launch

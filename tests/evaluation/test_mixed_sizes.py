@@ -11,7 +11,8 @@ import pytest
 from clrernetlm.cli import main
 from clrernetlm.config import Config, TrainingConfig, load_config
 from clrernetlm.config.python_source import to_source
-from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.check import check_data
 from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol, clicks_on_labels

@@ -14,7 +14,8 @@ from clrernetlm.cli import main
 from clrernetlm.config import Config
 from clrernetlm.config.python_source import to_source
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.datasets.culane import read_labels
 from clrernetlm.evaluation.prompt_modes import PAPER_MODES, PromptProtocol, predict_modes
 from clrernetlm.evaluation.score_detector import score_detector
@@ -23,7 +24,7 @@ from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
-from clrernetlm.weights.init_models import build_lanelm, save_lanelm
+from clrernetlm.weights.build_models import build_lanelm, save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.small_detector import small_config

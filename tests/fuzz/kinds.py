@@ -21,11 +21,11 @@ from clrernetlm.cli.token_text import print_tokens
 from clrernetlm.config import load_config
 from clrernetlm.config.serialization import flatten
 from clrernetlm.core.errors import UserError
+from clrernetlm.core.fast_lane_reader import read_lane_points
 from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.image_list import read_image_list, read_images
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
-from clrernetlm.core.lane import read_lines
-from clrernetlm.core.lane_files import read_lane_points
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.core.sources import find_inputs
 from clrernetlm.core.video import Video
 from clrernetlm.core.viewport import Viewport

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clrernetlm.core.lane import write_lines
+from clrernetlm.core.lane_files import write_lines
 
 SIZE = (410, 148)  # a quarter of CULane's frames
 

@@ -9,8 +9,8 @@ from clrernetlm.config.schema import BackboneConfig
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
+from clrernetlm.weights.build_models import build_lanelm
 from clrernetlm.weights.checkpoint import save_official
-from clrernetlm.weights.init_models import build_lanelm
 from tests.helpers.small_detector import small_config
 
 

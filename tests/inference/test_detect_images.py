@@ -11,7 +11,7 @@ import pytest
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli.size_and_crop import fix_given_crop
 from clrernetlm.config import Config
-from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.core.overwrite_rules import RESULTS_LOG, ResultFolder
 from clrernetlm.core.sources import find_inputs, result_names
 from clrernetlm.inference.detect_images import detect, detect_images

@@ -9,8 +9,9 @@ import pytest
 
 from clrernetlm import Predictor, UserError
 from clrernetlm.config import Config, LaneLMTrainingRequestsConfig
-from clrernetlm.core.lane import Lane, read_lines
-from clrernetlm.inference.clicks import prompts_of_clicks
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import read_lines
+from clrernetlm.inference.click_coordinates import prompts_of_clicks
 from clrernetlm.inference.detect_images import detect
 from clrernetlm.training.train import train
 from tests.helpers.drawn_roads import drawn_lanes, write_drawn_roads

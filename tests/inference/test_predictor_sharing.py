@@ -18,7 +18,7 @@ import torch
 from clrernetlm import Predictor, UserError, Viewport
 from clrernetlm.config import Config
 from clrernetlm.core.lane import Lane
-from clrernetlm.weights.init_models import save_lanelm
+from clrernetlm.weights.build_models import save_lanelm
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.small_lanelm import random_lanelm_detector, small_lanelm_config
 

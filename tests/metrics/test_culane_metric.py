@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import splev, splprep
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.metrics import lane_ious, match_lanes
 from tests.helpers.golden_weights import GOLDEN
 

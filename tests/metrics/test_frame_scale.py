@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import read_lines, write_lines
+from clrernetlm.core.lane_files import read_lines, write_lines
 from clrernetlm.metrics import evaluate, lane_ious
 from clrernetlm.metrics.frame_scale import canvas_size, frame_scale
 from clrernetlm.metrics.sweep import scored_ious

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import Lane, read_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.metrics.prediction_files import PredictionWriter, read_predictions
 from clrernetlm.reports.worst_images import read_per_image
 

@@ -9,7 +9,8 @@ import pytest
 
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.image_list import read_images
-from clrernetlm.core.lane import Lane, lane_file_path, read_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import lane_file_path, read_lines
 from clrernetlm.metrics import evaluate, match_lanes
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.sweep import scored_ious, sweep_confidence

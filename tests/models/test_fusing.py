@@ -10,7 +10,7 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.models.backbones.registry import BACKBONES
 from clrernetlm.models.fusing import fuse
 from clrernetlm.models.lanelm.detector import PromptableDetector
-from clrernetlm.weights.init_models import build_lanelm
+from clrernetlm.weights.build_models import build_lanelm
 from tests.helpers.small_detector import seeded_detector
 from tests.helpers.small_lanelm import config_of
 

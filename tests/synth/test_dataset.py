@@ -14,8 +14,8 @@ import pytest
 
 from clrernetlm.core import notices
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import read_lines
 from clrernetlm.core.lane_attribute_files import attributes_path, read_attributes, require_matching_attributes
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.synth import CATEGORIES, generate_dataset
 from clrernetlm.synth import dataset as synth_dataset
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, parse_randomization

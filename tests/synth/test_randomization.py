@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from clrernetlm.core.lane import read_lines
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.synth import CATEGORIES, labelled_lanes, render, sample_scene
 from clrernetlm.synth.camera.camera_sampling import ASPECT_RATIOS, sample_frame_size, sample_randomized_camera
 from clrernetlm.synth.camera.recording import Recording, apply_recording, sample_recording

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from clrernetlm.config import load_config
+from clrernetlm.weights.build_models import init_detector, init_lanelm, init_lanelm_detector
 from clrernetlm.weights.checkpoint import save_official
-from clrernetlm.weights.init_models import init_detector, init_lanelm, init_lanelm_detector
 from tests.helpers.drawn_roads import write_drawn_roads
 
 TOOL = Path(__file__).parents[2] / "tools" / "train_lanelm_culane.py"

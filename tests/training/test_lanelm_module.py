@@ -12,8 +12,8 @@ from clrernetlm.config.serialization import from_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.training.checkpoint_io import last_checkpoint
 from clrernetlm.training.train import train
+from clrernetlm.weights.build_models import init_lanelm_detector
 from clrernetlm.weights.checkpoint import read_checkpoint
-from clrernetlm.weights.init_models import init_lanelm_detector
 from tests.helpers.drawn_roads import write_drawn_roads
 from tests.helpers.processes import ForkedProcess, free_ports, join_launch
 from tests.helpers.small_lanelm import small_lanelm_config, write_detector

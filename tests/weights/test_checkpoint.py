@@ -20,8 +20,8 @@ from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.clrernet.state_dict import ANCHORS
 from clrernetlm.weights import safe_unpickler
+from clrernetlm.weights.build_models import init_detector
 from clrernetlm.weights.checkpoint import load_weights, read_checkpoint, save_official, start_from_weights
-from clrernetlm.weights.init_models import init_detector
 
 CONFIG = ClrernetConfig(backbone=BackboneConfig("dla46_c"), viewport=Viewport(width=160, height=96))
 

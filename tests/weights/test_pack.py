@@ -9,8 +9,8 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli import main
 from clrernetlm.config import Config, to_dict
+from clrernetlm.weights.build_models import init_detector, init_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official, write_checkpoint
-from clrernetlm.weights.init_models import init_detector, init_lanelm
 from clrernetlm.weights.pack import MACHINE_SETTINGS, pack_weights, strip_machine_settings
 from clrernetlm.weights.safetensors_file import SMALL
 from tests.helpers.small_detector import small_config

@@ -21,8 +21,8 @@ from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model
 from clrernetlm.weights import registry
 from clrernetlm.weights import resolve as finding
+from clrernetlm.weights.build_models import init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.checkpoint import save_official
-from clrernetlm.weights.init_models import init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.listing import state
 from clrernetlm.weights.pack import pack_weights
 from clrernetlm.weights.registry import BUNDLED, DEFAULT, FOLDER, REMOTE, model_cards

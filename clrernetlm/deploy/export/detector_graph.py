@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from clrernetlm.deploy.graph_names import IMAGES, LANES, LEVELS, STAGE
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.clrernet.normalization import normalise
+from clrernetlm.models.pixel_scaling import normalise
 
 
 @dataclass(frozen=True)

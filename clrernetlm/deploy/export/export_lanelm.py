@@ -21,8 +21,8 @@ from clrernetlm.deploy.export.write_graph import (
     write_graph,
 )
 from clrernetlm.deploy.graph_names import ENCODE_IMAGE, PREFILL, STEP
+from clrernetlm.weights.build_models import init_lanelm
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
-from clrernetlm.weights.init_models import init_lanelm
 
 
 def export_lanelm(

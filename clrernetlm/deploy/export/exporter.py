@@ -24,8 +24,8 @@ from clrernetlm.deploy.export.write_graph import (
 )
 from clrernetlm.deploy.graph_names import LEVELS
 from clrernetlm.models.tracing_lock import tracing
+from clrernetlm.weights.build_models import init_detector
 from clrernetlm.weights.exported_metadata import DETECTOR_PART, ModelMetadata
-from clrernetlm.weights.init_models import init_detector
 from clrernetlm.weights.registry import BUNDLED
 from clrernetlm.weights.resolve import resolve_model
 

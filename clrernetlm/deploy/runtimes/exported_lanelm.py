@@ -34,8 +34,8 @@ from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import Requests
+from clrernetlm.weights.build_models import changed_setting
 from clrernetlm.weights.exported_metadata import DETECTOR_PART
-from clrernetlm.weights.init_models import changed_setting
 
 
 class ExportedLaneLM(PromptableDetector):

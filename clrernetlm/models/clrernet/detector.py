@@ -15,8 +15,8 @@ from clrernetlm.core.errors import UserError
 from clrernetlm.models.backbones.registry import build_backbone
 from clrernetlm.models.clrernet.fpn import CLRerNetFPN
 from clrernetlm.models.clrernet.head import PYRAMID_LEVELS, CLRerHead, StageOutput
-from clrernetlm.models.clrernet.normalization import network_input
 from clrernetlm.models.clrernet.state_dict import load_network_weights, network_weights, official_state_dict
+from clrernetlm.models.pixel_scaling import network_input
 
 COARSEST_STRIDE = 32
 

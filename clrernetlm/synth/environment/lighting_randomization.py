@@ -8,7 +8,7 @@ import numpy as np
 
 from clrernetlm.core.arrays import BgrColour
 from clrernetlm.synth.environment.light import Light
-from clrernetlm.synth.environment.weather import Weather
+from clrernetlm.synth.environment.weather_sampling import Weather
 
 
 def randomize_weather(rng: np.random.Generator, weather: Weather, fixed: bool) -> Weather:

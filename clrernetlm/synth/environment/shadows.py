@@ -6,7 +6,7 @@ import numpy as np
 
 from clrernetlm.synth.environment.roadside_objects import Bridge, Pole, SceneObject
 from clrernetlm.synth.environment.traffic import Vehicle
-from clrernetlm.synth.environment.weather import Weather
+from clrernetlm.synth.environment.weather_sampling import Weather
 from clrernetlm.synth.road.layout import RoadLayout
 from clrernetlm.synth.road.markings import Decal, rectangle
 

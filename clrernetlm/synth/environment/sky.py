@@ -10,7 +10,7 @@ import numpy as np
 from clrernetlm.core.arrays import BgrColour, BgrImage, Float32Array, Int64Array
 from clrernetlm.core.numba_jit import kernel
 from clrernetlm.synth.camera.camera import Camera
-from clrernetlm.synth.environment.weather import Weather
+from clrernetlm.synth.environment.weather_sampling import Weather
 from clrernetlm.synth.road.layout import RoadType
 from clrernetlm.synth.textures import TILE_SIZE, cloud_tile, fractal_noise
 

@@ -16,8 +16,8 @@ from clrernetlm.deploy.load_model import load_model, open_exported
 from clrernetlm.deploy.runtimes.export_cache import export_into
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
+from clrernetlm.weights.build_models import init_lanelm, save_lanelm
 from clrernetlm.weights.exported_metadata import read_metadata
-from clrernetlm.weights.init_models import init_lanelm, save_lanelm
 from tests.helpers.lanelm_networks import random_requests
 from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 

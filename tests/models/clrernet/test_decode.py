@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.config.schema import DecodeConfig
-from clrernetlm.core.lane import Lane, format_lines
+from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_files import format_lines
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.clrernet.decode import decode_lanes, lane_nms, lanes_from_predictions, prediction_points
 from tests.helpers.golden_weights import GOLDEN

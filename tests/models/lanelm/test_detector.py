@@ -6,8 +6,8 @@ import torch
 from clrernetlm.config import Config, to_dict
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.viewport import Viewport
+from clrernetlm.weights.build_models import build_lanelm, init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from clrernetlm.weights.checkpoint import read_checkpoint, save_official
-from clrernetlm.weights.init_models import build_lanelm, init_detector, init_lanelm, init_lanelm_detector, save_lanelm
 from tests.helpers.small_lanelm import config_of, images
 
 

@@ -13,8 +13,8 @@ from clrernetlm.models.lanelm.prototype import (
     extract_visual_tokens,
     shift_right,
 )
+from clrernetlm.weights.build_models import build_frozen_clrernet
 from clrernetlm.weights.checkpoint import save_official
-from clrernetlm.weights.init_models import build_frozen_clrernet
 from tests.helpers.small_lanelm import config_of, images
 
 STEPS, BINS = 12, 64

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import read_lines
-from clrernetlm.core.lane_files import read_lane_points
+from clrernetlm.core.fast_lane_reader import read_lane_points
+from clrernetlm.core.lane_files import read_lines
 
 token = (
     st.decimals(allow_nan=False, allow_infinity=False, min_value=-99999, max_value=99999, places=5).map(str)

@@ -26,7 +26,7 @@ from clrernetlm.synth.environment.roadside_placement import sample_roadside
 from clrernetlm.synth.environment.shadows import object_shadows, sample_leaf_shadow, vehicle_shadows
 from clrernetlm.synth.environment.sky import sample_skylines
 from clrernetlm.synth.environment.traffic import Vehicle, sample_traffic
-from clrernetlm.synth.environment.weather import (
+from clrernetlm.synth.environment.weather_sampling import (
     Weather,
     sample_lamp_colour,
     sample_light,

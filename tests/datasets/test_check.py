@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from clrernetlm.core.errors import UserError
-from clrernetlm.core.lane import read_lines
 from clrernetlm.core.lane_attribute_files import attributes_path, write_attributes
 from clrernetlm.core.lane_attributes import HiddenRange, LaneAttributes
+from clrernetlm.core.lane_files import read_lines
 from clrernetlm.datasets import check_data
 from clrernetlm.synth import generate_dataset
 from tests.helpers.small_culane import frame, write_culane

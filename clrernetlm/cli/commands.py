@@ -78,7 +78,9 @@ class ScoreSplit(WithCheckpoint, WithResults):
         "start", help="clicks on the lowest rows of a lane, or all along it"
     )
     seed: int = option(0, metavar="N", help="seed for the places and misses of the clicks")
-    no_questions: bool = option(False, help="clicks alone, without the detector's lane near them")
+    no_proposals: bool = option(
+        False, help="clicks alone, without the detector's lane near them", former_name="no-questions"
+    )
     starts: Literal["detector", "lanelm"] = option(
         "detector", help="the model whose confidence decides which start points are lanes"
     )
@@ -111,7 +113,7 @@ class ScoreSplit(WithCheckpoint, WithResults):
                 PromptProtocol(
                     prompts=PAPER_MODES if "all" in self.prompts else self.prompts,
                     clicks=ClickSettings(self.prompt_places, self.noise, self.seed),
-                    use_proposals=not self.no_questions,
+                    use_proposals=not self.no_proposals,
                     starts=self.starts,
                     shuffle_images=self.shuffle_images,
                 ),
@@ -119,9 +121,9 @@ class ScoreSplit(WithCheckpoint, WithResults):
                 run,
             )
             return 0
-        if self.prompts != ("none",) or self.no_questions or self.shuffle_images:
+        if self.prompts != ("none",) or self.no_proposals or self.shuffle_images:
             raise UserError(
-                f"--prompts, --no-questions, --shuffle-images: {self.config} is a detector, which takes no prompts; "
+                f"--prompts, --no-proposals, --shuffle-images: {self.config} is a detector, which takes no prompts; "
                 "use a config of LaneLM"
             )
         from clrernetlm.evaluation.score_detector import score_detector
@@ -141,8 +143,8 @@ class Evaluate(WithResults):
     categories: Path | None = option(
         None, metavar="DIR", help="folder of test*_NAME.txt lists; folders: the images' top-level folders"
     )
-    semantics: Literal["clrernet", "official"] = option(
-        "clrernet", help="reading of the metric: published CLRerNet figures, or CULane's C++"
+    implementation: Literal["clrernet", "official"] = option(
+        "clrernet", help="the metric's program: CLRerNet's Python, or CULane's C++", former_name="semantics"
     )
     image_size: tuple[int, int] | None = option(
         (1640, 590),
@@ -162,7 +164,7 @@ class Evaluate(WithResults):
             self.gt,
             self.list_file,
             categories=self.categories,
-            implementation=self.semantics,
+            implementation=self.implementation,
             image_size=self.image_size,
             width=self.width,
             json=self.json,

@@ -82,7 +82,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("detect a b c --out d --conf 3", "--conf: 3 is out of range; use 0 to 1"),
         ("evaluate --pred a --gt b --list c --json d --width x", "--width: 'x' is not an int"),
         ("evaluate --pred a --gt b --list c --json d --image-size 10", "--image-size: 10 is not WIDTHxHEIGHT"),
-        ("evaluate --pred a --gt b --list c --json d --semantics x", "'x' is not one of clrernet, official"),
+        ("evaluate --pred a --gt b --list c --json d --implementation x", "'x' is not one of clrernet, official"),
         ("train clrernet_culane_dla34 extra", "extra: not expected"),
         (
             "train clrernet_culane_dla34 --lr 3",

@@ -34,7 +34,7 @@ LINES = (
     "test models/lanelm.safetensors --data.root data --data.categories folders --out out/lanes --noise 3",
     "evaluate --pred predictions --gt data --list data/list/test.txt --json out/a.json --workers 1 --width 8",
     "evaluate --pred predictions --gt data --list data/list/test.txt --json out/a.json --workers 1 "
-    "--image-size 328x118 --categories data/list/test_split --semantics official --per-image out/images.jsonl",
+    "--image-size 328x118 --categories data/list/test_split --implementation official --per-image out/images.jsonl",
     "check-data data --contact-sheet out/sheet.jpg --workers 1 --lists list/test.txt --max-lanes 4",
     "tokens data/driver_1/clip_0.MP4/00000.lines.txt --steps 16 --bins 80 --lane 2 --frame 328x118",
     "config tiny.py --save out/config.py --training.epochs 3",

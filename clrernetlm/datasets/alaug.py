@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clrernetlm.config.schema import AugmentationConfig
-from clrernetlm.core.arrays import BgrImage, Float64Array
+from clrernetlm.core.arrays import BgrImage, BoolArray, Float64Array
 from clrernetlm.core.images import ThreadLocalBuffers
 from clrernetlm.core.viewport import FrameSize, Viewport
 from clrernetlm.datasets import image_ops
@@ -58,6 +58,8 @@ class Alaug:
                 moved["image"] = self._unpack(packed, blur)
         else:
             moved, packed = self._warp(sample, geometry.matrix(self.viewport.size), colours)
+            if geometry.flipped and "attributes" in moved:
+                moved["attributes"] = [attributes.mirrored() for attributes in moved["attributes"]]
             moved["image"] = self._unpack(packed, blur)
         if blur is not None:
             moved["image"] = blur.apply(moved["image"])
@@ -96,7 +98,14 @@ class Alaug:
         result = sample.copy()
         if "lanes" in sample:
             lanes = (self.viewport.to_network(points, frame) for points in sample["lanes"])
-            result["lanes"] = [_rising_points(image_ops.apply_matrix(geometry, points)) for points in lanes]
+            moved = [image_ops.apply_matrix(geometry, points) for points in lanes]
+            kept = [_rising_points(points) for points in moved]
+            result["lanes"] = [points[rising] for points, rising in zip(moved, kept, strict=True)]
+            if "attributes" in sample:
+                result["attributes"] = [
+                    attributes.select_points(rising)
+                    for attributes, rising in zip(sample["attributes"], kept, strict=True)
+                ]
         if "mask" in sample:
             result["mask"] = image_ops.warp_mask(sample["mask"][top:bottom, left:right], matrix, size)
         view = slice(top, bottom), slice(left, right)
@@ -120,11 +129,11 @@ class Alaug:
         return Blur(size, rng.uniform(0, 180) if rng.random() < 0.5 else None)
 
 
-def _rising_points(points: Float64Array) -> Float64Array:
-    """Keep the points of (N, 2), bottom first, that are higher than all before: a rotated lane may turn down."""
+def _rising_points(points: Float64Array) -> BoolArray | slice:
+    """Select the points of (N, 2), bottom first, that are higher than all before: a rotated lane may turn down."""
     highest = np.minimum.accumulate(points[:, 1])
     higher = np.concatenate(([True], points[1:, 1] < highest[:-1])) if len(points) else np.zeros(0, bool)
-    return points if higher.all() else points[higher]
+    return slice(None) if higher.all() else higher
 
 
 def _half_size_crop(box: tuple[int, int, int, int]) -> tuple[tuple[slice, slice], Matrix]:

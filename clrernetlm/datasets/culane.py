@@ -12,18 +12,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, default_collate
 
 from clrernetlm.core.argument_checks import check_arguments, require_sequence, short_repr
-from clrernetlm.core.arrays import ByteArray, Float64Array
+from clrernetlm.core.arrays import ByteArray, Float64Array, Int64Array
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike
 from clrernetlm.core.image_list import ImageList, read_image_list
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame
+from clrernetlm.core.lane_attribute_files import attributes_path, read_attributes_of
 from clrernetlm.core.lane_files import label_path, monotone_label
 from clrernetlm.core.viewport import FrameSize
 from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.frame_difference import load_differences
+from clrernetlm.datasets.label_attributes import LabelAttributes
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.datasets.transforms import Compose, CropResize, Sample, Transform
 
@@ -158,7 +161,9 @@ class CulaneDataset(Dataset[Sample]):
         if size != (image.shape[1], image.shape[0]):
             sample["frame_size"] = size
         if not self.test_mode:
-            sample["lanes"] = read_labels(path)
+            sample["lanes"], attributes = read_described_labels(path, size)
+            if attributes is not None:
+                sample["attributes"] = attributes
         if self.has_masks:
             sample["mask"] = self._load_mask(index, size, labelled=bool(sample["lanes"]))
         return sample
@@ -188,18 +193,51 @@ def read_labels(image_path: str) -> list[Float64Array]:
 
     Raises UserError naming the label file if it is missing (an image without lanes has an empty one) or malformed.
     """
+    path = label_path(image_path)
+    points, stops = _read_points(path)
+    lanes = enumerate(pairwise(stops.tolist()), start=1)
+    return [monotone_label(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
+
+
+def read_described_labels(image_path: str, size: FrameSize) -> tuple[list[Float64Array], list[LabelAttributes] | None]:
+    """Read the lanes of an image as `read_labels`, and their attributes; None without a `.lanes.json` file.
+
+    `size` is (width, height) of the image. Raises UserError also for a `.lanes.json` file that is wrong or does not
+    fit.
+    """
+    path = label_path(image_path)
+    if not os.path.exists(attributes_path(path)):
+        return read_labels(image_path), None
+    points, stops = _read_points(path)
+    described = read_attributes_of(path, np.diff(stops).tolist(), size) or ()
+    lanes, attributes = [], []
+    for line, (start, end) in enumerate(pairwise(stops.tolist()), start=1):
+        if end - start > 1:
+            given = points[start:end]
+            used = monotone_label(given, path, line)
+            one = LabelAttributes.of(described[line - 1])
+            lanes.append(used)
+            attributes.append(one if used is given else one.select_points(_places(used, given)))
+    return lanes, attributes
+
+
+def _read_points(path: str) -> tuple[Float64Array, Int64Array]:
+    """Read the points of a label file as `read_lane_points`, with the fix for a file that is missing."""
     from clrernetlm.core.fast_lane_reader import read_lane_points  # numba is slow to import
 
-    path = label_path(image_path)
     try:
-        points, stops = read_lane_points(path)
+        return read_lane_points(path)
     except UserError:
         if os.path.exists(path):
             raise
         message = "no label file; write one, empty if the image shows no lane, or use a test list"
         raise UserError(f"{path}: {message}") from None
-    lanes = enumerate(pairwise(stops.tolist()), start=1)
-    return [monotone_label(points[start:end], path, line) for line, (start, end) in lanes if end - start > 1]
+
+
+def _places(used: Float64Array, given: Float64Array) -> NDArray[np.intp]:
+    """Return the index in `given` (N, 2) of each of the points `used` (M, 2), which are some of them."""
+    places: NDArray[np.intp] = (used[:, None] == given).all(axis=2).argmax(axis=1)
+    return places
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:

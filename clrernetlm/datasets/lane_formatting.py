@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from clrernetlm.core.arrays import ByteArray, Float32Array
+from clrernetlm.core.arrays import BoolArray, ByteArray, Float32Array, Float64Array
 from clrernetlm.core.lane_points import concatenate_lanes
+from clrernetlm.datasets.label_attributes import attribute_targets
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.clrernet.targets import EMPTY, IGNORED_LABEL, ROWS, VALID
 
@@ -44,15 +45,17 @@ class PackCLRNetInputs:
 
         Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and if labelled `lanes`, a list of (N, 2) network pixels, and
         `mask` (H, W) uint8. Returns `inputs` (3, H, W) uint8, `lanes` (max_lanes, 6 + num_points) float32, `masks`
-        (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them. A frame labelled with no lanes is a valid,
-        negative sample.
+        (H, W) uint8 with 0..max_lanes and 255 for lanes beyond them, and what is known of the lanes
+        (`attribute_targets`) on the rows of `lanes`. A frame labelled with no lanes is a valid, negative sample.
         """
         packed: Sample = {"inputs": to_planar_tensor(sample["image"]), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
-            targets = self.lane_targets(sample["lanes"])
+            targets, lane_of_slot = self._encode(sample["lanes"], self.off_image == "official")
             if sample["lanes"] and not targets[:, VALID].any():
                 return None
             packed["lanes"] = torch.from_numpy(targets)
+            rows = self._rows_of_targets(sample["lanes"]) if "attributes" in sample else self._rows
+            packed |= attribute_targets(sample, lane_of_slot, rows, self._inside(targets))
         if "mask" in sample:
             packed["masks"] = torch.from_numpy(self.mask_targets(sample["mask"]))
         return packed
@@ -83,25 +86,47 @@ class PackCLRNetInputs:
         Raises no errors: NaN and infinite points are dropped, points are sorted by y, and of several points on one row
         the first is kept. Source: CLRNet (arXiv:2203.10350), section 3.2, with the official code's row layout.
         """
+        return self._encode(lanes, self.off_image == "official")[0]
+
+    def _encode(self, lanes: Sequence[ArrayLike], official: bool) -> tuple[Float32Array, NDArray[np.intp]]:
+        """Return the targets of `lane_targets`, and for each slot the index of its lane, -1 for none."""
         from clrernetlm.datasets.target_kernels import encode_lane  # numba is slow to import
 
         targets = np.full((self.max_lanes, ROWS + self.num_points), EMPTY, np.float32)
         targets[:, :2] = 1, 0
+        lane_of_slot = np.full(self.max_lanes, -1, np.intp)
         points, starts = concatenate_lanes(lanes)
         candidates = [points[start:end] for start, end in pairwise(starts) if end - start > 1]
         if not candidates:
-            return targets
-        spacing = self.height / (self.num_points - 1)
-        rows = np.arange(self.height, -1, -spacing)[: self.num_points]
+            return targets, lane_of_slot
         encoded = np.empty((len(candidates), ROWS + self.num_points))
-        official = self.off_image == "official"
+        rows = self._rows
         visible = np.array(
             [encode_lane(lane, rows, self.width, official, row) for lane, row in zip(candidates, encoded, strict=True)]
         )
         kept = choose_lanes(visible, self.max_lanes)
         slots = np.flatnonzero(visible[kept] > 1)
         targets[slots] = encoded[kept[slots]]
-        return targets
+        lane_of_slot[slots] = np.flatnonzero(np.diff(starts) > 1)[kept[slots]]
+        return targets, lane_of_slot
+
+    @property
+    def _rows(self) -> Float64Array:
+        """Return y (num_points,) of the rows in network pixels, bottom first."""
+        return np.arange(self.height, -1, -self.height / (self.num_points - 1))[: self.num_points]
+
+    def _inside(self, targets: Float32Array) -> BoolArray:
+        """Return on which rows (max_lanes, num_points) targets have an x inside the image."""
+        xs = targets[:, ROWS:]
+        return (xs >= 0) & (xs < self.width)
+
+    def _rows_of_targets(self, lanes: Sequence[ArrayLike]) -> Float64Array:
+        """Return y in network pixels of the rows of `lane_targets`, (num_points,) or (max_lanes, num_points)."""
+        if self.off_image == "geometry":
+            return self._rows
+        in_place, _ = self._encode(lanes, official=False)
+        missing = in_place[:, ROWS:] <= EMPTY
+        return self._rows[np.argsort(np.where(missing, 2, self._inside(in_place)), axis=1, kind="stable")]
 
 
 def choose_lanes(visible: NDArray[np.integer], max_lanes: int) -> NDArray[np.intp]:

@@ -8,10 +8,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from clrernetlm.config import Config
 from clrernetlm.core.arrays import BoolArray, Float32Array
+from clrernetlm.datasets.label_attributes import attribute_targets
 from clrernetlm.datasets.lane_formatting import choose_lanes, to_planar_tensor
 from clrernetlm.datasets.transforms import Sample
 from clrernetlm.models.lanelm.tokenizer import LaneTokenizer, LaneTokenizerConfig
@@ -44,12 +45,13 @@ class PackLaneLMInputs:
         Takes `image` (H, W, 3) uint8 BGR, `metainfo`, and if it is labelled `lanes`, a list of (N, 2) network pixels.
         Returns `inputs` (3, H, W) float32 BGR in [0, 1] (uint8 with `as_bytes`), `lane_tokens_x` and `lane_tokens_y`
         (max_lanes, T) int64, `lane_valid_mask` (max_lanes,) bool, `lane_xs` (max_lanes, T) float32, the same lanes
-        before rounding in pixels with NaN off the lane. A frame labelled without any lane is a valid sample.
+        before rounding in pixels with NaN off the lane, and what is known of the lanes (`attribute_targets`) on the
+        same rows. A frame labelled without any lane is a valid sample.
         """
         image = to_planar_tensor(sample["image"])
         packed: Sample = {"inputs": image if self.as_bytes else normalise(image), "metainfo": sample["metainfo"]}
         if "lanes" in sample:
-            xs = self.lane_targets(sample["lanes"])
+            xs, lane_of_slot = self._encode(sample["lanes"])
             x_tokens, y_tokens = self.tokenizer.quantise(xs)
             valid = (x_tokens > 0).any(axis=1)
             if sample["lanes"] and not valid.any():
@@ -58,6 +60,7 @@ class PackLaneLMInputs:
             packed["lane_tokens_y"] = torch.from_numpy(y_tokens)
             packed["lane_valid_mask"] = torch.from_numpy(valid)
             packed["lane_xs"] = torch.from_numpy(xs)
+            packed |= attribute_targets(sample, lane_of_slot, self.tokenizer.rows, x_tokens > 0)
         return packed
 
     def lane_targets(self, lanes: Sequence[ArrayLike]) -> Float32Array:
@@ -68,7 +71,12 @@ class PackLaneLMInputs:
         ends once. Lanes on fewer than two rows are left out; of too many those on most rows are kept, as in
         `PackCLRNetInputs`. They fill the slots from the first on, in their order.
         """
+        return self._encode(lanes)[0]
+
+    def _encode(self, lanes: Sequence[ArrayLike]) -> tuple[Float32Array, NDArray[np.intp]]:
+        """Return the targets of `lane_targets`, and for each slot the index of its lane, -1 for none."""
         targets = np.full((self.max_lanes, self.num_points), np.nan, np.float32)
+        lane_of_slot = np.full(self.max_lanes, -1, np.intp)
         # Rounded to float32 first, so that the tokens are exactly those of the stored x.
         xs = self.tokenizer.lane_rows(lanes, extend_bottom=True).astype(np.float32)
         on_lane = _longest_run(self.tokenizer.quantise(xs)[0] > 0)
@@ -77,7 +85,8 @@ class PackLaneLMInputs:
         usable = np.flatnonzero(num_rows > 1)
         chosen = usable[choose_lanes(num_rows[usable], self.max_lanes)]
         targets[: len(chosen)] = xs[chosen]
-        return targets
+        lane_of_slot[: len(chosen)] = chosen
+        return targets, lane_of_slot
 
 
 def _longest_run(visible: BoolArray) -> BoolArray:

@@ -2,7 +2,8 @@
 
 A transform takes `(sample, rng)` and returns a sample, or None if nothing usable is left. Before the viewport a
 sample holds `image` (H, W, 3) uint8 BGR and, where there are labels, `lanes` (list of (N, 2) float64 x, y, bottom
-first) and `mask` (H, W) uint8, all in frame pixels; after it they are in network pixels. A sample that also holds
+first) and `mask` (H, W) uint8, all in frame pixels; after it they are in network pixels. `attributes`, a list of
+`LabelAttributes`, says what is known of the lanes; without a `.lanes.json` file there is none. A sample that also holds
 `frame_size` (width, height) was decoded at half size: its image has (W + 1) // 2 columns and (H + 1) // 2 rows, while
 lanes and mask keep the frame's pixels.
 """
@@ -73,6 +74,8 @@ def _flip(sample: Sample, size: FrameSize) -> Sample:
     if "lanes" in sample:
         mirror = image_ops.flip_matrix(size)
         result["lanes"] = [image_ops.apply_matrix(mirror, points) for points in sample["lanes"]]
+    if "attributes" in sample:
+        result["attributes"] = [attributes.mirrored() for attributes in sample["attributes"]]
     if "mask" in sample:
         result["mask"] = cv2.flip(sample["mask"], 1)
     return result

@@ -16,7 +16,7 @@ from clrernetlm.synth.road.layout import BorderPath, RoadLayout
 from clrernetlm.synth.road.markings import RoadLine
 
 # `paint_contrast` from which a line counts as painted, judged by eye: below it only specks are left in the image.
-LEAST_CONTRAST = 0.18
+LEAST_CONTRAST = 0.14
 LEAST_PAINTED = 0.12  # share of a label's points that must have paint; less is what a removed line has left
 
 _BESIDE = 0.35  # metres from the label within which strokes belong to its line

@@ -11,32 +11,62 @@ import pytest
 
 from tests.helpers.golden_weights import GOLDEN
 
-# Files, or folders of files, whose tests train, export or start processes. They run first: while the last one runs,
-# the other process of the test run is idle. `make quick` leaves them out.
+# Files, folders of files or single tests that train, export or start processes. `make quick` leaves them out. They run
+# first, in this order, which is roughly that of their time: while the last file runs, the other process of the test run
+# is idle.
 SLOW = (
+    "tests/deploy/export/test_exporter.py",
+    "tests/deploy/runtimes/test_backends.py",
+    "tests/deploy/export/test_export_lanelm.py",
+    "tests/deploy/",
+    "tests/training/test_train.py",
+    "tests/training/test_resume.py",
+    "tests/fuzz/",
     "tests/training/",
     "tests/distributed/",
-    "tests/deploy/",
-    "tests/tools/",
     "tests/benchmarks/test_kills.py",
-    "tests/cli/test_main.py",
-    "tests/cli/test_wheel.py",
-    "tests/evaluation/test_score_lanelm.py",
-    "tests/fuzz/",
     "tests/inference/test_detect_images.py",
     "tests/inference/test_detect_video.py",
     "tests/inference/test_predictor_sharing.py",
-    "tests/models/lanelm/test_overfit.py",
+    "tests/evaluation/test_score_lanelm.py",
     "tests/synth/test_dataset.py",
+    "tests/cli/test_main.py",
+    "tests/cli/test_wheel.py",
+    "tests/test_gpu.py",
+    "tests/inference/test_predictor.py",
+    "tests/evaluation/test_mixed_sizes.py",
+    "tests/models/lanelm/test_overfit.py",
+    "tests/examples/test_onnx_lanes.py::test_user_errors_of_the_example_are_one_line",
+    "tests/models/clrernet/test_criterion.py::test_gradients_of_the_network_are_the_published_ones",
+    "tests/models/clrernet/test_detector.py::test_a_batch_gives_what_its_images_give_alone",
+    "tests/models/clrernet/test_detector.py::test_every_backbone_makes_a_detector_that_trains",
+    "tests/models/clrernet/test_detector.py::test_mismatched_weights_are_refused_with_the_reason_and_change_nothing",
+    "tests/models/clrernet/test_detector.py::test_prefixes_of_training_engines_are_removed",
+    "tests/models/lanelm/test_detector.py",
+    "tests/models/test_fusing.py",
+    "tests/models/test_onednn.py",
+    "tests/synth/test_domain_randomizer.py",
+    "tests/datasets/test_culane.py::test_a_list_of_culanes_length_is_read_fast",
+    "tests/datasets/test_culane.py::test_data_sets_can_be_pickled_to_spawned_workers",
+    "tests/cli/test_exit_codes.py",
+    "tests/cli/test_train.py",
+    "tests/cli/test_warnings.py",
+    "tests/core/test_worker_pool.py",
+    "tests/tools/",
 )
+
+
+def slow_position(item: pytest.Item) -> int:
+    """Return the index in `SLOW` of the first entry that names a test; `len(SLOW)`: none does."""
+    return next((number for number, start in enumerate(SLOW) if item.nodeid.startswith(start)), len(SLOW))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of slow files, and run them first."""
     for item in items:
-        if item.nodeid.startswith(SLOW):
+        if slow_position(item) < len(SLOW):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))  # stable
+    items.sort(key=slow_position)  # stable
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def test_user_errors_of_the_example_are_one_line(
     picture = tmp_path / "road.png"
     cv2.imwrite(str(picture), np.zeros((1, 1, 3), np.uint8))
     (tmp_path / "text.onnx").write_text("not a model")
-    config, model = random_detector()
+    config, model = random_detector(stages=1)
     save_official(model, tmp_path / "weights.pth")
     lanes = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "lanes.onnx")
     for file, words, message in (

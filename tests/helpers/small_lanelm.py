@@ -27,10 +27,12 @@ def small_lanelm_config(root: Path, work_dir: Path, detector: Path, **training: 
     return config
 
 
-def write_detector(path: Path) -> Path:
+def write_detector(path: Path, stages: int = 3) -> Path:
     """Return a detector of random weights that finds lanes of every confidence, three quarters of the image long."""
     torch.manual_seed(3)
-    model = CLRerNet(small_config(path, path).model)
+    config = small_config(path, path)
+    config.model.head.refine_layers = stages
+    model = CLRerNet(config.model)
     torch.nn.init.normal_(model.bbox_head.cls_layers.weight, std=0.5)
     torch.nn.init.constant_(model.bbox_head.reg_layers.bias[3:4], 0.75)
     save_official(model, path)

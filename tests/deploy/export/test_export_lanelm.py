@@ -30,7 +30,8 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
     """Return settings, the model, its checkpoint, and the folder it is exported to."""
     folder = tmp_path_factory.mktemp("lanelm")
-    config = small_lanelm_config(folder / "data", folder / "run", write_detector(folder / "detector.pth"))
+    config = small_lanelm_config(folder / "data", folder / "run", write_detector(folder / "detector.pth", stages=1))
+    config.model.head.refine_layers = 1
     config.model.decode.conf_threshold = 0.2
     config.lanelm.network.num_layers = 2
     torch.manual_seed(0)

@@ -75,7 +75,7 @@ def test_openvino_reads_onnx_files_too(detector, files: dict[str, Path]) -> None
 
 @pytest.mark.parametrize("backbone", ["dla34", "resnet18", "efficientnet_lite0"])
 def test_every_backbone_can_be_exported(backbone: str, tmp_path: Path) -> None:
-    config, model = random_detector(backbone)
+    config, model = random_detector(backbone, stages=1)
     save_official(model, tmp_path / "weights.pth")
     path = export_model(config, tmp_path / "weights.pth", "onnx", out=tmp_path / "one.onnx")
     images = line_images(config, 2)

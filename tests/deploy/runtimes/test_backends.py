@@ -93,12 +93,17 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
+@pytest.fixture(scope="module")
+def pytorch_lanes(hundred_roads: list[np.ndarray]) -> list[list[Lane]]:
+    """Detect the lanes of the hundred roads with the shipped detector in PyTorch."""
+    return found_by(Predictor("roads_detector"), hundred_roads)
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_the_shipped_detector_finds_identical_lanes_on_a_hundred_roads(
-    name: str, hundred_roads: list[np.ndarray], shipped: dict[str, Path]
+    name: str, hundred_roads: list[np.ndarray], shipped: dict[str, Path], pytorch_lanes: list[list[Lane]]
 ) -> None:
-    ours = found_by(Predictor(checkpoint=shipped[name]), hundred_roads)
-    theirs = found_by(Predictor("roads_detector"), hundred_roads)
+    ours, theirs = found_by(Predictor(checkpoint=shipped[name]), hundred_roads), pytorch_lanes
     assert sum(map(len, theirs)) > 200
     for one, other in zip(ours, theirs, strict=True):
         assert len(one) == len(other)

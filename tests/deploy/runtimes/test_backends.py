@@ -35,7 +35,7 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, CLRerNet, Path]:
     """Pack a detector for four drawn roads; its exports stay beside it for all tests."""
     folder = tmp_path_factory.mktemp("packed")
-    config, model = random_detector()
+    config, model = random_detector(stages=1)
     path = folder / "small.safetensors"
     write_packed(model.state_dict(), config, path, "fp32")
     config, _ = find_model(path)

@@ -40,7 +40,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     folder = tmp_path_factory.mktemp("saved")
     config = small_lanelm_config(folder, folder, folder)
     config.model.decode.conf_threshold, config.lanelm.decode.lane_threshold = 0.2, 0.0
-    config.model.head.refine_layers = 1  # threads share any network; a small one is exported sooner
     model = random_lanelm_detector(config)
     with torch.no_grad():
         model.lanelm.head.proj_y.bias[-1] -= 6  # lanes end late

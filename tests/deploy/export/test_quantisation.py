@@ -51,7 +51,7 @@ def test_missing_images_are_named(tmp_path: Path) -> None:
 def test_a_quantised_detector_is_smaller_and_finds_nearly_the_same(backbone: str, tmp_path: Path) -> None:
     for module in ("openvino", "nncf"):
         pytest.importorskip(module, reason="the extra `export` is not installed")
-    config, model = random_detector(backbone, stages=1)
+    config, model = random_detector(backbone)
     save_official(model, tmp_path / "weights.pth")
     write_images(tmp_path / "camera", 4)
     path = export_model(

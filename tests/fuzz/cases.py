@@ -20,7 +20,7 @@ import numpy as np
 
 from clrernetlm.weights.safetensors_file import KEY
 from tests.fuzz.command_lines import write_line
-from tests.fuzz.kinds import KINDS, link_data, write_features, write_item
+from tests.fuzz.kinds import KINDS, attributes_text, link_data, write_features, write_item
 from tests.fuzz.seeds import SIZE, content, metadata_of_xml
 
 Make = Callable[[Path, Path], None]
@@ -205,6 +205,69 @@ for name, text in {
     add("labels", name, label(text.encode()))
 for codec in ("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp500"):
     add("labels", f"in-{codec}", label("10 100 20 50\n60 100 70 50\n".encode(codec)))
+
+# --- attributes of labels
+
+
+def attributes(change: Callable[[dict[str, Any]], object]) -> Make:
+    """A case whose `.lanes.json` is right but for what `change` does to it."""
+
+    def make(seeds: Path, folder: Path) -> None:
+        item(seeds, folder)
+        tree = json.loads(attributes_text(folder / "data"))
+        change(tree)
+        (folder / "data" / "a.lanes.json").write_text(json.dumps(tree))
+
+    return make
+
+
+def attributes_bytes(data: bytes) -> Make:
+    def make(seeds: Path, folder: Path) -> None:
+        item(seeds, folder)
+        (folder / "data" / "a.lanes.json").write_bytes(data)
+
+    return make
+
+
+special("attributes", "data/a.lanes.json", item)
+for name, value in {
+    "more-points-than-labels": 10**6,
+    "huge-number": 10**400,
+    "negative": -1,
+    "fraction": 1.5,
+    "text": "3",
+}.items():
+    add(
+        "attributes",
+        f"points-{name}",
+        attributes(lambda tree, value=value: tree["lanes"][0].update(points=value)),
+        "refuse",
+    )
+add("attributes", "no-lanes", attributes(lambda tree: tree.update(lanes=[])), "refuse")
+add("attributes", "many-lanes", attributes(lambda tree: tree.update(lanes=tree["lanes"] * 5000)), "refuse")
+add(
+    "attributes",
+    "many-ranges",
+    attributes(lambda tree: tree["lanes"][0].update(hidden=[{"from": 0, "to": 0, "by": "vehicle"}] * 50_000)),
+    "refuse",
+)
+add(
+    "attributes",
+    "range-beyond",
+    attributes(lambda tree: tree["lanes"][0].update(hidden=[{"from": 0, "to": 10**9}])),
+    "refuse",
+)
+add("attributes", "size-of-billions", attributes(lambda tree: tree.update(size=[10**12, 10**12])))
+add("attributes", "nested", attributes_bytes(b"[" * 100_000 + b"]" * 100_000), "refuse")
+add("attributes", "nan", attributes_bytes(b'{"version": NaN, "size": [Infinity, 1], "lanes": []}'), "refuse")
+add(
+    "attributes",
+    "same-keys",
+    attributes_bytes(b'{"lanes": [], ' * 1 + b'"lanes": 3, ' * 100_000 + b'"version": 1}'),
+    "refuse",
+)
+add("attributes", "digits", attributes_bytes(b'{"version": ' + b"9" * 3_000_000 + b"}"), "refuse")
+add("attributes", "too-large", attributes_bytes(b'{"version": 1, "x": "' + b" " * 5_000_000 + b'"}'), "refuse")
 
 # --- images and masks
 

@@ -25,6 +25,8 @@ from clrernetlm.core.fast_lane_reader import read_lane_points
 from clrernetlm.core.image_headers import image_size
 from clrernetlm.core.image_list import read_image_list, read_images
 from clrernetlm.core.images import ThreadLocalBuffers, read_frame, read_image
+from clrernetlm.core.lane_attribute_files import format_attributes, read_attributes, read_labelled_lanes
+from clrernetlm.core.lane_attributes import HiddenRange, LaneAttributes
 from clrernetlm.core.lane_files import read_lines
 from clrernetlm.core.sources import find_inputs
 from clrernetlm.core.video import Video
@@ -184,6 +186,38 @@ def read_label(seeds: Path, folder: Path) -> None:
         lambda: check(root, folder),
         lambda: evaluate(root, right, listed, image_size=SIZE, width=8, workers=1),
         lambda: evaluate(right, root, listed, image_size=SIZE, width=8, workers=1, implementation="official"),
+    )
+
+
+# --- attributes of labels
+
+
+def make_attributes(rng: Random, seeds: Path, folder: Path) -> None:
+    root = link_data(seeds, folder)
+    write_item(root, seeds)
+    tree = json.loads(attributes_text(root))
+    if rng.random() < 0.7:
+        text = json.dumps(damage_json(rng, tree))
+    else:
+        text = damage_text(rng, json.dumps(tree), [json.dumps(tree, indent=1)])
+    (root / "a.lanes.json").write_bytes(encode_text(rng, text))
+
+
+def attributes_text(root: Path) -> str:
+    """Attributes that fit the labels of the item in `root`, with a hidden range in every lane."""
+    counts = [len(points) for points in read_lines(root / "a.lines.txt")]
+    hidden = (HiddenRange(0, 1, "bonnet"),)
+    return format_attributes([LaneAttributes(n, "dashed", "white", -1, 3, hidden) for n in counts], SIZE)
+
+
+def read_label_attributes(seeds: Path, folder: Path) -> None:
+    root = folder / "data"
+    each(
+        lambda: read_attributes(root / "a.lanes.json"),
+        lambda: read_labelled_lanes(root / "a.lines.txt", SIZE),
+        lambda: dataset_of(root)[0],
+        lambda: dataset_of(root, "lanelm")[0],
+        lambda: check(root, folder),
     )
 
 
@@ -497,6 +531,7 @@ KINDS = {
     for kind in (
         Kind("lists", make_list, read_list),
         Kind("labels", make_label, read_label),
+        Kind("attributes", make_attributes, read_label_attributes),
         Kind("masks", make_mask, read_one_mask),
         Kind("images", make_image, read_one_image),
         Kind("videos", make_video, read_video),

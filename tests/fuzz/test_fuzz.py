@@ -23,7 +23,7 @@ from tests.fuzz.watching import Result
 INPUTS = 4  # damaged inputs of every kind
 SECONDS = 120  # a machine may be busy; hangs of 10 s are for the benchmark to find
 GROUPS = {
-    "data": ["lists", "labels", "masks", "images", "videos", "npz", "features", "predictions"],
+    "data": ["lists", "labels", "attributes", "masks", "images", "videos", "npz", "features", "predictions"],
     "models": ["configs", "mmdetection", "checkpoints", "packed", "onnx", "openvino", "pt2", "trusted-pt2"],
     "calls": ["api", "commands", "processes"],
 }

@@ -547,7 +547,8 @@ KINDS = {
         Kind("trusted-pt2", make_program, read_trusted, runs=True),
         Kind("predictions", make_predictions, read_jsonl),
         Kind("api", make_call, read_call, writes=True),
-        Kind("commands", make_command, read_command, writes=True, runs=True),
+        # A valid line may train, with two loader processes and two more for validation; each loads PyTorch, audited.
+        Kind("commands", make_command, read_command, writes=True, runs=True, start=30),
         Kind("processes", make_command, read_process, writes=True, runs=True, start=60),
     )
 }

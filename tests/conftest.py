@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,17 @@ SLOW = (
     "tests/core/test_worker_pool.py",
     "tests/tools/",
 )
+
+
+def pytest_configure() -> None:
+    """React to Ctrl-C and a hang-up as in a terminal, also where `nohup` or a script's `&` set them to be ignored.
+
+    The processes that tests start inherit what this process ignores.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def slow_position(item: pytest.Item) -> int:

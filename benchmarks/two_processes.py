@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from small_networks import SMALL_LANELM
 from timing import positive
 
 from clrernetlm.cli.exit_codes import exit_code_of
@@ -33,14 +34,6 @@ SMALL = [
     "--model.loss.seg-weight=0",
     "--data.diff-file=None",
     "--data.num-workers=0",
-]
-SMALL_LANELM = [
-    "--lanelm.network.num-steps=16",
-    "--lanelm.network.nbins-x=80",
-    "--lanelm.network.embed-dim=32",
-    "--lanelm.network.num-heads=2",
-    "--lanelm.network.ffn-dim=64",
-    "--lanelm.cache=None",
 ]
 RUNS = {"one process": [], "two processes": ["--training.num-devices=2", "--training.strategy=ddp"]}
 
@@ -114,7 +107,7 @@ def main() -> None:
             learned = ["--training.epochs=40", "--training.max-steps=40", "--training.learning-rate=6e-4"]
             clrernetlm("train", "clrernet_culane_dla46_c", *arguments, *learned, f"--training.work-dir={detector}")
             weights = sorted((detector / "checkpoints").glob("epoch_*.ckpt"))[-1]
-            lanelm = [*arguments, *SMALL_LANELM, f"--lanelm.detector={weights}"]
+            lanelm = [*arguments, *SMALL_LANELM, "--lanelm.cache=None", f"--lanelm.detector={weights}"]
             compare("lanelm", ["base_lanelm", *lanelm], folder, args.steps)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from small_networks import SMALL_LANELM
+
 IMAGES = 12  # of the generated data set
 SMALL_DETECTOR = [  # a detector that learns nothing, but writes every file that a large one does
     "--model.backbone.name=dla46_c",
@@ -17,15 +19,7 @@ SMALL_DETECTOR = [  # a detector that learns nothing, but writes every file that
     "--training.device=cpu",
     "--training.epochs=3",
 ]
-SMALL_LANELM = [
-    "--lanelm.network.num-steps=16",
-    "--lanelm.network.nbins-x=80",
-    "--lanelm.network.embed-dim=32",
-    "--lanelm.network.num-heads=2",
-    "--lanelm.network.ffn-dim=64",
-    "--lanelm.cached_augmentations=1",
-    "--lanelm.cache=cache",
-]
+CACHED_LANELM = [*SMALL_LANELM, "--lanelm.cached_augmentations=1", "--lanelm.cache=cache"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ class Case:
 def list_cases() -> list[Case]:
     """List all commands that write files; `inputs.Inputs` fills in paths for the names in braces."""
     detector = [*SMALL_DETECTOR, "--data.root={roads}", "--training.work-dir=run"]
-    lanelm = [*detector, *SMALL_LANELM, "--lanelm.detector={detector}"]
+    lanelm = [*detector, *CACHED_LANELM, "--lanelm.detector={detector}"]
     evaluated = ("--pred={many}", "--gt={many}", "--list={many}/list/train.txt")
     written = ("--json=scores.json", "--per-image=images.jsonl")
     cases = [

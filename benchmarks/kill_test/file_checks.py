@@ -11,9 +11,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from clrernetlm.core.files import TEMPORARY_NAME, sha256
+from clrernetlm.core.images import read_image
 from clrernetlm.core.overwrite_rules import RESULTS_LOG
+from clrernetlm.core.video import Video
+from clrernetlm.weights.checkpoint import read_checkpoint
 
 LOGS = ("metrics", "events.out", "hparams", RESULTS_LOG)  # names of files that only grow begin so
 # Entries of a training checkpoint from which training continues: weights, optimiser, schedule, counters, average.
@@ -63,17 +67,8 @@ def are_equal_files(path: Path, other: Path) -> bool:
     return _are_equal(*({name: held[name] for name in TRAINING_STATE if name in held} for held in (one, two)))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; PyTorch is only imported here, because most commands need none."""
-    from clrernetlm.weights.checkpoint import read_checkpoint as read
-
-    return read(path)
-
-
 def _are_equal(one: Any, other: Any) -> bool:
     """Compare trees of containers, tensors bit for bit."""
-    import torch
-
     if isinstance(one, torch.Tensor):
         return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
@@ -90,14 +85,10 @@ def _read_onnx(path: Path) -> None:
 
 
 def _read_image(path: Path) -> None:
-    from clrernetlm.core.images import read_image
-
     read_image(str(path), cv2.IMREAD_COLOR)
 
 
 def _read_video(path: Path) -> None:
-    from clrernetlm.core.video import Video
-
     with Video(path) as video:
         frames = sum(1 for _ in video)
     if not frames or frames != video.count:

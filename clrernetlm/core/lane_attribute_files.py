@@ -64,19 +64,16 @@ def write_attributes(path: PathLike, lanes: Sequence[LaneAttributes], size: Fram
 
 def lane_entry(lane: LaneAttributes) -> dict[str, Any]:
     """Convert the attributes of a lane to what stands in the file; unknown ones are left out, except the type."""
-    entry: dict[str, Any] = {"points": lane.points, "type": lane.type, "colour": lane.colour}
-    if lane.position is not None:
-        entry["position"] = lane.position
-    if lane.identity is not None:
-        entry["identity"] = lane.identity
-    if lane.hidden is not None:
-        entry["hidden"] = hidden_entries(lane.hidden)
-    return entry
+    known = known_entries(position=lane.position, identity=lane.identity, hidden=lane.hidden)
+    return {"points": lane.points, "type": lane.type, "colour": lane.colour} | known
 
 
-def hidden_entries(hidden: Sequence[HiddenRange]) -> list[dict[str, Any]]:
-    """Convert hidden ranges to JSON: `[{"from": 0, "to": 4, "by": "bonnet"}]`."""
-    return [{"from": part.first, "to": part.last, "by": part.by} for part in hidden]
+def known_entries(*, hidden: Sequence[HiddenRange] | None, **attributes: object) -> dict[str, Any]:
+    """Convert attributes that are not None to JSON, hidden ranges as `[{"from": 0, "to": 4, "by": "bonnet"}]`."""
+    entries = {name: value for name, value in attributes.items() if value is not None}
+    if hidden is not None:
+        entries["hidden"] = [{"from": part.first, "to": part.last, "by": part.by} for part in hidden]
+    return entries
 
 
 def read_attributes(path: PathLike) -> LaneAttributeFile:

@@ -228,9 +228,8 @@ def encode_jpeg(image: BgrImage) -> bytes:
 def images_json(found: Mapping[str, Sequence[Lane]], viewports: Mapping[str, Viewport]) -> list[dict[str, Any]]:
     """Convert lanes to [{image, viewport, lanes: [{score, points [[x, y], ...]}]}], points in pixels, bottom first.
 
-    Known attributes of a lane follow its points, see `lane_json`.
-
-    `viewport`: left, top, right and bottom of the crop that the network saw, in fractions of the frame.
+    Known attributes of a lane follow its points, see `lane_json`. `viewport`: left, top, right and bottom of the crop
+    that the network saw, in fractions of the frame.
     """
     return [
         {

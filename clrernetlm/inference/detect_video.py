@@ -15,7 +15,7 @@ from typing import Any
 from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.lane_attribute_files import hidden_entries
+from clrernetlm.core.lane_attribute_files import known_entries
 from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.core.progress import progress_bar
 from clrernetlm.core.sources import Source
@@ -182,18 +182,14 @@ def lane_json(lane: Lane) -> dict[str, Any]:
     The attributes `type`, `colour`, `position`, `track` (the identity) and `hidden` (as in `.lanes.json` files) are
     left out if they are unknown.
     """
-    entry: dict[str, Any] = {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()}
-    if lane.type != "unknown":
-        entry["type"] = lane.type
-    if lane.colour != "unknown":
-        entry["colour"] = lane.colour
-    if lane.position is not None:
-        entry["position"] = lane.position
-    if lane.identity is not None:
-        entry["track"] = lane.identity
-    if lane.hidden is not None:
-        entry["hidden"] = hidden_entries(lane.hidden)
-    return entry
+    named = {"type": lane.type, "colour": lane.colour}
+    known = known_entries(
+        **{key: name for key, name in named.items() if name != "unknown"},
+        position=lane.position,
+        track=lane.identity,
+        hidden=lane.hidden,
+    )
+    return {"score": round(lane.score, 4), "points": lane.points.round(2).tolist()} | known
 
 
 class BonnetCutter:

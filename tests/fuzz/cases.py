@@ -158,12 +158,18 @@ add("lists", "mixed-ends", listed(b"/a.jpg\r/a.jpg\r\n/a.jpg\n\r/a.jpg\x85/a.jpg
 # --- labels
 
 
-def label(data: bytes) -> Make:
+def beside_image(name: str, data: bytes) -> Make:
+    """A case of one image with these bytes in the file `name` beside it."""
+
     def make(seeds: Path, folder: Path) -> None:
         item(seeds, folder)
-        (folder / "data" / "a.lines.txt").write_bytes(data)
+        (folder / "data" / name).write_bytes(data)
 
     return make
+
+
+def label(data: bytes) -> Make:
+    return beside_image("a.lines.txt", data)
 
 
 special("labels", "data/a.lines.txt", item)
@@ -222,11 +228,7 @@ def attributes(change: Callable[[dict[str, Any]], object]) -> Make:
 
 
 def attributes_bytes(data: bytes) -> Make:
-    def make(seeds: Path, folder: Path) -> None:
-        item(seeds, folder)
-        (folder / "data" / "a.lanes.json").write_bytes(data)
-
-    return make
+    return beside_image("a.lanes.json", data)
 
 
 special("attributes", "data/a.lanes.json", item)
@@ -263,7 +265,7 @@ add("attributes", "nan", attributes_bytes(b'{"version": NaN, "size": [Infinity, 
 add(
     "attributes",
     "same-keys",
-    attributes_bytes(b'{"lanes": [], ' * 1 + b'"lanes": 3, ' * 100_000 + b'"version": 1}'),
+    attributes_bytes(b'{"lanes": [], ' + b'"lanes": 3, ' * 100_000 + b'"version": 1}'),
     "refuse",
 )
 add("attributes", "digits", attributes_bytes(b'{"version": ' + b"9" * 3_000_000 + b"}"), "refuse")

@@ -66,7 +66,7 @@ def test_attributes_lie_beside_every_label_and_fit_it(root):
         assert positions == sorted(positions)
 
 
-def test_folders_of_earlier_versions_are_completed_with_attributes(tmp_path):
+def test_missing_attributes_are_written_by_the_same_call(tmp_path):
     generate_dataset(tmp_path, 1, 0, 1, seed=4, size=SIZE, workers=1, progress=False)
     complete = _bytes(tmp_path)
     attributes = list(tmp_path.rglob("*.lanes.json"))

@@ -15,8 +15,9 @@ from clrernetlm.core.drawing import PALETTE, draw_lanes
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, replacing
 from clrernetlm.core.images import read_image
+from clrernetlm.core.lane import Lane
 from clrernetlm.core.lane_attribute_files import read_labelled_lanes
-from clrernetlm.core.lane_files import label_path
+from clrernetlm.core.lane_files import label_path, read_lines
 from clrernetlm.core.overwrite_rules import check_output, read_beginning
 from clrernetlm.datasets.masks import read_mask
 from clrernetlm.models.clrernet.targets import IGNORED_LABEL
@@ -50,9 +51,9 @@ def write_contact_sheet(path: PathLike, images: Sequence[tuple[str, str | None]]
     """Draw images, each with the lanes of its label file and its mask if there is one; returns `path`.
 
     Pixels of a mask are tinted in the colour of their lane's number, ignored ones in grey. For images or labels that
-    cannot be read there is a dark tile with a message, for masks a note in the caption. Where a `.lanes.json` file says
-    so, hidden points are dotted, and position, type and colour are written on the lanes. `root`, the data set, is
-    stored in a comment of the file. Raises UserError if `path` cannot be written.
+    cannot be read there is a dark tile with a message, for masks and `.lanes.json` files a note in the caption. Where a
+    `.lanes.json` file says so, hidden points are dotted, and position, type and colour are written on the lanes.
+    `root`, the data set, is stored in a comment of the file. Raises UserError if `path` cannot be written.
     """
     tiles = [_tile(image, mask) for image, mask in images]
     blank = np.zeros_like(tiles[0])
@@ -75,13 +76,17 @@ def _tile(path: str, mask_path: str | None) -> BgrImage:
     try:
         image = read_image(path)
         label = label_path(path)
-        lanes = read_labelled_lanes(label) if os.path.isfile(label) else []
+        lanes = [Lane(points) for points in read_lines(label)] if os.path.isfile(label) else []
     except UserError:
         cv2.putText(tile, "cannot be read", (12, height // 2), _FONT, 0.8, (80, 80, 255), 2, cv2.LINE_AA)
     else:
         scale = min(width / image.shape[1], (height - 24) / image.shape[0])
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         caption += f"  ({len(lanes)} lanes)"
+        try:
+            lanes = read_labelled_lanes(label) if lanes else []
+        except UserError:
+            caption += "  .lanes.json cannot be used"
         if mask_path is not None:
             try:
                 small = _tinted(small, read_mask(mask_path, bool(lanes)))

@@ -220,6 +220,16 @@ def test_types_and_colours_of_lanes_are_counted(root: Path) -> None:
     assert changed == [True, True, True, False]
 
 
+def test_the_contact_sheet_shows_lanes_whose_attributes_are_wrong(root: Path) -> None:
+    check_data(root, contact_sheet=root / "plain.jpg", sample=4)
+    _describe(root, 0).write_text("{}")
+    check_data(root, contact_sheet=root / "sheet.jpg", sample=4)
+    plain, wrong = (cv2.imread(str(root / name)) for name in ("plain.jpg", "sheet.jpg"))
+    caption = len(plain) - 24
+    assert np.array_equal(plain[: caption - 8], wrong[: caption - 8])  # not the block that compression mixes
+    assert not np.array_equal(plain[caption:], wrong[caption:])
+
+
 def test_attributes_of_other_labels_are_named(root: Path) -> None:
     first, second, third = (_describe(root, image) for image in range(3))
     text = first.read_text()

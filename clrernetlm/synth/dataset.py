@@ -32,7 +32,7 @@ from clrernetlm.synth.visibility import LaneVisibility
 
 SPLITS = ("train", "val", "test")
 MASK_FOLDER = "laneseg_label_w16"
-GENERATOR_VERSION = 2  # increased whenever the same seed gives other bytes
+GENERATOR_VERSION = 3  # increased whenever the same seed gives other bytes
 MAX_IMAGES = 10_000_000  # of one list: a hundred times CULane
 _IMAGES_PER_CLIP = 100  # images per folder
 _NEW_SCENE_DIFFERENCE = 16.0  # least difference to the previous image: no scene is a near copy of another

@@ -10,21 +10,49 @@ from clrernetlm.synth.camera.ego_vehicle import Bump, EgoVehicle
 # Width over height of recorded images, and how often it occurs.
 ASPECT_RATIOS: tuple[tuple[float, float], ...] = (
     (1640 / 590, 0.25),
-    (16 / 9, 0.5),
+    (16 / 9, 0.44),
     (4 / 3, 0.1),
     (2.0, 0.08),
     (2.4, 0.07),
+    (9 / 16, 0.04),  # telephones held upright
+    (3 / 4, 0.02),
 )
+_TALLEST = 3 / 4  # height of the tallest frame, in shares of the width asked for
 # Colours of cars that are not grey: red, blue, green, gold, brown.
 CAR_COLOURS = ((28, 26, 130), (110, 62, 30), (62, 72, 40), (110, 150, 165), (42, 52, 72))
 _NEAREST = 1.22  # metres: the geometry of the road is tabulated from here on
 
 
 def sample_frame_size(rng: np.random.Generator, width: int) -> tuple[int, int]:
-    """Sample (width, height) in pixels of a frame of this width with one of the `ASPECT_RATIOS`; the height is even."""
+    """Sample (width, height) in pixels of a frame of this width with one of the `ASPECT_RATIOS`; the height is even.
+
+    Portrait frames are as tall as the tallest landscape frame, and narrower.
+    """
     chances = np.array([chance for _, chance in ASPECT_RATIOS])
     shape = ASPECT_RATIOS[int(rng.choice(len(ASPECT_RATIOS), p=chances / chances.sum()))][0]
+    if shape < 1:
+        height = max(64, 2 * round(width * _TALLEST / 2))
+        return max(64, 2 * round(height * shape / 2)), height
     return width, max(64, 2 * round(width / shape / 2))
+
+
+def _sample_field_of_view(rng: np.random.Generator, wide: bool, portrait: bool) -> float:
+    """Sample the angle in degrees between the left and the right side of the image, without the lens's distortion."""
+    if wide:
+        return float(rng.uniform(92, 122))
+    if portrait:
+        return float(np.clip(rng.normal(44, 8), 30, 62))
+    return float(np.clip(rng.normal(66, 17), 38, 110))
+
+
+def _sample_mounting_height(rng: np.random.Generator) -> float:
+    """Sample the height of a camera above the road in metres: in cars, low in sports cars, high in vans and trucks."""
+    kind = rng.random()
+    if kind < 0.05:
+        return float(rng.uniform(0.55, 0.95))
+    if kind < 0.17:
+        return float(rng.uniform(2.0, 3.4))
+    return float(np.clip(rng.normal(1.45, 0.25), 0.9, 2.2))
 
 
 def sample_randomized_camera(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Camera, float]:
@@ -33,21 +61,25 @@ def sample_randomized_camera(rng: np.random.Generator, size: tuple[int, int]) ->
     Ground nearer than `_NEAREST` metres, for which the geometry of the road is not tabulated, is never visible.
     """
     width, height = size
+    portrait = height > width
+    wide = not portrait and rng.random() < 0.14
+    mounting_height = _sample_mounting_height(rng)
     for attempt in range(50):
-        field_of_view = float(np.clip(rng.normal(66, 17), 38, 110))
+        field_of_view = _sample_field_of_view(rng, wide, portrait)
         focal = width / 2 / float(np.tan(np.radians(field_of_view) / 2))
         aspect_ratio = width / height
         low, high, middle, spread = (0.34, 0.56, 0.45, 0.04) if aspect_ratio > 2.2 else (0.22, 0.62, 0.385, 0.075)
+        if wide or portrait:
+            low, high, middle, spread = 0.3, 0.64, 0.48, 0.07
         horizon = float(np.clip(rng.normal(middle, spread), low, high)) * height
         barrel = float(rng.uniform(0.0, 0.12)) if rng.random() < 0.4 else 0.0
-        if rng.random() < 0.12:
+        if wide or rng.random() < 0.12:
             barrel = float(rng.uniform(0.12, 0.3))
         roll = float(np.clip(rng.normal(0, 0.03), -0.07, 0.07)) if rng.random() < 0.3 else float(rng.normal(0, 0.01))
         shift = (float(rng.normal(0, 0.012)) * width, float(rng.normal(0, 0.02)) * height)
         yaw = float(np.clip(rng.normal(0, 0.05), -0.14, 0.14)) * min(1.0, field_of_view / 66)
-        mounting_height = float(np.clip(rng.normal(1.45, 0.25), 0.9, 2.2))
         if attempt == 49:  # a telephoto lens sees no near ground
-            focal, barrel = 1.3 * width, 0.0
+            focal, barrel = 1.8 * max(width, height), 0.0
         pitch = float(np.arctan(((height - 1) / 2 + shift[1] - horizon) / focal))
         camera = Camera(width, height, focal, pitch, yaw, roll, barrel, shift)
         _, up, ahead = camera.rays(np.array([0.0, width / 2, width - 1.0]), height - 1.0)

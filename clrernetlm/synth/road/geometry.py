@@ -29,7 +29,7 @@ class RoadGeometry:
     perpendicular to the road. Curvature follows a clothoid: `curvature` + `curvature_rate` Z (1/m), between
     `curve_start` and `curve_end`. Height follows a sine of `hill_height` m and `hill_length` m. `bank` is the slope
     to the right. `bends` are further pairs of metres ahead and curvature, `grades` of metres ahead and slope; both
-    are interpolated linearly and constant beyond the last.
+    are interpolated linearly and constant beyond the last. `max_heading` (radians) limits how far the road turns.
     """
 
     camera_height: float = 1.4
@@ -43,6 +43,7 @@ class RoadGeometry:
     bank: float = 0.0
     bends: tuple[tuple[float, float], ...] = ()
     grades: tuple[tuple[float, float], ...] = ()
+    max_heading: float = 0.85
 
     @cached_property
     def _course(self) -> tuple[Float64Array, Float64Array, Float64Array]:
@@ -52,7 +53,7 @@ class RoadGeometry:
         heading = self.curvature * inside + self.curvature_rate * inside**2 / 2
         if self.bends:
             heading = heading + _integral(z, self.bends)
-        heading = 0.85 * np.tanh(heading / 0.85)  # the road never turns back towards the camera
+        heading = self.max_heading * np.tanh(heading / self.max_heading)  # the road never turns back towards the camera
         slope = np.tan(heading)
         shift = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(z))])[1:]
         wave = 2 * np.pi * _AHEAD / self.hill_length

@@ -7,6 +7,9 @@ import numpy as np
 from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.layout import LanePlan, RoadType
 
+# Share of randomized roads that turn sharply right in front of the camera.
+SHARP_BENDS: dict[RoadType, float] = {"highway": 0.05, "urban": 0.16, "rural": 0.2, "tunnel": 0.03}
+
 
 def sample_lane_plan(rng: np.random.Generator, road_type: RoadType) -> LanePlan:
     """Sample the number and width of lanes, the lane of the camera, and its position in that lane."""
@@ -30,27 +33,10 @@ def sample_randomized_geometry(
 ) -> RoadGeometry:
     """Sample a road with the statistics of real labels: straight, a clothoid or an S, level or hilly.
 
-    `bent` forces a sharp bend.
+    `bent` forces a bend. Some roads turn sharply right in front of the camera (`SHARP_BENDS`).
     """
-    knots: list[tuple[float, float]] = []
-    sharp = {"highway": 1 / 450, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[road_type]
-    kind = rng.random()
-    if bent:
-        turn = float(rng.choice([-1, 1])) / float(np.exp(rng.uniform(np.log(45), np.log(350))))
-        begin = float(rng.uniform(-20, 45))
-        knots = [(begin, 0.0 if rng.random() < 0.6 else turn), (begin + float(rng.uniform(3, 40)), turn)]
-        knots.append((begin + float(rng.uniform(50, 200)), turn * float(rng.uniform(-1.2, 1.2))))
-    elif kind < 0.3:
-        turn = float(rng.normal(0, 0.6)) * sharp
-        begin = float(rng.uniform(-60, 80))
-        knots = [(begin, turn * float(rng.uniform(0, 1))), (begin + float(rng.uniform(10, 90)), turn)]
-        if rng.random() < 0.5:
-            knots.append((begin + float(rng.uniform(100, 300)), 0.0))
-    elif kind < 0.45:  # an S
-        first, length = float(rng.normal(0, 0.9)) * sharp, float(rng.uniform(30, 160))
-        begin = float(rng.uniform(-40, 60))
-        knots = [(begin, first), (begin + length * 0.3, first), (begin + length, -first * float(rng.uniform(0.4, 1.5)))]
-        knots.append((begin + 2 * length, 0.0))
+    near = rng.random() < SHARP_BENDS[road_type] * (3 if bent else 1)
+    bends = _sample_sharp_bend(rng, road_type) if near else _sample_bends(rng, bent, road_type)
     grades: list[tuple[float, float]] = []
     if rng.random() < 0.45:
         start, slope = float(rng.uniform(0, 70)), float(rng.normal(0, 0.03 if road_type == "highway" else 0.04))
@@ -58,16 +44,53 @@ def sample_randomized_geometry(
         if rng.random() < 0.4:
             grades.append((start + float(rng.uniform(100, 220)), float(rng.normal(0, 0.03))))
     wavy = rng.random() < 0.35
-    lean = knots[0][1] if knots else 0.0
+    lean = bends[0][1] if bends else 0.0
     return RoadGeometry(
         camera_height,
         hill_height=float(rng.exponential(0.4)) if wavy else 0.0,
         hill_length=float(rng.uniform(120, 500)),
         hill_phase=float(rng.uniform(0, 2 * np.pi)),
         bank=float(np.clip(lean * rng.uniform(-6, 10), -0.05, 0.05)) + float(rng.normal(0, 0.006)),
-        bends=tuple(_rising(knots)),
+        bends=tuple(_rising(bends)),
         grades=tuple(_rising(grades)),
+        max_heading=1.0 if near else 0.85,
     )
+
+
+def _sample_sharp_bend(rng: np.random.Generator, road_type: RoadType) -> list[tuple[float, float]]:
+    """Sample knots of a bend that begins or has begun near the camera: metres ahead, curvature in 1/m.
+
+    The radius is 30 to 120 m, on ramps of highways 55 to 150 m.
+    """
+    low, high = (55, 150) if road_type == "highway" else (30, 120)
+    radius = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    turn = float(rng.choice([-1, 1])) / radius
+    begin, transition = float(rng.uniform(-25, 18)), float(rng.uniform(3, 18))
+    end = max(begin, 0.0) + transition + radius * float(rng.uniform(0.3, 1.5))
+    after = 0.0 if rng.random() < 0.6 else -turn * float(rng.uniform(0.3, 1.0))
+    return [(begin, 0.0), (begin + transition, turn), (end, turn), (end + transition, after), (end + 60, 0.0)]
+
+
+def _sample_bends(rng: np.random.Generator, bent: bool, road_type: RoadType) -> list[tuple[float, float]]:
+    """Sample knots of metres ahead and curvature in 1/m: none on a straight road; `bent` forces a bend."""
+    sharp = {"highway": 1 / 450, "urban": 1 / 260, "rural": 1 / 200, "tunnel": 1 / 500}[road_type]
+    kind = rng.random()
+    if bent:
+        turn = float(rng.choice([-1, 1])) / float(np.exp(rng.uniform(np.log(45), np.log(350))))
+        begin = float(rng.uniform(-20, 45))
+        knots = [(begin, 0.0 if rng.random() < 0.6 else turn), (begin + float(rng.uniform(3, 40)), turn)]
+        return [*knots, (begin + float(rng.uniform(50, 200)), turn * float(rng.uniform(-1.2, 1.2)))]
+    if kind < 0.3:
+        turn = float(rng.normal(0, 0.6)) * sharp
+        begin = float(rng.uniform(-60, 80))
+        knots = [(begin, turn * float(rng.uniform(0, 1))), (begin + float(rng.uniform(10, 90)), turn)]
+        return [*knots, (begin + float(rng.uniform(100, 300)), 0.0)] if rng.random() < 0.5 else knots
+    if kind < 0.45:  # an S
+        first, length = float(rng.normal(0, 0.9)) * sharp, float(rng.uniform(30, 160))
+        begin = float(rng.uniform(-40, 60))
+        second = -first * float(rng.uniform(0.4, 1.5))
+        return [(begin, first), (begin + length * 0.3, first), (begin + length, second), (begin + 2 * length, 0.0)]
+    return []
 
 
 def _rising(knots: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -13,10 +13,12 @@ from clrernetlm.synth.environment.lighting_randomization import randomize_daylig
 from clrernetlm.synth.environment.road_weather import cover_with_snow, darken_pavement, make_road_wet
 from clrernetlm.synth.environment.roadside_objects import Pole, SceneObject
 from clrernetlm.synth.environment.roadside_randomization import add_backdrops
+from clrernetlm.synth.environment.roadworks import ROADWORKS_SHARE, Roadworks, add_roadworks
 from clrernetlm.synth.environment.shadows import building_shadows
 from clrernetlm.synth.environment.traffic import Vehicle, densify_traffic
 from clrernetlm.synth.environment.weather_sampling import Weather
 from clrernetlm.synth.randomization import RANDOMIZATION_GROUPS, Randomization, RandomizationGroup
+from clrernetlm.synth.road.coloured_lanes import colour_lane
 from clrernetlm.synth.road.cross_section import verge_strip
 from clrernetlm.synth.road.distractors import sample_distractors
 from clrernetlm.synth.road.ground_map import GroundMap
@@ -44,14 +46,18 @@ class DomainRandomizer:
         self._faint = faint
         self._ground_map = GroundMap()
         self._joints: list[RoadLine] = []
+        self._roadworks = Roadworks()
         self._unlit = False
 
     def road(self, layout: RoadLayout) -> None:
         """Randomize the pavement and the markings of `layout` in place."""
         if rng := self._rng.get("surface"):
             self._joints = randomize_pavement(rng, layout, self._ground_map, self._faint)
+            colour_lane(rng, layout)
         if rng := self._rng.get("paint"):
             randomize_markings(rng, layout, _grey(layout), self._faint)
+            if not self._faint and layout.road_type != "tunnel" and rng.random() < ROADWORKS_SHARE:
+                self._roadworks = add_roadworks(rng, layout)
 
     def weather(self, weather: Weather, fixed: bool) -> Weather:
         """Return a randomized weather; `fixed` returns `weather` unchanged, for scenes that need it."""
@@ -69,14 +75,17 @@ class DomainRandomizer:
         return randomize_daylight(rng, light)
 
     def roadside(self, objects: list[SceneObject], layout: RoadLayout, season: BgrColour) -> list[SceneObject]:
-        """Return `objects` and further backdrops, barriers and power lines."""
+        """Return `objects` and further backdrops, barriers and power lines, and the beacons of roadworks."""
+        objects = objects + self._roadworks.objects
         rng = self._rng.get("surroundings")
         return objects if rng is None else add_backdrops(rng, layout, objects, season)
 
     def traffic(self, vehicles: list[Vehicle], layout: RoadLayout) -> list[Vehicle]:
-        """Return `vehicles` in other colours, and vehicles close beside the camera."""
+        """Return `vehicles` in other colours, and vehicles close beside the camera; none on closed lanes."""
         rng = self._rng.get("surroundings")
-        return vehicles if rng is None else densify_traffic(rng, layout, vehicles)
+        vehicles = vehicles if rng is None else densify_traffic(rng, layout, vehicles)
+        first, last = self._roadworks.closed
+        return [v for v in vehicles if not first - 0.8 < v.offset < last] if last > first else vehicles
 
     def complete(self, scene: SceneSettings) -> None:
         """Add distractors, shadows and weather to the road of an otherwise complete `scene`, in place."""
@@ -87,6 +96,7 @@ class DomainRandomizer:
             scene.decals += distractors.decals
         if rng := self._rng.get("light"):
             self._weather_road(rng, scene, sunny)
+        scene.unlabelled_lines += self._roadworks.old_lines
         if "surface" in self._rng:
             scene.unlabelled_lines += self._joints
             scene.wheel_tracks = scene.oil_stain = 0.0  # the ground map has its own

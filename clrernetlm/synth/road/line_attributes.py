@@ -26,6 +26,7 @@ _DOT_LENGTH = 0.15  # metres of paint up to which a piece is a dot
 _LEAST_DOTS = 0.2  # per metre of a line of dots; single studs farther apart are no line
 _DARK = 100.0  # display value of the brightest channel below which paint is the dark outline around a line
 _YELLOWNESS = 70.0  # display value by which yellow paint has more red than blue
+_LEAST_GREEN = 0.5  # of the red that yellow paint has in green; orange paint has less
 _LEAST_TONE = 30.0  # display value of the darkest pavement
 _TYPICAL_WIDTH = 0.12  # metres
 _MOST_WIDTH = 1.5  # typical widths up to which a wider line is seen better
@@ -135,11 +136,12 @@ def _is_dots(line: RoadLine) -> bool:
 
 
 def _colour(colour: BgrColour) -> LaneColour:
-    """Name the colour of paint."""
+    """Name the colour of paint; orange, red, blue and green are `other`."""
     blue, green, red = colour
     if max(colour) - min(colour) <= _YELLOWNESS:
         return "white"
-    return "yellow" if red - blue > _YELLOWNESS and green - blue > _YELLOWNESS / 2 else "other"
+    yellow = red - blue > _YELLOWNESS and green - blue > _YELLOWNESS / 2 and green >= _LEAST_GREEN * red
+    return "yellow" if yellow else "other"
 
 
 def _is_road_edge(layout: RoadLayout, border: int) -> bool:

@@ -24,6 +24,14 @@ STYLES: dict[Style, float] = {
 _DASHES = ((3.0, 12.0), (3.7, 14.6), (3.0, 9.0), (2.0, 8.0), (1.5, 6.0), (2.4, 7.3), (3.0, 12.2), (6.0, 24.0))
 _BLOCKS = ((1.0, 2.0), (1.0, 4.0), (0.9, 3.6), (1.5, 4.5))
 _STUD_SIZE = 0.11  # metres: a dot or stud
+_LEAST_BRIGHTNESS = 100.0  # display value of the brightest channel; darker lines are outlines
+# Blue, red, orange and green paint.
+_OTHER_COLOURS: tuple[BgrColour, ...] = (
+    (205.0, 110.0, 50.0),
+    (60.0, 55.0, 200.0),
+    (35.0, 92.0, 228.0),
+    (85.0, 150.0, 60.0),
+)
 
 
 def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float, faint: bool) -> None:
@@ -69,8 +77,10 @@ def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float
         if outlined:
             lines += [_outline(piece, grey) for piece in pieces]
         lines += pieces
-    if len(layout.borders) > 3 and layout.road_type == "highway" and rng.random() < 0.15:
+    if not faint and len(layout.borders) > 2 and rng.random() < 0.3:
         lines = _doubled(rng, layout, lines, white if rng.random() < 0.6 else yellow)
+    if rng.random() < 0.09:
+        lines = _recoloured(rng, layout, lines)
     if rng.random() < 0.3:
         lines = [piece for line in lines for piece in _gaps(rng, line)]
     layout.lines = lines
@@ -135,18 +145,39 @@ def _outline(line: RoadLine, grey: float) -> RoadLine:
 
 
 def _doubled(rng: np.random.Generator, layout: RoadLayout, lines: list[RoadLine], colour: BgrColour) -> list[RoadLine]:
-    """Turn one border between lanes into a double line: both solid, or one of them broken."""
-    border = layout.borders[int(rng.choice([layout.ego_border, min(layout.ego_border + 1, len(layout.borders) - 2)]))]
-    at_border = [line for line in lines if abs(line.offset - border) < 0.01]
-    if not at_border or min(line.offset for line in lines) >= border:
+    """Turn one border between lanes into a double line; each of its lines is solid or broken, equally often."""
+    inner = range(1, len(layout.borders) - 1)
+    near = [layout.borders[i] for i in inner if -2 <= i - layout.ego_border <= 2]
+    if not near:
         return lines
-    gap, model = float(rng.uniform(0.25, 0.5)), replace(at_border[0], twin=0.0, colour=colour, width=0.12)
+    border = near[int(rng.integers(len(near)))]
+    at_border = [line for line in lines if abs(line.offset - border) < 0.01 and max(line.colour) > _LEAST_BRIGHTNESS]
+    if not at_border or any(line.bend for line in at_border):
+        return lines
+    gap = float(rng.uniform(0.25, 0.5))
+    model = replace(at_border[0], twin=0.0, colour=colour, width=float(rng.uniform(0.1, 0.15)))
     model = replace(model, strength=max(model.strength, 0.5), wear=min(model.wear, 1.5))
     solid = replace(model, dash=1.0, period=1.0)
-    other = solid if rng.random() < 0.6 else replace(model, dash=3.0, period=9.0)
-    sides = (solid, other) if rng.random() < 0.5 else (other, solid)
+    dash, period = _DASHES[int(rng.integers(len(_DASHES)))]
+    broken = replace(model, dash=dash, period=period)
+    sides = (solid if rng.random() < 0.35 else broken, solid if rng.random() < 0.35 else broken)
     pair = [replace(line, offset=border + side * gap / 2) for side, line in zip((-1, 1), sides, strict=True)]
     return [line for line in lines if abs(line.offset - border) >= 0.01] + pair
+
+
+def _recoloured(rng: np.random.Generator, layout: RoadLayout, lines: list[RoadLine]) -> list[RoadLine]:
+    """Paint one or all borders blue, red, orange or green, as beside bus lanes, toll lanes and temporary lanes."""
+    hue = np.asarray(_OTHER_COLOURS[int(rng.integers(len(_OTHER_COLOURS)))])
+    blue, green, red = (float(v) for v in np.clip(hue * rng.uniform(0.85, 1.15), 0, 245))
+    chosen = layout.borders
+    if rng.random() < 0.6:
+        chosen = [chosen[int(np.clip(layout.ego_border + rng.integers(-1, 3), 0, len(chosen) - 1))]]
+    return [
+        replace(line, colour=(blue, green, red))
+        if max(line.colour) > _LEAST_BRIGHTNESS and any(abs(line.offset - border) < 0.3 for border in chosen)
+        else line
+        for line in lines
+    ]
 
 
 def _gaps(rng: np.random.Generator, line: RoadLine) -> list[RoadLine]:

@@ -196,6 +196,12 @@ class LaneLMNetworkConfig:
     offset_bins: int = 65
     offset_range: float = 64 / 800  # the farthest offset bin
     autoregressive: bool = True  # False: a control that gets the proposal, but not the keypoints decoded before
+    # A second network that reads the frame's own pixels beside LaneLM's answers, and moves them onto the paint; it is
+    # trained after the rest, on answers of the finished LaneLM.
+    fovea: bool = False
+    fovea_dim: int = 128
+    fovea_layers: int = 3  # of its Transformer over the rows of a lane; 0: every row stands alone
+    fovea_heads: int = 4
 
 
 @dataclass(slots=True)
@@ -228,6 +234,9 @@ class LaneLMDecodeConfig:
     hallucination_removal: bool = False  # measured: nothing without prompts, 1 to 5 points lost with clicks
     hallucination_points: int = 10  # lanes with more keypoints than this are cut at a jump
     nms_threshold: float = 25 / 800  # mean distance, fraction of the width, below which two answers are one lane
+    fovea_rounds: int = 1  # times that the fovea looks along its own result; only with `network.fovea`
+    fovea_score_weight: float = 0.3  # exponent of the fovea's confidence in a lane's score; LaneLM's is 1 minus it
+    click_sigma: float = 3 / 1640  # standard deviation of clicks, fraction of the image width
 
 
 @dataclass(slots=True)

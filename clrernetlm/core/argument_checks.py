@@ -134,6 +134,7 @@ class Range:
 
 
 Fraction = Annotated[float, Range(0, 1)]
+ClickSigma = Annotated[float, Range(0.1, 100)]  # pixels
 
 
 class _Mismatch(Exception):

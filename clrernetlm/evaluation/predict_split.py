@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from clrernetlm.config import ClrernetConfig, Config
+from clrernetlm.config import Config
 from clrernetlm.core.files import replacing
 from clrernetlm.core.overwrite_rules import begins_with, read_beginning
 from clrernetlm.core.progress import progress_bar
@@ -40,22 +40,26 @@ def detect_split(
     canvas of the metric.
     """
     shard = shard or Shard(chunk_size=config.data.batch_size)
-    loader = (frame_loader if config.model.viewport_mode == "auto" else build_loader)(config, split, shard)
+    whole_frames = config.model.viewport_mode == "auto" or (config.task == "lanelm" and config.lanelm.network.fovea)
+    loader = (frame_loader if whole_frames else build_loader)(config, split, shard)
     for batch in progress_bar(loader, label, enabled=shard.rank == 0):
         for meta in batch["metainfo"]:
             path = os.path.join(config.data.root, meta["path"].lstrip("/"))
             require_frame_fits(config.evaluation.image_size, path, meta["frame_size"])
-        detected = detect_batch(config.model, detector, batch)
+        detected = detect_batch(config, detector, batch)
         metas = zip(batch["metainfo"], detected.viewports, strict=True)
         yield [meta | {"viewport": view} for meta, view in metas], detected
 
 
-def detect_batch(config: ClrernetConfig, detector: Detector, batch: Batch) -> DetectorBatch:
+def detect_batch(config: Config, detector: Detector, batch: Batch) -> DetectorBatch:
     """Run the detector on a batch of `frame_loader`, or of `build_loader`, which has cropped the images."""
     if "frames" in batch:
-        return run_detector(config, detector, batch["frames"])
+        detected = run_detector(config.model, detector, batch["frames"])
+        if config.lanelm.network.fovea and config.task == "lanelm":
+            detected.keep_crops(batch["frames"])
+        return detected
     frames = [meta["frame_size"] for meta in batch["metainfo"]]
-    return DetectorBatch(detector.run(batch["inputs"]), frames, [config.viewport] * len(frames))
+    return DetectorBatch(detector.run(batch["inputs"]), frames, [config.model.viewport] * len(frames))
 
 
 def frame_loader(config: Config, split: Split, shard: Shard) -> DataLoader[Any]:

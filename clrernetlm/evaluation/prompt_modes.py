@@ -31,6 +31,7 @@ from clrernetlm.metrics.verification import true_proposals, verification
 from clrernetlm.models.clrernet.decode import prediction_points
 from clrernetlm.models.clrernet.detector import DetectorOutput
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
+from clrernetlm.models.lanelm.fovea.patches import FrameCrop
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
 from clrernetlm.models.lanelm.proposals import Proposals
@@ -122,8 +123,9 @@ class PromptModeRunner:
         self.config, self.model, self.protocol = config, model, protocol
         self.shuffle = ShuffledFeatures()
 
-    def answers(self, output: DetectorOutput, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
+    def answers(self, batch: DetectorBatch, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
         """Decode the answers of every mode; also returns the proposals, of which the plain variant has none."""
+        output = batch.output
         levels = self.shuffle(output.levels) if self.protocol.shuffle_images else output.levels
         if not isinstance(self.model, PromptableDetector):
             answers = self.model.decode_unprompted(replace(output, levels=levels))
@@ -133,7 +135,7 @@ class PromptModeRunner:
         requests = {
             mode: self.requests(self.model, mode, output, proposals, metas, labels) for mode in self.protocol.prompts
         }
-        return answer_jointly(self.model, levels, requests), proposals
+        return answer_jointly(self.model, levels, requests, batch.crops), proposals
 
     def requests(
         self,
@@ -209,7 +211,7 @@ def predict_modes(
         for metas, batch in detect_split(config, detector_of(model), split, "Decoding", shard):
             viewports.write(metas)
             labels = read_batch_labels(config, metas)
-            answers, proposals = runner.answers(batch.output, metas, labels)
+            answers, proposals = runner.answers(batch, metas, labels)
             found = {mode: runner.lanes(mode, answers[mode], batch) for mode in protocol.prompts}
             found[DETECTOR] = detected_lanes(config, batch)
             for name, writer in writers.items():
@@ -262,15 +264,16 @@ def batch_clicks(
     return torch.from_numpy(points), torch.from_numpy(mask)
 
 
-def answer_jointly(model: PromptableDetector, levels: Levels, requests: dict[str, Requests]) -> dict[str, Answers]:
+def answer_jointly(
+    model: PromptableDetector, levels: Levels, requests: dict[str, Requests], crops: Sequence[FrameCrop] | None = None
+) -> dict[str, Answers]:
     """Decode several sets of requests about the same images in one batch."""
     clicks = max(part.prompt_mask.shape[2] for part in requests.values())
     padded = [pad_prompts(part, clicks) for part in requests.values()]
     joined = Requests(*(torch.cat([getattr(part, item.name) for part in padded], 1) for item in fields(Requests)))
-    answers = model.answer(levels, joined)
+    answers = model.answer(levels, joined, crops)
     counts = [part.request_mask.shape[1] for part in padded]
-    parts = zip(*(getattr(answers, item.name).split(counts, 1) for item in fields(Answers)), strict=True)
-    return {mode: Answers(*part) for mode, part in zip(requests, parts, strict=True)}
+    return dict(zip(requests, answers.split(counts), strict=True))
 
 
 def pad_prompts(requests: Requests, clicks: int) -> Requests:

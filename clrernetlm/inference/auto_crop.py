@@ -16,6 +16,7 @@ from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.horizon import horizon_row, initial_viewport, viewport_for_horizon, viewport_with_horizon_at
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
+from clrernetlm.models.lanelm.fovea.patches import FrameCrop
 
 Detector = CLRerNet | ExportedDetector
 HORIZON_VOTE_THRESHOLD = 0.5  # lanes vote for a horizon from this share of the confidence threshold on
@@ -29,6 +30,11 @@ class DetectorBatch:
     output: DetectorOutput
     frames: list[FrameSize]
     viewports: list[Viewport]
+    crops: list[FrameCrop] | None = None  # for a LaneLM with a fovea
+
+    def keep_crops(self, images: Sequence[BgrImage]) -> None:
+        """Copy the part of each image that the detector saw, at its own resolution."""
+        self.crops = [FrameCrop.of(image, view) for image, view in zip(images, self.viewports, strict=True)]
 
 
 @torch.inference_mode()

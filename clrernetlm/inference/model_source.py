@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.runtimes.base import Backend
+from clrernetlm.models.lanelm.fovea.patches import FrameCrop
 from clrernetlm.weights.registry import RANDOM
 
 
@@ -51,7 +52,7 @@ def to_tensors(value: Any, device: torch.device) -> Any:
 
 
 def _map_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    if is_dataclass(value) and not isinstance(value, type | Viewport):
+    if is_dataclass(value) and not isinstance(value, type | Viewport | FrameCrop):
         return type(value)(*(_map_leaves(getattr(value, item.name), change) for item in fields(value)))
     if isinstance(value, dict):
         return {key: _map_leaves(item, change) for key, item in value.items()}

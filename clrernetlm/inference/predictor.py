@@ -11,12 +11,11 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from clrernetlm.config import Config
-from clrernetlm.core.argument_checks import Fraction, check_arguments
+from clrernetlm.core.argument_checks import ClickSigma, Fraction, check_arguments
 from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, sha256
@@ -32,7 +31,7 @@ from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
 from clrernetlm.models.lanelm.greedy_decoding import Answers
-from clrernetlm.models.lanelm.postprocess import keypoints, lanes_from_answers
+from clrernetlm.models.lanelm.postprocess import answered_lane, lanes_from_answers
 from clrernetlm.models.lanelm.proposals import Proposals
 from clrernetlm.models.lanelm.requests import MAX_CLICK_DISTANCE, requests_from_clicks
 from clrernetlm.models.tracing_lock import running, tracing
@@ -236,12 +235,18 @@ class Predictor:
         return self.lanes_of_images(conf)[0]
 
     @check_arguments
-    def complete(self, points: ArrayLike, use_detector: bool = True) -> Lane:
+    def complete(self, points: ArrayLike, use_detector: bool = True, click_sigma: ClickSigma = 3.0) -> Lane:
         """Return the lane through `points` (K, 2), x, y in pixels of the image given last; see `complete_many`."""
-        return self.complete_many([points], use_detector)[0]
+        return self.complete_many([points], use_detector, click_sigma=click_sigma)[0]
 
     @check_arguments
-    def complete_many(self, clicks: Sequence[ArrayLike], use_detector: bool = True, image: int = 0) -> list[Lane]:
+    def complete_many(
+        self,
+        clicks: Sequence[ArrayLike],
+        use_detector: bool = True,
+        image: int = 0,
+        click_sigma: ClickSigma = 3.0,
+    ) -> list[Lane]:
         """Return one lane per set of points (K, 2), x, y in pixels of an image: several calls of `complete` in one.
 
         A set has one point or more, in any order, anywhere along its lane; sets may differ in length. Points that are
@@ -250,6 +255,9 @@ class Predictor:
         it, or without such a lane, LaneLM decodes the lane from the points alone. `score` is LaneLM's confidence that
         there is such a lane; when that is low, the lane may have fewer than two points. `image` counts the images
         given to `set_images`.
+
+        With a fovea the lane passes every point within about two `click_sigma`, the standard deviation of points in
+        pixels of a frame 1640 wide; a point far from any paint gives a lane of low score.
 
         Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
         """
@@ -274,12 +282,10 @@ class Predictor:
                     model.lanelm.rows,
                     MAX_CLICK_DISTANCE * viewport.width if use_detector else 0.0,
                 ),
+                None if state.batch.crops is None else state.batch.crops[one],
+                click_sigma / 1640 * viewport.width,
             )
-        xs, visible = answers.xs[0].cpu().numpy(), answers.visible[0].cpu().numpy()
-        return [
-            Lane(np.asarray(viewport.to_frame(keypoints(x, rows, viewport), frame), np.float64), score)
-            for x, rows, score in zip(xs, visible, answers.score[0].tolist(), strict=True)
-        ]
+        return [answered_lane(answers, 0, i, viewport, frame) for i in range(len(clicks))]
 
     def _detect_batch(self, images: Sequence[BgrImage], viewport: Viewport | None) -> DetectorBatch:
         if not images:
@@ -287,7 +293,10 @@ class Predictor:
         for image in images:
             frame_size(image)
         with self._network(), torch.inference_mode():
-            return run_detector(self.config.model, self.detector, images, viewport)
+            batch = run_detector(self.config.model, self.detector, images, viewport)
+        if self._lanelm_detector is not None and self._lanelm_detector.needs_crops:
+            batch.keep_crops(images)
+        return batch
 
     def _detections(self, state: ImageState, conf: Fraction | None) -> list[list[Lane]]:
         model, batch = self.config.model, state.batch
@@ -299,7 +308,7 @@ class Predictor:
             return self._detections(state, conf)
         with self._network(), torch.inference_mode():
             if state.answers is None:
-                state.answers = self._lanelm_detector.decode_unprompted(state.batch.output)
+                state.answers = self._lanelm_detector.decode_unprompted(state.batch.output, state.batch.crops)
             return lanes_from_answers(
                 state.answers,
                 self.config.lanelm.decode,

@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,6 +41,7 @@ try:
 except ImportError:  # Windows has no such locks: processes build in parallel, the first to finish wins
     fcntl = None  # type: ignore[assignment]
 
+Batch = dict[str, Any]
 BATCH = 16
 LABELS = ("lane_xs", "lane_tokens_x", "lane_tokens_y")
 FILES = (
@@ -53,6 +55,16 @@ FINGERPRINT = re.compile("[0-9a-f]{16}")
 DATA_SETTINGS = ("root", "train_list", "diff_file", "diff_threshold", "decode", "augmentation")
 
 
+@dataclass(frozen=True)
+class CachedValues:
+    """What a cache holds: names of its files, how to compute their rows of a batch, and what else they depend on."""
+
+    names: tuple[str, ...]
+    compute: Callable[[LaneLMDetectorBase, Batch], dict[str, Tensor]]
+    facts: Callable[[Config, LaneLMDetectorBase], list[Any]]
+    prepare: Callable[[LaneLMDetectorBase], LaneLMDetectorBase] = lambda model: model  # before all rows are computed
+
+
 class FeatureCache:
     """Reads features, proposals and labels of all augmentations of `images` images from memory-mapped `.npy` files.
 
@@ -60,17 +72,17 @@ class FeatureCache:
     themselves. At most a batch is held in memory; other resident pages are dropped by the system when it needs them.
     """
 
-    def __init__(self, folder: Path, images: int) -> None:
-        self.folder, self.images = folder, images
+    def __init__(self, folder: Path, images: int, names: tuple[str, ...] = FILES) -> None:
+        self.folder, self.images, self.names = folder, images, names
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return {name: array (augmentations * images, ...)}."""
-        return {name: open_array(self.folder / f"{name}.npy") for name in FILES}
+        return {name: open_array(self.folder / f"{name}.npy") for name in self.names}
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickling a memory map copies the whole file.
-        return {"folder": self.folder, "images": self.images}
+        return {"folder": self.folder, "images": self.images, "names": self.names}
 
     def read(self, augmentation: int, index: int) -> Sample:
         """Read one sample: `level_0` (C, h, w) float16 ..., `proposal_xs`, `_shown` and `_scores`, and labels."""
@@ -80,9 +92,15 @@ class FeatureCache:
 
 
 def feature_cache(
-    config: Config, images: CulaneDataset, model: LaneLMDetectorBase, device: torch.device | None = None
+    config: Config,
+    images: CulaneDataset,
+    model: LaneLMDetectorBase,
+    device: torch.device | None = None,
+    values: CachedValues | None = None,
 ) -> FeatureCache | None:
     """Open the cache in `config.lanelm.cache`, and build it on `device` if it is missing; None if that is not set.
+
+    `values`: what it holds, by default the detector's features and proposals, and the labels.
 
     Each combination of images, settings and detector has its own folder in `config.lanelm.cache`, which appears when it
     is complete; a damaged one is rebuilt, with a warning. Raises UserError if every epoch has new augmentations, and if
@@ -95,7 +113,8 @@ def feature_cache(
             "lanelm.cache: features of new augmentations in every epoch cannot be cached; set "
             "lanelm.cached_augmentations to 1 or more"
         )
-    folder = Path(config.lanelm.cache) / fingerprint(config, images, model)
+    values = values or FEATURES
+    folder = Path(config.lanelm.cache) / fingerprint(config, images, model, values)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.parent)
@@ -103,26 +122,24 @@ def feature_cache(
             fault = None
             if folder.exists():
                 rows = config.lanelm.cached_augmentations * len(images)
-                fault = find_damage(folder, rows, first_row(images, model))
+                fault = find_damage(folder, rows, first_row(images, model, values))
             if fault is not None:
                 warnings.warn(f"{folder}: damaged ({fault}); computing the features again", stacklevel=2)
                 shutil.rmtree(folder)
             if not folder.exists():
-                build_cache(config, images, model, folder, device or next(model.parameters()).device)
+                build_cache(config, images, model, folder, device or next(model.parameters()).device, values)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
             f"{folder}: features cannot be written ({reason}); free space, lower lanelm.cached_augmentations or set "
             "lanelm.cache=None"
         ) from None
-    return FeatureCache(folder, len(images))
+    return FeatureCache(folder, len(images), values.names)
 
 
-def first_row(images: CulaneDataset, model: LaneLMDetectorBase) -> dict[str, NDArray[Any]]:
+def first_row(images: CulaneDataset, model: LaneLMDetectorBase, values: CachedValues) -> dict[str, NDArray[Any]]:
     """Compute one row of every file of a cache from the first image, for the shapes and types that are right."""
-    sample = collate([images[0]])
-    tensors = detector_features(model, sample["inputs"]) | {name: sample[name] for name in LABELS}
-    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    return {name: tensor.cpu().numpy() for name, tensor in values.compute(model, collate([images[0]])).items()}
 
 
 def find_damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | None:
@@ -130,7 +147,7 @@ def find_damage(folder: Path, rows: int, row: dict[str, NDArray[Any]]) -> str | 
 
     Checks names, headers and sizes, not the gigabytes of data.
     """
-    for name in FILES:
+    for name in row:
         path = folder / f"{name}.npy"
         if not path.is_file():
             return f"{path.name} is missing"
@@ -180,7 +197,7 @@ def exclusive_lock(path: Path, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def fingerprint(config: Config, images: CulaneDataset, model: LaneLMDetectorBase) -> str:
+def fingerprint(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, values: CachedValues) -> str:
     """Compute a digest of everything the cached features depend on; files count by size and modification time."""
     settings = to_dict(from_dict(to_dict(config)))  # 10 and 10.0 are the same setting
     network, data = settings["lanelm"]["network"], settings["data"]
@@ -196,6 +213,7 @@ def fingerprint(config: Config, images: CulaneDataset, model: LaneLMDetectorBase
         [network["num_steps"], network["nbins_x"]],
         [config.lanelm.training_requests.proposal_threshold, config.lanelm.decode.max_proposals],
         [file_facts(images, index) for index in range(len(images))],
+        *values.facts(config, model),
     ]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for tensor in model.detector.state_dict().values():
@@ -231,7 +249,12 @@ class _Augmentations(Dataset[Sample]):
 
 
 def build_cache(
-    config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path, device: torch.device
+    config: Config,
+    images: CulaneDataset,
+    model: LaneLMDetectorBase,
+    folder: Path,
+    device: torch.device,
+    values: CachedValues,
 ) -> None:
     """Run the detector on all augmentations; `folder` appears when complete, leftovers of a killed run are replaced."""
     part = folder.with_suffix(".part")
@@ -240,7 +263,7 @@ def build_cache(
     original_device = next(model.parameters()).device
     try:
         model.to(device)
-        write_features(config, images, model, part)
+        write_features(config, images, values.prepare(model), part, values)
         part.rename(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -249,7 +272,9 @@ def build_cache(
         model.to(original_device)
 
 
-def write_features(config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path) -> None:
+def write_features(
+    config: Config, images: CulaneDataset, model: LaneLMDetectorBase, folder: Path, values: CachedValues
+) -> None:
     """Write one `.npy` file per entry of a sample, row by row."""
     rows = config.lanelm.cached_augmentations * len(images)
     loader = ImageLoader(
@@ -263,7 +288,7 @@ def write_features(config: Config, images: CulaneDataset, model: LaneLMDetectorB
     files: dict[str, BinaryIO] = {}
     with ExitStack() as stack:
         for batch in progress_bar(loader, "Features"):
-            tensors = detector_features(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
+            tensors = values.compute(model, batch)
             arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in tensors.items()}
             if not files:
                 size = sum(array.nbytes // len(array) for array in arrays.values())
@@ -314,6 +339,14 @@ def detector_features(model: LaneLMDetectorBase, inputs: Tensor) -> dict[str, Te
         "proposal_shown": proposals.visible,  # file names stay those of earlier versions
         "proposal_scores": proposals.scores,
     }
+
+
+def features_and_labels(model: LaneLMDetectorBase, batch: Batch) -> dict[str, Tensor]:
+    """Compute `detector_features` of a batch, and add its labels."""
+    return detector_features(model, batch["inputs"]) | {name: batch[name] for name in LABELS}
+
+
+FEATURES = CachedValues(FILES, features_and_labels, lambda config, model: [])
 
 
 def unpack_features(sample: dict[str, Any]) -> tuple[tuple[Tensor, ...], Proposals]:

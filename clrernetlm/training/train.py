@@ -29,6 +29,8 @@ from clrernetlm.training.callbacks import training_callbacks
 from clrernetlm.training.checkpoint_io import AtomicCheckpointIO, last_checkpoint
 from clrernetlm.training.data_module import CulaneDataModule, LaneDataModule
 from clrernetlm.training.detector_module import DetectorModule
+from clrernetlm.training.fovea_data_module import FoveaDataModule
+from clrernetlm.training.fovea_module import FoveaModule
 from clrernetlm.training.lanelm_data_module import LaneLMDataModule
 from clrernetlm.training.lanelm_module import MODULES
 from clrernetlm.training.launch_checks import check_processes
@@ -80,9 +82,24 @@ def build_detector_training(config: Config) -> ModuleAndData:
 
 
 def build_lanelm_training(config: Config) -> ModuleAndData:
-    """Build the training module and the data of LaneLM."""
+    """Build the training module and the data of LaneLM, or of its fovea."""
+    if config.lanelm.network.fovea:
+        return build_fovea_training(config)
     module = MODULES[config.lanelm.variant](config)
     return module, LaneLMDataModule(config, module.model)
+
+
+def build_fovea_training(config: Config) -> ModuleAndData:
+    """Build the training module and the data of the fovea; raises UserError for settings that it cannot have."""
+    if config.lanelm.variant != "full":
+        raise UserError(f"lanelm.network.fovea: lanelm.variant {config.lanelm.variant} has none; use full")
+    if config.lanelm.cache is None or not config.lanelm.cached_augmentations:
+        raise UserError(
+            "lanelm.cache: the fovea trains on stored answers of LaneLM; set it to a folder, and "
+            "lanelm.cached_augmentations to 1 or more"
+        )
+    module = FoveaModule(config)
+    return module, FoveaDataModule(config, module.model)
 
 
 TRAINING_BUILDERS: dict[str, Callable[[Config], ModuleAndData]] = {

@@ -24,7 +24,7 @@ from clrernetlm.weights.registry import RANDOM
 from clrernetlm.weights.resolve import resolve_model
 
 VARIANTS: dict[str, type[LaneLMDetectorBase]] = {"full": PromptableDetector, "plain": PlainLaneLMDetector}
-LANELM_PREFIXES = ("detector.", "lanelm.")
+LANELM_PREFIXES = ("detector.", "lanelm.", "fovea.")
 # Settings that weights depend on. Those of decoding and scoring may differ from training.
 NETWORK_SETTINGS = (
     "model.backbone.name",
@@ -96,8 +96,15 @@ def _filled_detector(settings: Config, weights: str, device: str) -> CLRerNet:
     return model.to(target).eval()
 
 
-def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
-    """Fill detector and language model from a LaneLM checkpoint; raises UserError, and the model is then as it was."""
+FOVEA_PREFIX = "fovea."
+
+
+def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike, add_fovea: bool = False) -> None:
+    """Fill detector and language model from a LaneLM checkpoint; raises UserError, and the model is then as it was.
+
+    A fovea in the file is ignored by a model without one. With `add_fovea` the fovea of the model may be missing in the
+    file, and keeps its weights.
+    """
     checkpoint = read_checkpoint(path)
     weights = lanelm_weights(checkpoint)
     if not any(name.startswith("lanelm.") for name in weights):
@@ -112,6 +119,11 @@ def load_lanelm_weights(model: LaneLMDetectorBase, path: PathLike) -> None:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     own = model.state_dict()
+    stored_fovea = any(name.startswith(FOVEA_PREFIX) for name in weights)
+    if not model.needs_crops:
+        weights = {name: value for name, value in weights.items() if not name.startswith(FOVEA_PREFIX)}
+    elif add_fovea and not stored_fovea:
+        weights |= {name: value for name, value in own.items() if name.startswith(FOVEA_PREFIX)}
     weights = with_step_counters(own, weights)
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
@@ -136,9 +148,13 @@ def changed_setting(config: Config, trained_with: Mapping[str, Any]) -> str | No
     Settings that the tree lacks, because an older version wrote it, count as equal.
     """
     trained_with = with_current_names(trained_with)
+    network = trained_with.get("lanelm", {}).get("network", {})
+    both_have_fovea = config.lanelm.network.fovea and network.get("fovea", False)
     for name, current in flatten(config).items():
         if name != "lanelm.variant" and not name.startswith(NETWORK_SETTINGS):
             continue
+        if name.startswith("lanelm.network.fovea") and not both_have_fovea:
+            continue  # it can be switched off, and added by a training
         stored: Any = trained_with
         for part in name.split("."):
             stored = stored.get(part, current) if isinstance(stored, Mapping) else current

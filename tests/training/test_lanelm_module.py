@@ -1,6 +1,5 @@
 """Training of LaneLM: it learns, the detector is unchanged, kills and the number of processes change nothing."""
 
-import csv
 import signal
 from functools import partial
 
@@ -15,6 +14,7 @@ from clrernetlm.training.train import train
 from clrernetlm.weights.build_models import init_lanelm_detector
 from clrernetlm.weights.checkpoint import read_checkpoint
 from tests.helpers.drawn_roads import write_drawn_roads
+from tests.helpers.metrics_file import logged
 from tests.helpers.processes import ForkedProcess, free_ports, join_launch
 from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
@@ -27,12 +27,6 @@ def roads(tmp_path_factory):
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
     return write_detector(tmp_path_factory.mktemp("detector") / "detector.pth")
-
-
-def logged(work_dir, column):
-    """Return the values of a column of `metrics.csv`, in order."""
-    with open(work_dir / "metrics.csv", newline="") as lines:
-        return [float(row[column]) for row in csv.DictReader(lines) if row.get(column)]
 
 
 class Watch(pl.Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from clrernetlm.config.schema import Config
 from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
 from clrernetlm.models.clrernet.head import StageOutput
+from clrernetlm.models.lanelm.fovea.network import Fovea, FoveaInput, FoveaOutput
+from clrernetlm.models.lanelm.fovea.patches import FrameCrop
+from clrernetlm.models.lanelm.fovea.refine import refine
 from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
@@ -46,8 +49,16 @@ class LaneLMDetectorBase(nn.Module, ABC):
             return self.detector.run(images)
 
     @abstractmethod
-    def decode_unprompted(self, output: DetectorOutput) -> Answers:
-        """Decode the lanes of images without prompts, from the detector's output for them."""
+    def decode_unprompted(self, output: DetectorOutput, crops: Sequence[FrameCrop] | None = None) -> Answers:
+        """Decode the lanes of images without prompts, from the detector's output for them.
+
+        `crops`: the same parts of the frames at their own resolution, for a model with a fovea (`needs_crops`).
+        """
+
+    @property
+    def needs_crops(self) -> bool:
+        """Return whether this model reads the frames' own pixels, besides the detector's features."""
+        return False
 
     def propose(self, predictions: StageOutput, threshold: float | None = None) -> Proposals:
         """Select the detector's lanes on LaneLM's rows, by default from `lanelm.decode.proposal_threshold` on.
@@ -73,22 +84,57 @@ class PromptableDetector(LaneLMDetectorBase):
         self.lanelm: LaneLM = LaneLM(
             config.lanelm.network, config.model.head.feature_channels, config.model.viewport.size
         )
+        network = config.lanelm.network
+        self.fovea = (
+            Fovea(network.num_steps, network.fovea_dim, network.fovea_layers, network.fovea_heads)
+            if network.fovea
+            else None
+        )
         # Replaceable: `CudaGraphDecoder` does the same in one CUDA graph.
         self.generate_answers: Callable[[LaneLM, tuple[Tensor, ...], Requests], Answers] = generate
 
-    def decode_unprompted(self, output: DetectorOutput) -> Answers:
+    def decode_unprompted(self, output: DetectorOutput, crops: Sequence[FrameCrop] | None = None) -> Answers:
         """Decode one answer per proposal of the detector."""
-        return self.answer(output.levels, requests_from_proposals(self.propose(output.predictions)))
+        return self.answer(output.levels, requests_from_proposals(self.propose(output.predictions)), crops)
+
+    @property
+    def needs_crops(self) -> bool:
+        """Return whether the model has a fovea."""
+        return self.config.lanelm.network.fovea
+
+    def run_fovea(self, given: FoveaInput) -> FoveaOutput:
+        """Run the fovea on patches."""
+        assert self.fovea is not None
+        output: FoveaOutput = self.fovea(given)
+        return output
 
     def generate(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
         """Decode requests as they are, without refinement and rescoring."""
         return self.generate_answers(self.lanelm, levels, requests)
 
-    def answer(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
+    def answer(
+        self,
+        levels: tuple[Tensor, ...],
+        requests: Requests,
+        crops: Sequence[FrameCrop] | None = None,
+        click_sigma: float | None = None,
+    ) -> Answers:
         """Decode requests, then refine, score and cut the answers as configured in `lanelm.decode`.
 
         The score of an answer to a proposal is the weighted geometric mean of LaneLM's and the detector's confidence.
+        With a fovea the answers then move onto the paint in `crops`, one per image, and through clicks of standard
+        deviation `click_sigma` network pixels, by default as configured.
         """
+        answers = self.answer_from_features(levels, requests)
+        if not self.needs_crops:
+            return answers
+        assert crops is not None, "a model with a fovea needs the frames; see `needs_crops`"
+        decode = self.config.lanelm.decode
+        sigma = decode.click_sigma * self.config.model.viewport.width if click_sigma is None else click_sigma
+        return refine(self.run_fovea, answers, requests, crops, decode.fovea_rounds, decode.fovea_score_weight, sigma)
+
+    def answer_from_features(self, levels: tuple[Tensor, ...], requests: Requests) -> Answers:
+        """Decode requests as `answer`, without the fovea."""
         decode = self.config.lanelm.decode
         answers = self.generate(levels, requests)
         weight = decode.detector_score_weight * requests.score.isfinite()

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+@dataclass
+class LaneDetails:
+    """What the fovea reads of lanes besides their x, for B images with L requests each."""
+
+    ends: Tensor  # (B, L, 2) top and bottom end, fractional rows from the top; T is the bottom of the image
+    seen: Tensor  # (B, L, T) bool: rows that neither the bonnet nor anything else hides
+    type: Tensor  # (B, L) int64, code of the type (`core.lane_attributes.TYPE_CODES`)
+    colour: Tensor  # (B, L) int64, code of the colour
 
 
 @dataclass
@@ -16,6 +27,19 @@ class Answers:
     xs: Tensor  # (B, L, T) x in network pixels; 0 where not visible
     visible: Tensor  # (B, L, T) bool: rows the lane is on
     score: Tensor  # (B, L) in [0, 1]: confidence that this lane exists and runs there; 0 for a request that is masked
+    details: LaneDetails | None = None  # of models with a fovea
+
+    def split(self, counts: Sequence[int]) -> list[Answers]:
+        """Split the requests of every image into groups of the given counts."""
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        return [self.select(slice(start, start + count)) for start, count in zip(starts, counts, strict=True)]
+
+    def select(self, requests: slice) -> Answers:
+        """Return the answers to some of the requests."""
+        details = self.details
+        if details is not None:
+            details = LaneDetails(*(getattr(details, item.name)[:, requests] for item in fields(LaneDetails)))
+        return Answers(self.xs[:, requests], self.visible[:, requests], self.score[:, requests], details)
 
 
 @dataclass

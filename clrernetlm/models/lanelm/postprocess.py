@@ -10,6 +10,8 @@ import torch
 from clrernetlm.config.schema import LaneLMDecodeConfig
 from clrernetlm.core.arrays import BoolArray, Float64Array, FloatArray
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_attributes import LANE_COLOURS, LANE_TYPES
+from clrernetlm.core.lane_positions import with_positions
 from clrernetlm.core.viewport import FrameSize, Viewport, viewports_of_frames
 from clrernetlm.models.clrernet.decode import lane_nms
 from clrernetlm.models.lanelm.greedy_decoding import Answers
@@ -47,9 +49,46 @@ def lanes_from_answers(
     images: list[list[Lane]] = [[] for _ in viewports]
     for i in kept:
         view, frame = viewports[image[i]], frame_sizes[image[i]]
-        points = view.to_frame(keypoints(lanes[i], rows[i], view), frame).astype(np.float64)
-        images[image[i]].append(Lane(points, float(confidence[i])))
-    return images
+        images[image[i]].append(answered_lane(answers, int(image[i]), int(request[i]), view, frame))
+    if answers.details is None:
+        return images
+    return [with_positions(lanes, frame) for lanes, frame in zip(images, frame_sizes, strict=True)]
+
+
+def answered_lane(answers: Answers, image: int, request: int, viewport: Viewport, frame: FrameSize) -> Lane:
+    """Convert one answer to a lane in pixels of its frame (width, height), with what the fovea has read of it."""
+    xs, rows = answers.xs[image, request].cpu().numpy(), answers.visible[image, request].cpu().numpy()
+    score, details = float(answers.score[image, request]), answers.details
+    if details is None:
+        points = viewport.to_frame(keypoints(xs, rows, viewport), frame).astype(np.float64)
+        return Lane(points, score)
+    top, bottom = details.ends[image, request].tolist()
+    network_points = points_between(xs, top, bottom, viewport)
+    points = viewport.to_frame(network_points, frame).astype(np.float64)
+    row_of_point = (network_points[:, 1] * len(xs) / viewport.height).round().astype(int).clip(0, len(xs) - 1)
+    return Lane(
+        points,
+        score,
+        type=LANE_TYPES[int(details.type[image, request])],
+        colour=LANE_COLOURS[int(details.colour[image, request])],
+        visible=details.seen[image, request].cpu().numpy()[row_of_point],
+    )
+
+
+def points_between(xs: FloatArray, top: float, bottom: float, viewport: Viewport) -> Float64Array:
+    """Convert x on T rows from the top (T,) to points (n, 2) in network pixels, bottom first, between fractional rows.
+
+    From the lowest row a lane continues straight. Empty if the ends are less than a tenth of a row apart.
+    """
+    steps = len(xs)
+    if bottom - top < 0.1:
+        return np.zeros((0, 2))
+    inner = np.arange(np.floor(top) + 1, np.ceil(bottom))
+    positions = np.concatenate([[top], inner, [bottom]])[::-1]
+    x = np.interp(positions, np.arange(steps), xs.astype(np.float64))
+    beyond = positions > steps - 1
+    x[beyond] += (positions[beyond] - (steps - 1)) * float(xs[-1] - xs[-2])
+    return np.stack([x, positions * (viewport.height / steps)], axis=-1)
 
 
 def keypoints(xs: FloatArray, visible: BoolArray, viewport: Viewport) -> Float64Array:

@@ -6,6 +6,7 @@ which lane is decoded, and padding counts in no loss, so the end of a lane is ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,6 +17,7 @@ from clrernetlm.core.argument_checks import check_arguments
 from clrernetlm.models.clrernet.detector import CLRerNet, DetectorOutput
 from clrernetlm.models.lanelm.decoder import KeypointEmbedding, LaneLMDecoder, LaneLMHead, Size, causal_mask
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
+from clrernetlm.models.lanelm.fovea.patches import FrameCrop
 from clrernetlm.models.lanelm.greedy_decoding import Answers, Keypoint, decode_greedily
 from clrernetlm.models.lanelm.losses import lane_lm_loss
 
@@ -55,7 +57,7 @@ class PlainLaneLMDetector(LaneLMDetectorBase):
         return lane_lm_loss(logits_x, logits_y, targets_x, targets_y, PADDING_X, padding_y)
 
     @torch.no_grad()
-    def decode_unprompted(self, output: DetectorOutput) -> Answers:
+    def decode_unprompted(self, output: DetectorOutput, crops: Sequence[FrameCrop] | None = None) -> Answers:
         """Decode one lane per image: all begin with the same token, so a second one would be the same lane again.
 
         The score is always 1: no token means "no lane".

@@ -36,6 +36,7 @@ class TrainingRequests:
     requests: Requests
     targets: Tensor  # (B, L, T) network pixels; all NaN: no such lane
     inputs: Tensor  # (B, L, T) the targets with noise: previous keypoints that the model gets as input
+    label: Tensor  # (B, L) int64 index of the target lane among the labels, NO_LANE or LEFT_OUT
 
 
 def num_candidates(max_proposals: int, max_lanes: int) -> int:
@@ -167,7 +168,8 @@ def add_prompts_and_targets(
         is_start=is_start,
         request_mask=(picked.label != LEFT_OUT) & (has_proposal | prompt_mask.any(-1)),
     )
-    return TrainingRequests(requests, targets, targets + input_noise(config, image_size[0], picked.draws, steps))
+    noise = input_noise(config, image_size[0], picked.draws, steps)
+    return TrainingRequests(requests, targets, targets + noise, picked.label)
 
 
 def draw_prompts(

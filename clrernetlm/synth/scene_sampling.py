@@ -39,6 +39,7 @@ from clrernetlm.synth.road.forks import add_fork
 from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.geometry_sampling import sample_geometry, sample_lane_plan, sample_randomized_geometry
 from clrernetlm.synth.road.layout import RoadLayout, RoadType, sample_layout
+from clrernetlm.synth.road.layout_randomization import randomize_layout
 from clrernetlm.synth.road.markings import Decal
 from clrernetlm.synth.road.pavement import sample_pavement_damage
 from clrernetlm.synth.scene import Category, SceneSettings
@@ -131,6 +132,7 @@ def _sample_road(
     bent = category == "curve"
     if "course" in randomization:
         layout = sample_layout(rng, road_type, wear, strength, sample_lane_plan(rng, road_type))
+        randomize_layout(rng, layout)
         randomizer.road(layout)
         add_fork(layout, rng)
         return layout, sample_randomized_geometry(rng, bent, road_type, camera_height), randomizer
@@ -172,7 +174,7 @@ def _sample_traffic_and_decals(
     """
     vehicles = randomizer.traffic(sample_traffic(rng, layout, _sample_traffic_density(rng, category)), layout)
     junction = (1e9, 1e9)
-    decals = sample_pavement_damage(layout.left_edge, layout.right_edge, rng)
+    decals = layout.decals + sample_pavement_damage(layout.left_edge, layout.right_edge, rng)
     if category == "cross":
         junction, vehicles, painted = sample_junction(rng, layout, vehicles)
         decals += painted

@@ -67,15 +67,15 @@ IMAGES = [
     (NO_RANDOMIZATION, "curve", 22, 3578.55, (156.32, 159.05, 156.02), 0.744750),
     (NO_RANDOMIZATION, "cross", 0, 0.00, (43.64, 54.78, 51.85), 0.554640),
     (NO_RANDOMIZATION, "night", 19, 2674.60, (46.21, 49.74, 50.41), 0.355951),
-    (FULL_RANDOMIZATION, "normal", 23, 3105.93, (36.87, 35.20, 33.27), 0.917996),
-    (FULL_RANDOMIZATION, "crowd", 14, 1248.29, (103.65, 109.16, 117.95), 0.017810),
-    (FULL_RANDOMIZATION, "hlight", 20, 3450.28, (108.95, 76.03, 52.89), 0.456957),
-    (FULL_RANDOMIZATION, "shadow", 30, 3981.51, (64.58, 62.74, 64.78), 0.708889),
-    (FULL_RANDOMIZATION, "noline", 14, 2048.56, (93.00, 100.04, 91.83), 0.079856),
-    (FULL_RANDOMIZATION, "arrow", 14, 2181.13, (132.77, 131.99, 126.71), 0.766828),
-    (FULL_RANDOMIZATION, "curve", 16, 1979.78, (107.95, 110.34, 72.04), 0.886491),
-    (FULL_RANDOMIZATION, "cross", 0, 0.00, (179.93, 181.26, 173.36), 0.310101),
-    (FULL_RANDOMIZATION, "night", 17, 2583.09, (30.76, 28.72, 37.58), 0.676277),
+    (FULL_RANDOMIZATION, "normal", 19, 2639.14, (54.02, 67.11, 91.58), 0.046314),
+    (FULL_RANDOMIZATION, "crowd", 14, 1245.47, (106.06, 103.94, 106.63), 0.754962),
+    (FULL_RANDOMIZATION, "hlight", 21, 3594.51, (140.00, 151.71, 171.13), 0.513975),
+    (FULL_RANDOMIZATION, "shadow", 32, 4637.03, (95.69, 100.66, 101.54), 0.558027),
+    (FULL_RANDOMIZATION, "noline", 23, 4043.72, (140.64, 104.87, 96.52), 0.563870),
+    (FULL_RANDOMIZATION, "arrow", 16, 2498.02, (64.10, 59.83, 67.70), 0.989243),
+    (FULL_RANDOMIZATION, "curve", 16, 2134.05, (110.02, 107.20, 108.05), 0.909286),
+    (FULL_RANDOMIZATION, "cross", 0, 0.00, (188.37, 189.16, 181.52), 0.310101),
+    (FULL_RANDOMIZATION, "night", 20, 3783.84, (35.17, 24.08, 32.39), 0.313588),
 ]
 
 
@@ -226,9 +226,11 @@ def test_a_line_that_ends_is_labelled_up_to_its_end():
 
 
 def _clear(scene):
-    """Return the scene by day without obstacles, every line solid and bright; lens effects remain."""
+    """Return the scene by day without obstacles, every single line solid and bright; lens effects remain."""
     scene.layout.lines = [
-        replace(line, dash=1.0, period=1.0, wear=-9.0, strength=1.0, twin=0.0, width=0.2) for line in scene.layout.lines
+        replace(line, dash=1.0, period=1.0, wear=-9.0, strength=1.0, twin=0.0, width=0.2)
+        for line in scene.layout.lines
+        if min(abs(line.offset - border) for border in scene.layout.borders) < 0.01  # no pairs
     ]
     light = replace(scene.light, night=False, ambient=(1.0, 1.0, 1.0), glare=0.0, wet=0.0, veil=0.0)
     sensor = replace(scene.sensor, exposure=0.7, shot_noise=0.002, read_noise=0.0, saturation=1.0, vignette=0.0)
@@ -242,9 +244,13 @@ def test_labels_match_the_paint_of_odd_cameras_to_two_pixels():
     errors = []
     for seed in range(16):
         rng = np.random.default_rng([seed, 6])
-        scene = _clear(sample_scene(rng, "normal", (1640, 590), randomization=CAMERA_GROUPS))
+        scene = _clear(sample_scene(rng, "normal", (820, 295), randomization=CAMERA_GROUPS))
         green = render(scene, rng)[..., 1].astype(np.float64)
-        for points in labelled_lane_slots(scene):
+        layout = scene.layout
+        for number, points in enumerate(labelled_lane_slots(scene)):
+            border = layout.borders[min(layout.ego_border - 1 + number, len(layout.borders) - 1)]
+            if all(abs(line.offset - border) > 0.01 for line in layout.lines):  # an edge without paint
+                continue
             for x, y in points[3:20]:
                 near = np.arange(round(x) - 30, round(x) + 31)
                 if near[0] < 0 or near[-1] >= green.shape[1] or y >= green.shape[0]:

@@ -254,15 +254,19 @@ def sample_roadside(
         return [_tunnel(rng, layout)]
     objects: list[SceneObject] = []
     left, right = layout.left_edge, layout.right_edge
+    median_side = 1 if layout.left_hand else -1
     if layout.median is not None:
         objects += place_barrier(rng, layout.median, ("rail", "concrete", "fence", "rail"))
-        left -= 18.0
+        left, right = (left, right + 18.0) if layout.left_hand else (left - 18.0, right)
         if rng.random() < 0.3:
-            objects += place_trees(rng, -1, layout.median - 1.0, season, float(rng.uniform(8, 14)), 7.0, 2.2)
+            beyond = layout.median + median_side
+            objects += place_trees(rng, median_side, beyond, season, float(rng.uniform(8, 14)), 7.0, 2.2)
     place_side = {"highway": _beside_highway, "urban": _beside_urban_street, "rural": _beside_country_road}[road_type]
     for side, edge in ((-1, left), (1, right)):
-        objects += place_side(rng, side, edge, side == 1 or layout.median is None, season, night)
-        if rng.random() < (0.3 if road_type == "rural" else 0.65) or (night and lamp is not None and side == 1):
+        objects += place_side(rng, side, edge, side != median_side or layout.median is None, season, night)
+        if rng.random() < (0.3 if road_type == "rural" else 0.65) or (
+            night and lamp is not None and side != median_side
+        ):
             objects += place_lamps(rng, side, edge, lamp)
         objects += _signs(rng, side, edge)
     if rng.random() < (0.3 if road_type == "highway" else 0.12):

@@ -30,7 +30,7 @@ def add_backdrops(
         return objects
     left, right = layout.left_edge, layout.right_edge
     if layout.median is not None:
-        left -= 18.0
+        left, right = (left, right + 18.0) if layout.left_hand else (left - 18.0, right)
     sides = ((), (-1,), (1,), (-1, 1))[int(rng.choice(4, p=_SIDE_CHANCES))]
     added: list[SceneObject] = []
     for side in sides:

@@ -89,7 +89,7 @@ def sample_traffic(rng: np.random.Generator, layout: RoadLayout, density: float)
         while parked and z < 90:
             edge = layout.left_edge + 1.15 if side == 0 else layout.right_edge - 1.15
             if rng.random() < 0.75:
-                z = add_vehicle(edge, z, side == 0 and rng.random() < 0.5)
+                z = add_vehicle(edge, z, side == int(layout.left_hand) and rng.random() < 0.5)
             z += float(rng.uniform(0.8, 4))
     return vehicles
 

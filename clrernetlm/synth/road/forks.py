@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from clrernetlm.synth.road.layout import BorderPath, RoadLayout
+from clrernetlm.synth.road.layout_randomization import mirror
 from clrernetlm.synth.road.markings import RoadLine
 
 _BORDER_TOLERANCE = 0.35  # metres within which strokes belong to one border, as those of a double line do
@@ -17,6 +18,11 @@ def add_fork(layout: RoadLayout, rng: np.random.Generator) -> None:
 
     Changes `layout` in place; its lines and `border_paths` stay consistent.
     """
+    if layout.left_hand:
+        mirror(layout)
+        add_fork(layout, rng)
+        mirror(layout)
+        return
     ramps = [line for line in layout.lines if line.bend > 0 and line.bend_from < 1e6]
     if ramps:
         _label_ramp(layout, ramps[0])

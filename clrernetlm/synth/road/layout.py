@@ -10,7 +10,7 @@ import numpy as np
 
 from clrernetlm.core.arrays import BgrColour, Float64Array
 from clrernetlm.synth.road.cross_section import GroundStrip, asphalt_strip, verge_strip
-from clrernetlm.synth.road.markings import RoadLine
+from clrernetlm.synth.road.markings import Decal, RoadLine
 
 RoadType = Literal["highway", "urban", "rural", "tunnel"]
 WHITE = (222.0, 226.0, 228.0)
@@ -46,7 +46,7 @@ class RoadLayout:
 
     `lines` are all painted lines, `borders` the offsets of the lines between lanes (those that can be labelled),
     `ego_border` the index of the border left of the camera. `lanes` are (left, right, direction +1 away / -1
-    oncoming).
+    oncoming). `decals` are paint that belongs to the layout, such as hatched areas. `left_hand`: cars drive left.
     """
 
     road_type: RoadType
@@ -60,6 +60,8 @@ class RoadLayout:
     median: float | None = None  # offset of a barrier between the directions
     parked: tuple[bool, bool] = (False, False)
     border_paths: dict[int, BorderPath] = field(default_factory=dict)  # by border: those that do not keep their offset
+    decals: list[Decal] = field(default_factory=list)
+    left_hand: bool = False
 
     @property
     def own_pavement(self) -> GroundStrip:

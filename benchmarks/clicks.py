@@ -141,7 +141,7 @@ def overlap(one: Lane, other: Lane, scale: float) -> float:
         y = np.linspace(lane.points[-1, 1], lane.points[0, 1], 100)
         points = np.stack([lane.x_at(y), y], -1) * scale
         mask = np.zeros((min(height, 4 * WIDTH), WIDTH), np.uint8)
-        cv2.polylines(mask, [np.round(points).clip(-9999, 9999).astype(np.int32)], False, 1, LANE_WIDTH)
+        cv2.polylines(mask, [np.round(points).clip(-9999, 9999).astype(np.int32)], False, [1], LANE_WIDTH)
         masks.append(mask.astype(bool))
     union = (masks[0] | masks[1]).sum()
     return float((masks[0] & masks[1]).sum() / union) if union else 0.0

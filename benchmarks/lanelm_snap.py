@@ -6,6 +6,8 @@ it has the features and the proposal, but no sequence, no context and no languag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from clrernetlm.datasets import collate
 from clrernetlm.datasets.samplers import EpochKeyedDataset, EpochSampler
 from clrernetlm.models.clrernet.detector import DetectorOutput
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
+from clrernetlm.models.lanelm.fovea.patches import FrameCrop
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.image_encoder import ChannelNorm
 from clrernetlm.models.lanelm.losses import spread_cross_entropy
@@ -49,7 +52,7 @@ class SnapReader(LaneLMDetectorBase):
         return offsets
 
     @torch.no_grad()
-    def decode_unprompted(self, output: DetectorOutput) -> Answers:
+    def decode_unprompted(self, output: DetectorOutput, crops: Sequence[FrameCrop] | None = None) -> Answers:
         """Snap the detector's lanes; their scores are the detector's confidence."""
         proposals = self.propose(output.predictions)
         moves = self.responses(output.levels, proposals.xs).softmax(-1) @ self.offsets

@@ -85,6 +85,7 @@ class ScoreSplit(WithCheckpoint, WithResults):
         "detector", help="the model whose confidence decides which start points are lanes"
     )
     shuffle_images: bool = option(False, help="a control: give LaneLM the features of another image")
+    shuffle_frames: bool = option(False, help="a control: give the fovea the pixels of another image")
     backend: Literal["torch", "onnxruntime", "openvino"] | None = option(None, help=BACKEND_HELP)
     trust_code: bool = option(False, help=TRUST_CODE_HELP)
     processes: int = option(
@@ -116,12 +117,13 @@ class ScoreSplit(WithCheckpoint, WithResults):
                     use_proposals=not self.no_proposals,
                     starts=self.starts,
                     shuffle_images=self.shuffle_images,
+                    shuffle_frames=self.shuffle_frames,
                 ),
                 outputs,
                 run,
             )
             return 0
-        if self.prompts != ("none",) or self.no_proposals or self.shuffle_images:
+        if self.prompts != ("none",) or self.no_proposals or self.shuffle_images or self.shuffle_frames:
             raise UserError(
                 f"--prompts, --no-proposals, --shuffle-images: {self.config} is a detector, which takes no prompts; "
                 "use a config of LaneLM"

@@ -65,6 +65,7 @@ class PromptProtocol:
     use_proposals: bool = True  # False: clicks come without the proposal nearest to them
     starts: Literal["detector", "lanelm"] = "detector"  # whose confidence decides which start points are lanes
     shuffle_images: bool = False  # a control: LaneLM gets the features of another image
+    shuffle_frames: bool = False  # a control: the fovea gets the pixels of another image
 
     def __post_init__(self) -> None:
         unknown = [mode for mode in self.prompts if mode not in MODES]
@@ -113,6 +114,22 @@ class ShuffledFeatures:
         return shuffled
 
 
+class ShuffledCrops:
+    """Replaces the crop of each image by that of another one."""
+
+    def __init__(self) -> None:
+        self.previous: FrameCrop | None = None  # of an image of the previous batch, for a batch of one
+
+    def __call__(self, crops: Sequence[FrameCrop]) -> list[FrameCrop]:
+        """Roll crops by half a batch, since neighbours in a list are similar."""
+        half = len(crops) // 2
+        shuffled = [*crops[half:], *crops[:half]] if half else [self.previous or crops[0]]
+        if self.previous is None and not half:
+            raise UserError("shuffle_frames: the first batch holds one image; set data.batch_size to 2 or more")
+        self.previous = crops[0]
+        return shuffled
+
+
 class PromptModeRunner:
     """Runs LaneLM on batches of detector outputs in all modes of a protocol."""
 
@@ -121,7 +138,9 @@ class PromptModeRunner:
         if not isinstance(model, PromptableDetector) and protocol.prompts != (NONE,):
             raise UserError(f"prompts: lanelm.variant {config.lanelm.variant} takes no prompts; use none")
         self.config, self.model, self.protocol = config, model, protocol
-        self.shuffle = ShuffledFeatures()
+        self.shuffle, self.shuffle_crops = ShuffledFeatures(), ShuffledCrops()
+        if protocol.shuffle_frames and not model.needs_crops:
+            raise UserError("shuffle_frames: this model has no fovea, which alone reads the pixels of frames")
 
     def answers(self, batch: DetectorBatch, metas: Metas, labels: Labels) -> tuple[dict[str, Answers], Proposals]:
         """Decode the answers of every mode; also returns the proposals, of which the plain variant has none."""
@@ -135,7 +154,10 @@ class PromptModeRunner:
         requests = {
             mode: self.requests(self.model, mode, output, proposals, metas, labels) for mode in self.protocol.prompts
         }
-        return answer_jointly(self.model, levels, requests, batch.crops), proposals
+        crops = batch.crops
+        if self.protocol.shuffle_frames and crops is not None:
+            crops = self.shuffle_crops(crops)
+        return answer_jointly(self.model, levels, requests, crops), proposals
 
     def requests(
         self,

@@ -84,6 +84,8 @@ def score_lanelm(
         with group.raise_everywhere():
             if protocol.shuffle_images and not group.is_single:
                 raise UserError("shuffle_images: images swap features with their neighbours; use one process")
+            if protocol.shuffle_frames and not group.is_single:
+                raise UserError("shuffle_frames: images swap pixels with their neighbours; use one process")
         folder, shard_folder = result_folders(group, outputs.out, stack)
         model = load_for_run(config, checkpoint, run, group)
         assert isinstance(model, LaneLMDetectorBase)
@@ -193,6 +195,7 @@ def protocol_facts(config: Config, protocol: PromptProtocol, split: Split) -> di
         "questions": protocol.use_proposals,
         "starts": protocol.starts,
         "shuffle_images": protocol.shuffle_images,
+        "shuffle_frames": protocol.shuffle_frames,
         "detector_threshold": config.model.decode.conf_threshold,
         "proposal_threshold": decode.proposal_threshold,
         "lane_threshold": decode.lane_threshold,

@@ -100,6 +100,8 @@ class DomainRandomizer:
         if "surface" in self._rng:
             scene.unlabelled_lines += self._joints
             scene.wheel_tracks = scene.oil_stain = 0.0  # the ground map has its own
+        if layout.fork is not None:
+            scene.unlabelled_lines = [layout.fork.bend_line(line) for line in scene.unlabelled_lines]
         if self._rng:
             scene.unlabelled_lines = [
                 replace(line, last=min(line.last, scene.junction[0])) for line in scene.unlabelled_lines

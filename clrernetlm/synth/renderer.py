@@ -11,7 +11,7 @@ from itertools import groupby
 import cv2
 import numpy as np
 
-from clrernetlm.core.arrays import BgrColour, BgrImage, LinearImage, Points
+from clrernetlm.core.arrays import BgrColour, BgrImage, Float64Array, LinearImage, Points
 from clrernetlm.core.lane_attributes import HiddenBy, LaneAttributes, hidden_ranges
 from clrernetlm.synth.camera.ego_vehicle import draw_ego_vehicle
 from clrernetlm.synth.camera.recording import add_chroma_noise, apply_recording, exposure_factor
@@ -31,6 +31,7 @@ from clrernetlm.synth.scene import SceneSettings
 from clrernetlm.synth.textures import TILE_SIZE
 from clrernetlm.synth.visibility import LaneVisibility
 
+_HORIZON_COLUMNS = 13  # at which the lowest row of the horizon is looked for
 LEAST_SATURATION = 0.2  # of a picture in which white and yellow lines can be told apart
 # Linear colours of distant lights.
 DISTANT_LIGHT_COLOURS: tuple[BgrColour, ...] = (
@@ -97,13 +98,17 @@ def vanishing_point(scene: SceneSettings) -> tuple[float, float]:
 
 def horizon_rows(scene: SceneSettings, inwards: float = 0.0) -> tuple[float, float]:
     """Return the row of the horizon `inwards` pixels from the left and from the right side of the image."""
+    first, last = _horizon_at(scene, np.array([inwards, scene.camera.width - 1.0 - inwards]), 0.5)
+    return float(first), float(last)
+
+
+def _horizon_at(scene: SceneSettings, columns: Float64Array, step: float) -> Float64Array:
+    """Return (N,) rows of the horizon in columns (N,), to `step` pixels."""
     camera = scene.camera
-    columns = np.array([inwards, camera.width - 1.0 - inwards])
-    steps = np.arange(-camera.height, 2 * camera.height, 0.5)
-    right, up, _ = camera.rays(columns[None], steps[:, None])
+    rows = np.arange(-camera.height, 2 * camera.height, step)
+    right, up, _ = camera.rays(columns[None], rows[:, None])
     ground = up - scene.road.bank * right < scene.road.horizon
-    first = steps[ground.argmax(0)]
-    return float(first[0]), float(first[1])
+    return np.asarray(rows[ground.argmax(0)], np.float64)
 
 
 def render(scene: SceneSettings, rng: np.random.Generator, visibility: LaneVisibility | None = None) -> BgrImage:
@@ -126,8 +131,10 @@ def _draw_background(
     camera, weather = scene.camera, scene.weather
     height, width = camera.height, camera.width
     canvas = np.empty((height, width, 3), np.uint8)
-    middle = horizon_rows(scene, camera.width / 2)[0] if scene.windscreen is not None else 0.0
-    bottom = round(max(*rows, middle)) + 3
+    bottom = round(max(rows)) + 3
+    if scene.windscreen is not None:  # a wide lens bends the horizon down between the sides
+        between = np.linspace(0, width - 1, _HORIZON_COLUMNS)[1:-1]
+        bottom = max(bottom, round(float(_horizon_at(scene, between, 2.0).max())) + 6)
     draw_sky(canvas, camera, bottom, weather.zenith, weather.haze, weather.clouds, weather.cloud, rng)
     for skyline in scene.skylines:
         draw_skyline(canvas, skyline, rows, rng)
@@ -219,6 +226,7 @@ def _ground_appearance(scene: SceneSettings, rng: np.random.Generator) -> Ground
             [stroke for line in [*layout.lines, *scene.unlabelled_lines] for stroke in line.strokes()], np.float32
         ),
         junction=scene.junction,
+        fork=layout.fork,
         fog=scene.weather.haze,
         visibility=scene.weather.visibility,
         leaf_shadow=scene.leaf_shadow,

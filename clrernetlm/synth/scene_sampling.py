@@ -19,6 +19,7 @@ from clrernetlm.synth.camera.recording import sample_randomized_sensor, sample_r
 from clrernetlm.synth.camera.text_overlay import sample_text_overlays, sample_timestamp
 from clrernetlm.synth.camera.windscreen import sample_windscreen
 from clrernetlm.synth.domain_randomizer import DomainRandomizer
+from clrernetlm.synth.environment.fork_placement import move_objects, move_vehicles
 from clrernetlm.synth.environment.junction import sample_junction, sample_lane_arrows, stands_in_junction
 from clrernetlm.synth.environment.light import Light
 from clrernetlm.synth.environment.roadside_objects import Pole, SceneObject
@@ -152,6 +153,8 @@ def _sample_surroundings(
     lamp = sample_lamp_colour(rng) if night else None
     objects = sample_roadside(rng, layout, season, night, lamp, rng.random() < 0.14)
     objects = randomizer.roadside(objects, layout, season)
+    if layout.fork is not None:
+        objects = move_objects(objects, layout.fork)
     lamps = [(t.offset + t.arm, t.distance, t.height) for t in objects if isinstance(t, Pole) and t.lamp is not None]
     light = sample_light(rng, weather, night, dazzle, lamps, lamp)
     if tunnel:
@@ -173,6 +176,8 @@ def _sample_traffic_and_decals(
     The last value is the junction: metres ahead between which a street crosses.
     """
     vehicles = randomizer.traffic(sample_traffic(rng, layout, _sample_traffic_density(rng, category)), layout)
+    if layout.fork is not None:
+        vehicles = move_vehicles(vehicles, layout.fork)
     junction = (1e9, 1e9)
     decals = layout.decals + sample_pavement_damage(layout.left_edge, layout.right_edge, rng)
     if category == "cross":

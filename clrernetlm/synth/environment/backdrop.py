@@ -33,6 +33,8 @@ class Backdrop:
     texture: float
     spot: float
     seed: int
+    bend: float = 0.0  # 1/m: leads the strip away from its offset after `bend_from` metres
+    bend_from: float = 1e9
 
     @property
     def depth_key(self) -> float:
@@ -54,10 +56,11 @@ class Backdrop:
         """Draw the strip, column by column of the image."""
         z = np.geomspace(max(self.distance, 1.4), self.far, 260)
         side = 1.0 if self.offset > 0 else -1.0
-        foot = context.project(self.offset, z, -0.1)
+        offset = self.offset + self.bend * np.square(np.maximum(z - self.bend_from, 0.0))
+        foot = context.project(offset, z, -0.1)
         heights = self._heights(z)
         slant = np.minimum(heights / self.height, 1) * self.run  # where the strip is low, its top is close to its foot
-        top = context.project(self.offset + side * slant, z, heights)
+        top = context.project(offset + side * slant, z, heights)
         width, height = context.camera.width, context.camera.height
         columns = np.arange(width, dtype=np.float64)
         # In the image, the curve is followed from its near end as long as it runs inwards.

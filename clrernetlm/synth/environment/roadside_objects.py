@@ -52,7 +52,8 @@ class _Upright:
 class BarrierSegment:
     """A piece of barrier along the road: between two distances at `offset`, from `low` to `high` metres.
 
-    `bands` are (low, high, shade) shares of the height; `post` > 0 draws a post of that width at the near end.
+    `bands` are (low, high, shade) shares of the height; `post` > 0 draws a post of that width at the near end. The far
+    end lies `far_shift` metres further right.
     """
 
     offset: float
@@ -63,6 +64,7 @@ class BarrierSegment:
     colour: BgrColour
     bands: tuple[tuple[float, float, float], ...] = ((0.0, 1.0, 1.0),)
     post: float = 0.0
+    far_shift: float = 0.0
 
     @property
     def depth_key(self) -> float:
@@ -74,7 +76,8 @@ class BarrierSegment:
         bands = self.bands if self.distance < 50 else ((0.0, 1.0, 1.0),)
         shares = np.array([(low, low, high, high) for low, high, _ in bands])
         z = np.array([self.distance, self.far, self.far, self.distance])
-        pixels = context.project(self.offset, np.tile(z, len(bands)), (self.low + rise * shares).ravel())
+        u = self.offset + np.array([0.0, self.far_shift, self.far_shift, 0.0])
+        pixels = context.project(np.tile(u, len(bands)), np.tile(z, len(bands)), (self.low + rise * shares).ravel())
         if pixels[:, 0].max() < 0 or pixels[:, 0].min() > context.camera.width:
             return
         if self.post > 0:
@@ -84,7 +87,7 @@ class BarrierSegment:
         for k, (_, _, shade) in enumerate(bands):
             context.fill_polygon(pixels[4 * k : 4 * k + 4], colour, self.distance, shade)
         if context.light.night:
-            outline = context.project(self.offset, z, np.array([self.low, self.low, self.high, self.high]))
+            outline = context.project(u, z, np.array([self.low, self.low, self.high, self.high]))
             context.shade_polygon(outline, self.offset, (self.distance + self.far) / 2, 0.8)
 
 

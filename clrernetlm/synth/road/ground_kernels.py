@@ -117,13 +117,15 @@ def shade_ground(
     leaf_shadow: Float32Array,
     rows: int,
     relief: ByteArray,
+    fork: Float32Array,
 ) -> None:
     """Draw the ground in the first `rows` rows of `canvas`; `ground_renderer.draw_ground` prepares the arguments.
 
     `lens`: principal point, 1 / focal length, distortion, bank, lowest slope and entries per slope of `table`. `air`:
     colours of fog and shadow, ends of the crossing street, colours of further paint and of the cover. `near`: range
     of the sorted `lines` that may lie at an entry of the profile. `relief`: tone and cover from above, or (2, 1, 1)
-    for none. All in one loop: each pixel needs some twenty intermediate values.
+    for none. `fork`: fields of `RoadFork`, or a start beyond the road for none. All in one loop: each pixel needs some
+    twenty intermediate values.
     """
     one, zero, full = float32(1), float32(0), float32(255)
     reach, per_step = float32(PROFILE_REACH), float32(1 / PROFILE_STEP)
@@ -160,6 +162,16 @@ def shade_ground(
                 f = min(max((u + reach) * per_step, zero), far_entry)
                 j = int(f)
                 first, last = near[j, 0], near[j, 1]
+                if z > fork[3]:
+                    beyond = (u - fork[0]) * fork[1]
+                    if beyond > 0:
+                        moved = fork[2] * (z - fork[3]) * (z - fork[3])
+                        gap = moved * fork[1] - beyond
+                        material_u = u - moved
+                        if gap > 0:
+                            material_u = fork[0] if min(beyond, gap) < fork[4] else fork[5]
+                        f = min(max((material_u + reach) * per_step, zero), far_entry)
+                        j = int(f)
                 roughness = material[j, 7]
                 if roughness > 0:
                     f += roughness * (wear + mottle * float32(0.5)) * per_step

@@ -11,6 +11,7 @@ from clrernetlm.synth.camera.camera import Camera
 from clrernetlm.synth.road.cross_section import profile_offsets
 from clrernetlm.synth.road.geometry import RoadGeometry
 from clrernetlm.synth.road.ground_kernels import shade_ground
+from clrernetlm.synth.road.layout import RoadFork
 from clrernetlm.synth.textures import ground_tiles
 
 
@@ -38,6 +39,7 @@ class GroundAppearance:
     paint_colour: tuple[float, float, float] = (222.0, 226.0, 228.0)
     relief: ByteArray = field(default_factory=lambda: np.zeros((2, 1, 1), np.uint8))  # `GroundMap.relief`
     cover_colour: tuple[float, float, float] = (40.0, 40.0, 40.0)
+    fork: RoadFork | None = None
     texture_shift: Int32Array = field(default_factory=lambda: np.zeros(8, np.int32))
 
 
@@ -93,13 +95,22 @@ def draw_ground(
         leaf_shadow.astype(np.float32),
         canvas.shape[0] if rows is None else rows,
         appearance.relief,
+        _fork_fields(appearance.fork),
     )
+
+
+def _fork_fields(fork: RoadFork | None) -> Float32Array:
+    """Return the (6,) fields of a fork for the shader."""
+    fields = (0.0, 1.0, 0.0, 1e9, 0.0, 0.0)
+    if fork is not None:
+        fields = (fork.offset, float(fork.side), fork.bend, fork.start, fork.paved, fork.verge)
+    return np.array(fields, np.float32)
 
 
 def _lines_near(lines: Float32Array) -> Int16Array:
     """Return (N, 2) per profile entry: first and one past the last of the sorted lines that may be painted there."""
     offsets = profile_offsets()[:, None]
-    bent = lines[:, 12] * np.square(np.maximum(700 - lines[:, 13], 0))
+    bent = lines[:, 12] * np.square(np.maximum(np.minimum(lines[:, 11], 700) - lines[:, 13], 0))
     left, right = lines[:, 0] + np.minimum(bent, 0), lines[:, 0] + np.maximum(bent, 0)
     close = (offsets > left - lines[:, 1] - 0.5) & (offsets < right + lines[:, 1] + 0.5)
     first = np.argmax(close, 1)

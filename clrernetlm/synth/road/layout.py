@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clrernetlm.core.arrays import BgrColour, Float64Array
 from clrernetlm.synth.road.cross_section import GroundStrip, asphalt_strip, verge_strip
@@ -40,6 +41,34 @@ class BorderPath:
         return self.shift + self.bend * behind * behind
 
 
+@dataclass(frozen=True)
+class RoadFork:
+    """A fork: everything beyond `offset` on one `side` (-1 left, 1 right) departs from the road.
+
+    It moves by `bend` (1/m) times the square of the metres behind `start`. Between the branches, within `paved` metres
+    of either, the ground is that at `offset`; further away it is that at the offset `verge`.
+    """
+
+    offset: float
+    side: int
+    bend: float
+    start: float
+    paved: float
+    verge: float
+
+    def shift(self, offset: ArrayLike, distance: ArrayLike) -> Float64Array:
+        """Return (...) metres to the right by which ground at offsets and distances (...) has moved."""
+        behind = np.maximum(np.asarray(distance, np.float64) - self.start, 0.0)
+        beyond = (np.asarray(offset, np.float64) - self.offset) * self.side > 0
+        return np.where(beyond, self.bend * behind * behind, 0.0)
+
+    def bend_line(self, line: RoadLine) -> RoadLine:
+        """Return a line that departs with its branch; lines of the road, and those that bend already, unchanged."""
+        if line.bend or (line.offset - self.offset) * self.side <= 0:
+            return line
+        return replace(line, bend=self.bend, bend_from=self.start)
+
+
 @dataclass
 class RoadLayout:
     """A cross section of the road; offsets in metres from the camera, left to right.
@@ -47,6 +76,7 @@ class RoadLayout:
     `lines` are all painted lines, `borders` the offsets of the lines between lanes (those that can be labelled),
     `ego_border` the index of the border left of the camera. `lanes` are (left, right, direction +1 away / -1
     oncoming). `decals` are paint that belongs to the layout, such as hatched areas. `left_hand`: cars drive left.
+    Offsets of what lies beyond a `fork` are those before it.
     """
 
     road_type: RoadType
@@ -62,6 +92,7 @@ class RoadLayout:
     border_paths: dict[int, BorderPath] = field(default_factory=dict)  # by border: those that do not keep their offset
     decals: list[Decal] = field(default_factory=list)
     left_hand: bool = False
+    fork: RoadFork | None = None
 
     @property
     def own_pavement(self) -> GroundStrip:

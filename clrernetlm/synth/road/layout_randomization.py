@@ -48,6 +48,9 @@ def mirror(layout: RoadLayout) -> None:
     layout.left_edge, layout.right_edge = -layout.right_edge, -layout.left_edge
     layout.median = None if layout.median is None else -layout.median
     layout.parked = layout.parked[::-1]
+    if layout.fork is not None:
+        fork = layout.fork
+        layout.fork = replace(fork, offset=-fork.offset, side=-fork.side, bend=-fork.bend, verge=-fork.verge)
     layout.decals = [
         replace(decal, outlines=tuple(outline * (-1.0, 1.0) for outline in decal.outlines)) for decal in layout.decals
     ]

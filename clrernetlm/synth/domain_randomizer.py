@@ -122,6 +122,8 @@ class DomainRandomizer:
             scene.decals += building_shadows(rng, layout, sunny)
             if scene.light.wet > 0:
                 make_road_wet(rng, layout, self._ground_map, scene.light.wet)
+                if rng.random() < 0.5:
+                    scene.spray = float(rng.uniform(0.2, 0.9)) * scene.light.wet
             if sunny < 60 and rng.random() < 0.07:
                 cover_with_snow(rng, layout, self._ground_map)
                 layout.strips = [

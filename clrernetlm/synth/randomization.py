@@ -9,13 +9,14 @@ from clrernetlm.core.errors import UserError
 
 RandomizationGroup = Literal["cameras", "course", "surface", "paint", "distractors", "surroundings", "light", "sensor"]
 RANDOMIZATION_GROUPS: tuple[RandomizationGroup, ...] = get_args(RandomizationGroup)
-# cameras       frames of any shape, horizons and lenses of any dashboard, bonnets, reflections in the windscreen
-# course        lane widths, curves, hills and positions in the lane with the statistics of real labels
-# surface       concrete and asphalt from black to glaring, joints, grooves, tyre tracks, patches
-# paint         markings from fresh to hardly visible, dots and studs, white, yellow and grey, wide and narrow
+# cameras       frames of any shape, horizons and lenses of any dashboard, bonnets, reflections and rain on the glass
+# course        lane widths, curves, hills and positions in the lane with the statistics of real labels, sharp bends,
+#               forks, left-hand traffic, edges without lines, hatched areas and turning lanes between the directions
+# surface       concrete and asphalt from black to glaring, joints, grooves, tyre tracks, patches, coloured lanes
+# paint         markings of every type and colour from fresh to hardly visible, dots and studs, roadworks
 # distractors   unlabelled features that resemble lanes: seams, kerbs, old lines, skid marks, shadows of cables
-# surroundings  hills, embankments, walls, poles and traffic as along real roads
-# light         low sun, hard shadows, dusk, unlit nights with headlight cones, wet roads
+# surroundings  hills, embankments, walls, poles, traffic and parked cars as along real roads
+# light         low sun, hard shadows, dusk, unlit nights with headlight cones, wet roads and spray
 # sensor        colour casts, exposure, noise, blur, compression
 Randomization = frozenset[RandomizationGroup]
 NO_RANDOMIZATION: Randomization = frozenset()

@@ -17,10 +17,11 @@ from clrernetlm.synth.camera.ego_vehicle import draw_ego_vehicle
 from clrernetlm.synth.camera.recording import add_chroma_noise, apply_recording, exposure_factor
 from clrernetlm.synth.camera.sensor import LIGHT_MAP_STEP, defocus_blur, motion_blur, simulate_sensor
 from clrernetlm.synth.camera.text_overlay import draw_text_overlays, draw_timestamp
-from clrernetlm.synth.camera.windscreen import apply_windscreen
+from clrernetlm.synth.camera.windscreen import apply_windscreen, draw_drops
 from clrernetlm.synth.environment.light import bloom, glare_map, wet_road_reflection
 from clrernetlm.synth.environment.render_context import RenderContext
 from clrernetlm.synth.environment.sky import draw_sky, draw_skyline
+from clrernetlm.synth.environment.spray import draw_spray
 from clrernetlm.synth.environment.traffic import draw_vehicle
 from clrernetlm.synth.road.cross_section import cross_section_profile
 from clrernetlm.synth.road.ground_renderer import GroundAppearance, draw_ground
@@ -118,6 +119,10 @@ def render(scene: SceneSettings, rng: np.random.Generator, visibility: LaneVisib
     context = _draw_background(scene, rows, hidden, rng)
     background = context.canvas[::LIGHT_MAP_STEP, ::LIGHT_MAP_STEP].copy()
     _draw_objects(scene, context, visibility)
+    if scene.spray > 0:
+        lanes = scene.layout.lanes
+        moving = [v for v in scene.vehicles if any(left < v.offset < right for left, right, _ in lanes)]
+        draw_spray(context, moving, scene.spray)
     glow = bloom(context.emission, scene.light.bloom) + glare_map(scene.light, scene.camera)
     if scene.light.wet > 0:
         glow = glow + _reflected_light(context, background, glow, rows)
@@ -193,6 +198,7 @@ def _photograph(
         draw_ego_vehicle(canvas, context.gain, glow, scene.ego_vehicle, ambient)
     if scene.windscreen is not None:
         apply_windscreen(context.gain, glow, scene.windscreen, ambient, rng)
+        draw_drops(canvas, scene.windscreen, rng)
     sensor = scene.sensor
     if scene.recording is not None:
         factor = exposure_factor(canvas, context.gain, glow, hidden, scene.recording)

@@ -56,6 +56,7 @@ class SceneSettings:
     junction: tuple[float, float] = (1e9, 1e9)  # metres ahead between which a street crosses
     leaf_shadow: float = 0.0  # depth 0..1
     leaf_shadow_between: tuple[float, float] = (0.0, 0.0)  # offsets in metres
+    spray: float = 0.0  # opacity 0..1 of the water that vehicles raise
     wheel_tracks: float = 0.04  # as in `cross_section_profile`
     oil_stain: float = 0.03
     timestamp: str = ""

@@ -45,6 +45,7 @@ from clrernetlm.synth.road.markings import Decal
 from clrernetlm.synth.road.pavement import sample_pavement_damage
 from clrernetlm.synth.scene import Category, SceneSettings
 
+_WIDE_FOCAL = 0.5  # focal length in shares of the width below which a lens is wide
 # Colours of leaves in the seasons.
 SEASONS: tuple[BgrColour, ...] = ((38, 82, 62), (52, 92, 74), (40, 66, 52), (60, 104, 112), (58, 92, 130), (74, 86, 92))
 
@@ -205,7 +206,8 @@ def _add_camera_effects(scene: SceneSettings, rng: np.random.Generator, randomiz
     night = scene.light.night and scene.layout.road_type != "tunnel"
     if "cameras" in randomization:
         scene.ego_vehicle = sample_randomized_ego_vehicle(rng, scene.camera)
-        scene.windscreen, scene.timestamp = sample_windscreen(rng), ""
+        wide = scene.camera.focal < _WIDE_FOCAL * scene.camera.width
+        scene.windscreen, scene.timestamp = sample_windscreen(rng, scene.light.wet > 0.3, wide), ""
         scene.text_overlays = sample_text_overlays(rng, sample_timestamp(rng, night))
     if "sensor" in randomization:
         scene.sensor = sample_randomized_sensor(rng, night, scene.light.glare > 0)

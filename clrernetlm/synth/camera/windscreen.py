@@ -8,7 +8,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from clrernetlm.core.arrays import Float32Array
+from clrernetlm.core.arrays import BgrImage, Float32Array
 from clrernetlm.synth.textures import TILE_SIZE, fractal_noise
 
 
@@ -17,7 +17,8 @@ class Windscreen:
     """The linear light that the glass adds, and the shares of light that it absorbs.
 
     `veil` is the strength of the reflected dashboard, `haze` of a low contrast all over, `dirt` the number of spots,
-    `band` the height of the tinted top in shares of the image and `band_tint` its transmission.
+    `band` the height of the tinted top in shares of the image and `band_tint` its transmission. `drops` is the number
+    of rain drops. The lens lights a `circle` of this radius in shares of the width, or everything if it is 0.
     """
 
     veil: float = 0.0
@@ -25,16 +26,22 @@ class Windscreen:
     dirt: int = 0
     band: float = 0.0
     band_tint: tuple[float, float, float] = (0.5, 0.6, 0.5)
+    drops: int = 0
+    circle: float = 0.0
 
 
-def sample_windscreen(rng: np.random.Generator) -> Windscreen:
-    """Sample a windscreen; most are clean."""
+def sample_windscreen(rng: np.random.Generator, wet: bool, wide: bool) -> Windscreen:
+    """Sample a windscreen; most are clean. `wet`: in rain, some have drops; `wide`: some wide lenses light a circle."""
+    drops = int(np.exp(rng.uniform(np.log(10), np.log(300)))) if wet and rng.random() < 0.5 else 0
+    circle = float(rng.uniform(0.5, 0.6)) if wide and rng.random() < 0.2 else 0.0
     return Windscreen(
         veil=float(rng.gamma(1.2, 0.02)) if rng.random() < 0.45 else 0.0,
         haze=float(rng.gamma(1.5, 0.015)) if rng.random() < 0.3 else 0.0,
         dirt=int(rng.integers(1, 25)) if rng.random() < 0.25 else 0,
         band=float(rng.uniform(0.04, 0.18)) if rng.random() < 0.12 else 0.0,
         band_tint=(float(rng.uniform(0.3, 0.9)), float(rng.uniform(0.3, 0.8)), float(rng.uniform(0.25, 0.7))),
+        drops=drops,
+        circle=circle,
     )
 
 
@@ -66,6 +73,28 @@ def apply_windscreen(
         tint = 1 - share * (1 - np.asarray(glass.band_tint, np.float32))
         gain *= tint
         glow *= tint
+    if glass.circle > 0:
+        columns = np.linspace(-0.5, 0.5, width, dtype=np.float32)
+        radius = np.hypot(columns[None], (rows - np.float32(0.5)) * np.float32(height / width))
+        lit = np.clip((np.float32(glass.circle) - radius) * np.float32(60), 0, 1)[..., None]
+        gain *= lit
+        glow *= lit
+
+
+def draw_drops(canvas: BgrImage, glass: Windscreen, rng: np.random.Generator) -> None:
+    """Draw rain drops onto `canvas` (H, W, 3) in place: each shows the blurred scene upside down."""
+    if glass.drops == 0:
+        return
+    height, width = canvas.shape[:2]
+    mask = np.zeros((height // 2, width // 2), np.uint8)
+    size = float(rng.uniform(0.0015, 0.005)) * width
+    centres = rng.integers(0, (width // 2, height // 2), (glass.drops, 2))
+    radii = np.maximum(1, size * np.exp(rng.normal(0, 0.5, glass.drops)) / 2).astype(int)
+    for (x, y), radius in zip(centres.tolist(), radii.tolist(), strict=True):
+        cv2.ellipse(mask, (x, y), (radius, radius + radius // 3), 0, 0, 360, [255], -1)
+    small = cv2.resize(canvas, (max(1, width // 16), max(1, height // 16)), interpolation=cv2.INTER_AREA)
+    drops = cv2.resize(small[::-1], (width, height), interpolation=cv2.INTER_LINEAR)
+    cv2.copyTo(drops, cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), canvas)
 
 
 def _dashboard_reflection(rng: np.random.Generator, height: int, width: int) -> Float32Array:

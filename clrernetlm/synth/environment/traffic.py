@@ -10,7 +10,7 @@ import numpy as np
 from clrernetlm.core.arrays import BgrColour, Float64Array
 from clrernetlm.synth.environment.render_context import RenderContext
 from clrernetlm.synth.environment.vehicle_shapes import VEHICLE_KINDS, VEHICLE_SHAPES, VehicleShape, vehicle_polygons
-from clrernetlm.synth.road.layout import RoadLayout
+from clrernetlm.synth.road.layout import RoadLayout, RoadType
 
 CAR_PAINTS: tuple[BgrColour, ...] = (
     (208, 208, 206),
@@ -159,6 +159,8 @@ def _shade_vehicle(context: RenderContext, pixels: Float64Array, rng: np.random.
     cv2.copyTo(lit, mask, view)
 
 
+# Chance that cars are parked beside an edge of the road.
+PARKED_ON_VERGE: dict[RoadType, float] = {"highway": 0.0, "urban": 0.3, "rural": 0.08, "tunnel": 0.0}
 RANDOMIZED_PAINTS: tuple[BgrColour, ...] = (
     (226.0, 226.0, 226.0),
     (198.0, 198.0, 196.0),
@@ -188,6 +190,7 @@ def densify_traffic(rng: np.random.Generator, layout: RoadLayout, vehicles: list
             )
             vehicle = replace(vehicle, paint=(b, g, r))
         painted.append(replace(vehicle, braking=bool(rng.random() < 0.25)))
+    painted += _park_on_the_verge(rng, layout)
     for left, right, direction in layout.lanes:
         middle = (left + right) / 2
         if left < 0 < right or abs(middle) > 5.5 or rng.random() > 0.14:
@@ -209,3 +212,22 @@ def densify_traffic(rng: np.random.Generator, layout: RoadLayout, vehicles: list
         if not blocked:
             painted.append(new)
     return painted
+
+
+def _park_on_the_verge(rng: np.random.Generator, layout: RoadLayout) -> list[Vehicle]:
+    """Sample rows of cars beside the edges of streets that have no room for parked cars."""
+    vehicles: list[Vehicle] = []
+    for side, edge in ((-1, layout.left_edge), (1, layout.right_edge)):
+        parked = layout.parked[0 if side < 0 else 1] or edge == layout.median
+        if parked or rng.random() >= PARKED_ON_VERGE[layout.road_type]:
+            continue
+        offset, share = edge + side * float(rng.uniform(0.9, 1.4)), float(rng.uniform(0.4, 1.0))
+        z = float(rng.uniform(3, 12))
+        while z < 80:
+            kind = ("sedan", "suv", "van", "hatch")[int(rng.choice(4, p=[0.35, 0.3, 0.1, 0.25]))]
+            if rng.random() < share:
+                colour = RANDOMIZED_PAINTS[int(rng.integers(len(RANDOMIZED_PAINTS)))]
+                seed = int(rng.integers(2**31))
+                vehicles.append(Vehicle(kind, offset, z, bool(rng.random() < 0.4), colour, False, seed))
+            z += VEHICLE_SHAPES[kind].length + float(rng.uniform(0.6, 3.0))
+    return vehicles

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from clrernetlm.synth.road.ground_map import GroundMap, blank, stroke
-from clrernetlm.synth.road.layout import RoadLayout
+from clrernetlm.synth.road.layout import RoadLayout, RoadType
 from clrernetlm.synth.road.markings import Decal, RoadLine, arrow, chevrons, lettering, rectangle, stop_line, zebra
+
+# Chance that an edge of the road looks like a line.
+_KERB_LINES: dict[RoadType, float] = {"highway": 0.12, "urban": 0.4, "rural": 0.12, "tunnel": 0.15}
+_KERB_ROOM = 0.75  # metres from a border from which a kerb is not mistaken for its line
 
 
 @dataclass
@@ -44,6 +48,7 @@ def sample_distractors(
         _sealed_cracks(rng, lanes, ground_map)
     if rng.random() < 0.15:
         _pavement_edge(rng, lanes, ground_map)
+    distractors.lines += _kerb_lines(rng, layout, opacity)
     if layout.road_type == "urban":
         distractors.decals += _street_markings(rng, layout, lanes)
         if rng.random() < 0.06:
@@ -142,6 +147,35 @@ def _pavement_edge(rng: np.random.Generator, lanes: list[tuple[float, float]], g
     near = 0.0 if rng.random() < 0.6 else float(rng.uniform(4, 30))
     tone = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.3)))
     ground_map.scale(min(edge, edge + reach), max(edge, edge + reach), near, 64, tone)
+
+
+def _kerb_lines(rng: np.random.Generator, layout: RoadLayout, opacity: float) -> list[RoadLine]:
+    """Sample what lies along the edges of roads and looks like a line: pale gutters, kerb stones and painted kerbs."""
+    lines = []
+    for edge, border, inwards in (
+        (layout.left_edge, layout.borders[0], 1),
+        (layout.right_edge, layout.borders[-1], -1),
+    ):
+        if abs(border - edge) < _KERB_ROOM or rng.random() >= _KERB_LINES[layout.road_type]:
+            continue
+        grey = float(rng.uniform(110, 215))
+        kind = rng.random()
+        if kind < 0.6:  # a gutter of concrete or stone
+            width = float(rng.uniform(0.08, 0.4))
+            offset, pattern, colours = edge + inwards * width / 2, (1.0, 1.0), [(grey, grey, grey)]
+        else:  # painted stones, often in two colours by turns
+            width, offset = float(rng.uniform(0.1, 0.25)), edge - inwards * 0.1
+            pattern = (1.0, 2.0) if rng.random() < 0.6 else (1.0, 1.0)
+            paints = [(45.0, 45.0, 195.0), (60.0, 175.0, 215.0), (28.0, 28.0, 28.0), (190.0, 120.0, 60.0)]
+            colours = [(220.0, 222.0, 222.0), paints[int(rng.integers(len(paints)))]]
+            if pattern == (1.0, 1.0):
+                colours = colours[-1:] if rng.random() < 0.6 else colours[:1]
+        strength, wear = float(rng.uniform(0.5, 1.0)) * opacity, float(rng.uniform(0.0, 1.6))
+        lines += [
+            RoadLine(offset, width, *pattern, phase=float(k), colour=colour, strength=strength, wear=wear)
+            for k, colour in enumerate(colours)
+        ]
+    return lines
 
 
 def _tram_rails(rng: np.random.Generator, lanes: list[tuple[float, float]]) -> list[RoadLine]:

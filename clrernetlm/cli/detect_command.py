@@ -48,7 +48,7 @@ class Detect(WithSettings, WithResults):
     )
     no_tracking: bool = option(False, help="videos: every frame by itself, without identities and smoothing")
     end_at_bonnet: bool = option(
-        False, help="cut lanes where the bonnet of the own car hides them, if the model detects that"
+        False, help="cut lanes where the bonnet of the own car hides them, with a LaneLM that has a fovea"
     )
     device: str = option("auto", metavar="DEVICE", help=DEVICE_HELP)
     backend: Literal["torch", "onnxruntime", "openvino"] | None = option(None, help=BACKEND_HELP)

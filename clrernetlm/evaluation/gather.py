@@ -13,6 +13,7 @@ from clrernetlm.core.image_list import read_images
 from clrernetlm.core.lane_files import lane_file_path
 from clrernetlm.core.overwrite_rules import ResultFolder
 from clrernetlm.distributed.process_group import ProcessGroup
+from clrernetlm.metrics.attribute_scores import AttributeCounts
 from clrernetlm.metrics.f1_counts import EvaluationResult
 from clrernetlm.metrics.prediction_files import lane_file_name
 from clrernetlm.metrics.sweep import Sweep
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Log = TypeVar("Log", bound="DataclassInstance")
+Counts = TypeVar("Counts", Sweep, AttributeCounts)
 
 
 def gather_result(group: ProcessGroup, result: EvaluationResult) -> EvaluationResult:
@@ -30,11 +32,11 @@ def gather_result(group: ProcessGroup, result: EvaluationResult) -> EvaluationRe
     return result
 
 
-def gather_sweep(group: ProcessGroup, sweep: Sweep) -> Sweep:
-    """Add up the confidence sweeps of all shards; other processes than the first return their own."""
-    for other in group.gather(sweep)[1:]:
-        sweep = sweep + other
-    return sweep
+def gather_sum(group: ProcessGroup, counts: Counts) -> Counts:
+    """Add up the counts of all shards, such as confidence sweeps; other processes than the first return their own."""
+    for other in group.gather(counts)[1:]:
+        counts = counts + other
+    return counts
 
 
 def gather_log(group: ProcessGroup, log: Log) -> Log:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from clrernetlm.config import Config
 from clrernetlm.core.arrays import BoolArray, Float32Array, Float64Array, Points
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_attribute_files import attributes_path, read_labelled_lanes
+from clrernetlm.core.lane_positions import with_positions
 from clrernetlm.core.viewport import FrameSize, Viewport
-from clrernetlm.datasets.culane import Split, read_labels
+from clrernetlm.datasets.culane import Split, label_path, read_labels
 from clrernetlm.datasets.lanelm_formatting import lane_packing
 from clrernetlm.deploy.load_model import detector_of
 from clrernetlm.distributed.sharding import Shard
@@ -25,6 +28,7 @@ from clrernetlm.evaluation.predict_split import Metas, detect_split, viewport_lo
 from clrernetlm.evaluation.score_detector import LOWEST_CONFIDENCE, detected_lanes, drawn_lanes
 from clrernetlm.evaluation.simulated_clicks import MAX_CLICKS, ClickSettings, label_clicks
 from clrernetlm.inference.auto_crop import DetectorBatch
+from clrernetlm.metrics.attribute_scores import AttributeCounts, count_attributes
 from clrernetlm.metrics.frame_scale import frame_ious, frame_scale
 from clrernetlm.metrics.prediction_files import PredictionWriter
 from clrernetlm.metrics.verification import true_proposals, verification
@@ -214,20 +218,24 @@ def predict_modes(
     folder: Path,
     shard: Shard | None = None,
     *,
+    attributes: dict[str, AttributeCounts] | None = None,
     source: str = "",
     overwrite: bool = False,
 ) -> ProposalLog:
     """Write the predictions of a split, or a shard of it, to `folder/detector` and `folder/<mode>`, batch by batch.
 
-    Returns the proposals, logged only if `none` is among the modes. `source` and `overwrite` as in `PredictionWriter`.
+    Returns the proposals, logged only if `none` is among the modes. To `attributes`, by mode, are added the counts of
+    types, colours, positions and hidden points, if the model predicts them and labels have a `.lanes.json` file.
+    `source` and `overwrite` as in `PredictionWriter`.
     """
     runner, log = PromptModeRunner(config, model, protocol), ProposalLog()
+    min_scores = runner.min_scores()
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
                 PredictionWriter(folder / name, min_score=score, source=source, overwrite=overwrite)
             )
-            for name, score in runner.min_scores().items()
+            for name, score in min_scores.items()
         }
         viewports = stack.enter_context(viewport_log(config, folder))
         for metas, batch in detect_split(config, detector_of(model), split, "Decoding", shard):
@@ -239,9 +247,37 @@ def predict_modes(
             for name, writer in writers.items():
                 for meta, lanes in zip(metas, found[name], strict=True):
                     writer.write(meta["path"], drawn_lanes(lanes, meta["frame_size"]))
+            if attributes is not None and model.needs_crops:
+                for index, meta in enumerate(metas):
+                    of_image = {mode: (found[mode][index], min_scores[mode]) for mode in protocol.prompts}
+                    add_attributes(config, attributes, of_image, meta["path"], meta["frame_size"])
             if NONE in protocol.prompts:
                 log_proposals(config, log, proposals, answers[NONE], labels, batch)
     return log
+
+
+def add_attributes(
+    config: Config,
+    counts: dict[str, AttributeCounts],
+    found: Mapping[str, tuple[Sequence[Lane], float]],
+    path: str,
+    frame: FrameSize,
+) -> None:
+    """Add the attributes of the lanes of one image to `counts`, by mode; nothing without a `.lanes.json` file.
+
+    `found`: lanes by mode, and the score from which a lane counts as a result. Positions are those among the results.
+    """
+    lines = label_path(str(Path(config.data.root) / path.lstrip("/")))
+    if not os.path.exists(attributes_path(lines)):
+        return
+    settings = config.evaluation
+    labels = [lane for lane in read_labelled_lanes(lines, frame) if len(lane) > 1]
+    for mode, (lanes, min_score) in found.items():
+        results = with_positions([lane for lane in lanes if lane.score >= min_score], frame)
+        drawn = [(lane, prediction_points(lane, frame)) for lane in results]
+        drawn = [(lane, points) for lane, points in drawn if len(points) > 1]
+        ious = frame_ious(settings, [points for _, points in drawn], [label.points for label in labels], frame)
+        counts[mode] += count_attributes([lane for lane, _ in drawn], labels, ious, settings.implementation)
 
 
 def read_batch_labels(config: Config, metas: Metas) -> list[list[Points]]:

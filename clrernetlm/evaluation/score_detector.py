@@ -29,7 +29,7 @@ from clrernetlm.datasets.culane import Split
 from clrernetlm.deploy.load_model import LoadedModel, detector_of, device_of, load_resolved_model
 from clrernetlm.distributed.process_group import ProcessGroup, process_group
 from clrernetlm.distributed.sharding import Shard
-from clrernetlm.evaluation.gather import gather_lane_files, gather_lines, gather_result, gather_sweep
+from clrernetlm.evaluation.gather import gather_lane_files, gather_lines, gather_result, gather_sum
 from clrernetlm.evaluation.predict_split import VIEWPORTS_FILE, detect_split, is_viewport_log, viewport_log
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.inference.auto_crop import Detector, DetectorBatch
@@ -94,7 +94,7 @@ def score_detector(
                 confidences=SWEPT_CONFIDENCES,
                 implementation=config.evaluation.implementation,
             )
-        counts, sweep = gather_result(group, counts), gather_sweep(group, sweep)
+        counts, sweep = gather_result(group, counts), gather_sum(group, sweep)
         if outputs.out or outputs.report:
             gather_predictions(group, config, split, shard_folder, folder, **results)
             gather_viewports(group, config, shard_folder, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.culane import Split, read_labels
 from clrernetlm.deploy.load_model import device_of
 from clrernetlm.distributed.process_group import ProcessGroup, process_group
-from clrernetlm.evaluation.gather import gather_log, gather_result, gather_sweep
+from clrernetlm.evaluation.gather import gather_log, gather_result, gather_sum
 from clrernetlm.evaluation.predict_split import read_viewports
 from clrernetlm.evaluation.prompt_modes import (
     CLICK_MODES,
@@ -49,12 +49,13 @@ from clrernetlm.evaluation.score_detector import (
     score_folder,
 )
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
+from clrernetlm.metrics.attribute_scores import AttributeCounts
 from clrernetlm.metrics.calibration import ScoreLog
 from clrernetlm.metrics.f1_counts import EvaluationResult
 from clrernetlm.metrics.sweep import Sweep, sweep_confidence
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.reports.comparison import draw_clicks, write_comparison
-from clrernetlm.reports.table import category_table, comparison_table
+from clrernetlm.reports.table import attribute_table, category_table, comparison_table
 from clrernetlm.reports.worst_images import image_rows, mistake_picture, worst_images
 
 
@@ -69,7 +70,9 @@ def score_lanelm(
 
     Returns `detector` and `lanelm` (the first mode), scored as by `evaluate`; `modes`: every mode; `protocol`. With the
     mode `none` also `verification` of the detector's proposals, `calibration` of both scores, and the `sweep` of
-    LaneLM's threshold. `outputs`: the predictions lie in a folder per mode.
+    LaneLM's threshold. With a fovea every mode also has `attributes`, if labels have `.lanes.json` files and lanes
+    match them: shares of right types, colours, positions and hidden points (`AttributeCounts.to_dict`). `outputs`: the
+    predictions lie in a folder per mode.
     The detector runs once per image, and memory does not grow with the number of images. Raises UserError for a missing
     file and for a checkpoint that does not fit. Processes as in `score_detector`.
     """
@@ -90,8 +93,12 @@ def score_lanelm(
         model = load_for_run(config, checkpoint, run, group)
         assert isinstance(model, LaneLMDetectorBase)
         with group.raise_everywhere():
-            log = predict_modes(config, model, protocol, run.split, shard_folder, group.shard, **results)
+            attributes = {mode: AttributeCounts() for mode in protocol.prompts}
+            log = predict_modes(
+                config, model, protocol, run.split, shard_folder, group.shard, attributes=attributes, **results
+            )
             scores = score_modes(config, run.split, shard_folder, names, group)
+            scores.attributes = attributes
         scores = gather_scores(group, scores)
         log = gather_log(group, log)
         if outputs.out or outputs.report:
@@ -126,11 +133,15 @@ def score_lanelm(
 
 @dataclass
 class ModeScores:
-    """Scores by mode: counts of all; confidence sweeps and logs of scores of the detector and of `none` only."""
+    """Scores by mode: counts of all; confidence sweeps and logs of scores of the detector and of `none` only.
+
+    `attributes`: types, colours, positions and visibility, of LaneLM's modes.
+    """
 
     counts: dict[str, EvaluationResult]
     sweeps: dict[str, Sweep]
     logs: dict[str, ScoreLog]
+    attributes: dict[str, AttributeCounts] = field(default_factory=dict)
 
 
 def score_modes(config: Config, split: Split, folder: Path, modes: Iterable[str], group: ProcessGroup) -> ModeScores:
@@ -151,8 +162,9 @@ def gather_scores(group: ProcessGroup, scores: ModeScores) -> ModeScores:
     """Add up the scores of all shards in the first process; the others return parts of them."""
     return ModeScores(
         {mode: gather_result(group, result) for mode, result in scores.counts.items()},
-        {mode: gather_sweep(group, sweep) for mode, sweep in scores.sweeps.items()},
+        {mode: gather_sum(group, sweep) for mode, sweep in scores.sweeps.items()},
         {mode: gather_log(group, log) for mode, log in scores.logs.items()},
+        {mode: gather_sum(group, counts) for mode, counts in scores.attributes.items()},
     )
 
 
@@ -163,6 +175,9 @@ def scores_document(
     results = {mode: result.to_dict() for mode, result in scores.counts.items()}
     for mode, sweep in scores.sweeps.items():
         results[mode]["sweep"] = sweep.to_dict()
+    for mode, attributes in scores.attributes.items():
+        if attributes.lanes:
+            results[mode]["attributes"] = attributes.to_dict()
     document: dict[str, Any] = {
         "detector": results[DETECTOR],
         "lanelm": results[protocol.prompts[0]],
@@ -213,6 +228,8 @@ def print_scores(
     console.print(comparison_table(rows, title=f"{config.name}: {document['detector']['images']} images"))
     if document["detector"]["categories"]:
         console.print(category_table(rows))
+    if any("attributes" in result for result in rows.values()):
+        console.print(attribute_table(rows))
     configured = {DETECTOR: config.model.decode.conf_threshold, NONE: config.lanelm.decode.lane_threshold}
     for mode, sweep in sweeps.items():
         print(best_confidence(sweep, configured[mode], split, names[mode]))

@@ -147,7 +147,8 @@ def detect_images(
             lanes, viewport = cut_lanes(predictor.lanes(conf)), predictor.viewport
             text = format_lines([prediction_points(lane, frame) for lane in lanes])
             results.write_bytes(f"{names[path]}.lines.txt", text.encode("ascii"), source_of(path))
-            results.write_bytes(f"{names[path]}.jpg", encode_jpeg(draw_lanes(image, lanes)), source_of(path))
+            overlay = draw_lanes(image, lanes, paint=True)
+            results.write_bytes(f"{names[path]}.jpg", encode_jpeg(overlay), source_of(path))
             found[str(path)], viewports[str(path)] = lanes, viewport
     except KeyboardInterrupt as error:
         interruption = error

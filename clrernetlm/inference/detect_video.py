@@ -126,7 +126,7 @@ class FrameDetector:
         self.predictor.set_image(image, self.viewport)
         lanes = self.cut_lanes(self.predictor.lanes(self.conf))
         if self.tracks is None:
-            return draw_lanes(image, lanes, list(PALETTE)), [lane_json(lane) for lane in lanes]
+            return draw_lanes(image, lanes, paint=True), [lane_json(lane) for lane in lanes]
         frame = (image.shape[1], image.shape[0])
         self.tracks = update_tracks(self.tracks, lanes, frame)
         tracked = visible_lanes(self.tracks, frame)
@@ -134,7 +134,7 @@ class FrameDetector:
         documents = [
             {"track": track.identity, "seen": track.missed_frames == 0} | lane_json(lane) for track, lane in tracked
         ]
-        return draw_lanes(image, [lane for _, lane in tracked], colours), documents
+        return draw_lanes(image, [lane for _, lane in tracked], colours, paint=True), documents
 
 
 def video_json(video: Video, viewport: Viewport | None) -> dict[str, Any]:
@@ -206,7 +206,8 @@ class BonnetCutter:
         if any(lane.visible is None for lane in lanes) and not self._warned:
             self._warned = True
             warnings.warn(
-                "end_at_bonnet: this model does not say where lanes are hidden; they are left as they are",
+                "end_at_bonnet: this model does not say where lanes are hidden; they are left as they are "
+                "(a LaneLM with lanelm.network.fovea says it)",
                 stacklevel=2,
             )
         return [cut for lane in lanes if len(cut := lane.cut_at_bonnet())]

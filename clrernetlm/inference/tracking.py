@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_positions import with_positions
 from clrernetlm.core.viewport import FrameSize
 
 ROWS = 96  # rows of a frame, from its bottom to its top, on which lanes are compared
@@ -67,7 +68,8 @@ def update_tracks(tracks: Tracks, lanes: Sequence[Lane], frame: FrameSize) -> Tr
 def visible_lanes(tracks: Tracks, frame: FrameSize) -> list[tuple[Track, Lane]]:
     """List the lanes to show in a frame (width, height), by identity: detected ones and recently missed ones.
 
-    A missed lane is left out where a detected one is as near to it as the same lane would be.
+    A missed lane is left out where a detected one is as near to it as the same lane would be. Positions are counted
+    among the lanes that are shown.
     """
     present = [track for track in tracks.active if track.missed_frames == 0]
     missed = [track for track in tracks.active if track.missed_frames > 0]
@@ -75,7 +77,18 @@ def visible_lanes(tracks: Tracks, frame: FrameSize) -> list[tuple[Track, Lane]]:
     kept = present + [
         track for track, row in zip(missed, gaps, strict=True) if not (row < MAX_DISTANCE * frame[0]).any()
     ]
-    return [(track, lane_of_track(track, frame[1])) for track in sorted(kept, key=lambda track: track.identity)]
+    shown = sorted(kept, key=lambda track: track.identity)
+    lanes = with_positions([lane_of_track(track, frame[1]) for track in shown], frame)
+    return list(zip(shown, lanes, strict=True))
+
+
+def with_position_among(lane: Lane, others: Sequence[Lane], frame: FrameSize) -> Lane:
+    """Return a lane of a frame (width, height) with its position among other lanes, without those that are the same."""
+    height = frame[1]
+    gaps = distances([x_on_rows(lane, height)], [x_on_rows(other, height) for other in others])
+    limit = MAX_DISTANCE * frame[0]
+    different = [other for other, gap in zip(others, gaps.ravel().tolist(), strict=True) if gap >= limit]
+    return with_positions([lane, *different], frame)[0]
 
 
 def row_positions(height: int) -> NDArray[np.float64]:

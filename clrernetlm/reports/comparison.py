@@ -9,12 +9,16 @@ import numpy as np
 from markupsafe import Markup
 
 from clrernetlm.core.arrays import BgrImage, BgrPixel, Points
-from clrernetlm.core.drawing import draw_lanes
+from clrernetlm.core.drawing import WHITE, draw_lanes
 from clrernetlm.core.files import PathLike
+from clrernetlm.core.lane_attributes import LANE_COLOURS, LANE_TYPES
+from clrernetlm.metrics.attribute_scores import names_in_order
 from clrernetlm.metrics.sweep import Sweep
 from clrernetlm.reports.charts import Series, line_chart
 from clrernetlm.reports.page import (
+    Block,
     Charts,
+    ConfusionMatrix,
     Facts,
     Note,
     PictureRow,
@@ -26,10 +30,9 @@ from clrernetlm.reports.page import (
     write_page,
 )
 from clrernetlm.reports.report import COLOURS, metric_notes, sweep_blocks
-from clrernetlm.reports.table import COMPARISON_HEADS, category_rows, comparison_cells
+from clrernetlm.reports.table import ATTRIBUTE_HEADS, COMPARISON_HEADS, attribute_rows, category_rows, comparison_cells
 
 YELLOW: BgrPixel = (40, 225, 245)
-WHITE: BgrPixel = (255, 255, 255)
 SCORE_NAMES = {"detector": "detector's score", "lanelm": "LaneLM's score"}
 Panels = tuple[str, Sequence[tuple[str, BgrImage]]]  # an image's path; captions and pictures of it
 
@@ -55,6 +58,8 @@ def write_comparison(
     if first["categories"]:
         table = Table(["", *results], category_rows(results), total=True)
         parts.append(Section("F1@50 by category", [table]))
+    if attribute_rows(results):
+        parts.append(Section("Type, colour, position and visibility", attribute_blocks(results)))
     parts.append(Section("Confidence threshold", sweep_blocks(sweeps)))
     if "verification" in document:
         charts = (verification_chart(document["verification"]), reliability_chart(document["calibration"]))
@@ -69,6 +74,26 @@ def write_comparison(
     headline = [(f"{name}, F1@50", comparison_cells(result)[0]) for name, result in results.items()]
     headline.append(("images", f"{first['images']:,}"))
     write_page(path, title, headline, parts)
+
+
+def attribute_blocks(results: Mapping[str, dict[str, Any]]) -> list[Block]:
+    """Tabulate the attributes of all results that have them, with the confusions of the first of these."""
+    name, figures = next((name, result["attributes"]) for name, result in results.items() if "attributes" in result)
+    blocks: list[Block] = [
+        Table(["", *ATTRIBUTE_HEADS], attribute_rows(results)),
+        Note(
+            f"In percent, over lanes that match a label with IoU > {figures['iou_threshold']:g}; what a label does not "
+            f"state is left out. {figures['hidden']['hidden']:,} of {figures['hidden']['points']:,} points compared "
+            f"are hidden. Below: what {name} says of the lanes of each label, in percent."
+        ),
+    ]
+    for key, names in (("type", LANE_TYPES), ("colour", LANE_COLOURS)):
+        confusion = figures[key]["confusion"]
+        if confusion:
+            labelled, predicted = names_in_order(confusion, names)
+            counts = [[confusion[row].get(column, 0) for column in predicted] for row in labelled]
+            blocks.append(ConfusionMatrix(key, labelled, predicted, counts))
+    return blocks
 
 
 def verification_chart(figures: Mapping[str, Any]) -> str:

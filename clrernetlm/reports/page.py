@@ -62,6 +62,17 @@ class Table(Block):
 
 
 @dataclass(frozen=True)
+class ConfusionMatrix(Block):
+    """Counts of predicted names (columns) for every labelled name (rows), shaded by their share of the row."""
+
+    template = "confusion.html"
+    title: str
+    labelled: Sequence[str]
+    predicted: Sequence[str]
+    counts: Sequence[Sequence[int]]  # (labelled, predicted)
+
+
+@dataclass(frozen=True)
 class Facts(Block):
     """A table of names and values."""
 
@@ -122,7 +133,7 @@ def write_page(path: PathLike, title: str, headline: Sequence[tuple[str, str]], 
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("clrernetlm.reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -130,6 +141,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["zip"] = zip
+    return environment
 
 
 def picture(caption: str, image: BgrImage) -> Picture:

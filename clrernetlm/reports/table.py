@@ -102,6 +102,33 @@ def category_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
+ATTRIBUTE_HEADS = ("lanes", "type", "colour", "position", "hidden: precision", "recall", "IoU")
+
+
+def attribute_table(results: Mapping[str, dict[str, Any]]) -> Table:
+    """Make a table with a row per result that has `attributes`, {name: `EvaluationResult.to_dict()` and those}."""
+    table = Table(title="right attributes in percent of the lanes that match a label", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for head in ATTRIBUTE_HEADS:
+        table.add_column(head, justify="right")
+    for row in attribute_rows(results):
+        table.add_row(*row)
+    return table
+
+
+def attribute_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """List a row per result that has `attributes`: its name, then the cells below `ATTRIBUTE_HEADS`."""
+    rows = []
+    for name, result in results.items():
+        if "attributes" in result:
+            figures = result["attributes"]
+            ratios = [figures[key]["right"] for key in ("type", "colour", "position")]
+            ratios += [figures["hidden"][key] for key in ("precision", "recall", "iou")]
+            cells = ["-" if ratio is None else f"{100 * ratio:.2f}" for ratio in ratios]
+            rows.append([name, f"{figures['lanes']:,}", *cells])
+    return rows
+
+
 def _cells(figures: dict[str, Any], keys: list[str], detail: str) -> list[str]:
     row = figures[detail]
     counts = [f"{row[name]}" for name in ("tp", "fp", "fn")]

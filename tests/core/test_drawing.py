@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clrernetlm.core.drawing import GREEN, PALETTE, draw_lanes
+from clrernetlm.core.drawing import GREEN, PALETTE, RED, draw_lanes
 from clrernetlm.core.lane import Lane
 
 IMAGE = np.full((200, 400, 3), 40, np.uint8)
@@ -75,3 +75,42 @@ def test_position_type_and_colour_are_written_where_known() -> None:
     assert (draw_lanes(IMAGE, [named], attributes=True) != draw_lanes(IMAGE, [named])).any()
     unknown = Lane(UPRIGHT, 0.5)
     assert (draw_lanes(IMAGE, [unknown], attributes=True) == draw_lanes(IMAGE, [unknown])).all()
+
+
+def plate_rows(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Return the rows of an image with 20 pixels or more of a colour."""
+    return np.flatnonzero((image == colour).all(axis=2).sum(axis=1) >= 20)
+
+
+def test_captions_of_the_paint_have_no_position_and_stand_at_the_lowest_seen_point() -> None:
+    upright = np.stack([np.full(20, 200.0), np.linspace(190, 10, 20)], axis=1)
+    words = Lane(upright, 0.5, "dashed", "white", -1, visible=np.arange(20) >= 8)
+    drawn = draw_lanes(IMAGE, [words], RED, paint=True)
+    assert (drawn != draw_lanes(IMAGE, [words], RED, attributes=True)).any(), "the other caption has the position too"
+    rows = plate_rows(drawn, RED)
+    assert len(rows) > 5
+    assert 100 < rows.mean() < upright[8, 1]
+    unknown = Lane(upright, 0.5, position=-1)
+    assert (draw_lanes(IMAGE, [unknown], RED, paint=True) == draw_lanes(IMAGE, [unknown], RED)).all()
+
+
+def test_captions_do_not_cover_each_other() -> None:
+    upright = np.stack([np.full(40, 200.0), np.linspace(190, 10, 40)], axis=1)
+    lanes = [Lane(upright + np.array([shift, 0.0]), 0.5, "double-solid", "white") for shift in (0.0, 15.0, 30.0)]
+    colours = [PALETTE[0], PALETTE[3], PALETTE[6]]
+    drawn = draw_lanes(IMAGE, lanes, colours, paint=True)
+    plates = [plate_rows(drawn, colour) for colour in colours]
+    assert all(len(rows) > 5 for rows in plates)
+    assert plates[0].min() > plates[1].max() > plates[1].min() > plates[2].max()
+    # Where there is no place left, a caption is left out.
+    short = [Lane(upright[:2], 0.5, "double-solid", "white")] * 2
+    twice = draw_lanes(IMAGE, short, colours, paint=True)
+    assert len(plate_rows(twice, colours[1])) == 0
+
+
+def test_text_is_black_on_bright_plates_and_white_on_dark_ones() -> None:
+    large = np.full((400, 2000, 3), 40, np.uint8)
+    for colour, ink in ((PALETTE[4], 0), (PALETTE[6], 255)):
+        drawn = draw_lanes(large, [Lane(UPRIGHT, 0.5)], colour, scores=True)
+        assert (drawn == ink).all(axis=2).any()
+        assert not (drawn == 255 - ink).all(axis=2).any()

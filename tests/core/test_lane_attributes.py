@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from clrernetlm.core.lane_attributes import (
     TYPE_CODES,
     HiddenRange,
     LaneAttributes,
+    hidden_by_of_seen,
     hidden_ranges,
     mirrored_type,
 )
@@ -54,3 +56,17 @@ def test_mirroring_swaps_sides() -> None:
     assert LaneAttributes(9).mirrored() == LaneAttributes(9)
     changed = {name for name in LANE_TYPES if mirrored_type(name) != name}
     assert changed == {"solid-dashed", "dashed-solid"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "codes"),
+    [
+        ([0, 0, 1, 0, 1], ["bonnet", "bonnet", "none", "unknown", "none"]),
+        ([1, 0, 0], ["none", "unknown", "unknown"]),
+        ([1, 1], ["none", "none"]),
+        ([0, 0], ["unknown", "unknown"]),
+        ([], []),
+    ],
+)
+def test_hidden_points_below_the_lowest_seen_one_are_under_the_bonnet(seen: list[int], codes: list[str]) -> None:
+    assert [HIDDEN_BY[code] for code in hidden_by_of_seen(np.array(seen, bool))] == codes

@@ -18,11 +18,11 @@ from clrernetlm.evaluation.score_detector import score_detector
 from clrernetlm.evaluation.score_lanelm import score_lanelm
 from clrernetlm.evaluation.score_options import RunOptions, ScoreOutputs
 from clrernetlm.weights.build_models import save_lanelm
-from tests.helpers.drawn_roads import write_drawn_roads
+from tests.helpers.drawn_roads import describe_lanes, write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.processes import START, free_ports, join_launch
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import random_lanelm_detector
+from tests.helpers.small_lanelm import random_lanelm_detector, solid_white_detector, with_fovea
 
 IMAGES = 5
 WORLD = 2
@@ -56,6 +56,13 @@ def ask(root, test_list, folder):
     )
 
 
+def score_attributes(root, test_list, folder):
+    config = with_fovea(settings_of(root, test_list))
+    files = {"json": f"{folder}/scores.json", "report": f"{folder}/report.html"}
+    run = RunOptions(device="cpu")
+    return score_lanelm(config, f"{root}/fovea.pth", PromptProtocol(("none", "2")), ScoreOutputs(**files), run)
+
+
 def fail(root, test_list, folder):
     """Remove a label file that only one of the processes reads."""
     config = settings_of(root, test_list)
@@ -66,6 +73,7 @@ def fail(root, test_list, folder):
 CASES = {
     "detector": (detect, "test"),
     "lanelm": (ask, "test"),
+    "attributes": (score_attributes, "test"),
     "one image": (detect, "single"),
     "twice listed": (ask, "double"),
     "error": (fail, "test"),
@@ -114,6 +122,8 @@ def roads(tmp_path_factory):
     write_drawn_roads(root / "broken", IMAGES)
     (root / "broken" / BROKEN).unlink()
     save_lanelm(random_lanelm_detector(settings_of(root, "test")), root / "lanelm.pth")
+    save_lanelm(solid_white_detector(with_fovea(settings_of(root, "test"))), root / "fovea.pth")
+    describe_lanes(root, range(IMAGES - 1))
     return root
 
 
@@ -146,7 +156,7 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["detector", "lanelm", "one image", "twice listed"])
+@pytest.mark.parametrize("name", ["detector", "lanelm", "attributes", "one image", "twice listed"])
 def test_two_processes_score_as_one(runs, name):
     alone, expected, shared, (first, second) = runs
     assert first[name]["result"] == expected[name]["result"]
@@ -171,6 +181,13 @@ def test_the_scored_data_contains_lanes(runs):
     document = expected["lanelm"]["result"]
     assert document["verification"]["true"] + document["verification"]["false"] > IMAGES
     assert document["calibration"]["lanelm"]["lanes"] > IMAGES
+    described = expected["attributes"]["result"]["modes"]["2"]["attributes"]
+    assert described["colour"] == {
+        "lanes": described["lanes"],
+        "right": 1.0,
+        "confusion": {"white": {"white": described["lanes"]}},
+    }
+    assert described["lanes"] > IMAGES
 
 
 def test_an_error_of_one_process_ends_all_with_that_error(runs):

@@ -25,10 +25,10 @@ from clrernetlm.evaluation.simulated_clicks import ClickSettings
 from clrernetlm.metrics.prediction_files import PREDICTIONS_FILE, Prediction, read_predictions
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
 from clrernetlm.weights.build_models import build_lanelm, save_lanelm
-from tests.helpers.drawn_roads import write_drawn_roads
+from tests.helpers.drawn_roads import describe_lanes, write_drawn_roads
 from tests.helpers.lanelm_networks import small_network
 from tests.helpers.small_detector import small_config
-from tests.helpers.small_lanelm import random_lanelm_detector
+from tests.helpers.small_lanelm import random_lanelm_detector, solid_white_detector, with_fovea
 
 IMAGES = 5
 ALL = PromptProtocol(PAPER_MODES)
@@ -254,6 +254,62 @@ def test_the_command_writes_scores_predictions_and_a_report(config, checkpoint, 
     printed = capsys.readouterr().out
     assert "LaneLM: best confidence" in printed
     assert "choose it on validation images" not in printed, "these are the validation images"
+
+
+@pytest.fixture(scope="module")
+def described_roads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write four images: lanes of two with types, colours, positions and hidden points, without them the others'."""
+    root = write_drawn_roads(tmp_path_factory.mktemp("described"), 4)
+    describe_lanes(root, [1, 2])
+    return root
+
+
+def test_types_colours_positions_and_visibility_are_scored_where_labels_have_them(described_roads, tmp_path, capsys):
+    config = with_fovea(settings_of(described_roads, tmp_path))
+    save_lanelm(solid_white_detector(config), tmp_path / "fovea.pth")
+    report = tmp_path / "report.html"
+    document = score_lanelm(
+        config,
+        str(tmp_path / "fovea.pth"),
+        PromptProtocol(("none", "4"), ClickSettings(noise=0)),
+        ScoreOutputs(report=str(report)),
+        RunOptions(device="cpu"),
+    )
+    labels = sum(
+        len(read_lines(path.with_suffix("").with_suffix(".lines.txt")))
+        for path in described_roads.rglob("*.lanes.json")
+    )
+    found = document["modes"]["4"]["attributes"]
+    assert 0 < found["lanes"] <= labels
+    assert found["type"] == {"lanes": found["lanes"], "right": 0.0, "confusion": {"dashed": {"solid": found["lanes"]}}}
+    assert found["colour"]["right"] == 1.0
+    assert found["position"]["lanes"] == found["lanes"]
+    assert found["position"]["right"] > 0
+    assert (found["hidden"]["recall"], found["hidden"]["precision"]) == (0.0, None)
+    assert 0 < found["hidden"]["hidden"] < found["hidden"]["points"]
+    assert "right attributes in percent" in capsys.readouterr().out
+    page = report.read_text()
+    assert "Type, colour, position and visibility" in page
+    assert page.count('<table class="confusion">') == 2
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_model_without_types_prints_no_attributes(config, checkpoint, described_roads, tmp_path, capsys):
+    config.data.root = str(described_roads)
+    report = tmp_path / "report.html"
+    outputs, run = ScoreOutputs(report=str(report)), RunOptions(device="cpu")
+    document = score_lanelm(config, checkpoint, PromptProtocol(), outputs, run)
+    assert "attributes" not in document["lanelm"]
+    assert "right attributes" not in capsys.readouterr().out
+    assert "Type, colour" not in report.read_text()
+
+
+def test_labels_without_attributes_print_none(config, tmp_path, capsys):
+    save_lanelm(solid_white_detector(with_fovea(config)), tmp_path / "fovea.pth")
+    document = score_lanelm(config, str(tmp_path / "fovea.pth"), PromptProtocol(), run=RunOptions(device="cpu"))
+    assert document["lanelm"]["total"]["0.5"]["tp"] > 0
+    assert "attributes" not in document["lanelm"]
+    assert "right attributes" not in capsys.readouterr().out
 
 
 def test_errors_are_one_line(config, roads, checkpoint, tmp_path, capsys):

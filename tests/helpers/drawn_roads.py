@@ -6,7 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clrernetlm.core.lane_files import write_lines
+from clrernetlm.core.lane_attribute_files import attributes_path, write_attributes
+from clrernetlm.core.lane_attributes import HiddenRange, LaneAttributes
+from clrernetlm.core.lane_files import read_lines, write_lines
 
 SIZE = (410, 148)  # a quarter of CULane's frames
 
@@ -63,3 +65,14 @@ def write_drawn_roads(root: Path, count: int, seed: int = 0, size: tuple[int, in
     for split in ("val", "test"):
         (root / f"list/{split}.txt").write_text("".join(name.split()[0] + "\n" for name in names))
     return root
+
+
+def describe_lanes(root: Path, images: Sequence[int]) -> None:
+    """Write `.lanes.json` files for images of `write_drawn_roads`: dashed white lanes, two points under the bonnet."""
+    for number in images:
+        labels = root / f"driver_1/clip.MP4/{number:05d}.lines.txt"
+        lanes = [
+            LaneAttributes(len(points), "dashed", "white", position, hidden=(HiddenRange(0, 1, "bonnet"),))
+            for position, points in zip((-2, -1, 1), read_lines(labels), strict=False)
+        ]
+        write_attributes(attributes_path(labels), lanes, SIZE)

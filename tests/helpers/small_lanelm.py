@@ -8,7 +8,8 @@ from clrernetlm.config import ClrernetConfig, Config, HeadConfig, LaneLMConfig, 
 from clrernetlm.config.schema import BackboneConfig
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.models.clrernet.detector import CLRerNet
-from clrernetlm.models.lanelm.detector import LaneLMDetectorBase
+from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
+from clrernetlm.models.lanelm.fovea.network import NUM_TYPES
 from clrernetlm.weights.build_models import build_lanelm
 from clrernetlm.weights.checkpoint import save_official
 from tests.helpers.small_detector import small_config
@@ -48,6 +49,27 @@ def random_lanelm_detector(config: Config) -> LaneLMDetectorBase:
         model.detector.bbox_head.cls_layers.weight.mul_(3000)
         for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
             linear.weight.mul_(4)
+    return model
+
+
+def with_fovea(config: Config) -> Config:
+    """Give settings a small fovea, and a metric for which any lane near a label matches it; returns them."""
+    network = config.lanelm.network
+    network.fovea, network.fovea_dim, network.fovea_layers, network.fovea_heads = True, 32, 1, 4
+    config.evaluation.lane_width = 100
+    return config
+
+
+def solid_white_detector(config: Config) -> LaneLMDetectorBase:
+    """Return a LaneLM of random weights with a fovea, whose lanes are solid, white, on all rows and seen everywhere."""
+    model = random_lanelm_detector(config)
+    assert isinstance(model, PromptableDetector)
+    assert model.fovea is not None
+    with torch.no_grad():
+        model.fovea.of_row.bias[1:] = 9.0
+        model.fovea.of_lane.weight.zero_()
+        model.fovea.of_lane.bias.zero_()
+        model.fovea.of_lane.bias[[1, 1 + NUM_TYPES]] = 1.0  # the first type and the first colour
     return model
 
 

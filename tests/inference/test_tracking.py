@@ -15,6 +15,7 @@ from clrernetlm.inference.tracking import (
     match,
     update_tracks,
     visible_lanes,
+    with_position_among,
     x_on_rows,
 )
 
@@ -45,6 +46,19 @@ def test_identities_do_not_depend_on_the_order_of_lanes() -> None:
     assert identities(frames) == [[1, 2, 3], [1, 2, 3]]
     bottoms = [round(found.points[0, 0]) for _, found in frames[1]]
     assert bottoms == pytest.approx([295, 902.5, 1405], abs=1)
+
+
+def test_positions_are_counted_among_the_lanes_that_are_shown() -> None:
+    frames = follow([lane(300), lane(900)], [lane(900), lane(1500)], [lane(650)])
+    assert [[found.position for _, found in frame] for frame in frames] == [[-1, 1], [-1, 1, 2], [-2, 1, 2, -1]]
+
+
+def test_a_lane_is_counted_among_other_lanes_but_not_beside_itself() -> None:
+    detected = [lane(500), lane(-100), lane(1200)]
+    positions = [with_position_among(lane(bottom), detected, FRAME).position for bottom in (-110, 200, 510, 900, 1800)]
+    assert positions == [-2, -2, -1, 1, 2]
+    assert with_position_among(lane(900), [], FRAME).position == 1
+    assert with_position_among(Lane(np.zeros((0, 2))), detected, FRAME).position is None
 
 
 def test_a_lane_in_a_single_frame_is_unchanged() -> None:

@@ -10,7 +10,7 @@ import torch
 from clrernetlm.config.schema import LaneLMDecodeConfig
 from clrernetlm.core.arrays import BoolArray, Float64Array, FloatArray
 from clrernetlm.core.lane import Lane
-from clrernetlm.core.lane_attributes import LANE_COLOURS, LANE_TYPES
+from clrernetlm.core.lane_attributes import LANE_COLOURS, LANE_TYPES, hidden_by_of_seen
 from clrernetlm.core.lane_positions import with_positions
 from clrernetlm.core.viewport import FrameSize, Viewport, viewports_of_frames
 from clrernetlm.models.clrernet.decode import lane_nms
@@ -28,8 +28,8 @@ def lanes_from_answers(
     """Convert answers about B images to lanes per image, best first, in pixels of its own frame (width, height).
 
     Left out are answers below the threshold, of fewer than two keypoints, or closer than `nms_threshold` to a better
-    one. At most `max_lanes` are kept. `viewport`: the part of the frames that the detector got, one for all or one
-    each.
+    one. At most `max_lanes` are kept, and numbered from the own car outwards (`with_positions`). `viewport`: the part
+    of the frames that the detector got, one for all or one each.
     """
     threshold = config.lane_threshold if threshold is None else threshold
     xs, visible = answers.xs.cpu().numpy(), answers.visible.cpu().numpy()
@@ -50,13 +50,14 @@ def lanes_from_answers(
     for i in kept:
         view, frame = viewports[image[i]], frame_sizes[image[i]]
         images[image[i]].append(answered_lane(answers, int(image[i]), int(request[i]), view, frame))
-    if answers.details is None:
-        return images
     return [with_positions(lanes, frame) for lanes, frame in zip(images, frame_sizes, strict=True)]
 
 
 def answered_lane(answers: Answers, image: int, request: int, viewport: Viewport, frame: FrameSize) -> Lane:
-    """Convert one answer to a lane in pixels of its frame (width, height), with what the fovea has read of it."""
+    """Convert one answer to a lane in pixels of its frame (width, height), with what the fovea has read of it.
+
+    The fovea says which points are seen, not what hides the others: see `hidden_by_of_seen`.
+    """
     xs, rows = answers.xs[image, request].cpu().numpy(), answers.visible[image, request].cpu().numpy()
     score, details = float(answers.score[image, request]), answers.details
     if details is None:
@@ -66,12 +67,14 @@ def answered_lane(answers: Answers, image: int, request: int, viewport: Viewport
     network_points = points_between(xs, top, bottom, viewport)
     points = viewport.to_frame(network_points, frame).astype(np.float64)
     row_of_point = (network_points[:, 1] * len(xs) / viewport.height).round().astype(int).clip(0, len(xs) - 1)
+    kind = LANE_TYPES[int(details.type[image, request])]
     return Lane(
         points,
         score,
-        type=LANE_TYPES[int(details.type[image, request])],
-        colour=LANE_COLOURS[int(details.colour[image, request])],
-        visible=details.seen[image, request].cpu().numpy()[row_of_point],
+        type=kind,
+        # An edge has no paint: the fovea never learns a colour for it.
+        colour="unknown" if kind == "edge" else LANE_COLOURS[int(details.colour[image, request])],
+        hidden_by=hidden_by_of_seen(details.seen[image, request].cpu().numpy()[row_of_point]),
     )
 
 

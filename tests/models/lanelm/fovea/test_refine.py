@@ -108,7 +108,8 @@ def test_lanes_have_words_visible_points_positions_and_ends_between_rows(model, 
     [lanes, _] = lanes_from_answers(answers, model.config.lanelm.decode, view, [FRAME] * 2, 4, threshold=0.0)
     assert lanes
     assert {lane.type for lane in lanes} <= set(LANE_TYPES[:-1])
-    assert {lane.colour for lane in lanes} <= set(LANE_COLOURS[:-1])
+    assert {lane.colour for lane in lanes if lane.type != "edge"} <= set(LANE_COLOURS[:-1])
+    assert {lane.colour for lane in lanes if lane.type == "edge"} <= {"unknown"}
     assert sorted({lane.position for lane in lanes}) == sorted(lane.position for lane in lanes)
     for lane in lanes:
         assert len(lane.visible) == len(lane.points)
@@ -117,6 +118,23 @@ def test_lanes_have_words_visible_points_positions_and_ends_between_rows(model, 
     lane = answered_lane(answers, 0, 0, view, FRAME)
     rows = view.to_network(lane.points, FRAME)[:, 1] / model.lanelm.spacing
     assert rows[[-1, 0]].tolist() == pytest.approx([top, bottom], abs=1e-4)
+
+
+def test_points_that_are_not_seen_at_the_lower_end_are_under_the_bonnet(model, crops):
+    answers = model.decode_unprompted(model.run_detector(images()), crops)
+    view, steps = model.config.model.viewport, answers.xs.shape[-1]
+    answers.details.ends[0, 0] = torch.tensor([2.0, float(steps)])
+    answers.details.seen[0, 0] = torch.tensor([row < steps - 3 and row != 4 for row in range(steps)])
+    answers.details.type[0, 0], answers.details.colour[0, 0] = LANE_TYPES.index("dashed"), 1
+    lane = answered_lane(answers, 0, 0, view, FRAME)
+    assert (lane.type, lane.colour) == ("dashed", "yellow")
+    assert [(part.by, part.last - part.first + 1) for part in lane.hidden] == [("bonnet", 4), ("unknown", 1)]
+    assert len(lane.cut_at_bonnet()) == len(lane) - 4
+    answers.details.type[0, 0], answers.details.seen[0, 0] = LANE_TYPES.index("edge"), False
+    hidden = answered_lane(answers, 0, 0, view, FRAME)
+    assert hidden.colour == "unknown"
+    assert [part.by for part in hidden.hidden] == ["unknown"]
+    assert hidden.cut_at_bonnet() is hidden
 
 
 def test_a_lane_without_any_row_has_no_points(model, crops):

@@ -102,12 +102,12 @@ def category_rows(results: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-ATTRIBUTE_HEADS = ("lanes", "type", "colour", "position", "hidden: precision", "recall", "IoU")
+ATTRIBUTE_HEADS = ("lanes", "type", "colour", "position", "hidden precision", "hidden recall", "hidden IoU")
 
 
 def attribute_table(results: Mapping[str, dict[str, Any]]) -> Table:
     """Make a table with a row per result that has `attributes`, {name: `EvaluationResult.to_dict()` and those}."""
-    table = Table(title="right attributes in percent of the lanes that match a label", title_justify="left")
+    table = Table(title="right attributes of lanes that match a label, in percent", title_justify="left")
     table.add_column("", no_wrap=True)
     for head in ATTRIBUTE_HEADS:
         table.add_column(head, justify="right")

@@ -287,7 +287,7 @@ def test_types_colours_positions_and_visibility_are_scored_where_labels_have_the
     assert found["position"]["right"] > 0
     assert (found["hidden"]["recall"], found["hidden"]["precision"]) == (0.0, None)
     assert 0 < found["hidden"]["hidden"] < found["hidden"]["points"]
-    assert "right attributes in percent" in capsys.readouterr().out
+    assert "right attributes of lanes" in capsys.readouterr().out
     page = report.read_text()
     assert "Type, colour, position and visibility" in page
     assert page.count('<table class="confusion">') == 2

@@ -19,6 +19,7 @@ SLOW = (
     "tests/deploy/export/test_exporter.py",
     "tests/deploy/runtimes/test_backends.py",
     "tests/deploy/export/test_export_lanelm.py",
+    "tests/deploy/export/test_export_fovea.py",
     "tests/deploy/export/test_quantisation.py::test_a_quantised_detector_is_smaller_and_finds_nearly_the_same",
     "tests/deploy/runtimes/test_graph_limits.py",
     "tests/training/test_train.py",

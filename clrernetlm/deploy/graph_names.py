@@ -9,6 +9,7 @@ LEVELS = ("level_8", "level_16", "level_32")  # the pyramid, by strides
 
 # LaneLM's graphs. Files keep the names of the first version; the code has clearer ones.
 ENCODE_IMAGE, PREFILL, STEP = "look", "prefill", "step"
+FOVEA = "fovea"  # only of a model with `lanelm.network.fovea`
 # Name in the graph -> field of `models.lanelm.requests.Requests`.
 REQUEST = {
     "question": "proposal_x",
@@ -31,3 +32,6 @@ CACHE = ("keys", "values", "visible")
 PREFILL_RESULTS = ("lane", "row", "x", "sure", "has_question", *ROW_PRIORS, *CACHE)
 STEP_RESULTS = ("go_on", "x_next", "sure_next", *(f"{name}_next" for name in CACHE))
 MAX_CLICKS = 4  # prompts per request
+# Name in the graph -> field of `models.lanelm.fovea.network.FoveaInput`; its results are the fields of `FoveaOutput`.
+FOVEA_INPUT = {"patches": "patches", "row_features": "rows", "lane_features": "lane"}
+FOVEA_RESULTS = ("offset", "spread", "on_lane", "seen", "lane", "type", "colour")

@@ -1,8 +1,9 @@
 """Reads and writes the metadata of exported files: one JSON text under the key `clrernetlm`, in every format.
 
-`format` (1), `clrernetlm_version`, `model_class`, `part` (detector, look, prefill or step), `precision`, `batch` (null:
-any), `viewport` (left, top, right, bottom as fractions of a frame, width and height of the network input in pixels),
-`decode` (confidence threshold, NMS threshold in network pixels, extend_bottom, max_lanes) and `config`, all settings.
+`format` (1), `clrernetlm_version`, `model_class`, `part` (detector, look, prefill, step or fovea), `precision`, `batch`
+(null: any), `viewport` (left, top, right, bottom as fractions of a frame, width and height of the network input in
+pixels), `decode` (confidence threshold, NMS threshold in network pixels, extend_bottom, max_lanes) and `config`, all
+settings.
 
 Reading it runs no code: the text is extracted from the file without the loader of the file's runtime.
 """

@@ -21,7 +21,7 @@ from clrernetlm.weights.registry import FOLDER
 if TYPE_CHECKING:
     from clrernetlm.deploy.export import Target
 
-GRAPHS_VERSION = 2  # raised whenever exported graphs change, so that older exports are not used
+GRAPHS_VERSION = 3  # raised whenever exported graphs change, so that older exports are not used
 TARGETS: dict[Backend, Target] = {"onnxruntime": "onnx", "openvino": "openvino", "torch": "torch"}
 
 

@@ -24,7 +24,7 @@ from clrernetlm.weights.graph_limits import check_onnx, check_openvino
 # 8-bit convolutions an int8 file may use bf16, which is more exact than they are.
 PRECISION_HINTS = {"fp32": ("f32",), "fp16": ("f16", "f32"), "bf16": ("bf16",), "int8": ("bf16", "f32")}
 CAPABILITY = {"f16": "FP16", "bf16": "BF16"}
-KEPT_SHAPES = 2  # compiled graphs that are kept: for a full batch, and for the last, smaller one
+KEPT_SHAPES = 2  # compiled graphs: for a full batch, and for the last, smaller one; of the fovea for 4 lanes, and 1
 
 
 class OpenvinoRuntime(Runtime):

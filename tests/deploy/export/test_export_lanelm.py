@@ -1,6 +1,8 @@
 """An exported LaneLM decodes the lanes that PyTorch decodes."""
 
+import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,13 @@ import torch
 from clrernetlm import Predictor, UserError
 from clrernetlm.cli.detect_command import starts_with_config
 from clrernetlm.config import Config
-from clrernetlm.deploy.export import export_model
 from clrernetlm.deploy.load_model import load_model, open_exported
 from clrernetlm.deploy.runtimes.export_cache import export_into
 from clrernetlm.models.lanelm.detector import PromptableDetector
 from clrernetlm.models.lanelm.generate import generate
-from clrernetlm.weights.build_models import init_lanelm, save_lanelm
+from clrernetlm.weights.build_models import init_lanelm
 from clrernetlm.weights.exported_metadata import read_metadata
 from tests.helpers.lanelm_networks import random_requests
-from tests.helpers.small_lanelm import small_lanelm_config, write_detector
 
 onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
@@ -27,27 +27,22 @@ pytest.importorskip("openvino", reason="the extra `export` is not installed")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
-    """Return settings, the model, its checkpoint, and the folder it is exported to."""
-    folder = tmp_path_factory.mktemp("lanelm")
-    config = small_lanelm_config(folder / "data", folder / "run", write_detector(folder / "detector.pth", stages=1))
-    config.model.head.refine_layers = 1
-    config.model.decode.conf_threshold = 0.2
-    config.lanelm.network.num_layers = 2
-    torch.manual_seed(0)
-    model = init_lanelm(config, "random")
-    model.detector.load_official_state_dict(torch.load(folder / "detector.pth", weights_only=True))
-    with torch.no_grad():  # lanes of every length
-        for linear in (model.lanelm.head.proj_x, model.lanelm.head.proj_y, model.lanelm.proj_offset):
-            linear.weight.mul_(4)
-        model.lanelm.head.proj_y.bias[-1] -= 4
-    save_lanelm(model, folder / "lanelm.pth")
-    return (
-        config,
-        model,
-        folder / "lanelm.pth",
-        export_model(config, folder / "lanelm.pth", "onnx", out=folder / "onnx"),
-    )
+def exported(exported_fovea, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, PromptableDetector, Path, Path]:
+    """Return settings, the model, its checkpoint, and a folder of its graphs, all as before LaneLM had a fovea."""
+    with_fovea, _, checkpoint, folder = exported_fovea
+    config = deepcopy(with_fovea)
+    config.lanelm.network.fovea = False
+    out = tmp_path_factory.mktemp("older")
+    for part in ("detector", "look", "prefill", "step"):
+        graph = onnx.load(folder / f"{part}.onnx")
+        (entry,) = graph.metadata_props
+        tree = json.loads(entry.value)
+        for settings in (tree["config"]["lanelm"]["network"], tree["config"]["lanelm"]["decode"]):
+            for name in [name for name in settings if name.startswith(("fovea", "click_sigma"))]:
+                del settings[name]
+        entry.value = json.dumps(tree)
+        (out / f"{part}.onnx").write_bytes(graph.SerializeToString())
+    return config, init_lanelm(config, checkpoint), checkpoint, out
 
 
 def levels(config: Config, batch: int) -> tuple[torch.Tensor, ...]:

@@ -79,7 +79,8 @@ def labelled_lane_attributes(
     half = scene.max_lanes // 2
     numbers = [number for number, points in enumerate(slots) if len(points)]
     distances = point_distances(scene.camera, scene.road, np.concatenate([np.zeros((0, 2)), *slots]))
-    for number, hidden_by in zip(numbers, visibility.hidden_by(scene.ego_vehicle), strict=True):
+    circle = 0.0 if scene.windscreen is None else scene.windscreen.circle
+    for number, hidden_by in zip(numbers, visibility.hidden_by(scene.ego_vehicle, circle), strict=True):
         border = scene.layout.ego_border - half + 1 + number
         lane_distances, distances = np.split(distances, [len(slots[number])])
         kind, colour = line_attributes(scene.layout, border, lane_distances, scene.ground_map)

@@ -47,10 +47,17 @@ class LaneVisibility:
         self._codes[change.max(axis=-1) >= _LEAST_CHANGE[by]] = HIDDEN_CODES[by]
         self._before = now
 
-    def hidden_by(self, ego_vehicle: EgoVehicle | None) -> list[SignedByteArray]:
-        """Return per lane the codes of `HIDDEN_CODES` of its points, (N,) int8."""
+    def hidden_by(self, ego_vehicle: EgoVehicle | None, circle: float = 0.0) -> list[SignedByteArray]:
+        """Return per lane the codes of `HIDDEN_CODES` of its points, (N,) int8.
+
+        `circle` is the radius in shares of the width that the lens lights, 0 for the whole image.
+        """
         codes = np.sort(self._codes, axis=1)[:, 1]  # the median, which is the majority
         if ego_vehicle is not None:
             edge = bonnet_edge(ego_vehicle, *self._size)
             codes[self._rows[:, 0] - edge[self._columns[:, 1]] > 0.5] = HIDDEN_CODES["bonnet"]
+        if circle > 0:
+            height, width = self._size
+            away = np.hypot(self._columns[:, 1] - (width - 1) / 2, self._rows[:, 0] - (height - 1) / 2)
+            codes[away > circle * width] = HIDDEN_CODES["object"]
         return [codes[start:end] for start, end in pairwise(self._lane_ends)]

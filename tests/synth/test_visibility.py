@@ -12,6 +12,7 @@ from clrernetlm.synth import CATEGORIES, render, sample_scene
 from clrernetlm.synth import renderer as renderer_module
 from clrernetlm.synth.camera.camera import Camera
 from clrernetlm.synth.camera.ego_vehicle import EgoVehicle
+from clrernetlm.synth.camera.windscreen import Windscreen
 from clrernetlm.synth.randomization import FULL_RANDOMIZATION, NO_RANDOMIZATION
 from clrernetlm.synth.renderer import labelled_lane_attributes, labelled_lane_slots, labelled_lanes
 from clrernetlm.synth.road.labels import point_distances
@@ -52,6 +53,26 @@ def test_an_empty_road_hides_nothing_and_the_bonnet_the_bottom() -> None:
         expected = points[:, 1] > 0.8 * SIZE[1] + 0.5
         assert ((code == HIDDEN_CODES["bonnet"]) == expected).all()
         assert expected.any()
+
+
+def test_points_outside_the_circle_of_a_lens_are_hidden_as_they_are_black_in_the_image() -> None:
+    circle, dark = 0.45, 0
+    for seed in range(6):
+        scene = sample_scene(np.random.default_rng(seed), "normal", (480, 360))
+        scene = replace(scene, vehicles=[], objects=[], ego_vehicle=None, timestamp="")
+        scene = replace(scene, windscreen=Windscreen(circle=circle))
+        lanes = labelled_lanes(scene)
+        visibility = LaneVisibility(lanes, scene.camera)
+        image = render(scene, np.random.default_rng(seed), visibility)
+        for points, code in zip(lanes, visibility.hidden_by(None, circle), strict=True):
+            x, y = np.clip(np.rint(points).astype(int), 0, (479, 359)).T
+            away = np.hypot(x - 239.5, y - 179.5) / 480
+            assert (code[away > circle + 0.01] == HIDDEN_CODES["object"]).all()
+            assert (code[away < circle - 0.01] == HIDDEN_CODES["none"]).all()
+            outside = image[y, x].max(1)[away > circle + 0.03]
+            dark += len(outside)
+            assert (outside < 60).all()
+    assert dark > 5
 
 
 def test_vehicles_hide_what_is_behind_them() -> None:

@@ -77,7 +77,7 @@ def randomize_markings(rng: np.random.Generator, layout: RoadLayout, grey: float
         if outlined:
             lines += [_outline(piece, grey) for piece in pieces]
         lines += pieces
-    if not faint and len(layout.borders) > 2 and rng.random() < 0.3:
+    if not faint and len(layout.borders) > 2 and rng.random() < 0.36:
         lines = _doubled(rng, layout, lines, white if rng.random() < 0.6 else yellow)
     if rng.random() < 0.09:
         lines = _recoloured(rng, layout, lines)
@@ -145,7 +145,7 @@ def _outline(line: RoadLine, grey: float) -> RoadLine:
 
 
 def _doubled(rng: np.random.Generator, layout: RoadLayout, lines: list[RoadLine], colour: BgrColour) -> list[RoadLine]:
-    """Turn one border between lanes into a double line; each of its lines is solid or broken, equally often."""
+    """Turn one border between lanes into a double line; each of its lines is solid or broken, broken more often."""
     inner = range(1, len(layout.borders) - 1)
     near = [layout.borders[i] for i in inner if -2 <= i - layout.ego_border <= 2]
     if not near:
@@ -160,7 +160,7 @@ def _doubled(rng: np.random.Generator, layout: RoadLayout, lines: list[RoadLine]
     solid = replace(model, dash=1.0, period=1.0)
     dash, period = _DASHES[int(rng.integers(len(_DASHES)))]
     broken = replace(model, dash=dash, period=period)
-    sides = (solid if rng.random() < 0.35 else broken, solid if rng.random() < 0.35 else broken)
+    sides = (solid if rng.random() < 0.4 else broken, solid if rng.random() < 0.4 else broken)
     pair = [replace(line, offset=border + side * gap / 2) for side, line in zip((-1, 1), sides, strict=True)]
     return [line for line in lines if abs(line.offset - border) >= 0.01] + pair
 

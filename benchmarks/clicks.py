@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="times that clicks are drawn on every lane (%(default)s)")
     parser.add_argument("--limit", type=int, default=None, help="images to use (all)")
     options = parser.parse_args()
-    predictor = Predictor(options.model)
+    is_file = options.model is not None and Path(options.model).is_file()
+    predictor = Predictor(checkpoint=options.model) if is_file else Predictor(options.model)
     images = read_image_list(options.root / options.list, root=options.root).images[: options.limit]
     found: dict[tuple[int, str], list[list[float]]] = {}
     for listed in progress_bar(images, "Clicking"):

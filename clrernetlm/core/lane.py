@@ -70,6 +70,21 @@ class Lane:
             return self
         return replace(self, points=self.points[kept], visible=None, hidden_by=self.hidden_by[kept])
 
+    def between(self, top: float, bottom: float) -> Lane:
+        """Return the part of the lane on the rows from y = `top` down to `bottom`, with new end points on them.
+
+        A lane that ends inside keeps its ends; empty if it is nowhere between the rows.
+        """
+        y = self.points[:, 1]
+        inside = (y >= top) & (y <= bottom)
+        cuts = [row for row in (bottom, top) if len(y) > 1 and y[-1] < row < y[0] and not (y == row).any()]
+        rows = np.sort(np.concatenate([y[inside], cuts]))[::-1]
+        x = np.interp(rows, y[::-1], self.points[::-1, 0])
+        hidden_by = self.hidden_by
+        if hidden_by is not None:
+            hidden_by = hidden_by[np.abs(y[None] - rows[:, None]).argmin(1)]
+        return replace(self, points=np.stack([x, rows], -1), visible=None, hidden_by=hidden_by)
+
     @check_arguments
     def x_at(self, y: Float64Array, margin: float = 0.0) -> Float64Array:
         """Interpolate x on rows, (M,) y -> (M,) x in pixels; NaN more than `margin` pixels beyond the lane's ends.

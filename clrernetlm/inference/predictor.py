@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
@@ -26,6 +27,7 @@ from clrernetlm.deploy.runtimes.base import Backend
 from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.auto_crop import DetectorBatch, camera_viewport, run_detector
 from clrernetlm.inference.click_coordinates import frame_size, prompts_of_clicks
+from clrernetlm.inference.completed_lane import CompletedLane, Ends, completed_lane, refined_detection
 from clrernetlm.inference.model_source import ModelSource, file_stamps, to_arrays, to_tensors
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
@@ -235,9 +237,11 @@ class Predictor:
         return self.lanes_of_images(conf)[0]
 
     @check_arguments
-    def complete(self, points: ArrayLike, use_detector: bool = True, click_sigma: ClickSigma = 3.0) -> Lane:
+    def complete(
+        self, points: ArrayLike, use_detector: bool = True, click_sigma: ClickSigma = 3.0, ends: Ends = "none"
+    ) -> CompletedLane:
         """Return the lane through `points` (K, 2), x, y in pixels of the image given last; see `complete_many`."""
-        return self.complete_many([points], use_detector, click_sigma=click_sigma)[0]
+        return self.complete_many([points], use_detector, click_sigma=click_sigma, ends=ends)[0]
 
     @check_arguments
     def complete_many(
@@ -246,7 +250,8 @@ class Predictor:
         use_detector: bool = True,
         image: int = 0,
         click_sigma: ClickSigma = 3.0,
-    ) -> list[Lane]:
+        ends: Ends = "none",
+    ) -> list[CompletedLane]:
         """Return one lane per set of points (K, 2), x, y in pixels of an image: several calls of `complete` in one.
 
         A set has one point or more, in any order, anywhere along its lane; sets may differ in length. Points that are
@@ -257,7 +262,9 @@ class Predictor:
         given to `set_images`.
 
         With a fovea the lane passes every point within about two `click_sigma`, the standard deviation of points in
-        pixels of a frame 1640 wide; a point far from any paint gives a lane of low score.
+        pixels of a frame 1640 wide; a point far from any paint gives a lane of low score. `is_confident` says whether
+        the score reaches the threshold of lanes, `refined` is the detector's lane that the answer is made from. With
+        `ends` the outermost points are the ends of the lane: "top", "bottom" or "both".
 
         Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
         """
@@ -273,19 +280,30 @@ class Predictor:
             if state.proposals is None:
                 state.proposals = model.propose(output.predictions)
             found, one = state.proposals, slice(image, image + 1)
+            requests = requests_from_clicks(
+                Proposals(found.xs[one], found.visible[one], found.scores[one]),
+                prompts[None].to(self.device),
+                exists[None].to(self.device),
+                model.lanelm.rows,
+                MAX_CLICK_DISTANCE * viewport.width if use_detector else 0.0,
+            )
             answers = model.answer(
                 tuple(level[one] for level in output.levels),
-                requests_from_clicks(
-                    Proposals(found.xs[one], found.visible[one], found.scores[one]),
-                    prompts[None].to(self.device),
-                    exists[None].to(self.device),
-                    model.lanelm.rows,
-                    MAX_CLICK_DISTANCE * viewport.width if use_detector else 0.0,
-                ),
+                requests,
                 None if state.batch.crops is None else state.batch.crops[one],
                 click_sigma / 1640 * viewport.width,
             )
-        return [answered_lane(answers, 0, i, viewport, frame) for i in range(len(clicks))]
+        threshold, in_frame = self.config.lanelm.decode.lane_threshold, viewport.to_frame(prompts.numpy(), frame)
+        return [
+            completed_lane(
+                answered_lane(answers, 0, i, viewport, frame),
+                refined_detection(requests, i, viewport, frame),
+                threshold,
+                np.asarray(in_frame[i][exists[i].numpy()], np.float64),
+                ends,
+            )
+            for i in range(len(clicks))
+        ]
 
     def _detect_batch(self, images: Sequence[BgrImage], viewport: Viewport | None) -> DetectorBatch:
         if not images:

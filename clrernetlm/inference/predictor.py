@@ -21,6 +21,7 @@ from clrernetlm.core.arrays import BgrImage
 from clrernetlm.core.errors import UserError
 from clrernetlm.core.files import PathLike, sha256
 from clrernetlm.core.lane import Lane
+from clrernetlm.core.lane_positions import with_positions
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.deploy.load_model import detector_of, device_of, load_resolved_model
 from clrernetlm.deploy.runtimes.base import Backend
@@ -29,6 +30,7 @@ from clrernetlm.inference.auto_crop import DetectorBatch, camera_viewport, run_d
 from clrernetlm.inference.click_coordinates import frame_size, prompts_of_clicks
 from clrernetlm.inference.completed_lane import CompletedLane, Ends, completed_lane, refined_detection
 from clrernetlm.inference.model_source import ModelSource, file_stamps, to_arrays, to_tensors
+from clrernetlm.inference.tracking import with_position_among
 from clrernetlm.models.clrernet.decode import decode_lanes
 from clrernetlm.models.clrernet.detector import CLRerNet
 from clrernetlm.models.lanelm.detector import LaneLMDetectorBase, PromptableDetector
@@ -264,7 +266,8 @@ class Predictor:
         With a fovea the lane passes every point within about two `click_sigma`, the standard deviation of points in
         pixels of a frame 1640 wide; a point far from any paint gives a lane of low score. `is_confident` says whether
         the score reaches the threshold of lanes, `refined` is the detector's lane that the answer is made from. With
-        `ends` the outermost points are the ends of the lane: "top", "bottom" or "both".
+        `ends` the outermost points are the ends of the lane: "top", "bottom" or "both". Its `position` is that among
+        the detector's lanes.
 
         Raises UserError for a config without LaneLM, before `set_image`, and for a set without usable point.
         """
@@ -294,9 +297,10 @@ class Predictor:
                 click_sigma / 1640 * viewport.width,
             )
         threshold, in_frame = self.config.lanelm.decode.lane_threshold, viewport.to_frame(prompts.numpy(), frame)
+        detected = self._detections(state, None)[image]
         return [
             completed_lane(
-                answered_lane(answers, 0, i, viewport, frame),
+                with_position_among(answered_lane(answers, 0, i, viewport, frame), detected, frame),
                 refined_detection(requests, i, viewport, frame),
                 threshold,
                 np.asarray(in_frame[i][exists[i].numpy()], np.float64),
@@ -319,7 +323,10 @@ class Predictor:
     def _detections(self, state: ImageState, conf: Fraction | None) -> list[list[Lane]]:
         model, batch = self.config.model, state.batch
         decode = model.decode if conf is None else replace(model.decode, conf_threshold=conf)
-        return decode_lanes(batch.output.predictions, decode, batch.viewports, batch.frames, max_lanes=model.max_lanes)
+        images = decode_lanes(
+            batch.output.predictions, decode, batch.viewports, batch.frames, max_lanes=model.max_lanes
+        )
+        return [with_positions(lanes, frame) for lanes, frame in zip(images, batch.frames, strict=True)]
 
     def _lanes(self, state: ImageState, conf: Fraction | None) -> list[list[Lane]]:
         if self._lanelm_detector is None:

@@ -75,7 +75,19 @@ def test_detections_are_those_of_the_detector_alone(trained: tuple[Config, str, 
     assert len(alone.lanes()) == len(predictor.detections()) > 0
     for a, b in zip(alone.lanes(), predictor.detections(), strict=True):
         same(a, b)
+        assert a.position == b.position
     assert len(predictor.detections(conf=0.0)) >= len(predictor.detections())
+
+
+def test_all_lanes_are_numbered_from_the_own_car_outwards(predictor: Predictor) -> None:
+    for lanes in (predictor.lanes(), predictor.detections()):
+        positions = [lane.position for lane in lanes]
+        assert sorted(positions) == [number for number in range(-len(lanes), len(lanes) + 1) if number in positions]
+        assert {-1, 1} & set(positions)
+    for label in labels(0):
+        clicked = predictor.complete(label[[3, 12]])
+        assert clicked.position is not None
+        assert (clicked.position > 0) == (clicked.points[0, 0] > 410 / 2)
 
 
 def test_a_completed_lane_passes_near_its_clicks(trained: tuple[Config, str, Path]) -> None:

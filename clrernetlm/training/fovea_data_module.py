@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,6 @@ from clrernetlm.config import Config
 from clrernetlm.core.viewport import Viewport
 from clrernetlm.datasets.alaug import Alaug
 from clrernetlm.datasets.culane import CulaneDataset
-from clrernetlm.datasets.lane_formatting import to_planar_tensor
 from clrernetlm.datasets.lanelm_formatting import PackLaneLMInputs
 from clrernetlm.datasets.loaders import (
     ImageLoader,
@@ -40,6 +40,7 @@ from clrernetlm.models.lanelm.training_requests import (
     NO_LANE,
     TrainingRequests,
     build_training_requests,
+    jitter_ends,
     num_candidates,
 )
 from clrernetlm.training.data_module import LaneDataModule
@@ -63,8 +64,8 @@ def fine_viewport(viewport: Viewport) -> Viewport:
 
 
 def crop_of(image: Tensor, viewport: Viewport) -> FrameCrop:
-    """Convert an image (3, h, w) uint8 of the fine viewport to a crop for the network of `viewport`."""
-    return FrameCrop(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), viewport.size)
+    """Convert an image (h, w, 3) uint8 of the fine viewport to a crop for the network of `viewport`."""
+    return FrameCrop(image.numpy(), viewport.size)
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,17 @@ class PackFineInputs:
     scale: float = FINE
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample | None:
-        """Pack one sample; see `PackLaneLMInputs`."""
+        """Pack one sample as `PackLaneLMInputs`, but for `inputs`, which are pixels (h, w, 3) uint8."""
+        image = sample["image"]
+        # A copy: the next item may overwrite the memory. Planes are merged, which is faster than copying with strides.
+        copied = image.copy() if image.flags.c_contiguous else cv2.merge([image[..., i] for i in range(3)])
+        pixels = torch.from_numpy(copied)
         if "lanes" not in sample:
-            return {"inputs": to_planar_tensor(sample["image"]), "metainfo": sample["metainfo"]}
-        return self.packing(sample | {"lanes": [points / self.scale for points in sample["lanes"]]}, rng)
+            return {"inputs": pixels, "metainfo": sample["metainfo"]}
+        # One row of the image is enough for the packing, whose planes are not used.
+        lanes = [points / self.scale for points in sample["lanes"]]
+        packed = self.packing(sample | {"image": image[:1], "lanes": lanes}, rng)
+        return None if packed is None else packed | {"inputs": pixels}
 
 
 def fine_images(config: Config, training: bool) -> CulaneDataset:
@@ -107,9 +115,13 @@ def fine_images(config: Config, training: bool) -> CulaneDataset:
 
 
 def to_network_size(images: Tensor, viewport: Viewport) -> Tensor:
-    """Resize fine crops (B, 3, h, w) uint8 to the network's input (B, 3, H, W) uint8."""
+    """Resize fine crops (B, h, w, 3) uint8 to the network's input (B, 3, H, W) uint8."""
     size = (viewport.height, viewport.width)
-    return F.interpolate(images.float(), size, mode="bilinear", align_corners=False).round().to(torch.uint8)
+    return (
+        F.interpolate(images.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
+        .round()
+        .to(torch.uint8)
+    )
 
 
 @torch.no_grad()
@@ -190,7 +202,8 @@ def fovea_sample(config: Config, training: TrainingRequests, image: Sample, rng:
     clicks = clicks_of_requests(requests, viewport.height / steps)
     drop = torch.from_numpy(rng.random(has_base.shape) < WITHOUT_BASE) & (clicks.exists.sum(-1) > 1)
     curve, _ = through_clicks(base, has_base & ~drop, clicks, reach)
-    rows, lane = fovea_features(curve, clicks, requests.score, viewport.size)
+    visible = visible_rows(training, rng) & (has_base & ~drop)[..., None]
+    rows, lane = fovea_features(curve, visible, clicks, requests.score, viewport.size)
     labels = image["lane_xs"]  # (M, 2 T)
     slot = training.label[0].clamp(min=0)
     targets = training.targets[0]
@@ -216,6 +229,15 @@ def base_curves(training: TrainingRequests, rng: np.random.Generator) -> tuple[T
     exists = training.inputs.isfinite()
     noisy = extrapolate_rows(training.inputs.nan_to_num(0.0), exists)
     return torch.where(has_proposal[..., None], requests.proposal_x, noisy), has_proposal | exists.any(-1)
+
+
+def visible_rows(training: TrainingRequests, rng: np.random.Generator) -> Tensor:
+    """Return the rows (1, L, T) that LaneLM would see: those of the proposal, else of the target with jittered ends."""
+    requests = training.requests
+    exists = training.inputs.isfinite()
+    draws = torch.from_numpy(rng.random((*exists.shape[:2], 2), np.float32))
+    has_proposal = requests.proposal_mask.any(-1, keepdim=True)
+    return torch.where(has_proposal, requests.proposal_mask, jitter_ends(exists, draws))
 
 
 def click_nothing(training: TrainingRequests, base: Tensor, rng: np.random.Generator, viewport: Viewport) -> None:

@@ -8,6 +8,9 @@ from torch import Tensor
 from clrernetlm.models.lanelm.fovea.reference import Clicks, row_weights
 
 SMOOTHNESS = 0.04  # standard deviation of second differences of the offsets from row to row, in reaches
+# People and labels do not always mean the middle of the paint: standard deviation of a lane from what the fovea sees,
+# in reaches, about half the width of a line, and the share of all rows over which it hardly changes.
+BIAS, BIAS_LENGTH = 0.2, 0.5
 MAX_MISS = 2.0  # click sigmas by which a fitted curve may miss a click, unless other clicks contradict it
 EXACT = 1 / 256  # factor on the sigma of the clicks where the image pulls a curve away from them
 
@@ -17,23 +20,28 @@ def fit_offsets(mean: Tensor, spread: Tensor, reference: Tensor, clicks: Clicks,
 
     `mean` and `spread` (B, L, T): the offset on each row and its standard deviation, in reaches; `reach` (T,) and
     `sigma`, the standard deviation of clicks, in network pixels. The curve is the most likely one if offsets change
-    smoothly from row to row. It passes every click within `MAX_MISS` sigmas.
+    smoothly from row to row, and if clicks may lie beside the paint, a little and on neighbouring rows alike: clicks on
+    the edge of a line move the whole curve there. It passes every click within `MAX_MISS` sigmas.
     """
     steps, dtype = mean.shape[-1], torch.float64
     mean, spread, reference = mean.to(dtype), spread.to(dtype), reference.to(dtype)
     x, reach = clicks.x.to(dtype), reach.to(dtype)
-    precision = spread.clamp(min=1e-3).square().reciprocal()
+    rows = torch.arange(steps, dtype=dtype, device=mean.device)
+    alike = torch.exp(-((rows[:, None] - rows) / (BIAS_LENGTH * steps)).square() / 2)
+    precision = torch.linalg.inv(torch.diag_embed(spread.clamp(min=1e-2).square()) + BIAS**2 * alike)
     second = torch.eye(steps, dtype=dtype, device=mean.device)
     second = second[:-2] - 2 * second[1:-1] + second[2:]
-    matrix = torch.diag_embed(precision) + second.T @ second / SMOOTHNESS**2
+    matrix = precision + second.T @ second / SMOOTHNESS**2
     weights = row_weights(clicks.row.to(dtype), steps) * clicks.exists[..., None]  # (B, L, K, T)
     reach_at = (weights @ reach).clamp(min=1e-6)
     miss = (x - (weights @ reference[..., None]).squeeze(-1)) / reach_at * clicks.exists
 
+    seen = (precision @ mean[..., None]).squeeze(-1)
+
     def solve(click_sigma: float | Tensor) -> Tensor:
         click_precision = (reach_at / click_sigma).square() * clicks.exists
         pulled = matrix + weights.mT @ (weights * click_precision[..., None])
-        right = precision * mean + (weights.mT @ (click_precision * miss)[..., None]).squeeze(-1)
+        right = seen + (weights.mT @ (click_precision * miss)[..., None]).squeeze(-1)
         solved: Tensor = torch.cholesky_solve(right[..., None], torch.linalg.cholesky(pulled)).squeeze(-1)
         return solved
 

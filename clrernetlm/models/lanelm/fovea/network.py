@@ -13,7 +13,7 @@ from clrernetlm.models.lanelm.fovea.patches import COLUMNS, ROWS_PER_STEP, row_r
 from clrernetlm.models.lanelm.fovea.reference import Clicks, row_weights
 
 OFFSETS = 49  # bins of the offset from the reference, from one edge of the patch to the other
-ROW_FEATURES, LANE_FEATURES = 10, 4
+ROW_FEATURES, LANE_FEATURES = 11, 4
 COLUMN_CHANNELS = 32  # of the features that keep the patch's columns
 NUM_TYPES, NUM_COLOURS = len(TYPE_CODES) - 1, len(COLOUR_CODES) - 1  # without `unknown`
 CONTRAST_FLOOR = 8.0  # grey levels: patches of less contrast are not stretched to full contrast
@@ -117,12 +117,12 @@ def normalise_patches(patches: Tensor) -> Tensor:
 
 
 def fovea_features(
-    reference: Tensor, clicks: Clicks, score: Tensor, image_size: tuple[int, int]
+    reference: Tensor, visible: Tensor, clicks: Clicks, score: Tensor, image_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Compute the features of rows (B, L, T, ROW_FEATURES) and of lanes (B, L, LANE_FEATURES).
 
-    `reference` (B, L, T) network pixels; `score` (B, L), the detector's or LaneLM's confidence, NaN if there is none;
-    `image_size` (width, height) in network pixels.
+    `reference` (B, L, T) network pixels; `visible` (B, L, T), the rows on which LaneLM or the detector sees the lane;
+    `score` (B, L), their confidence, NaN if there is none; `image_size` (width, height) in network pixels.
     """
     width, height = image_size
     steps = reference.shape[-1]
@@ -142,6 +142,7 @@ def fovea_features(
     inside = (reference >= 0) & (reference < width)
     clicked = clicks.any[..., None].expand_as(reference)
     features = [(slope / 2).clamp(-3, 3), (20 * bend).clamp(-2, 2), *nearest, inside.float(), clicked.float()]
+    features.append(visible.float())
     known = score.isfinite()
     confidence = torch.logit(score.nan_to_num(0.5).clamp(0.01, 0.99)) / 4
     lane = [known.float(), confidence.masked_fill(~known, 0.0), clicks.exists.sum(-1) / 4, clicks.any.float()]

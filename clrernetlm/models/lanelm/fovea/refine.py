@@ -48,7 +48,7 @@ def refine(
     curve, miss = through_clicks(base, has_base, clicks, reach)
     output: FoveaOutput | None = None
     for _ in range(max(rounds, 1)):
-        rows, lane = fovea_features(curve, clicks, answers.score, (width, height))
+        rows, lane = fovea_features(curve, answers.visible, clicks, answers.score, (width, height))
         patches = patches_of_images(crops, curve).view(*used.shape, steps * ROWS_PER_STEP, -1, 3)
         output = run(FoveaInput(patches[used], rows[used], lane[used]))
         mean, spread = torch.zeros_like(curve), torch.ones_like(curve)

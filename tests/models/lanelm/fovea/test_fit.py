@@ -83,3 +83,17 @@ def test_a_lane_on_no_row_is_empty():
     found, exists = lane_ends(torch.full((1, 8), -1.0))
     assert not exists.any()
     assert found[0, 1] <= found[0, 0]
+
+
+def test_clicks_beside_the_paint_move_the_whole_curve_and_keep_the_shape_of_the_paint():
+    offset = smooth_offset(0.3)
+    reference, spread = torch.full((1, 1, STEPS), 200.0), torch.full((1, 1, STEPS), 0.03)
+    row = torch.tensor([[[8.0, 16.0, 24.0]]])
+    beside = 0.15  # reaches
+    x = 200 + (row_weights(row, STEPS) @ ((offset[0, 0] + beside) * REACH))
+    clicks = Clicks(x, row, torch.ones_like(x).bool())
+    curve = fit_offsets(offset, spread, reference, clicks, REACH, SIGMA)
+    moved = ((curve - reference) / REACH - offset)[0, 0]
+    assert (moved[6:27] - beside).abs().max() < 0.03
+    assert moved[0] > 0.08  # and beyond the clicks it stays nearly as far beside
+    assert moved[-1] > 0.08

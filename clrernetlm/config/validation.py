@@ -87,6 +87,9 @@ RULES: dict[str, Rule] = {
     "lanelm.network.strip_spacing": POSITIVE,
     "lanelm.network.offset_bins": between(3, 65_536),
     "lanelm.network.offset_range": WIDTH,
+    "lanelm.network.fovea_dim": between(4, 2048),
+    "lanelm.network.fovea_layers": between(0, 64),
+    "lanelm.network.fovea_heads": between(1, 256),
     "lanelm.training_requests.proposals": between(0, 1000),
     "lanelm.training_requests.synthetic_proposals": between(0, 1000),
     "lanelm.training_requests.prompt_only": between(0, 1000),
@@ -104,6 +107,9 @@ RULES: dict[str, Rule] = {
     "lanelm.decode.refinement_rounds": between(1, 100),
     "lanelm.decode.hallucination_points": between(2, 10_000),
     "lanelm.decode.nms_threshold": at_least(0),
+    "lanelm.decode.fovea_rounds": between(1, 100),
+    "lanelm.decode.fovea_score_weight": FRACTION,
+    "lanelm.decode.click_sigma": between(1e-4, 0.1),
     "lanelm.cached_augmentations": between(0, 10_000),
     "lanelm.cache_limit": POSITIVE,
     "data.diff_threshold": at_least(0),
@@ -192,6 +198,12 @@ def _check_size(config: Config) -> None:
         raise UserError(
             f"lanelm.network: {reader / 1e6:.0f} million weights; lower embed_dim ({dim}), num_layers "
             f"({net.num_layers}), ffn_dim ({net.ffn_dim}) or nbins_x ({net.nbins_x})"
+        )
+    fovea = net.fovea_dim * (8 * net.fovea_layers * net.fovea_dim + 1000) if net.fovea else 0
+    if fovea > MAX_WEIGHTS:
+        raise UserError(
+            f"lanelm.network: {fovea / 1e6:.0f} million weights of the fovea; lower fovea_dim ({net.fovea_dim}) or "
+            f"fovea_layers ({net.fovea_layers})"
         )
 
 

@@ -60,7 +60,11 @@ def refusal(path: Path) -> str:
         ("lanelm.network.num_layers", 10**9),
         ("lanelm.network.nbins_x", 10**9),
         ("lanelm.network.embed_dim", 10**9),
+        ("lanelm.network.fovea_dim", 10**9),
+        ("lanelm.network.fovea_layers", 10**9),
         ("lanelm.decode.refinement_rounds", 10**9),
+        ("lanelm.decode.fovea_rounds", 10**9),
+        ("lanelm.decode.click_sigma", 0.0),
         ("evaluation.image_size", [10**9, 10**9]),
         ("evaluation.thresholds", [0.5] * 100_000),
         ("training.learning_rate", 10**400),
@@ -88,6 +92,7 @@ def test_absurd_sizes_are_refused(write, name: str, value: object, tmp_path: Pat
         {"model.head.num_priors": 10_000, "model.head.attention_size": [256, 256]},
         {"lanelm.network.embed_dim": 8192, "lanelm.network.num_layers": 64},
         {"lanelm.network.embed_dim": 8192, "lanelm.network.nbins_x": 65_536},
+        {"lanelm.network.fovea": True, "lanelm.network.fovea_dim": 2048, "lanelm.network.fovea_layers": 64},
     ],
 )
 def test_sizes_with_too_large_a_product_are_refused(settings: dict[str, Any], tmp_path: Path) -> None:

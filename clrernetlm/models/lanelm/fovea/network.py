@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clrernetlm.core.errors import UserError
 from clrernetlm.core.lane_attributes import COLOUR_CODES, TYPE_CODES
 from clrernetlm.models.lanelm.fovea.patches import COLUMNS, ROWS_PER_STEP, row_reach
 from clrernetlm.models.lanelm.fovea.reference import Clicks, row_weights
@@ -50,11 +51,14 @@ class FoveaInput:
 class Fovea(nn.Module):
     """Reads patches with a small CNN, and rows in both directions with a Transformer; the last token is the lane's.
 
-    `steps`, the rows of a lane, `dim` and `layers` are those of the settings. With 0 layers every row stands alone.
+    `steps`, the rows of a lane, `dim`, `layers` and `heads` are those of the settings. With 0 layers every row stands
+    alone. Raises UserError unless `heads` divide `dim`.
     """
 
     def __init__(self, steps: int, dim: int, layers: int, heads: int) -> None:
         super().__init__()
+        if dim % heads:
+            raise UserError(f"lanelm.network.fovea_dim: {dim} is not a multiple of fovea_heads ({heads})")
         self.steps = steps
         channels = COLUMN_CHANNELS
         self.columns = nn.Sequential(

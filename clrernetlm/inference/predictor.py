@@ -29,6 +29,7 @@ from clrernetlm.deploy.runtimes.exported_detector import ExportedDetector
 from clrernetlm.inference.auto_crop import DetectorBatch, camera_viewport, run_detector
 from clrernetlm.inference.click_coordinates import frame_size, prompts_of_clicks
 from clrernetlm.inference.completed_lane import CompletedLane, Ends, completed_lane, refined_detection
+from clrernetlm.inference.expected_lanes import first_image, proposals_of_lanes
 from clrernetlm.inference.model_source import ModelSource, file_stamps, to_arrays, to_tensors
 from clrernetlm.inference.tracking import with_position_among
 from clrernetlm.models.clrernet.decode import decode_lanes
@@ -234,9 +235,24 @@ class Predictor:
         return self._lanes(self._require_state(), conf)
 
     @check_arguments
-    def lanes(self, conf: Fraction | None = None) -> list[Lane]:
-        """Return the lanes of the image given last, best first, in pixels of that image."""
-        return self.lanes_of_images(conf)[0]
+    def lanes(self, conf: Fraction | None = None, expected: Sequence[Lane] = ()) -> list[Lane]:
+        """Return the lanes of the image given last, best first, in pixels of that image.
+
+        `expected` are lanes that are probably there, such as those of the frame before in a video: LaneLM verifies and
+        refines those that the detector does not find, so that a lane that it misses for a moment stays. A detector
+        ignores them.
+        """
+        if not expected or not isinstance(self._lanelm_detector, PromptableDetector):
+            return self.lanes_of_images(conf)[0]
+        state = self._require_state()
+        viewport, frame = state.batch.viewports[0], state.batch.frames[0]
+        proposals = proposals_of_lanes(expected, viewport, frame, self.config.lanelm.network.num_steps)
+        with self._network(), torch.inference_mode():
+            answers = self._lanelm_detector.decode_unprompted(
+                first_image(state.batch.output), state.batch.crops and state.batch.crops[:1], proposals
+            )
+            decode, most = self.config.lanelm.decode, self.config.model.max_lanes
+            return lanes_from_answers(answers, decode, [viewport], [frame], most, conf)[0]
 
     @check_arguments
     def complete(

@@ -19,7 +19,7 @@ from clrernetlm.models.lanelm.generate import generate
 from clrernetlm.models.lanelm.greedy_decoding import Answers
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.postprocess import remove_hallucinations
-from clrernetlm.models.lanelm.proposals import Proposals, propose
+from clrernetlm.models.lanelm.proposals import Proposals, add_missing, propose
 from clrernetlm.models.lanelm.requests import Requests, extrapolate_rows, requests_from_proposals
 
 
@@ -93,9 +93,18 @@ class PromptableDetector(LaneLMDetectorBase):
         # Replaceable: `CudaGraphDecoder` does the same in one CUDA graph.
         self.generate_answers: Callable[[LaneLM, tuple[Tensor, ...], Requests], Answers] = generate
 
-    def decode_unprompted(self, output: DetectorOutput, crops: Sequence[FrameCrop] | None = None) -> Answers:
-        """Decode one answer per proposal of the detector."""
-        return self.answer(output.levels, requests_from_proposals(self.propose(output.predictions)), crops)
+    def decode_unprompted(
+        self,
+        output: DetectorOutput,
+        crops: Sequence[FrameCrop] | None = None,
+        expected: Proposals | None = None,
+    ) -> Answers:
+        """Decode one answer per proposal of the detector, and per lane of `expected` that it has not found."""
+        proposals = self.propose(output.predictions)
+        if expected is not None:
+            distance = self.config.lanelm.decode.nms_threshold * self.config.model.viewport.width
+            proposals = add_missing(proposals, expected, distance)
+        return self.answer(output.levels, requests_from_proposals(proposals), crops)
 
     @property
     def needs_crops(self) -> bool:

@@ -18,7 +18,25 @@ class Proposals:
 
     xs: Tensor  # (B, P, T) float32 network pixels
     visible: Tensor  # (B, P, T) bool: rows the lane is on
-    scores: Tensor  # (B, P) float32, 0 in unused slots
+    scores: Tensor  # (B, P) float32, 0 in unused slots; NaN: unknown
+
+
+def add_missing(found: Proposals, expected: Proposals, min_distance: float) -> Proposals:
+    """Add the expected lanes (B, E) that no proposal lies near, after the proposals (B, P) that were found.
+
+    Near is a mean distance below `min_distance` network pixels on the rows of both, of which there must be two. The
+    detector's newest lane is better than an older one, so that an expected lane beside it would only compete with it.
+    """
+    both = found.visible[:, None] & expected.visible[:, :, None]  # (B, E, P, T)
+    gaps = (found.xs[:, None] - expected.xs[:, :, None]).abs() * both
+    common = both.sum(-1)
+    near = (common > 1) & (gaps.sum(-1) / common.clamp(min=1) < min_distance)
+    missing = expected.visible & ~near.any(-1, keepdim=True)
+    return Proposals(
+        torch.cat([found.xs, expected.xs], 1),
+        torch.cat([found.visible, missing], 1),
+        torch.cat([found.scores, expected.scores], 1),
+    )
 
 
 def propose(

@@ -83,8 +83,11 @@ def cut_patches(crop: FrameCrop, curves: Float32Array) -> ByteArray:
     return patches
 
 
-def patches_of_images(crops: Sequence[FrameCrop], curves: Tensor) -> Tensor:
-    """Cut the patches of L lanes in each of B frames: (B, L, T) x in network pixels -> (B L, 2 T, COLUMNS, 3) uint8."""
-    on_host = curves.float().cpu().numpy()
-    cut = [cut_patches(crop, lanes) for crop, lanes in zip(crops, on_host, strict=True)]
+def patches_of_images(crops: Sequence[FrameCrop], curves: Tensor, used: Tensor) -> Tensor:
+    """Cut the patches of the `used` ones (B, L) of L lanes in each of B frames.
+
+    `curves` (B, L, T) x in network pixels -> (N, 2 T, COLUMNS, 3) uint8, in the order of `curves[used]`.
+    """
+    on_host, used_on_host = curves.float().cpu().numpy(), used.cpu().numpy()
+    cut = [cut_patches(crop, on_host[i, used_on_host[i]]) for i, crop in enumerate(crops)]
     return torch.from_numpy(np.concatenate(cut)).to(curves.device)

@@ -49,8 +49,7 @@ def refine(
     output: FoveaOutput | None = None
     for _ in range(max(rounds, 1)):
         rows, lane = fovea_features(curve, answers.visible, clicks, answers.score, (width, height))
-        patches = patches_of_images(crops, curve).view(*used.shape, steps * ROWS_PER_STEP, -1, 3)
-        output = run(FoveaInput(patches[used], rows[used], lane[used]))
+        output = run(FoveaInput(patches_of_images(crops, curve, used), rows[used], lane[used]))
         mean, spread = torch.zeros_like(curve), torch.ones_like(curve)
         mean[used], spread[used] = output.mean_offset(), output.spread.clamp(-6, 2).exp()
         curve = fit_offsets(mean, spread, curve, clicks, reach, click_sigma)

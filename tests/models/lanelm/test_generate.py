@@ -26,7 +26,7 @@ from tests.helpers.lanelm_networks import (
 
 
 def picked(answers: Answers, *index: object) -> Answers:
-    return Answers(*(getattr(answers, item.name)[index] for item in fields(Answers)))
+    return Answers(answers.xs[index], answers.visible[index], answers.score[index])
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

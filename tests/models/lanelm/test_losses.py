@@ -17,7 +17,7 @@ from clrernetlm.models.lanelm.losses import (
 )
 from clrernetlm.models.lanelm.model import LaneLM
 from clrernetlm.models.lanelm.requests import RowPriors, row_priors
-from clrernetlm.models.lanelm.training_requests import TrainingRequests
+from clrernetlm.models.lanelm.training_requests import NO_LANE, TrainingRequests
 from tests.helpers.lanelm_networks import SIZE, STEPS, random_requests, small_lanelm
 
 CONFIG = LaneLMTrainingRequestsConfig()
@@ -95,7 +95,8 @@ def lessons_of(seed: int = 0) -> TrainingRequests:
     there = (torch.arange(STEPS) >= torch.randint(0, 6, (3, 6, 1), generator=g)) & (targets > 0) & (targets < SIZE[0])
     there &= torch.rand(3, 6, 1, generator=g) < 0.7
     targets = targets.masked_fill(~there, torch.nan)
-    return TrainingRequests(requests, targets, targets)
+    lane = torch.where(targets.isfinite().any(-1), 0, NO_LANE)
+    return TrainingRequests(requests, targets, targets, lane)
 
 
 def perfect(model: LaneLM, lessons: TrainingRequests, order: RowPriors) -> Logits:
